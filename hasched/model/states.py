@@ -1,0 +1,73 @@
+"""The lifecycle of tasks, jobs and nodes, and how an attempt can end."""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+
+
+class TaskState(IntEnum):
+    """PENDING → SCHEDULED → RUNNING → one of the final states; a task that is tried again goes back to PENDING.
+
+    The numbers are part of the snapshot format and never change.
+    """
+
+    PENDING = 0
+    SCHEDULED = 1
+    RUNNING = 2
+    SUCCEEDED = 3
+    FAILED = 4
+    TIMED_OUT = 5
+    OUT_OF_MEMORY = 6
+    CANCELLED = 7
+    NODE_LOST = 8
+
+    @property
+    def final(self) -> bool:
+        return self >= TaskState.SUCCEEDED
+
+    @property
+    def active(self) -> bool:
+        """Whether an attempt of it holds resources on a node."""
+        return self in (TaskState.SCHEDULED, TaskState.RUNNING)
+
+
+FINAL_STATES = tuple(state for state in TaskState if state.final)
+
+
+class EndKind(IntEnum):
+    """How the agent saw an attempt end. The numbers are part of the log format and never change."""
+
+    EXITED = 0  # `code` is the exit status
+    SIGNALED = 1  # `code` is the signal's number
+    TIMED_OUT = 2
+    OUT_OF_MEMORY = 3
+    STOPPED = 4  # killed because the managers or the lease asked for it
+    LAUNCH_FAILED = 5  # never ran: no such file, no permission, no such directory
+    LOST = 6  # the node rebooted or its supervisor died: how the process ended can't be known
+
+
+class NodeState(StrEnum):
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"  # heartbeats are late: keeps its work, gets no more
+    DISCONNECTED = "disconnected"  # silent beyond node_grace: its attempts are lost
+
+
+class OnDisconnect(StrEnum):
+    RUN_ON = "run_on"  # the task goes on; a rescheduled twin is fenced by its attempt number
+    STOP = "stop"  # the agent kills the task before its lease ends: never two at once
+
+
+class RestartPolicy(StrEnum):
+    NEVER = "never"
+    ON_FAILURE = "on_failure"
+
+
+class BackoffKind(StrEnum):
+    LINEAR = "linear"  # initial, then initial more each time
+    EXPONENTIAL = "exponential"  # initial, then `multiplier` times as long each time
+
+
+class PlacementPolicy(StrEnum):
+    BIN_PACK = "bin_pack"
+    SPREAD = "spread"
+    ROUND_ROBIN = "round_robin"

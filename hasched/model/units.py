@@ -1,0 +1,98 @@
+"""Quantities as people write them, and the integers that the system computes with.
+
+CPU is counted in thousandths of a core, memory and storage in bytes, time in milliseconds. A quantity that can't be
+represented exactly is refused rather than rounded: `0.0005` of a core is an error, not zero.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal, InvalidOperation
+
+MAX_INTEGER = 2**53 - 1  # the largest integer that every JSON reader keeps exactly
+
+_BYTE_UNITS = {
+    "": 1, "B": 1,
+    "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15,
+    "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "PB": 10**15,
+    "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50,
+    "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "PiB": 2**50,
+}  # fmt: skip
+_DURATION_UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+_QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)")
+_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|[smhdw]))+")
+_DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|[smhdw])")
+
+
+def parse_cpu_milli(value: str | int | float) -> int:
+    """CPU cores as thousandths: `1.5`, `"1.5"` and `"1500m"` are 1500. Raises ValueError."""
+    if isinstance(value, str) and value.endswith("m"):
+        milli = _number(value[:-1])
+    else:
+        milli = _number(value) * 1000
+    return _whole(milli, f"CPU {value!r} is finer than a thousandth of a core")
+
+
+def parse_bytes(value: str | int) -> int:
+    """A size in bytes: `512Mi` is 2**29, `4G` is 4 * 10**9, a plain integer is bytes. Raises ValueError."""
+    if isinstance(value, int):
+        return _whole(_number(value), "")
+    match = _QUANTITY.fullmatch(value.strip())
+    if match is None or match[2] not in _BYTE_UNITS:
+        raise ValueError(f"{value!r} is not a size; write it as 512Mi, 4G or a number of bytes")
+    return _whole(_number(match[1]) * _BYTE_UNITS[match[2]], f"size {value!r} is not a whole number of bytes")
+
+
+def parse_duration_ms(value: str | int | float) -> int:
+    """A duration in milliseconds: `10s`, `5m`, `1h30m`, `250ms`; a plain number is seconds. Raises ValueError."""
+    if isinstance(value, int | float):
+        return _whole(_number(value) * 1000, f"duration {value!r} is finer than a millisecond")
+    text = value.strip()
+    if _DURATION.fullmatch(text) is None:
+        raise ValueError(f"{value!r} is not a duration; write it as 10s, 5m or 1h30m")
+    total = sum((Decimal(number) * _DURATION_UNITS_MS[unit] for number, unit in _DURATION_PART.findall(text)), Decimal())
+    return _whole(total, f"duration {value!r} is finer than a millisecond")
+
+
+def format_cpu(cpu_milli: int) -> str:
+    """1500 as `1.5`, 2000 as `2`."""
+    whole, rest = divmod(cpu_milli, 1000)
+    return str(whole) if not rest else f"{whole}.{rest:03d}".rstrip("0")
+
+
+def format_bytes(size_bytes: int) -> str:
+    """The shortest exact binary form: 2**29 as `512Mi`, 1000 as `1000`."""
+    for unit, factor in (("Pi", 2**50), ("Ti", 2**40), ("Gi", 2**30), ("Mi", 2**20), ("Ki", 2**10)):
+        if size_bytes and size_bytes % factor == 0:
+            return f"{size_bytes // factor}{unit}"
+    return str(size_bytes)
+
+
+def format_duration(duration_ms: int) -> str:
+    """The shortest exact form: 5_400_000 as `1h30m`, 250 as `250ms`, 0 as `0s`."""
+    parts = []
+    for unit, factor in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
+        count, duration_ms = divmod(duration_ms, factor)
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts) or "0s"
+
+
+def _number(value: str | int | float) -> Decimal:
+    if isinstance(value, bool):
+        raise ValueError(f"{value!r} is not a number")
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation:
+        raise ValueError(f"{value!r} is not a number") from None
+    if not number.is_finite() or number < 0:
+        raise ValueError(f"{value!r} must be zero or more")
+    return number
+
+
+def _whole(number: Decimal, complaint: str) -> int:
+    if number > MAX_INTEGER:
+        raise ValueError(f"{number} is too large")
+    if number != number.to_integral_value():
+        raise ValueError(complaint)
+    return int(number)

@@ -1,0 +1,207 @@
+"""What the API shows. The HTTP API, the Python client, the CLI's `--json` and the event stream all use these structs.
+
+Times are milliseconds since the epoch (0: not yet), sizes bytes, CPU thousandths of a core.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from hasched.model.spec import JobSpec, Resources
+from hasched.model.wire import GpuDevice
+
+
+class _View(msgspec.Struct, frozen=True, kw_only=True):
+    pass
+
+
+class Reason(_View):
+    """Why something is as it is: a code from a closed list, and a sentence."""
+
+    code: str
+    text: str
+
+
+class UsageView(_View):
+    cpu_ms: int = 0
+    peak_memory_bytes: int = 0
+
+
+class LateReport(_View):
+    """What an attempt reported after it had stopped to count; kept for people, changes nothing."""
+
+    state: str
+    code: int
+    reported_ms: int
+    index: int  # log index
+
+
+class AttemptView(_View):
+    attempt: int
+    state: str  # a TaskState's name
+    node_id: str
+    reason: Reason | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    scheduled_ms: int = 0
+    started_ms: int = 0
+    ended_ms: int = 0
+    usage: UsageView = UsageView()
+    late_report: LateReport | None = None
+
+
+class TaskView(_View):
+    job_id: int
+    task_index: int
+    state: str
+    attempt: int  # the number of the latest attempt, 0 before the first
+    node_id: str = ""
+    reason: Reason | None = None
+    actor: str = ""
+    log_index: int = 0  # the log entry of its last change
+    changed_ms: int = 0
+    exit_code: int | None = None
+    signal: int | None = None
+    started_ms: int = 0
+    ended_ms: int = 0
+    not_before_ms: int = 0  # a retry waits until then
+    usage: UsageView = UsageView()
+    output: str | None = None  # UTF-8, undecodable bytes replaced
+    stopping: bool = False
+    attempts: list[AttemptView] = []  # only where one task is shown
+
+
+class JobView(_View):
+    """A job without its tasks. `state` is a TaskState's name: PENDING before the first start, RUNNING until the last end,
+    then SUCCEEDED, or the most telling of its tasks' final states."""
+
+    id: int
+    name: str
+    state: str
+    queue: str
+    priority: int
+    actor: str
+    submission_id: str
+    count: int
+    tasks: dict[str, int]  # state name -> number of tasks, zeros left out
+    suspended: bool = False
+    cancelling: bool = False
+    reason: Reason | None = None  # of the state; for a waiting job, why it waits
+    submitted_ms: int = 0
+    started_ms: int = 0
+    ended_ms: int = 0
+    submitted_index: int = 0
+    log_index: int = 0
+    exit_code: int | None = None  # of the first task that failed, else 0 once all have succeeded
+    spec: JobSpec | None = None  # only where one job is shown
+
+
+class JobPage(_View):
+    jobs: list[JobView]
+    next_cursor: str = ""
+
+
+class TaskPage(_View):
+    tasks: list[TaskView]
+    next_cursor: str = ""
+
+
+class Submitted(_View):
+    id: int
+    submission_id: str
+    duplicate: bool  # whether the job was there already under this submission id
+    log_index: int
+
+
+class NodeUsageView(_View):
+    cpu_milli: int = 0
+    memory_bytes: int = 0
+    load_milli: int = 0
+    disk_free_bytes: int = 0
+
+
+class NodeView(_View):
+    id: str
+    state: str  # healthy, unhealthy, disconnected
+    reason: Reason | None
+    hostname: str
+    agent_version: str
+    isolation: str
+    labels: dict[str, str]
+    total: Resources
+    allocated: Resources
+    gpus: list[GpuDevice]
+    running: int  # attempts that hold resources here
+    connected: bool  # has a stream to the leader now
+    registered_ms: int
+    changed_ms: int
+    log_index: int
+    usage: NodeUsageView | None = None  # as of the last heartbeat that this leader saw
+
+
+class NodePage(_View):
+    nodes: list[NodeView]
+
+
+class ManagerView(_View):
+    id: str
+    api_url: str
+    raft_address: str
+    role: str  # leader, follower, candidate, unreachable
+    term: int
+    last_index: int
+    commit_index: int
+    applied_index: int
+    version: str
+    reachable: bool
+    lag: int | None = None  # entries behind the leader, where known
+
+
+class ManagerPage(_View):
+    managers: list[ManagerView]
+    leader: str | None
+
+
+class EventView(_View):
+    """One thing that happened. `id` is `LOG_INDEX.NUMBER`; a stream resumes after the id it saw last."""
+
+    id: str
+    log_index: int
+    time_ms: int
+    type: str  # the event's name in the state machine, JobSubmitted
+    job_id: int | None = None
+    task_index: int | None = None
+    attempt: int | None = None
+    node_id: str | None = None
+    data: dict[str, Any] = {}
+
+
+class ClusterView(_View):
+    """One page of everything that `hasched top` shows."""
+
+    cluster: str
+    leader: str | None
+    term: int
+    applied_index: int
+    now_ms: int
+    jobs: dict[str, int]  # state -> number of jobs
+    tasks: dict[str, int]
+    nodes: dict[str, int]
+    total: Resources
+    allocated: Resources
+
+
+class Problem(_View):
+    """RFC 9457 problem details, plus our stable `code`, `cause` and `hint`."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    cause: str
+    hint: str = ""
+    errors: list[dict[str, Any]] = []

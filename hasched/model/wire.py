@@ -1,0 +1,220 @@
+"""The messages between an agent and the leading manager.
+
+One WebSocket (`/v1/agent/stream`, mutual TLS, the certificate's common name is the node id) carries them as binary
+frames, each a msgpack array of messages: both sides batch. An agent that reaches a follower is told who leads.
+
+The protocol is level-triggered. `Hello` says every attempt that the agent knows; the leader answers with what the
+replicated state says should be there (`Assign`, `Stop`), so a lost message costs a reconnect and never an attempt.
+Reports are repeated until `ReportsAck` names their number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import msgspec
+
+from hasched.model.spec import JobSpec, Resources
+from hasched.model.states import EndKind
+
+PROTOCOL_VERSION = 1
+MAX_FRAME_BYTES = 8 * 1024 * 1024
+
+
+class _Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    pass
+
+
+class Usage(_Message):
+    """What an attempt consumed."""
+
+    cpu_ms: int = 0
+    peak_memory_bytes: int = 0
+
+
+class AttemptKey(_Message):
+    job_id: int
+    index: int
+    attempt: int
+
+
+class AttemptStarted(_Message, tag="started"):
+    job_id: int
+    index: int
+    attempt: int
+    started_ms: int  # the agent's wall clock
+
+
+class AttemptEnded(_Message, tag="ended"):
+    """The end of an attempt; says also that it started, so a short task needs one report."""
+
+    job_id: int
+    index: int
+    attempt: int
+    started_ms: int
+    ended_ms: int
+    kind: EndKind
+    code: int = 0
+    usage: Usage = Usage()
+    output: bytes = b""  # the content of HASCHED_OUTPUT, at most MAX_OUTPUT_BYTES
+    reason: str = ""  # for people: "no such file: foo"
+
+
+AttemptReport: TypeAlias = AttemptStarted | AttemptEnded
+
+
+class GpuDevice(_Message):
+    uuid: str
+    model: str
+    memory_bytes: int
+
+
+class NodeInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a node offers. `isolation` says how limits are enforced: `cgroup2`, `cgroup1` or `rlimit`."""
+
+    hostname: str
+    agent_version: str
+    resources: Resources
+    labels: dict[str, str] = {}
+    gpus: tuple[GpuDevice, ...] = ()
+    isolation: str = "rlimit"
+    boot_id: str = ""
+
+
+class Hello(_Message, tag="hello"):
+    """The first message. `attempts` lists everything on the agent that no manager has acknowledged as ended."""
+
+    protocol: int
+    node_id: str
+    session: str  # random for each connection; later messages of an older session are void
+    info: NodeInfo
+    attempts: tuple[AttemptKey, ...]
+
+
+class NodeUsage(_Message):
+    cpu_milli: int = 0  # in use over the last interval
+    memory_bytes: int = 0
+    load_milli: int = 0
+    disk_free_bytes: int = 0
+
+
+class Heartbeat(_Message, tag="heartbeat"):
+    number: int
+    usage: NodeUsage
+
+
+class Reports(_Message, tag="reports"):
+    """Repeated until acknowledged; `number` rises with every batch of a session."""
+
+    number: int
+    reports: tuple[AttemptReport, ...]
+
+
+class LogChunk(_Message, tag="log"):
+    """Bytes of a log from `offset`. `end`: nothing follows (end of file and not following, or `error`).
+
+    `first_offset` is the oldest byte still kept: offsets count from the attempt's first byte for ever.
+    """
+
+    request: int
+    offset: int
+    data: bytes
+    first_offset: int = 0
+    end: bool = False
+    error: str = ""
+
+
+FromAgent: TypeAlias = Hello | Heartbeat | Reports | LogChunk
+
+
+class Welcome(_Message, tag="welcome"):
+    """This manager leads, and the session is open."""
+
+    leader: str
+    term: int
+    heartbeat_ms: int
+    lease_ms: int  # each heartbeat's acknowledgement renews the lease for this long
+
+
+class Redirect(_Message, tag="redirect"):
+    """This manager doesn't lead. `api_url` is the leader's, empty if not known. The stream closes."""
+
+    leader: str
+    api_url: str
+
+
+class HeartbeatAck(_Message, tag="heartbeat_ack"):
+    number: int
+
+
+class Assignment(_Message):
+    """Start these tasks of one job: (index, attempt) pairs. `spec` is sent once per job and session, then left out."""
+
+    job_id: int
+    spec: JobSpec | None
+    tasks: tuple[tuple[int, int], ...]
+
+
+class Assign(_Message, tag="assign"):
+    assignments: tuple[Assignment, ...]
+
+
+class Stop(_Message, tag="stop"):
+    """End these attempts (TERM, the job's grace, KILL). `superseded` ones have no say any more."""
+
+    attempts: tuple[AttemptKey, ...]
+    reason: str
+
+
+class Freeze(_Message, tag="freeze"):
+    """Suspend (SIGSTOP) or resume (SIGCONT) attempts; a frozen attempt's timeout stands still."""
+
+    attempts: tuple[AttemptKey, ...]
+    frozen: bool
+
+
+class ReportsAck(_Message, tag="reports_ack"):
+    """The batch is committed. `refused` names the reports that came from an attempt that no longer counts."""
+
+    number: int
+    refused: tuple[AttemptKey, ...] = ()
+
+
+class LogRead(_Message, tag="log_read"):
+    """Send up to `limit` bytes (0: all) from `offset`; a negative offset counts from the end. `stream`: stdout, stderr."""
+
+    request: int
+    job_id: int
+    index: int
+    attempt: int  # 0: the latest on this node
+    stream: str
+    offset: int
+    limit: int
+    follow: bool
+
+
+class LogCancel(_Message, tag="log_cancel"):
+    request: int
+
+
+ToAgent: TypeAlias = Welcome | Redirect | HeartbeatAck | Assign | Stop | Freeze | ReportsAck | LogRead | LogCancel
+
+_encoder = msgspec.msgpack.Encoder()
+_from_agent = msgspec.msgpack.Decoder(list[FromAgent])
+_to_agent = msgspec.msgpack.Decoder(list[ToAgent])
+
+
+def encode_frame(messages: Sequence[FromAgent] | Sequence[ToAgent]) -> bytes:
+    """One binary frame of messages."""
+    return _encoder.encode(messages)
+
+
+def decode_from_agent(frame: bytes) -> list[FromAgent]:
+    """Raises msgspec.ValidationError or msgspec.DecodeError on anything that is not the protocol."""
+    return _from_agent.decode(frame)
+
+
+def decode_to_agent(frame: bytes) -> list[ToAgent]:
+    """Raises msgspec.ValidationError or msgspec.DecodeError on anything that is not the protocol."""
+    return _to_agent.decode(frame)

@@ -1,0 +1,102 @@
+"""`Replica`: the replicated state as the rest of a manager sees it.
+
+Everything here runs on the manager's one event loop. `state` may be read between awaits, and is never written from
+outside: the only way in is `propose`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from hasched.model.ids import ManagerId
+from hasched.statemachine.commands import Command
+from hasched.statemachine.events import Event
+from hasched.statemachine.outcomes import Outcome
+from hasched.statemachine.state import State
+
+
+class Applied(msgspec.Struct, frozen=True):
+    """One log entry that was just applied: `events` of all its commands, in order."""
+
+    index: int
+    now_ms: int
+    outcomes: list[Outcome]
+    events: list[Event]
+
+
+class Member(msgspec.Struct, frozen=True):
+    """A manager of the cluster as its configuration names it. `raft_address` is `HOST:PORT`."""
+
+    manager_id: ManagerId
+    api_url: str
+    raft_address: str
+
+
+class MemberStatus(msgspec.Struct, frozen=True):
+    """What this manager knows of another. `match_index` only on the leader."""
+
+    member: Member
+    connected: bool
+    match_index: int | None
+
+
+class ReplicaStatus(msgspec.Struct, frozen=True):
+    manager_id: ManagerId
+    role: str  # leader, follower, candidate
+    term: int
+    leader: ManagerId | None
+    last_index: int
+    commit_index: int
+    applied_index: int
+    members: list[MemberStatus]
+
+
+class Replica(Protocol):
+    @property
+    def manager_id(self) -> ManagerId: ...
+
+    @property
+    def state(self) -> State: ...
+
+    @property
+    def applied_index(self) -> int: ...
+
+    @property
+    def term(self) -> int: ...
+
+    @property
+    def is_leader(self) -> bool:
+        """A hint for efficiency, never a condition for safety."""
+
+    @property
+    def leader(self) -> Member | None: ...
+
+    @property
+    def status(self) -> ReplicaStatus: ...
+
+    async def propose(self, command: Command) -> Outcome:
+        """Commit and apply one command, from whichever manager; returns once *this* manager has applied it.
+
+        Raises NoLeader (nothing was done; safe to retry), OutcomeUnknown (may have been committed), Overloaded.
+        """
+
+    async def propose_many(self, commands: Sequence[Command]) -> list[Outcome]:
+        """As `propose`, for several that travel together, in order, in one log entry where they fit. Some may be refused."""
+
+    async def read_barrier(self) -> int:
+        """Linearizable read point: afterwards `state` holds all that was committed before the call. Returns the applied index.
+
+        Raft thesis, section 6.4. Works on followers too. Raises NoLeader.
+        """
+
+    def subscribe(self, callback: Callable[[Applied], None]) -> Callable[[], None]:
+        """Call `callback` after every applied entry, on the loop, in index order. Returns the way to stop it."""
+
+    def on_role_change(self, callback: Callable[[bool], None]) -> Callable[[], None]:
+        """Call `callback(is_leader)` when this manager starts or stops to lead *and* has applied an entry of its own term."""
+
+    def wait_for(self, index: int) -> Awaitable[None]:
+        """Until `applied_index` is at least `index`."""

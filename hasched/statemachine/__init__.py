@@ -1,0 +1,1 @@
+"""The replicated state machine: commands in, events out, one deterministic state. Pure: no clock, randomness or IO."""

@@ -1,0 +1,163 @@
+"""Commands: everything that can be asked of the state machine, and the log entry that carries them.
+
+A log entry is one `Batch`: the leader's clock and every command that was waiting in that turn. Entries are versioned; a
+field that is added later has a default, so that every log ever written can be replayed (`tests/golden/`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import msgspec
+
+from hasched.model.spec import JobSpec
+from hasched.model.states import NodeState
+from hasched.model.wire import AttemptReport, NodeInfo
+
+BATCH_VERSION = 1
+
+
+class _Command(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    pass
+
+
+class SubmitJob(_Command, tag="submit_job"):
+    """Accept a job. A known `submission_id` is answered with the job that it made the first time."""
+
+    submission_id: str
+    actor: str
+    spec: JobSpec
+
+
+class CancelJob(_Command, tag="cancel_job"):
+    """End a job: waiting tasks at once, running ones when the agent has stopped them. Without `indices`, all tasks."""
+
+    job_id: int
+    actor: str
+    reason: str = ""
+    indices: tuple[int, ...] = ()
+
+
+class SuspendJob(_Command, tag="suspend_job"):
+    """Start nothing more of the job and freeze what runs. Its resources stay allocated."""
+
+    job_id: int
+    actor: str
+
+
+class ResumeJob(_Command, tag="resume_job"):
+    job_id: int
+    actor: str
+
+
+class DeleteJob(_Command, tag="delete_job"):
+    """Forget a job that has ended."""
+
+    job_id: int
+    actor: str
+
+
+class RegisterNode(_Command, tag="register_node"):
+    """A node's agent has opened a stream: add the node, or take its new inventory, and make it healthy.
+
+    Attempts that the state holds on the node and that `attempts` doesn't list are not ended by this: the leader sends
+    them again.
+    """
+
+    node_id: str
+    info: NodeInfo
+
+
+class SetNodeState(_Command, tag="set_node_state"):
+    """The leader's judgement of a node. `disconnected` ends its attempts as lost."""
+
+    node_id: str
+    state: NodeState
+    reason: str
+
+
+class RemoveNode(_Command, tag="remove_node"):
+    """Forget a disconnected node."""
+
+    node_id: str
+    actor: str
+
+
+class Placement(msgspec.Struct, frozen=True, array_like=True):
+    """Start the next attempt of these tasks of a job on a node."""
+
+    job_id: int
+    node_id: str
+    indices: tuple[int, ...]
+
+
+class PlacePlan(_Command, tag="place_plan"):
+    """The scheduler's proposal. Each task is checked again; what no longer fits is left pending."""
+
+    placements: tuple[Placement, ...]
+
+
+class ReportAttempts(_Command, tag="report_attempts"):
+    """What an agent saw. A report of an attempt that no longer counts is refused, and shown on that attempt."""
+
+    node_id: str
+    reports: tuple[AttemptReport, ...]
+
+
+class StepClock(_Command, tag="step_clock"):
+    """Do what has come due by the batch's `now_ms`: retries become eligible, ended jobs and old submission ids go."""
+
+
+Command: TypeAlias = (
+    SubmitJob
+    | CancelJob
+    | SuspendJob
+    | ResumeJob
+    | DeleteJob
+    | RegisterNode
+    | SetNodeState
+    | RemoveNode
+    | PlacePlan
+    | ReportAttempts
+    | StepClock
+)
+
+
+class Batch(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One log entry. `now_ms` is the leader's wall clock when it took the commands; the state keeps the largest seen."""
+
+    v: int
+    now_ms: int
+    commands: list[Command]
+
+
+class _RawBatch(msgspec.Struct, frozen=True, omit_defaults=True):
+    v: int
+    now_ms: int
+    commands: list[msgspec.Raw]
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Batch)
+_command_decoder = msgspec.msgpack.Decoder(Command)
+
+
+def encode_command(command: Command) -> bytes:
+    """A command as it travels and as it stands in an entry."""
+    return _encoder.encode(command)
+
+
+def decode_command(data: bytes) -> Command:
+    """Raises msgspec.DecodeError or msgspec.ValidationError."""
+    return _command_decoder.decode(data)  # type: ignore[no-any-return]
+
+
+def encode_batch(now_ms: int, commands: Sequence[bytes]) -> bytes:
+    """A log entry of commands that are encoded already."""
+    return _encoder.encode(_RawBatch(BATCH_VERSION, now_ms, [msgspec.Raw(command) for command in commands]))
+
+
+def decode_batch(data: bytes) -> Batch:
+    """Raises msgspec.DecodeError or msgspec.ValidationError."""
+    return _decoder.decode(data)

@@ -1,0 +1,41 @@
+"""What apply says of each command: done, with what there is to tell, or refused. A refused command changed nothing."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+from hasched.model.wire import AttemptKey
+
+
+class Rejected(msgspec.Struct, frozen=True, tag=True):
+    """Committed, considered, changed nothing. `code` is stable: `no_such_job`, `job_ended`, `job_active`, `internal`, …"""
+
+    code: str
+    cause: str
+    hint: str = ""
+
+
+class Done(msgspec.Struct, frozen=True, tag=True):
+    """The command took effect (or had nothing left to do)."""
+
+
+class JobAccepted(msgspec.Struct, frozen=True, tag=True):
+    """`duplicate`: the submission id was known, and this is its first outcome."""
+
+    job_id: int
+    duplicate: bool
+    log_index: int  # of the entry that accepted the job first
+
+
+class ReportsTaken(msgspec.Struct, frozen=True, tag=True):
+    refused: tuple[AttemptKey, ...]
+
+
+class PlanTaken(msgspec.Struct, frozen=True, tag=True):
+    scheduled: int
+    refused: int
+
+
+Outcome: TypeAlias = Done | JobAccepted | ReportsTaken | PlanTaken | Rejected
