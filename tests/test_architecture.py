@@ -27,7 +27,11 @@ LAYERS: dict[str, tuple[str, ...]] = {
 }
 PURE = ("model", "statemachine", "scheduler", "agent/core.py")
 IMPURE_MODULES = frozenset(
-    ["aiohttp", "asyncio", "concurrent", "datetime", "fcntl", "glob", "http", "io", "logging", "mmap", "multiprocessing", "os", "pathlib", "psutil", "pynvml", "random", "resource", "secrets", "select", "selectors", "shutil", "signal", "socket", "socketserver", "sqlite3", "ssl", "structlog", "subprocess", "tempfile", "threading", "time", "tty", "urllib", "uuid", "uvloop", "zoneinfo"]
+    """
+    aiohttp asyncio concurrent datetime fcntl glob http io logging mmap multiprocessing os pathlib psutil pynvml random
+    resource secrets select selectors shutil signal socket socketserver sqlite3 ssl structlog subprocess tempfile
+    threading time tty urllib uuid uvloop zoneinfo
+    """.split()
 )
 IMPURE_BUILTINS = frozenset({"open", "input", "print", "hash", "id", "eval", "exec", "compile", "__import__"})
 FORBIDDEN_EVERYWHERE = frozenset({"pickle", "marshal", "shelve", "dill"})
@@ -107,7 +111,7 @@ def _is_set(node: ast.expr, sets: frozenset[str]) -> bool:
 
 
 def _names_of_sets(tree: ast.AST) -> frozenset[str]:
-    """Names (of variables, arguments and attributes) that are annotated as a set or assigned one anywhere in the module."""
+    """Names of variables, arguments and attributes that the module annotates as a set or assigns one to."""
     names: list[str] = []
     for node in ast.walk(tree):
         match node:
@@ -143,8 +147,8 @@ def test_imports_go_down_only(layer: str) -> None:
             )
             if parts[0] == "hasched" and len(parts) > 1 and parts[1] in EVERY:
                 assert parts[1] in allowed, (
-                    f"{path.relative_to(ROOT)}:{line}: hasched/{layer}/ may import {', '.join(LAYERS[layer]) or 'nothing'} "
-                    f"of hasched, and imports {name}"
+                    f"{path.relative_to(ROOT)}:{line}: hasched/{layer}/ imports {name}; "
+                    f"of hasched it may import {', '.join(LAYERS[layer]) or 'nothing'}"
                 )
             if parts[0] == "pysyncobj":
                 assert layer == "raft", f"{path.relative_to(ROOT)}:{line}: only hasched/raft/ may import pysyncobj"
