@@ -59,9 +59,14 @@ class ConfigInvalid(HaschedError):
     title = "The configuration is not valid"
 
     def __init__(self, source: str, errors: list[FieldError]) -> None:
-        super().__init__("\n".join(f"{source}:{error.line}: {error.path}: {error.cause}" for error in errors))
+        super().__init__("\n".join(self._line(source, error) for error in errors))
         self.source = source
         self.errors = errors
+
+    @staticmethod
+    def _line(source: str, error: FieldError) -> str:
+        place = f"{source}:{error.line}" if error.line else source
+        return f"{place}: {error.path}: {error.cause}" if error.path else f"{place}: {error.cause}"
 
 
 class MalformedBody(HaschedError):
