@@ -1,0 +1,97 @@
+"""The agent's configuration: what a YAML file may say, its defaults, and what the types alone can't check.
+
+`hasched.model.config_text.load_config(text, source, AgentConfig, env, check)` reads it.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from enum import StrEnum
+from urllib.parse import urlsplit
+
+import msgspec
+
+from hasched.model.config_text import Cpu, Duration, Size
+from hasched.model.errors import FieldError
+from hasched.model.ids import is_name
+
+
+class Isolation(StrEnum):
+    """How the limits of a task are enforced."""
+
+    AUTO = "auto"  # cgroups where they can really be used, rlimits otherwise
+    RLIMIT = "rlimit"  # rlimits only
+
+
+class TlsFiles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The cluster's CA, and this agent's certificate and key (PEM)."""
+
+    ca: str
+    cert: str
+    key: str
+
+
+class Capacity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the node offers. What is left out is discovered from the machine."""
+
+    cpu: Cpu | None = None
+    memory: Size | None = None
+    gpus: int | None = None
+    countables: dict[str, int] = {}
+
+
+class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How much of the tasks' output is kept: per stream of an attempt, and for how long after its end."""
+
+    max_bytes: Size = 256 * 1024 * 1024
+    keep: Duration = 7 * 86_400_000
+    keep_bytes: Size = 20 * 1024**3
+
+
+class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that `hasched agent start` needs to know."""
+
+    data_dir: str
+    managers: list[str]  # API addresses: https://m1:7411
+    tls: TlsFiles
+    name: str = ""  # the node id, as in the certificate; empty: the host's name
+    labels: dict[str, str] = {}
+    capacity: Capacity = Capacity()
+    isolation: Isolation = Isolation.AUTO
+    pids_max: int = 0  # processes of one task, where cgroups are used; 0: no limit
+    logs: LogSettings = LogSettings()
+    path: str = (
+        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # the tasks' PATH, unless a job sets its own
+    )
+    reconnect_max: Duration = 5_000  # the longest pause between two tries to reach a manager
+
+    @property
+    def node_id(self) -> str:
+        return self.name or socket.gethostname()
+
+
+def check(config: AgentConfig) -> Iterator[FieldError]:
+    """What is wrong with values that have the right types."""
+    if not is_name(config.node_id):
+        yield FieldError("name", f"{config.node_id!r} can't be a node's name; use letters, digits, '.', '_' and '-'")
+    if not config.data_dir.startswith("/"):
+        yield FieldError("data_dir", "must be an absolute path")
+    if not config.managers:
+        yield FieldError("managers", "name at least one manager, as https://HOST:7411")
+    for number, address in enumerate(config.managers):
+        parts = urlsplit(address)
+        if parts.scheme != "https" or not parts.hostname or parts.path not in ("", "/"):
+            yield FieldError(f"managers[{number}]", f"{address!r} is not an address like https://HOST:7411")
+    for name in (*config.labels, *config.capacity.countables):
+        if not is_name(name):
+            yield FieldError("labels" if name in config.labels else "capacity.countables", f"{name!r} can't be a name")
+    for name, amount in config.capacity.countables.items():
+        if amount < 1:
+            yield FieldError(f"capacity.countables.{name}", "must be 1 or more")
+    if config.capacity.gpus is not None and config.capacity.gpus < 0:
+        yield FieldError("capacity.gpus", "must be zero or more")
+    if config.pids_max < 0:
+        yield FieldError("pids_max", "must be zero or more")
+    if config.logs.max_bytes < 64 * 1024:
+        yield FieldError("logs.max_bytes", "must be 64Ki or more")
