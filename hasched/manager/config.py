@@ -1,0 +1,203 @@
+"""A manager's configuration file: who it is, where it listens, who votes with it, and what jobs get by default.
+
+The same `members` list goes into every manager's file. Relative paths count from the file's own directory. Nothing is
+guessed that two managers could guess differently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import msgspec
+
+from hasched.model.config_text import Cpu, Duration, Size, load_config
+from hasched.model.errors import ConfigInvalid, FieldError
+from hasched.model.ids import NAME_PATTERN
+from hasched.model.spec import Backoff, Resources, Retries
+from hasched.model.states import BackoffKind, PlacementPolicy
+
+API_PORT = 7411
+RAFT_PORT = 7412
+CLUSTER_SIZES = (1, 3, 5)
+
+Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN, max_length=128)]
+
+
+class ApiConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """`listen` is an address of this machine; the address that others use stands in `members`."""
+
+    listen: str = f"0.0.0.0:{API_PORT}"
+
+
+class RaftConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Elections start between the two timeouts after the last word of a leader."""
+
+    listen: str = f"0.0.0.0:{RAFT_PORT}"
+    election_timeout_min: Duration = 300
+    election_timeout_max: Duration = 600
+    snapshot_every: Annotated[int, msgspec.Meta(ge=100)] = 50_000  # log entries
+    snapshot_bytes: Size = 256 * 2**20  # or this much log, whichever comes first
+
+
+class MemberConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """A manager as the others, the agents and the clients reach it."""
+
+    name: Name
+    api: str  # https://HOST:PORT
+    raft: str  # HOST:PORT
+
+
+class TlsConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Files that `hasched certs` writes."""
+
+    ca: str
+    cert: str
+    key: str
+
+
+class BackoffConfig(msgspec.Struct, frozen=True, kw_only=True):
+    kind: BackoffKind = BackoffKind.EXPONENTIAL
+    initial: Duration = 10_000
+    max: Duration = 300_000
+    multiplier: Annotated[float, msgspec.Meta(ge=1, le=100)] = 2.0
+
+
+class JobDefaultsConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What a job gets where its spec is silent."""
+
+    timeout: Duration = 0  # 0: none
+    retries: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
+    node_lost_retries: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 3
+    backoff: BackoffConfig = BackoffConfig()
+    cpu: Cpu = 1000
+    memory: Size = 0
+
+    @property
+    def resources(self) -> Resources:
+        return Resources(cpu_milli=self.cpu, memory_bytes=self.memory)
+
+    @property
+    def retry_policy(self) -> Retries:
+        backoff = Backoff(
+            kind=self.backoff.kind,
+            initial_ms=self.backoff.initial,
+            max_ms=self.backoff.max,
+            multiplier_milli=round(self.backoff.multiplier * 1000),
+        )
+        return Retries(max=self.retries, node_lost=self.node_lost_retries, backoff=backoff)
+
+
+class SchedulerConfig(msgspec.Struct, frozen=True, kw_only=True):
+    placement: PlacementPolicy = PlacementPolicy.BIN_PACK
+
+
+class ManagerConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """`hasched manager start --config FILE`. A node is unhealthy, then disconnected, after so long without a heartbeat."""
+
+    cluster: Name
+    name: Name
+    data_dir: str
+    members: list[MemberConfig]
+    tls: TlsConfig
+    tokens: str  # file that `hasched token create` writes
+    api: ApiConfig = ApiConfig()
+    raft: RaftConfig = RaftConfig()
+    heartbeat: Duration = 1_000
+    unhealthy_after: Duration = 10_000
+    node_grace: Duration = 30_000
+    job_defaults: JobDefaultsConfig = JobDefaultsConfig()
+    scheduler: SchedulerConfig = SchedulerConfig()
+
+    @property
+    def member(self) -> MemberConfig:
+        """This manager's own entry."""
+        return next(member for member in self.members if member.name == self.name)
+
+
+def load_manager_config(path: Path, env: Mapping[str, str]) -> ManagerConfig:
+    """The file at `path` under the overrides in `env`, its paths made absolute. Raises ConfigInvalid."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigInvalid(str(path), [FieldError("", str(error))]) from None
+    return resolve_paths(parse_manager_config(text, str(path), env), path.parent)
+
+
+def parse_manager_config(text: str, source: str, env: Mapping[str, str] | None = None) -> ManagerConfig:
+    """As `load_manager_config`, from text; paths stay as they are written."""
+    return load_config(text, source, ManagerConfig, env, find_problems)
+
+
+def resolve_paths(config: ManagerConfig, directory: Path) -> ManagerConfig:
+    base = directory.absolute()
+    tls = TlsConfig(ca=str(base / config.tls.ca), cert=str(base / config.tls.cert), key=str(base / config.tls.key))
+    return msgspec.structs.replace(
+        config, data_dir=str(base / config.data_dir), tokens=str(base / config.tokens), tls=tls
+    )
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """`HOST:PORT` or `[V6]:PORT` as host and port. Raises ValueError."""
+    host, colon, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        colon = ""
+    if not (colon and host and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise ValueError(f"{text!r} is not an address; write it as HOST:PORT")
+    return host, int(port)
+
+
+def find_problems(config: ManagerConfig) -> Iterator[FieldError]:
+    """What the types can't say."""
+    yield from _address("api.listen", config.api.listen)
+    yield from _address("raft.listen", config.raft.listen)
+    yield from _member_problems(config)
+    if not config.heartbeat >= 100:
+        yield FieldError("heartbeat", "must be at least 100ms")
+    if not config.heartbeat * 2 <= config.unhealthy_after:
+        yield FieldError("unhealthy_after", "must be at least two heartbeats")
+    if not config.unhealthy_after < config.node_grace:
+        yield FieldError("node_grace", "must be longer than unhealthy_after")
+    if not config.raft.election_timeout_min >= 50:
+        yield FieldError("raft.election_timeout_min", "must be at least 50ms")
+    if not config.raft.election_timeout_min * 1.2 <= config.raft.election_timeout_max:
+        yield FieldError("raft.election_timeout_max", "must be at least 1.2 times election_timeout_min")
+    if not config.job_defaults.backoff.initial <= config.job_defaults.backoff.max:
+        yield FieldError("job_defaults.backoff.max", "must not be shorter than initial")
+
+
+def _member_problems(config: ManagerConfig) -> Iterator[FieldError]:
+    if len(config.members) not in CLUSTER_SIZES:
+        yield FieldError("members", f"a cluster has 1, 3 or 5 managers, not {len(config.members)}")
+    if config.name not in (member.name for member in config.members):
+        yield FieldError("name", f"{config.name!r} is not among the members")
+    seen: dict[str, str] = {}
+    for number, member in enumerate(config.members):
+        place = f"members[{number}]"
+        yield from _address(f"{place}.raft", member.raft)
+        yield from _url(f"{place}.api", member.api)
+        for key, value in (("name", member.name), ("api", member.api), ("raft", member.raft)):
+            first = seen.setdefault(f"{key} {value}", place)
+            if first != place:
+                yield FieldError(f"{place}.{key}", f"{value!r} is already that of {first}")
+
+
+def _address(path: str, text: str) -> Iterator[FieldError]:
+    try:
+        split_address(text)
+    except ValueError as error:
+        yield FieldError(path, str(error))
+
+
+def _url(path: str, text: str) -> Iterator[FieldError]:
+    try:
+        url = urlsplit(text)
+        usable = url.scheme == "https" and url.hostname and url.port and not (url.path.strip("/") or url.query)
+    except ValueError:
+        usable = False
+    if not usable:
+        yield FieldError(path, f"{text!r} is not a manager's URL; write it as https://HOST:{API_PORT}")
