@@ -95,7 +95,7 @@ class SchedulerConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ManagerConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """`hasched manager start --config FILE`. A node is unhealthy, then disconnected, after so long without a heartbeat."""
+    """The whole file. A node is unhealthy, then disconnected, after so long without a heartbeat."""
 
     cluster: Name
     name: Name
