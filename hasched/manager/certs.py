@@ -80,14 +80,13 @@ def create_ca(directory: Path, cluster: str, days: int = CA_DAYS) -> Issued:
 def issue_manager(directory: Path, name: str, hosts: Sequence[str], days: int = CERT_DAYS) -> Issued:
     """A manager's pair. It is known by its names in `manager.hasched.internal`; `hosts` serve other tools and browsers."""
     names = [MANAGER_HOSTNAME, manager_hostname(name), "localhost", "127.0.0.1", *hosts]
-    return _issue(
-        directory, "manager", name, days, names, [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-    )
+    usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+    return _issue(directory, "manager", name, days=days, hosts=names, usages=usages)
 
 
 def issue_agent(directory: Path, name: str, days: int = CERT_DAYS) -> Issued:
     """An agent's pair; `name` is its node id."""
-    return _issue(directory, "agent", name, days, [], [ExtendedKeyUsageOID.CLIENT_AUTH])
+    return _issue(directory, "agent", name, days=days, hosts=[], usages=[ExtendedKeyUsageOID.CLIENT_AUTH])
 
 
 def describe(path: Path) -> CertInfo:
@@ -127,7 +126,7 @@ def read_tokens(path: Path) -> list[dict[str, Any]]:
 
 
 def _issue(
-    directory: Path, role: str, name: str, days: int, hosts: list[str], usages: list[x509.ObjectIdentifier]
+    directory: Path, role: str, name: str, *, days: int, hosts: list[str], usages: list[x509.ObjectIdentifier]
 ) -> Issued:
     _require_name(name)
     ca = _load_cert(directory / "ca.crt")
