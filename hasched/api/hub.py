@@ -1,0 +1,154 @@
+"""The leader's memory of its agents: who is connected, when each was heard last, what it uses, and its logs being read.
+
+Nothing here is replicated, and nothing here decides: a manager that stops to lead forgets it all, and the agents find
+the next leader. Heartbeats end here, so a cluster with nothing to do writes nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+
+import msgspec
+from aiohttp import WSCloseCode
+
+from hasched.api.session import AgentSession, LogRequest
+from hasched.model.errors import NodeUnreachable, Overloaded
+from hasched.model.ids import Attempt, JobId, NodeId, TaskIndex
+from hasched.model.wire import LogCancel, LogChunk, LogRead, NodeUsage
+
+LOG_WINDOW_BYTES = 1024 * 1024
+MAX_LOG_READS_PER_AGENT = 64
+
+
+class AgentHub:
+    """The sessions of a leading manager; empty on every other. `clock` is monotonic, in seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self.sessions: dict[NodeId, AgentSession] = {}
+        self.leading = False
+        self._last_seen: dict[NodeId, float] = {}
+        self._watchers: list[Callable[[NodeId, bool], None]] = []
+        self._requests = 0
+
+    # Leadership
+
+    def start_leading(self) -> None:
+        """Take agents from now on. What an earlier term remembered says nothing about today."""
+        self._last_seen.clear()
+        self.leading = True
+
+    def stop_leading(self) -> None:
+        """Send every agent away to find the new leader."""
+        self.leading = False
+        for session in self.sessions.values():
+            session.close(WSCloseCode.TRY_AGAIN_LATER, "this manager doesn't lead any more")
+
+    # Sessions
+
+    def admit(self, session: AgentSession) -> None:
+        """Make `session` the node's one stream. An older one of the same node is void and is closed."""
+        older = self.sessions.pop(session.node_id, None)
+        if older is not None:
+            older.close(WSCloseCode.POLICY_VIOLATION, "replaced by a newer stream of the same node")
+        self.sessions[session.node_id] = session
+        self.heard_from(session)
+        for watcher in self._watchers:
+            watcher(session.node_id, True)
+
+    def leave(self, session: AgentSession) -> None:
+        """Forget a stream that has ended."""
+        session.end()
+        if self.sessions.get(session.node_id) is session:
+            del self.sessions[session.node_id]
+            for watcher in self._watchers:
+                watcher(session.node_id, False)
+
+    def watch(self, watcher: Callable[[NodeId, bool], None]) -> Callable[[], None]:
+        """Call `watcher(node_id, connected)` at every change. Returns the way to stop it."""
+        self._watchers.append(watcher)
+        return lambda: self._watchers.remove(watcher)
+
+    def heard_from(self, session: AgentSession, usage: NodeUsage | None = None) -> None:
+        """The agent is alive now, and uses this much."""
+        session.last_seen = self._last_seen[session.node_id] = self.clock()
+        if usage is not None:
+            session.usage = usage
+
+    def cut_silent(self, silent_since: float) -> None:
+        """Close every stream that has been silent since before `silent_since`: the other end is gone or frozen."""
+        for session in self.sessions.values():
+            if session.last_seen < silent_since:
+                session.close(WSCloseCode.GOING_AWAY, "no heartbeat")
+
+    def connected(self, node_id: NodeId) -> bool:
+        """Whether the node has a stream to this manager now."""
+        return node_id in self.sessions
+
+    def usage(self, node_id: NodeId) -> NodeUsage | None:
+        """As of the last heartbeat of a connected node."""
+        session = self.sessions.get(node_id)
+        return None if session is None else session.usage
+
+    def last_seen(self, node_id: NodeId) -> float | None:
+        """When this leader heard of the node last, by `clock`; None if never."""
+        return self._last_seen.get(node_id)
+
+    # Logs
+
+    async def read_log(
+        self,
+        node_id: NodeId,
+        *,
+        job_id: JobId,
+        index: TaskIndex,
+        attempt: Attempt,
+        stream: str,
+        offset: int = 0,
+        limit: int = 0,
+        follow: bool = False,
+    ) -> AsyncIterator[LogChunk]:
+        """Bytes of an attempt's log from the node that keeps it; arguments as in `LogRead`. The last chunk says `end`.
+
+        Asks for one window at a time, and for the next when the reader has taken the last: a slow reader holds at most
+        a window here. Raises NodeUnreachable when the node isn't connected, also in the middle, and Overloaded.
+        """
+        remaining = limit
+        while True:
+            window = min(LOG_WINDOW_BYTES, remaining) if limit else LOG_WINDOW_BYTES
+            received = 0
+            self._requests += 1
+            request = LogRead(self._requests, job_id, index, attempt, stream, offset, window, follow)
+            async with aclosing(self._read_window(node_id, request)) as chunks:
+                async for chunk in chunks:
+                    received += len(chunk.data)
+                    offset = chunk.offset + len(chunk.data)
+                    more = chunk.end and not chunk.error and received >= window and received != remaining
+                    yield msgspec.structs.replace(chunk, end=False) if more else chunk
+            if not more:
+                return
+            remaining -= received
+
+    async def _read_window(self, node_id: NodeId, request: LogRead) -> AsyncGenerator[LogChunk]:
+        """The chunks that answer one request, cancelled at the agent if the reader leaves before their end."""
+        session = self.sessions.get(node_id)
+        if session is None:
+            raise NodeUnreachable(f"node {node_id} is not connected", "its logs can be read when it is back")
+        if len(session.log_requests) >= MAX_LOG_READS_PER_AGENT:
+            raise Overloaded(f"too many logs of node {node_id} are being read", "try again later")
+        waiting = session.log_requests[request.request] = LogRequest(request.limit)
+        session.send(request)
+        ended = False
+        try:
+            while not ended:
+                chunk = await waiting.chunks.get()
+                if chunk is None:
+                    raise NodeUnreachable(f"node {node_id} went away", "read on from the last offset when it is back")
+                ended = chunk.end
+                yield chunk
+        finally:
+            del session.log_requests[request.request]
+            if not ended:
+                session.send(LogCancel(request.request))

@@ -1,0 +1,116 @@
+"""One agent's stream as the leader holds it: what waits to be sent, and what was said last.
+
+Sending never waits. Messages queue here, and whatever has gathered by the time the last frame is out leaves as the next
+one, so frames grow with the load. The queue is bounded in bytes and every frame in time: an agent that doesn't read is
+cut off, and its next `Hello` puts right whatever it missed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+import msgspec
+import structlog
+from aiohttp import WSCloseCode, web
+
+from hasched.model.ids import JobId, NodeId
+from hasched.model.wire import MAX_FRAME_BYTES, LogChunk, NodeUsage, ToAgent
+
+MAX_QUEUED_BYTES = 64 * 1024 * 1024
+MAX_QUEUED_CHUNKS = 4096
+SEND_TIMEOUT_S = 10.0
+_FRAME_HEADER_BYTES = 5
+
+log = structlog.get_logger(__name__)
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class LogRequest:
+    """Chunks of a log on their way to a reader, and how many more bytes were asked for. None: the stream ended."""
+
+    def __init__(self, allowance_bytes: int) -> None:
+        self.chunks: asyncio.Queue[LogChunk | None] = asyncio.Queue()
+        self.allowance_bytes = allowance_bytes
+
+
+class AgentSession:
+    """An open stream to an agent. `live` once it has been told what should run there; from then on changes flow."""
+
+    def __init__(self, socket: web.WebSocketResponse, node_id: NodeId, name: str, opened: float) -> None:
+        self.socket = socket
+        self.node_id = node_id
+        self.name = name
+        self.live = False
+        self.closed = False
+        self.last_seen = opened
+        self.usage: NodeUsage | None = None
+        self.specs_sent: set[JobId] = set()
+        self.log_requests: dict[int, LogRequest] = {}
+        self._queue: deque[bytes] = deque()
+        self._queued_bytes = 0
+        self._wake = asyncio.Event()
+        self._close: tuple[int, str] | None = None
+
+    def send(self, message: ToAgent) -> None:
+        """Queue a message. On a stream that is closing it goes nowhere, as it might on any stream."""
+        if self._close is not None:
+            return
+        data = _encode(message)
+        if self._queued_bytes + len(data) > MAX_QUEUED_BYTES:
+            self.close(WSCloseCode.POLICY_VIOLATION, "too slow: the queue to this agent is full")
+            return
+        self._queue.append(data)
+        self._queued_bytes += len(data)
+        self._wake.set()
+
+    def close(self, code: int, reason: str) -> None:
+        """End the stream; what is still queued is dropped. The first reason counts."""
+        if self._close is None:
+            self._close = (code, reason)
+            self._wake.set()
+
+    async def write(self) -> None:
+        """Send what is queued until the stream closes. The session's one writer."""
+        while self._close is None:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._queue and self._close is None:
+                try:
+                    async with asyncio.timeout(SEND_TIMEOUT_S):
+                        await self.socket.send_bytes(self._next_frame())
+                except TimeoutError:
+                    self.close(WSCloseCode.POLICY_VIOLATION, "too slow: a frame could not be sent in time")
+                except ConnectionError:
+                    self.close(WSCloseCode.ABNORMAL_CLOSURE, "the connection was lost")
+        code, reason = self._close
+        log.info("agent_stream_closing", node=self.node_id, session=self.name, code=code, reason=reason)
+        await self.socket.close(code=code, message=reason.encode()[:120])
+
+    def deliver(self, chunk: LogChunk) -> None:
+        """Hand a chunk to its reader. A reader that has left is fine; more than was asked for is not."""
+        request = self.log_requests.get(chunk.request)
+        if request is None:
+            return
+        request.allowance_bytes -= len(chunk.data)
+        if request.allowance_bytes < 0 or request.chunks.qsize() >= MAX_QUEUED_CHUNKS:
+            self.close(WSCloseCode.POLICY_VIOLATION, "more of a log than was asked for")
+            return
+        request.chunks.put_nowait(chunk)
+
+    def end(self) -> None:
+        """The stream is over: whoever waits for a log of it is told."""
+        self.closed = True
+        for request in self.log_requests.values():
+            request.chunks.put_nowait(None)
+
+    def _next_frame(self) -> bytes:
+        """As many queued messages as one frame may carry."""
+        size = _FRAME_HEADER_BYTES
+        messages: list[msgspec.Raw] = []
+        while self._queue and (not messages or size + len(self._queue[0]) <= MAX_FRAME_BYTES):
+            data = self._queue.popleft()
+            size += len(data)
+            messages.append(msgspec.Raw(data))
+        self._queued_bytes -= size - _FRAME_HEADER_BYTES
+        return _encode(messages)
