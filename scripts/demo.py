@@ -24,7 +24,6 @@ from typing import Any
 
 from hasched.client.context import load_context
 from hasched.client.sync import Client
-
 from hasched.model.views import EventView, JobView
 
 TASKS = 40

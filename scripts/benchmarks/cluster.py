@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+
 from hasched.client.sync import Client
 
 READY_TIMEOUT_S = 60

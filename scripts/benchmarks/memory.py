@@ -11,15 +11,14 @@ import tracemalloc
 from collections.abc import Callable
 
 import psutil
-from hasched.model.parse import parse_spec
-from hasched.statemachine.apply import apply
-from hasched.statemachine.state import State
 
 from benchmarks.cluster import Cluster
 from benchmarks.submissions import Target, submit_batches
+from hasched.model.parse import parse_spec
 from hasched.model.spec import Resources
 from hasched.model.states import EndKind
 from hasched.model.wire import AttemptEnded, NodeInfo
+from hasched.statemachine.apply import apply
 from hasched.statemachine.commands import (
     Batch,
     Command,
@@ -32,6 +31,7 @@ from hasched.statemachine.commands import (
     encode_batch,
     encode_command,
 )
+from hasched.statemachine.state import State
 
 TRUE = b'{"command": ["/bin/true"], "resources": {"cpu": "0.01"}}'
 

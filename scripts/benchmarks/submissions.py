@@ -11,11 +11,10 @@ import ssl
 import time
 import uuid
 
-from hasched.client.context import load_context
-
 from benchmarks.cluster import Cluster
 from benchmarks.figures import percentile
 from benchmarks.http import Connection
+from hasched.client.context import load_context
 from hasched.client.tls import client_context
 
 NEVER_RUNS = {"command": ["/bin/true"], "resources": {"cpu": "0.01", "countables": {"never": 1}}}
