@@ -1,0 +1,224 @@
+"""Events: everything that can happen to the state. `evolve` performs them, and they feed the UI, history, metrics and audit.
+
+A task that runs makes three: it is scheduled (many at once, `TasksScheduled`), it starts (left out when a short task's
+first report is its end), and its attempt ends. `AttemptEnded` says also what becomes of the task, so nothing follows it
+but the end of the job.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import msgspec
+
+from hasched.model.spec import JobSpec
+from hasched.model.states import EndKind, NodeState, TaskState
+from hasched.model.views import EventView
+from hasched.model.wire import NodeInfo, Usage
+
+
+class _Event(msgspec.Struct, frozen=True, tag=True, gc=False):
+    pass
+
+
+class JobSubmitted(_Event):
+    job_id: int
+    submission_id: str
+    actor: str
+    spec: JobSpec
+
+
+class JobSuspended(_Event):
+    job_id: int
+    actor: str
+
+
+class JobResumed(_Event):
+    job_id: int
+    actor: str
+
+
+class JobCancelRequested(_Event):
+    """`indices` are the tasks meant, none given: all. `cancelled` waiting ones have ended with this event.
+
+    `stopping` are the indices of active ones that the agents now have to stop.
+    """
+
+    job_id: int
+    actor: str
+    reason: str
+    indices: tuple[int, ...]
+    cancelled: int
+    stopping: tuple[int, ...]
+
+
+class JobEnded(_Event):
+    """All tasks of the job have ended; `state` is the most telling of their states."""
+
+    job_id: int
+    state: TaskState
+
+
+class JobDeleted(_Event):
+    job_id: int
+    actor: str
+
+
+class JobExpired(_Event):
+    """An ended job was forgotten because its retention is over."""
+
+    job_id: int
+
+
+class TasksScheduled(_Event):
+    """`attempts[i]` is the number of the attempt that `indices[i]` now makes on the node."""
+
+    job_id: int
+    node_id: str
+    indices: tuple[int, ...]
+    attempts: tuple[int, ...]
+
+
+class AttemptStarted(_Event):
+    job_id: int
+    index: int
+    attempt: int
+    node_id: str
+    started_ms: int
+
+
+class AttemptEnded(_Event):
+    """`state` is the attempt's own end; `task_state` the task's: the same, or PENDING when it will be tried again.
+
+    `not_before_ms` is when a retry becomes eligible, 0 at once. `reported` is false where the managers gave the attempt
+    up, because its node was lost.
+    """
+
+    job_id: int
+    index: int
+    attempt: int
+    node_id: str
+    state: TaskState
+    task_state: TaskState
+    kind: EndKind
+    code: int
+    reason: str
+    usage: Usage
+    output: bytes
+    started_ms: int
+    ended_ms: int
+    not_before_ms: int = 0
+    reported: bool = True
+
+
+class TasksEligible(_Event):
+    """The backoff of these tasks is over."""
+
+    job_id: int
+    indices: tuple[int, ...]
+
+
+class LateReportRefused(_Event):
+    """A lost attempt reported its end after all. It changes nothing, and is kept on the attempt for people to see."""
+
+    job_id: int
+    index: int
+    attempt: int
+    node_id: str
+    state: TaskState
+    kind: EndKind
+    code: int
+
+
+class NodeRegistered(_Event):
+    node_id: str
+    info: NodeInfo
+
+
+class NodeStateChanged(_Event):
+    node_id: str
+    state: NodeState
+    reason: str
+
+
+class NodeRemoved(_Event):
+    node_id: str
+    actor: str
+
+
+class SubmissionsForgotten(_Event):
+    """Submission ids of jobs that went long ago are no longer known."""
+
+    submission_ids: tuple[str, ...]
+
+
+class ClockStepped(_Event):
+    """What was due has been done."""
+
+
+Event: TypeAlias = (
+    JobSubmitted
+    | JobSuspended
+    | JobResumed
+    | JobCancelRequested
+    | JobEnded
+    | JobDeleted
+    | JobExpired
+    | TasksScheduled
+    | AttemptStarted
+    | AttemptEnded
+    | TasksEligible
+    | LateReportRefused
+    | NodeRegistered
+    | NodeStateChanged
+    | NodeRemoved
+    | SubmissionsForgotten
+    | ClockStepped
+)
+
+_SHOWN_BY_NAME = {"job_id": "job_id", "index": "task_index", "attempt": "attempt", "node_id": "node_id"}
+
+
+def view(event: Event, log_index: int, number: int, time_ms: int) -> EventView:
+    """The event as the API shows it; `number` counts the events of its log entry from 0."""
+    return EventView(
+        id=f"{log_index}.{number}",
+        log_index=log_index,
+        time_ms=time_ms,
+        type=type(event).__name__,
+        job_id=getattr(event, "job_id", None),
+        task_index=getattr(event, "index", None),
+        attempt=getattr(event, "attempt", None),
+        node_id=getattr(event, "node_id", None),
+        data=_data(event),
+    )
+
+
+def _data(event: Event) -> dict[str, Any]:
+    """What `EventView` has no field for. A spec is only summed up, and output stays with its task: a feed must be light."""
+    data: dict[str, Any] = {}
+    for name in event.__struct_fields__:
+        value = getattr(event, name)
+        match value:
+            case JobSpec():
+                data.update(name=value.name, queue=value.queue, priority=value.priority, count=value.count)
+            case TaskState() | EndKind():
+                data[name] = value.name
+            case NodeState():
+                data[name] = value.value
+            case NodeInfo() | Usage():
+                data[name] = msgspec.to_builtins(value if isinstance(value, NodeInfo) else _usage(value))
+            case bytes():
+                data["output_bytes"] = len(value)
+            case tuple():
+                data[name] = list(value)
+            case _ if name not in _SHOWN_BY_NAME:
+                data[name] = value
+            case _:
+                pass
+    return data
+
+
+def _usage(usage: Usage) -> dict[str, int]:
+    """Usage by name: on the wire it is an array."""
+    return {"cpu_ms": usage.cpu_ms, "peak_memory_bytes": usage.peak_memory_bytes}

@@ -1,0 +1,210 @@
+"""A job and its tasks, as small as they can be.
+
+A task is one byte, its phase. More is kept only of the tasks that have more to tell: an `ActiveAttempt` while one holds
+resources, a compact record once it has ended plainly (`columns.py`), and a `TaskHistory` where it was tried more than once
+or ended in an unusual way. So a million waiting tasks are a megabyte.
+
+Jobs hold no reference to anything that holds them, therefore the garbage collector need not look at them (`gc=False`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from hasched.model.spec import JobSpec, Resources
+from hasched.model.states import EndKind, TaskState
+from hasched.statemachine import columns
+
+IN_BACKOFF = len(TaskState)  # a phase of its own, so that looking for eligible tasks never meets a task in backoff
+STATE_OF_PHASE: tuple[TaskState, ...] = (*TaskState, TaskState.PENDING)
+CANCEL_WAITING = bytes(
+    TaskState.CANCELLED if phase in (TaskState.PENDING, IN_BACKOFF) else phase for phase in range(256)
+)
+
+_COUNTS_OF_ONE = tuple(tuple(int(state == one) for state in TaskState) for one in STATE_OF_PHASE)
+_TELLING = (
+    TaskState.FAILED,
+    TaskState.OUT_OF_MEMORY,
+    TaskState.TIMED_OUT,
+    TaskState.NODE_LOST,
+    TaskState.CANCELLED,
+    TaskState.SUCCEEDED,
+)
+_spec_decoder = msgspec.msgpack.Decoder(JobSpec)
+
+
+class Cancel(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Who asked for an end, when, and why."""
+
+    actor: str
+    reason: str
+    requested_ms: int
+    log_index: int
+
+
+class ActiveAttempt(msgspec.Struct, array_like=True, gc=False):
+    """The attempt that holds resources on a node. `stopping`: it was cancelled, and its agent has to end it."""
+
+    attempt: int
+    node_id: str
+    state: TaskState
+    scheduled_ms: int
+    log_index: int
+    changed_ms: int
+    started_ms: int = 0
+    stopping: bool = False
+    cancel: Cancel | None = None
+
+
+class Late(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What a lost attempt reported after all."""
+
+    state: TaskState
+    kind: EndKind
+    code: int
+    reported_ms: int
+    log_index: int
+
+
+class AttemptRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """An attempt that has ended. `reported` is false where the managers gave it up with its node."""
+
+    attempt: int
+    state: TaskState
+    node_id: str
+    kind: EndKind
+    code: int
+    reason: str
+    scheduled_ms: int
+    started_ms: int
+    ended_ms: int
+    cpu_ms: int
+    peak_memory_bytes: int
+    changed_ms: int
+    log_index: int
+    reported: bool = True
+    late: Late | None = None
+
+
+class TaskHistory(msgspec.Struct, array_like=True, gc=False):
+    """What there is to tell of a task beyond the compact record. Once the task has ended, the last attempt is its end."""
+
+    attempts: list[AttemptRecord] = []
+    own_failures: int = 0
+    node_losses: int = 0
+    not_before_ms: int = 0  # of the backoff that it is in, or was in last
+    cancel: Cancel | None = None
+
+
+class Job(msgspec.Struct, array_like=True, gc=False, kw_only=True):
+    """Read it freely; only `evolve` writes. The field order is the snapshot format: new ones go last, with a default."""
+
+    id: int
+    submission_id: str
+    actor: str
+    name: str
+    queue: str
+    priority: int
+    count: int
+    max_running: int  # 0: no cap
+    resources: Resources
+    success_exit_codes: tuple[int, ...]
+    labels: dict[str, str] | None
+    packed_spec: bytes
+    submitted_ms: int
+    submitted_index: int
+    log_index: int  # of its last change
+    phases: bytearray
+    counts_of_many: list[int] | None  # tasks by state; a job of one task reads it from the phase
+    in_backoff: int = 0
+    state: TaskState = TaskState.PENDING
+    suspended: bool = False
+    cancel: Cancel | None = None  # of the whole job
+    started_ms: int = 0
+    ended_ms: int = 0
+    exit_code: int | None = None  # of the task that failed first; 128 + n for a signal
+    active_attempts: dict[int, ActiveAttempt] | None = None
+    histories: dict[int, TaskHistory] | None = None
+    finished: columns.Blocks | None = None
+    outputs: dict[int, bytes] | None = None
+
+    @property
+    def spec(self) -> JobSpec:
+        """Decoded anew at each call (about 1 µs): hold it while you work with it."""
+        return _spec_decoder.decode(self.packed_spec)
+
+    @property
+    def cancelling(self) -> bool:
+        """Whether the end of the whole job was asked for."""
+        return self.cancel is not None
+
+    @property
+    def ended(self) -> bool:
+        return self.state >= TaskState.SUCCEEDED
+
+    @property
+    def counts(self) -> Sequence[int]:
+        """Tasks by state, indexed by `TaskState`."""
+        many = self.counts_of_many
+        return _COUNTS_OF_ONE[self.phases[0]] if many is None else many
+
+    @property
+    def active(self) -> int:
+        """How many tasks hold resources."""
+        return len(self.active_attempts) if self.active_attempts is not None else 0
+
+    @property
+    def eligible(self) -> int:
+        """How many tasks are PENDING and not in backoff."""
+        return self.counts[TaskState.PENDING] - self.in_backoff
+
+    def task_state(self, index: int) -> TaskState:
+        return STATE_OF_PHASE[self.phases[index]]
+
+    def is_eligible(self, index: int) -> bool:
+        return 0 <= index < self.count and self.phases[index] == TaskState.PENDING
+
+    def pending_indices(self, start: int = 0) -> Iterator[int]:
+        """The tasks that are PENDING and not in backoff, ascending from `start`; a memory scan, so ended ones cost nothing."""
+        find = self.phases.find
+        index = find(TaskState.PENDING, start)
+        while index >= 0:
+            yield index
+            index = find(TaskState.PENDING, index + 1)
+
+    def attempt_of(self, index: int) -> ActiveAttempt | None:
+        """The attempt that holds resources, if one does."""
+        return self.active_attempts.get(index) if self.active_attempts is not None else None
+
+    def history_of(self, index: int) -> TaskHistory | None:
+        return self.histories.get(index) if self.histories is not None else None
+
+    def attempts_made(self, index: int) -> int:
+        """How many attempts of the task have been handed out."""
+        active = self.attempt_of(index)
+        if active is not None:
+            return active.attempt
+        history = self.history_of(index)
+        if history is not None:
+            return len(history.attempts)
+        return 1 if self.plain_end_of(index) is not None else 0
+
+    def plain_end_of(self, index: int) -> columns.Finished | None:
+        """The compact record, if the task ended plainly in its first attempt. One cancelled while it waited has none."""
+        return columns.get(self.finished, index) if self.finished is not None else None
+
+
+def derive_state(counts: Sequence[int], count: int, cancelling: bool) -> TaskState:
+    """A job's state from its tasks': waiting, then RUNNING from the first start to the last end, then the most telling."""
+    running = counts[TaskState.RUNNING]
+    scheduled = counts[TaskState.SCHEDULED]
+    unfinished = counts[TaskState.PENDING] + scheduled + running
+    if unfinished:
+        if running or unfinished != count:
+            return TaskState.RUNNING
+        return TaskState.SCHEDULED if scheduled else TaskState.PENDING
+    if cancelling and counts[TaskState.CANCELLED]:
+        return TaskState.CANCELLED
+    return next(state for state in _TELLING if counts[state])

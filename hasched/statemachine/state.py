@@ -1,0 +1,162 @@
+"""The replicated state: every job, every node, and the few tables that tie them together.
+
+Only `evolve` (in `rules/`) writes to it, through the methods of the lower half, which keep the sums and tables true.
+Everything that can be computed from jobs and nodes (counters, heap, allocations) is left out of snapshots and digests.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import Protocol, TypeVar, cast
+
+import msgspec
+
+from hasched.model.spec import JobSpec
+from hasched.model.states import TaskState
+from hasched.statemachine.job import (
+    IN_BACKOFF,
+    STATE_OF_PHASE,
+    ActiveAttempt,
+    AttemptRecord,
+    Cancel,
+    Job,
+    Late,
+    TaskHistory,
+    derive_state,
+)
+from hasched.statemachine.node import Node
+
+__all__ = ["ActiveAttempt", "AttemptRecord", "Cancel", "Job", "Late", "Node", "State", "TaskHistory", "Tombstone"]
+
+SUBMISSION_MEMORY_MS = 24 * 3600 * 1000  # a submission id is known as long as its job, and so long after that
+RETENTION_MS = 7 * 24 * 3600 * 1000  # an ended job is kept so long
+MAX_ENDED_JOBS = 1_000_000  # and at most so many of them, the latest
+
+_INTERNED_AT_MOST = 4096
+_T = TypeVar("_T")
+_spec_encoder = msgspec.msgpack.Encoder()
+
+
+class Tombstone(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What is remembered of a job that is gone, so that its submission can't be made twice."""
+
+    job_id: int
+    log_index: int  # of the entry that accepted the job
+    seen_ms: int  # when the job went, or the id was last asked for
+
+
+class JobSaver(Protocol):
+    """A snapshot in progress: it is shown every job before the job's first change after the point in time it captures."""
+
+    def save(self, job: Job) -> None: ...
+
+
+class State:
+    def __init__(self) -> None:
+        self.index = 0  # of the last applied log entry
+        self.now_ms = 0  # the largest time that a batch has carried
+        self.next_job_id = 1
+        self.jobs: dict[int, Job] = {}  # by id, ascending
+        self.nodes: dict[str, Node] = {}
+        self.node_names: list[str] = [""]  # by number; a name keeps its number for ever
+        self.node_numbers: dict[str, int] = {}
+        self.submissions: dict[str, int] = {}  # of jobs that exist
+        self.tombstones: dict[str, Tombstone] = {}  # by `seen_ms`, ascending
+        self.ended: dict[int, None] = {}  # jobs that have ended, the earliest first
+        self.backoffs: list[tuple[int, int, int]] = []  # heap of (not before, job, index); may hold what is past
+        self.job_counts = [0] * len(TaskState)
+        self.task_counts = [0] * len(TaskState)
+        self.saver: JobSaver | None = None
+        self.ended_due_ms = 0  # no ended job's retention is over before this; a lower bound, renewed by clock steps
+        self.tombstones_due_ms = 0  # likewise
+        self._interned: dict[object, object] = {}
+
+    # ── What evolve writes with ─────────────────────────────────────────────────────────────────────────────────────
+
+    def touch(self, job: Job) -> None:
+        """To be called before the first change to a job in an event."""
+        if self.saver is not None:
+            self.saver.save(job)
+        job.log_index = self.index
+
+    def add_job(self, job_id: int, submission_id: str, actor: str, spec: JobSpec) -> Job:
+        job = Job(
+            id=job_id,
+            submission_id=submission_id,
+            actor=self.intern(actor),
+            name=self.intern(spec.name),
+            queue=self.intern(spec.queue),
+            priority=spec.priority,
+            count=spec.count,
+            max_running=spec.max_running,
+            resources=self.intern(spec.resources),
+            success_exit_codes=self.intern(spec.success_exit_codes),
+            labels=spec.labels or None,
+            packed_spec=_spec_encoder.encode(spec),
+            submitted_ms=self.now_ms,
+            submitted_index=self.index,
+            log_index=self.index,
+            phases=bytearray(spec.count),
+            counts_of_many=None if spec.count == 1 else [spec.count] + [0] * (len(TaskState) - 1),
+        )
+        self.next_job_id = job_id + 1
+        self.jobs[job_id] = job
+        self.submissions[submission_id] = job_id
+        self.job_counts[TaskState.PENDING] += 1
+        self.task_counts[TaskState.PENDING] += job.count
+        return job
+
+    def drop_job(self, job: Job) -> None:
+        """Forget an ended job; its submission id is remembered for a while."""
+        del self.jobs[job.id]
+        del self.ended[job.id]
+        del self.submissions[job.submission_id]
+        if not self.tombstones:
+            self.tombstones_due_ms = self.now_ms + SUBMISSION_MEMORY_MS
+        self.tombstones[job.submission_id] = Tombstone(job.id, job.submitted_index, self.now_ms)
+        self.job_counts[job.state] -= 1
+        for state, tasks in enumerate(job.counts):
+            self.task_counts[state] -= tasks
+
+    def move_task(self, job: Job, index: int, phase: int) -> None:
+        """Give a task its new phase. Follow it with `settle` once the event's tasks have all moved."""
+        old_phase = job.phases[index]
+        old, new = STATE_OF_PHASE[old_phase], STATE_OF_PHASE[phase]
+        job.phases[index] = phase
+        job.in_backoff += (phase == IN_BACKOFF) - (old_phase == IN_BACKOFF)
+        counts = job.counts_of_many
+        if counts is not None:
+            counts[old] -= 1
+            counts[new] += 1
+        self.task_counts[old] -= 1
+        self.task_counts[new] += 1
+
+    def settle(self, job: Job) -> None:
+        """Derive the job's state from its tasks'."""
+        state = derive_state(job.counts, job.count, job.cancel is not None)
+        if state is not job.state:
+            self.job_counts[job.state] -= 1
+            self.job_counts[state] += 1
+            job.state = state
+
+    def end_job(self, job: Job) -> None:
+        job.ended_ms = self.now_ms
+        if not self.ended:
+            self.ended_due_ms = self.now_ms + RETENTION_MS
+        self.ended[job.id] = None
+
+    def add_backoff(self, not_before_ms: int, job_id: int, index: int) -> None:
+        heapq.heappush(self.backoffs, (not_before_ms, job_id, index))
+
+    def number_node(self, node_id: str) -> int:
+        number = self.node_numbers.get(node_id)
+        if number is None:
+            number = self.node_numbers[node_id] = len(self.node_names)
+            self.node_names.append(node_id)
+        return number
+
+    def intern(self, value: _T) -> _T:
+        """One shared copy of a value that many jobs have. Which copy it is can't be observed, so the table may be emptied."""
+        if len(self._interned) > _INTERNED_AT_MOST:
+            self._interned.clear()
+        return cast(_T, self._interned.setdefault(value, value))
