@@ -1,0 +1,557 @@
+"""The agent's decisions: events in, instructions out, and nothing else.
+
+What it promises, whatever dies in between:
+
+- An attempt is started at most once: its row is on disk before the supervisor hears of it.
+- An attempt's end is reported until a manager acknowledges it, and its row is kept until then.
+- Two attempts of one task never run here at once: the older one is stopped first, and its end awaited.
+- No GPU is bound to two attempts at once.
+
+It has no clock: the driver passes `Now` in with every event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from enum import IntEnum
+from typing import assert_never
+
+from hasched.agent.devices import Devices
+from hasched.agent.events import (
+    Connected,
+    Disconnected,
+    Event,
+    Happened,
+    HeartbeatSent,
+    Instruction,
+    Now,
+    Received,
+    Reconnect,
+    Recovered,
+    Row,
+    Save,
+    Saved,
+    SaveFailed,
+    Send,
+    SupervisorDown,
+    SupervisorUp,
+    Tick,
+)
+from hasched.agent.protocol import (
+    Forget,
+    FreezeAttempts,
+    Inventory,
+    Launch,
+    LaunchJob,
+    LaunchTask,
+    Lease,
+    RunningAttempt,
+    StopAttempts,
+)
+from hasched.agent.specs import SpecCache
+from hasched.model.ids import AttemptId, TaskId
+from hasched.model.spec import JobSpec
+from hasched.model.states import EndKind, OnDisconnect
+from hasched.model.wire import (
+    Assign,
+    AttemptEnded,
+    AttemptKey,
+    AttemptReport,
+    AttemptStarted,
+    Freeze,
+    HeartbeatAck,
+    Reports,
+    ReportsAck,
+    Stop,
+)
+
+START_REPORT_DELAY_MS = 5  # a task that ends sooner under load needs one report instead of two
+SAVE_END_DELAY_MS = 100  # the supervisor keeps an end; it is written down here only if no manager takes it soon
+REPORTS_IN_FLIGHT = 2  # frames without acknowledgement; what comes meanwhile goes into the next one
+MAX_REPORTS = 1000
+MAX_REPORT_BYTES = 1024 * 1024
+MAX_LAUNCH_JOBS = 64  # in one message: 64 of the largest specs fit into a frame
+
+RESTARTED = "the supervisor of this attempt is gone (it died, or the machine restarted), so its end can't be known"
+
+
+class Phase(IntEnum):
+    SAVING = 0  # its row is on the way to the disk
+    READY = 1  # may start as soon as the supervisor, its GPUs and its task are free
+    LAUNCHED = 2  # the supervisor was told
+    RUNNING = 3
+    ENDED = 4  # waits for a manager's acknowledgement
+
+
+class _Attempt:
+    """One attempt that no manager has acknowledged as ended."""
+
+    __slots__ = (
+        "ended", "ended_at_ms", "frozen", "gpus", "held", "key", "older", "phase",
+        "spec", "start_known", "started", "stop", "supervisor",
+    )  # fmt: skip
+
+    def __init__(self, key: AttemptId, phase: Phase, supervisor: str = "", spec: JobSpec | None = None) -> None:
+        self.key = key
+        self.phase = phase
+        self.supervisor = supervisor  # the instance that was told to run it
+        self.spec = spec  # until it is launched
+        self.older: tuple[AttemptId, ...] = ()  # attempts of the same task that must end first
+        self.gpus: tuple[int, ...] = ()
+        self.frozen = False
+        self.stop = ""  # why it is being stopped
+        self.started: AttemptStarted | None = None
+        self.start_known = False  # a manager has acknowledged the start
+        self.ended: AttemptEnded | None = None
+        self.ended_at_ms = 0  # on the clock of Now.boot_ms
+        self.held = False  # the supervisor keeps its end
+
+
+class AgentCore:
+    """Feed it events with `handle`, obey the instructions, and call again with `Tick` at `wake_at_ms`."""
+
+    def __init__(self, gpus: int = 0) -> None:
+        self._devices = Devices(gpus)
+        self._specs = SpecCache()
+        self._attempts: dict[AttemptId, _Attempt] = {}
+        self._latest: dict[TaskId, AttemptId] = {}
+        self._supervisor = ""  # the instance that is connected
+        self._saves = 0
+        self._saving: dict[int, list[AttemptId]] = {}  # by number of the Save, what it adds
+        self._forget_after: dict[int, list[AttemptId]] = {}  # by number of the Save that makes it safe
+        self._ready: dict[AttemptId, None] = {}
+        self._starts: dict[AttemptId, int] = {}  # unreported, and since when
+        self._ends: dict[AttemptId, None] = {}  # unreported
+        self._unsaved: dict[AttemptId, None] = {}  # ends that are not in the table, oldest first
+        self._connected = False
+        self._number = 0
+        self._in_flight: dict[int, tuple[AttemptReport, ...]] = {}
+        self._lease_ms = 0
+        self._lease: Lease | None = None
+        self._heartbeats: dict[int, int] = {}
+        self._out: list[Instruction] = []
+
+    # What others may ask.
+
+    def attempts(self) -> tuple[AttemptKey, ...]:
+        """Everything that no manager has acknowledged as ended, for `Hello`."""
+        return tuple(AttemptKey(*key) for key in self._attempts)
+
+    def is_active(self, key: AttemptId) -> bool:
+        """Whether more may still come from the attempt."""
+        attempt = self._attempts.get(key)
+        return attempt is not None and attempt.phase is not Phase.ENDED
+
+    def latest_attempt(self, task: TaskId) -> int:
+        """The number of the newest attempt of a task that is known here, 0 if there is none."""
+        key = self._latest.get(task)
+        return key.attempt if key else 0
+
+    @property
+    def running(self) -> int:
+        return sum(attempt.phase is not Phase.ENDED for attempt in self._attempts.values())
+
+    @property
+    def wake_at_ms(self) -> int | None:
+        """When to send a `Tick`, if nothing else happens before."""
+        times = []
+        if self._unsaved:
+            times.append(self._attempts[next(iter(self._unsaved))].ended_at_ms + SAVE_END_DELAY_MS)
+        if self._starts and self._connected and len(self._in_flight) < REPORTS_IN_FLIGHT:
+            times.append(next(iter(self._starts.values())) + START_REPORT_DELAY_MS)
+        return min(times, default=None)
+
+    # Events.
+
+    def handle(self, event: Event) -> list[Instruction]:
+        """Advance by one event, and say what to do, in this order."""
+        match event:
+            case Received(message=message, now=now):
+                self._receive(message, now)
+            case Happened(observed=observed, now=now):
+                self._observe(observed.reports, now)
+            case Saved(number=number, now=now):
+                self._saved(number)
+                self._report(now)
+            case Tick(now=now):
+                self._save_ends(now)
+                self._report(now)
+            case HeartbeatSent(number=number, at_ms=at_ms):
+                self._heartbeats[number] = at_ms
+            case Connected(now=now):
+                self._connect(event)
+                self._report(now)
+            case Disconnected():
+                self._connected = False
+                self._in_flight.clear()
+                self._heartbeats.clear()
+            case SaveFailed(number=number, reason=reason, now=now):
+                self._save_failed(number, reason, now)
+                self._report(now)
+            case SupervisorUp(inventory=inventory, now=now):
+                self._meet_supervisor(inventory, now)
+                self._report(now)
+            case SupervisorDown():
+                self._supervisor = ""
+            case Recovered(rows=rows):
+                self._recover(rows)
+            case _:
+                assert_never(event)
+        self._launch()
+        instructions, self._out = self._out, []
+        return instructions
+
+    def _receive(self, message: Assign | Stop | Freeze | ReportsAck | HeartbeatAck, now: Now) -> None:
+        match message:
+            case Assign():
+                self._assign(message, now)
+            case ReportsAck(number=number):
+                self._acknowledge(number)
+            case HeartbeatAck(number=number):
+                sent_ms = self._heartbeats.pop(number, None)
+                if sent_ms is not None:
+                    self._heartbeats = {later: at for later, at in self._heartbeats.items() if later > number}
+                    self._renew_lease(sent_ms)
+            case Stop(attempts=keys, reason=reason):
+                self._stop([AttemptId(key.job_id, key.index, key.attempt) for key in keys], reason, now)
+            case Freeze(attempts=keys, frozen=frozen):
+                self._freeze([AttemptId(key.job_id, key.index, key.attempt) for key in keys], frozen)
+            case _:
+                assert_never(message)
+        self._report(now)
+
+    # Starting.
+
+    def _assign(self, assign: Assign, now: Now) -> None:
+        """Take new attempts: rows first. Older attempts of the same task are stopped, and awaited by `_launch`."""
+        added: list[Row] = []
+        older: list[AttemptId] = []
+        for assignment in assign.assignments:
+            if assignment.spec is not None:
+                self._specs.put(assignment.job_id, assignment.spec)
+            spec = self._specs.get(assignment.job_id)
+            if spec is None:
+                self._out.append(Reconnect(f"the spec of job {assignment.job_id} is not held here any more"))
+                continue
+            for index, number in assignment.tasks:
+                key, task = AttemptId(assignment.job_id, index, number), TaskId(assignment.job_id, index)
+                known = self._latest.get(task)
+                if known is not None and known.attempt >= number:
+                    continue
+                attempt = _Attempt(key, Phase.SAVING, spec=spec)
+                if known is not None:
+                    attempt.older = (known, *self._attempts[known].older)
+                    older.append(known)
+                self._attempts[key] = attempt
+                self._latest[task] = key
+                added.append(Row(key, self._supervisor))
+        if added:
+            self._saving[self._save(added=added)] = [row.key for row in added]
+        self._stop(older, "a newer attempt of the task was assigned", now)
+
+    def _launch(self) -> None:
+        """Tell the supervisor of every attempt that may start now."""
+        if not self._ready or not self._supervisor:
+            return
+        jobs: dict[int, tuple[JobSpec, list[LaunchTask]]] = {}
+        for key in list(self._ready):
+            attempt = self._attempts[key]
+            spec = attempt.spec
+            assert spec is not None, "a ready attempt has its spec"
+            if attempt.frozen or any(self.is_active(older) for older in attempt.older):
+                continue
+            gpus = self._devices.take(spec.resources.gpus)
+            if gpus is None:
+                continue
+            del self._ready[key]
+            attempt.gpus = gpus
+            attempt.phase = Phase.LAUNCHED
+            attempt.supervisor = self._supervisor
+            attempt.spec = None
+            task = LaunchTask(key.index, key.attempt, self._devices.visible(gpus))
+            jobs.setdefault(key.job_id, (spec, []))[1].append(task)
+        launches = [_launch_job(job_id, spec, tasks) for job_id, (spec, tasks) in jobs.items()]
+        for first in range(0, len(launches), MAX_LAUNCH_JOBS):
+            self._out.append(Launch(tuple(launches[first : first + MAX_LAUNCH_JOBS])))
+
+    # The table.
+
+    def _save(
+        self,
+        added: Sequence[Row] = (),
+        ended: Sequence[AttemptEnded] = (),
+        removed: Sequence[AttemptId] = (),
+    ) -> int:
+        self._saves += 1
+        self._out.append(Save(self._saves, tuple(added), tuple(ended), tuple(removed)))
+        return self._saves
+
+    def _saved(self, number: int) -> None:
+        for done in [n for n in self._saving if n <= number]:
+            for key in self._saving.pop(done):
+                attempt = self._attempts.get(key)
+                if attempt is not None and attempt.phase is Phase.SAVING:
+                    attempt.phase = Phase.READY
+                    self._ready[key] = None
+        for done in [n for n in self._forget_after if n <= number]:
+            self._forget(self._forget_after.pop(done))
+
+    def _save_failed(self, number: int, reason: str, now: Now) -> None:
+        """Without a row nothing is started. An end that could not be written stays with the supervisor meanwhile."""
+        for done in [n for n in self._saving if n <= number]:
+            for key in self._saving.pop(done):
+                attempt = self._attempts.get(key)
+                if attempt is not None and attempt.phase is Phase.SAVING:
+                    self._end_here(attempt, EndKind.LAUNCH_FAILED, f"the agent can't write its table: {reason}", now)
+        for done in [n for n in self._forget_after if n <= number]:
+            self._forget([key for key in self._forget_after.pop(done) if key not in self._attempts])
+
+    def _save_ends(self, now: Now) -> None:
+        """Write down the ends that no manager has taken for a while."""
+        due: list[_Attempt] = []
+        for key in self._unsaved:
+            attempt = self._attempts[key]
+            if attempt.ended_at_ms + SAVE_END_DELAY_MS > now.boot_ms:
+                break
+            due.append(attempt)
+        if due:
+            for attempt in due:
+                del self._unsaved[attempt.key]
+            number = self._save(ended=[attempt.ended for attempt in due if attempt.ended is not None])
+            self._forget_after[number] = [attempt.key for attempt in due if attempt.held]
+
+    def _forget(self, keys: Sequence[AttemptId]) -> None:
+        for key in keys:
+            attempt = self._attempts.get(key)
+            if attempt is not None:
+                attempt.held = False
+        if keys:
+            self._out.append(Forget(tuple(AttemptKey(*key) for key in keys)))
+
+    # What happens to attempts.
+
+    def _observe(self, reports: Iterable[AttemptReport], now: Now) -> None:
+        stray: list[AttemptId] = []
+        for report in reports:
+            key = AttemptId(report.job_id, report.index, report.attempt)
+            attempt = self._attempts.get(key)
+            if isinstance(report, AttemptEnded):
+                if attempt is None:
+                    stray.append(key)
+                elif attempt.phase is not Phase.ENDED:
+                    attempt.held = True
+                    self._end(attempt, report, now)
+            elif attempt is not None and attempt.phase is Phase.LAUNCHED:
+                attempt.phase = Phase.RUNNING
+                attempt.started = report
+                self._starts[key] = now.boot_ms
+        self._forget(stray)
+        self._report(now)
+
+    def _end(self, attempt: _Attempt, ended: AttemptEnded, now: Now) -> None:
+        attempt.phase = Phase.ENDED
+        attempt.ended = ended
+        attempt.ended_at_ms = now.boot_ms
+        attempt.spec = None
+        self._devices.release(attempt.gpus)
+        attempt.gpus = ()
+        self._ready.pop(attempt.key, None)
+        self._starts.pop(attempt.key, None)
+        self._ends[attempt.key] = None
+        self._unsaved[attempt.key] = None
+
+    def _end_here(self, attempt: _Attempt, kind: EndKind, reason: str, now: Now) -> None:
+        """End an attempt of which the supervisor has nothing to say."""
+        started_ms = attempt.started.started_ms if attempt.started else 0
+        self._end(attempt, AttemptEnded(*attempt.key, started_ms, now.wall_ms, kind, reason=reason), now)
+
+    def _stop(self, keys: Sequence[AttemptId], reason: str, now: Now) -> None:
+        running: list[AttemptKey] = []
+        for key in keys:
+            attempt = self._attempts.get(key)
+            if attempt is None:  # it never came here, and now never will
+                attempt = self._attempts[key] = _Attempt(key, Phase.READY)
+            if attempt.phase in (Phase.SAVING, Phase.READY):
+                self._end_here(attempt, EndKind.STOPPED, f"stopped before it started: {reason}", now)
+            elif attempt.phase is not Phase.ENDED:
+                attempt.stop = reason
+                running.append(AttemptKey(*key))
+        if running:
+            self._out.append(StopAttempts(tuple(running), reason))
+
+    def _freeze(self, keys: Sequence[AttemptId], frozen: bool) -> None:
+        launched: list[AttemptKey] = []
+        for key in keys:
+            attempt = self._attempts.get(key)
+            if attempt is not None:
+                attempt.frozen = frozen
+                if attempt.phase in (Phase.LAUNCHED, Phase.RUNNING):
+                    launched.append(AttemptKey(*key))
+        if launched:
+            self._out.append(FreezeAttempts(tuple(launched), frozen))
+
+    # Talking to the managers.
+
+    def _connect(self, connected: Connected) -> None:
+        """Begin a session: everything that is not known to be committed is reported again."""
+        self._connected = True
+        self._in_flight.clear()
+        self._heartbeats.clear()
+        self._specs.clear()
+        self._lease_ms = connected.welcome.lease_ms
+        self._renew_lease(connected.hello_ms)
+        self._ends = {key: None for key, attempt in self._attempts.items() if attempt.phase is Phase.ENDED}
+        self._starts = {
+            key: connected.now.boot_ms
+            for key, attempt in self._attempts.items()
+            if attempt.phase is Phase.RUNNING and not attempt.start_known
+        }
+
+    def _renew_lease(self, from_ms: int) -> None:
+        """A lease counts from when we asked for it: the managers can only have counted from later."""
+        self._lease = Lease(from_ms + self._lease_ms, self._lease_ms)
+        self._out.append(self._lease)
+
+    def _report(self, now: Now) -> None:
+        """Send what is due, as long as few enough frames are on the way."""
+        while self._connected and len(self._in_flight) < REPORTS_IN_FLIGHT:
+            batch: list[AttemptReport] = []
+            size = 0
+            for key in self._ends:
+                ended = self._attempts[key].ended
+                assert ended is not None, "only ended attempts are queued as ends"
+                if batch and (size + len(ended.output) > MAX_REPORT_BYTES or len(batch) == MAX_REPORTS):
+                    break
+                batch.append(ended)
+                size += len(ended.output)
+            for report in batch:
+                del self._ends[AttemptId(report.job_id, report.index, report.attempt)]
+            for key, since_ms in list(self._starts.items()):
+                early = self._in_flight and since_ms + START_REPORT_DELAY_MS > now.boot_ms
+                if early or len(batch) >= MAX_REPORTS:
+                    break
+                del self._starts[key]
+                started = self._attempts[key].started
+                assert started is not None, "only running attempts are queued as starts"
+                batch.append(started)
+            if not batch:
+                return
+            self._number += 1
+            self._in_flight[self._number] = tuple(batch)
+            self._out.append(Send(Reports(self._number, tuple(batch))))
+
+    def _acknowledge(self, number: int) -> None:
+        """These reports are committed, or refused for good: either way they need no repeating."""
+        removed: list[AttemptId] = []
+        held: list[AttemptId] = []
+        for report in self._in_flight.pop(number, ()):
+            key = AttemptId(report.job_id, report.index, report.attempt)
+            attempt = self._attempts.get(key)
+            if attempt is None:
+                continue
+            if isinstance(report, AttemptStarted):
+                attempt.start_known = True
+                continue
+            removed.append(key)
+            if attempt.held:
+                held.append(key)
+            del self._attempts[key]
+            self._unsaved.pop(key, None)
+            task = TaskId(key.job_id, key.index)
+            if self._latest.get(task) == key:
+                del self._latest[task]
+        if removed:
+            self._forget_after[self._save(removed=removed)] = held
+
+    # Beginning again.
+
+    def _recover(self, rows: Iterable[Row]) -> None:
+        for row in rows:
+            attempt = _Attempt(row.key, Phase.LAUNCHED, row.supervisor)
+            self._learn(attempt)
+            if row.ended is not None:
+                attempt.phase, attempt.ended = Phase.ENDED, row.ended
+                self._ends[row.key] = None
+
+    def _learn(self, attempt: _Attempt) -> None:
+        key = attempt.key
+        self._attempts[key] = attempt
+        task = TaskId(key.job_id, key.index)
+        known = self._latest.get(task)
+        if known is None or known.attempt < key.attempt:
+            self._latest[task] = key
+
+    def _meet_supervisor(self, inventory: Inventory, now: Now) -> None:
+        """Compare what should run with what does."""
+        self._supervisor = inventory.instance
+        running = {AttemptId(each.job_id, each.index, each.attempt): each for each in inventory.running}
+        ended = {AttemptId(each.job_id, each.index, each.attempt): each for each in inventory.ended}
+        vanished: list[AttemptId] = []
+        for key, attempt in list(self._attempts.items()):
+            if attempt.phase not in (Phase.LAUNCHED, Phase.RUNNING) or key in running:
+                continue
+            if key in ended:
+                attempt.held = True
+                self._end(attempt, ended[key], now)
+            elif attempt.supervisor == inventory.instance:
+                vanished.append(key)
+            else:
+                self._end_here(attempt, EndKind.LOST, RESTARTED, now)
+        self._drop(vanished)
+        self._adopt(running, now)
+        self._forget([key for key in ended if key not in self._attempts])
+        for attempt in self._attempts.values():
+            if attempt.phase is Phase.RUNNING and attempt.frozen:
+                self._out.append(FreezeAttempts((AttemptKey(*attempt.key),), True))
+            if attempt.phase is Phase.RUNNING and attempt.stop:
+                self._out.append(StopAttempts((AttemptKey(*attempt.key),), attempt.stop))
+        if self._lease is not None:
+            self._out.append(self._lease)
+
+    def _drop(self, keys: Sequence[AttemptId]) -> None:
+        """Forget attempts that certainly never started: the supervisor is the one they were meant for, and lacks them."""
+        for key in keys:
+            self._devices.release(self._attempts.pop(key).gpus)
+            self._starts.pop(key, None)
+            if self._latest.get(TaskId(key.job_id, key.index)) == key:
+                del self._latest[TaskId(key.job_id, key.index)]
+        if keys:
+            self._save(removed=keys)
+            self._out.append(Reconnect("attempts never reached the supervisor; a manager will assign them again"))
+
+    def _adopt(self, running: dict[AttemptId, RunningAttempt], now: Now) -> None:
+        """Take the supervisor's word for what runs. An attempt without a row gets one: its table was lost."""
+        added: list[Row] = []
+        for key, each in running.items():
+            attempt = self._attempts.get(key)
+            if attempt is None:
+                attempt = _Attempt(key, Phase.LAUNCHED, self._supervisor)
+                self._learn(attempt)
+                added.append(Row(key, self._supervisor))
+            if attempt.phase is Phase.LAUNCHED:
+                attempt.phase = Phase.RUNNING
+                attempt.started = AttemptStarted(*key, each.started_ms)
+                self._starts[key] = now.boot_ms
+                if not attempt.gpus:
+                    attempt.gpus = self._devices.claim(each.gpus)
+        if added:
+            self._save(added=added)
+
+
+def _launch_job(job_id: int, spec: JobSpec, tasks: Sequence[LaunchTask]) -> LaunchJob:
+    return LaunchJob(
+        job_id=job_id,
+        name=spec.name,
+        count=spec.count,
+        command=spec.command,
+        script=spec.script,
+        env=spec.env,
+        working_dir=spec.working_dir,
+        input=spec.input,
+        cpu_milli=spec.resources.cpu_milli,
+        memory_bytes=spec.resources.memory_bytes,
+        timeout_ms=spec.timeout_ms,
+        kill_grace_ms=spec.kill_grace_ms,
+        stop_at_lease=spec.on_disconnect is OnDisconnect.STOP,
+        tasks=tuple(tasks),
+    )

@@ -1,0 +1,444 @@
+"""The attempts that a supervisor owns: their processes, clocks and ends.
+
+What it promises: every attempt that was launched ends in exactly one `AttemptEnded`, kept until it is forgotten; nothing
+of an attempt runs on after its end; a timeout, a stop and the end of a lease work without an agent.
+"""
+
+# Plain strings, not pathlib: this is the path of every start and end.
+# ruff: noqa: PTH102, PTH103, PTH112
+
+from __future__ import annotations
+
+import errno
+import heapq
+import os
+import resource
+import shutil
+import signal
+import stat
+from collections.abc import Callable, Sequence
+
+from hasched.agent import holes, processes
+from hasched.agent.cgroups import Cgroup, Cgroups, Limits
+from hasched.agent.executors import Executor, LaunchFailed
+from hasched.agent.processes import Families, boot_ms, wall_ms
+from hasched.agent.protocol import Configure, LaunchJob, LaunchTask, Lease, RunningAttempt
+from hasched.agent.roster import Roster, RosterFull
+from hasched.model.ids import AttemptId
+from hasched.model.spec import MAX_OUTPUT_BYTES
+from hasched.model.states import EndKind
+from hasched.model.wire import AttemptEnded, AttemptKey, AttemptReport, AttemptStarted, Usage
+
+LEASE_MARGIN_MS = 250  # a leased task is dead this long before its lease ends
+CHECK_INTERVAL_MS = 2_000  # how often logs are kept within their bound and memory is sampled
+FINISHED_SESSIONS = 4096  # how many ended sessions are remembered, to recognise their orphans
+
+
+class _Running:
+    """One running attempt."""
+
+    __slots__ = (
+        "cgroup", "directory", "frozen", "gpus", "grace_ms", "key", "kill_at_ms", "killed", "kind", "leased", "left_ms",
+        "peak_bytes", "pid", "reason", "slot", "started_ms", "timeout_at_ms", "timeout_ms",
+    )  # fmt: skip
+
+    def __init__(self, key: AttemptId, job: LaunchJob, gpus: str | None, directory: str, cgroup: Cgroup | None) -> None:
+        self.key = key
+        self.gpus = gpus
+        self.directory = directory
+        self.cgroup = cgroup
+        self.grace_ms = job.kill_grace_ms
+        self.leased = job.stop_at_lease
+        self.timeout_ms = job.timeout_ms
+        self.timeout_at_ms = 0  # 0: none, or frozen
+        self.left_ms = 0  # of the timeout, while frozen
+        self.frozen = False
+        self.kind: EndKind | None = None  # set once we are ending it
+        self.reason = ""
+        self.kill_at_ms = 0
+        self.killed = False
+        self.pid = 0
+        self.slot = 0
+        self.started_ms = 0
+        self.peak_bytes = 0
+
+
+class Supervised:
+    """Everything that runs here. Not thread-safe: the supervisor has one thread."""
+
+    def __init__(self, data_dir: str, roster: Roster, log: Callable[..., None]) -> None:
+        self._data_dir = data_dir
+        self._roster = roster
+        self._log = log
+        self._executor: Executor | None = None
+        self._cgroups: Cgroups | None = None
+        self._settings: Configure | None = None
+        self._by_pid: dict[int, _Running] = {}
+        self._by_key: dict[AttemptId, _Running] = {}
+        self._ended: dict[AttemptId, AttemptEnded] = {}
+        self._news: dict[AttemptId, AttemptReport] = {}
+        self._alarms: list[tuple[int, int]] = []  # (boot ms, pid): look at it then
+        self._lease: Lease | None = None
+        self._leased: dict[int, _Running] = {}
+        self._lease_due_ms: int | None = None
+        self._finished: dict[int, None] = {}  # sessions, oldest first
+        self._unremoved: list[Cgroup] = []
+        self._check_at_ms = 0
+        self._job_directory = ""
+        self._holes = True
+
+    def configure(self, settings: Configure, executor: Executor, cgroups: Cgroups | None) -> None:
+        self._settings, self._executor, self._cgroups = settings, executor, cgroups
+
+    # What is here.
+
+    def __len__(self) -> int:
+        return len(self._by_pid)
+
+    def running(self) -> tuple[RunningAttempt, ...]:
+        return tuple(RunningAttempt(*each.key, each.started_ms, each.gpus) for each in self._by_pid.values())
+
+    def ended(self) -> tuple[AttemptEnded, ...]:
+        return tuple(self._ended.values())
+
+    def take_news(self) -> tuple[AttemptReport, ...]:
+        """What happened since the last call; an attempt that has started and ended meanwhile is one report."""
+        news, self._news = tuple(self._news.values()), {}
+        return news
+
+    @property
+    def has_news(self) -> bool:
+        return bool(self._news)
+
+    # Starting.
+
+    def launch(self, job: LaunchJob, task: LaunchTask) -> None:
+        key = AttemptId(job.job_id, task.index, task.attempt)
+        if key in self._by_key or key in self._ended:
+            return
+        if job.stop_at_lease and (self._lease is None or boot_ms() >= self._lease_term_ms(job.kill_grace_ms)):
+            self._finish(
+                AttemptEnded(*key, 0, wall_ms(), EndKind.STOPPED, reason="the lease had ended before the start")
+            )
+            return
+        try:
+            self._start(key, job, task)
+        except (LaunchFailed, RosterFull) as error:
+            self._finish(AttemptEnded(*key, 0, wall_ms(), EndKind.LAUNCH_FAILED, reason=str(error)))
+
+    def _start(self, key: AttemptId, job: LaunchJob, task: LaunchTask) -> None:
+        assert self._executor is not None, "an agent configures before it launches"
+        self._roster.check()
+        directory = self._make_directory(key)
+        cgroup = self._make_cgroup(key, job)
+        running = _Running(key, job, task.gpus, directory, cgroup)
+        try:
+            running.pid = pid = self._executor.start(job, task, directory, cgroup)
+        except LaunchFailed:
+            if cgroup is not None:
+                self._remove_cgroup(cgroup)
+            raise
+        now_ms = boot_ms()
+        running.started_ms = wall_ms()
+        running.slot = self._roster.add(pid, now_ms)
+        self._by_pid[pid] = running
+        self._by_key[key] = running
+        if running.timeout_ms:
+            running.timeout_at_ms = now_ms + running.timeout_ms
+            heapq.heappush(self._alarms, (running.timeout_at_ms, pid))
+        if running.leased:
+            self._leased[pid] = running
+            self._set_lease_due()
+        self._news[key] = AttemptStarted(*key, running.started_ms)
+
+    def _make_directory(self, key: AttemptId) -> str:
+        job_directory = f"{self._data_dir}/attempts/{key.job_id}"
+        directory = f"{job_directory}/{key.index}.{key.attempt}"
+        try:
+            if job_directory != self._job_directory or not os.path.isdir(job_directory):
+                os.makedirs(job_directory, 0o750, exist_ok=True)
+                self._job_directory = job_directory
+            try:
+                os.mkdir(directory, 0o750)
+            except FileExistsError:  # of another cluster, which used the same number
+                shutil.rmtree(directory)
+                os.mkdir(directory, 0o750)
+        except OSError as error:
+            raise LaunchFailed(f"{directory} can't be made: {error.strerror}") from error
+        return directory
+
+    def _make_cgroup(self, key: AttemptId, job: LaunchJob) -> Cgroup | None:
+        """Groups cost a few milliseconds, so only jobs with a limit that they must enforce get them."""
+        assert self._settings is not None
+        if self._cgroups is None or not (job.memory_bytes or self._settings.pids_max):
+            return None
+        try:
+            limits = Limits(job.memory_bytes, job.cpu_milli, self._settings.pids_max)
+            return self._cgroups.create(f"{key.job_id}.{key.index}.{key.attempt}", limits)
+        except OSError as error:
+            raise LaunchFailed(f"the control group can't be made: {error.strerror} ({error.filename})") from error
+
+    # Ending.
+
+    def stop(self, keys: Sequence[AttemptKey], reason: str) -> None:
+        """TERM now, KILL after the job's grace. What has ended already keeps its own end."""
+        self.reap()
+        found = [self._by_key.get(AttemptId(key.job_id, key.index, key.attempt)) for key in keys]
+        self._end_all([running for running in found if running is not None], EndKind.STOPPED, reason)
+
+    def stop_everything(self, kind: EndKind, reason: str) -> None:
+        self.reap()
+        self._end_all(list(self._by_pid.values()), kind, reason)
+
+    def _end_all(self, attempts: Sequence[_Running], kind: EndKind, reason: str) -> None:
+        attempts = [running for running in attempts if running.kind is None]
+        if not attempts:
+            return
+        families = Families()
+        now_ms = boot_ms()
+        for running in attempts:
+            running.kind, running.reason = kind, reason
+            running.kill_at_ms = now_ms + running.grace_ms
+            heapq.heappush(self._alarms, (running.kill_at_ms, running.pid))
+            self._signal(running, signal.SIGTERM, families)
+            if running.frozen:
+                self._signal(running, signal.SIGCONT, families)
+
+    def _kill(self, attempts: Sequence[_Running]) -> None:
+        families = Families()
+        for running in attempts:
+            running.killed = True
+            self._signal(running, signal.SIGKILL, families)
+            if running.cgroup is not None:
+                running.cgroup.kill()
+
+    def _signal(self, running: _Running, number: signal.Signals, families: Families) -> None:
+        processes.send_group(running.pid, number)
+        members = dict.fromkeys(families.of(running.pid))
+        if running.cgroup is not None:
+            members.update(dict.fromkeys(running.cgroup.pids()))
+        for member in members:
+            if member != running.pid and processes.group_of(member) != running.pid:
+                processes.send(member, number)
+
+    def freeze(self, keys: Sequence[AttemptKey], frozen: bool) -> None:
+        """Stop or continue all processes of these attempts, and their timeouts with them."""
+        now_ms = boot_ms()
+        families = Families()
+        for key in keys:
+            running = self._by_key.get(AttemptId(key.job_id, key.index, key.attempt))
+            if running is None or running.frozen == frozen or running.kind is not None:
+                continue
+            running.frozen = frozen
+            if frozen:
+                running.left_ms = max(1, running.timeout_at_ms - now_ms)
+                running.timeout_at_ms = 0
+            elif running.timeout_ms:
+                running.timeout_at_ms = now_ms + running.left_ms
+                heapq.heappush(self._alarms, (running.timeout_at_ms, running.pid))
+            self._signal(running, signal.SIGSTOP if frozen else signal.SIGCONT, families)
+
+    def renew(self, lease: Lease) -> None:
+        self._lease = lease
+        self._set_lease_due()
+
+    def forget(self, keys: Sequence[AttemptKey]) -> None:
+        for key in keys:
+            self._ended.pop(AttemptId(key.job_id, key.index, key.attempt), None)
+
+    # Time.
+
+    def next_due_ms(self) -> int | None:
+        """When `act` has something to do, on CLOCK_BOOTTIME."""
+        times = []
+        if self._alarms:
+            times.append(self._alarms[0][0])
+        if self._lease_due_ms is not None:
+            times.append(self._lease_due_ms)
+        if self._by_pid or self._unremoved:
+            times.append(self._check_at_ms)
+        return min(times, default=None)
+
+    def act(self) -> None:
+        """Do what has come due."""
+        now_ms = boot_ms()
+        timed_out: list[_Running] = []
+        overdue: list[_Running] = []
+        while self._alarms and self._alarms[0][0] <= now_ms:
+            _, pid = heapq.heappop(self._alarms)
+            running = self._by_pid.get(pid)
+            if running is None:
+                continue
+            if running.kind is None and 0 < running.timeout_at_ms <= now_ms:
+                timed_out.append(running)
+            elif running.kind is not None and not running.killed and running.kill_at_ms <= now_ms:
+                overdue.append(running)
+        for running in timed_out:
+            self._end_all([running], EndKind.TIMED_OUT, f"ran longer than its timeout of {running.timeout_ms} ms")
+        if self._lease_due_ms is not None and now_ms >= self._lease_due_ms:
+            self._end_leases(now_ms)
+        if overdue:
+            self._kill(overdue)
+        if now_ms >= self._check_at_ms:
+            self._check_at_ms = now_ms + CHECK_INTERVAL_MS
+            self._check()
+
+    def _lease_kill_ms(self) -> int:
+        assert self._lease is not None
+        return self._lease.deadline_ms - LEASE_MARGIN_MS
+
+    def _lease_term_ms(self, grace_ms: int) -> int:
+        """When a leased task gets its TERM: early enough for its KILL to come before the lease ends."""
+        assert self._lease is not None
+        return self._lease_kill_ms() - min(grace_ms, self._lease.lease_ms // 3)
+
+    def _set_lease_due(self) -> None:
+        """When `_end_leases` must look again. What is being ended soon enough anyway needs no look."""
+        waiting = [
+            each for each in self._leased.values() if each.kind is None or each.kill_at_ms > self._lease_kill_ms()
+        ]
+        self._lease_due_ms = min((self._lease_term_ms(each.grace_ms) for each in waiting), default=None)
+
+    def _end_leases(self, now_ms: int) -> None:
+        due = [each for each in self._leased.values() if now_ms >= self._lease_term_ms(each.grace_ms)]
+        self._end_all(due, EndKind.STOPPED, "no manager renewed the node's lease, and the job stops on disconnect")
+        for running in due:
+            if running.kill_at_ms > self._lease_kill_ms():
+                running.kill_at_ms = self._lease_kill_ms()
+                heapq.heappush(self._alarms, (running.kill_at_ms, running.pid))
+        self._set_lease_due()
+
+    def _check(self) -> None:
+        for running in self._by_pid.values():
+            running.peak_bytes = max(running.peak_bytes, processes.peak_memory_bytes(running.pid))
+            self._bound_logs(running)
+        self._unremoved = [cgroup for cgroup in self._unremoved if not cgroup.remove()]
+
+    def _bound_logs(self, running: _Running) -> None:
+        assert self._settings is not None
+        if not self._holes:
+            return
+        for stream in ("stdout", "stderr"):
+            try:
+                if not holes.bound(f"{running.directory}/{stream}", self._settings.log_max_bytes):
+                    self._holes = False
+                    self._log("logs_unbounded", cause="the filesystem can't punch holes", directory=self._data_dir)
+                    return
+            except OSError as error:
+                self._log("log_not_bounded", attempt=str(running.key), stream=stream, cause=error.strerror)
+
+    # Reaping.
+
+    def reap(self) -> None:
+        """Collect every process that has ended, and end whatever it left behind."""
+        collected = False
+        while True:
+            try:
+                found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                break
+            if found is None:
+                break
+            pid = found.si_pid
+            running = self._by_pid.pop(pid, None)
+            if running is not None:
+                # Its number can't be used again before we collect it, so this group is surely its own.
+                processes.send_group(pid, signal.SIGKILL)
+            _, status, usage = os.wait4(pid, 0)
+            collected = True
+            if running is not None:
+                self._ended_by_itself(running, os.waitstatus_to_exitcode(status), usage)
+        if collected:
+            self._end_strays()
+
+    def _ended_by_itself(self, running: _Running, code: int, usage: resource.struct_rusage) -> None:
+        del self._by_key[running.key]
+        self._leased.pop(running.pid, None)
+        self._roster.remove(running.slot)
+        self._finished[running.pid] = None
+        if len(self._finished) > FINISHED_SESSIONS:
+            del self._finished[next(iter(self._finished))]
+        kind, reason = self._judge(running, code)
+        peak_bytes = self._peak_bytes(running, usage)
+        if running.cgroup is not None:
+            running.cgroup.kill()
+            self._remove_cgroup(running.cgroup)
+        self._bound_logs(running)
+        output, complaint = read_output(f"{running.directory}/output")
+        self._finish(
+            AttemptEnded(
+                *running.key,
+                running.started_ms,
+                wall_ms(),
+                kind,
+                abs(code) if kind in (EndKind.EXITED, EndKind.SIGNALED) else 0,
+                Usage(round((usage.ru_utime + usage.ru_stime) * 1000), peak_bytes),
+                output,
+                "; ".join(filter(None, (reason, complaint))),
+            )
+        )
+
+    def _judge(self, running: _Running, code: int) -> tuple[EndKind, str]:
+        if code != 0 and running.cgroup is not None and running.kind is None and running.cgroup.oom_kills():
+            return EndKind.OUT_OF_MEMORY, "the kernel killed it at its memory limit"
+        if running.kind is not None:
+            return running.kind, running.reason
+        return (EndKind.SIGNALED if code < 0 else EndKind.EXITED), ""
+
+    def _peak_bytes(self, running: _Running, usage: resource.struct_rusage) -> int:
+        """The kernel counts our own size into a child that we spawned, so a smaller figure says nothing about it."""
+        peak_bytes = running.peak_bytes
+        if usage.ru_maxrss > resource.getrusage(resource.RUSAGE_SELF).ru_maxrss:
+            peak_bytes = max(peak_bytes, usage.ru_maxrss * 1024)
+        if running.cgroup is not None:
+            peak_bytes = max(peak_bytes, running.cgroup.peak_bytes())
+        return peak_bytes
+
+    def _finish(self, ended: AttemptEnded) -> None:
+        key = AttemptId(ended.job_id, ended.index, ended.attempt)
+        self._ended[key] = ended
+        self._news[key] = ended
+
+    def _remove_cgroup(self, cgroup: Cgroup) -> None:
+        if not cgroup.remove():
+            self._unremoved.append(cgroup)
+
+    def _end_strays(self) -> None:
+        """KILL the orphans of attempts that have ended, also those in sessions of their own.
+
+        The orphans of all tasks become our children (we are a subreaper), so none is overlooked, and one that is
+        killed hands us its own children. An orphan of an attempt that still runs is left alone.
+        """
+        children = processes.own_children()
+        if len(children) == len(self._by_pid):
+            return
+        for pid in children:
+            if pid in self._by_pid:
+                continue
+            session = processes.session_of(pid)
+            if session in self._by_pid:
+                continue
+            owner = processes.attempt_of(pid)
+            if session in self._finished or (owner is not None and owner not in self._by_key):
+                processes.send(pid, signal.SIGKILL)
+
+
+def read_output(path: str) -> tuple[bytes, str]:
+    """The content of HASCHED_OUTPUT, and what is wrong with it, if anything. A task may have put anything there."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return b"", ""
+    except OSError as error:
+        what = "a link" if error.errno == errno.ELOOP else error.strerror
+        return b"", f"the output can't be read: {what}"
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            return b"", "the output can't be read: not a file"
+        content = os.read(fd, MAX_OUTPUT_BYTES)
+    finally:
+        os.close(fd)
+    if status.st_size > MAX_OUTPUT_BYTES:
+        return content, f"the output of {status.st_size} bytes was cut to {MAX_OUTPUT_BYTES}"
+    return content, ""
