@@ -12,19 +12,12 @@ from typing import Protocol
 import msgspec
 
 from hasched.model.ids import ManagerId
+from hasched.statemachine.apply import Applied
 from hasched.statemachine.commands import Command
-from hasched.statemachine.events import Event
 from hasched.statemachine.outcomes import Outcome
 from hasched.statemachine.state import State
 
-
-class Applied(msgspec.Struct, frozen=True):
-    """One log entry that was just applied: `events` of all its commands, in order."""
-
-    index: int
-    now_ms: int
-    outcomes: list[Outcome]
-    events: list[Event]
+__all__ = ["Applied", "Member", "MemberStatus", "Replica", "ReplicaStatus"]
 
 
 class Member(msgspec.Struct, frozen=True):

@@ -35,8 +35,8 @@ def new_blocks(count: int) -> Blocks:
     return [None] * ((count + BLOCK - 1) // BLOCK)
 
 
-def put(blocks: Blocks, count: int, index: int, record: Finished) -> bool:
-    """Write the record of task `index` of `count`. False, and nothing written, where a value doesn't fit."""
+def put(blocks: Blocks, count: int, index: int, record: tuple[int, ...]) -> bool:
+    """Write the record (as in `Finished`) of task `index` of `count`. False, and nothing written, where a value doesn't fit."""
     try:
         packed = _RECORD.pack(*record)
     except struct.error:

@@ -22,7 +22,7 @@ class _Command(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     pass
 
 
-class SubmitJob(_Command, tag="submit_job"):
+class SubmitJob(_Command, frozen=True, tag="submit_job"):
     """Accept a job. A known `submission_id` is answered with the job that it made the first time."""
 
     submission_id: str
@@ -30,7 +30,7 @@ class SubmitJob(_Command, tag="submit_job"):
     spec: JobSpec
 
 
-class CancelJob(_Command, tag="cancel_job"):
+class CancelJob(_Command, frozen=True, tag="cancel_job"):
     """End a job: waiting tasks at once, running ones when the agent has stopped them. Without `indices`, all tasks."""
 
     job_id: int
@@ -39,26 +39,26 @@ class CancelJob(_Command, tag="cancel_job"):
     indices: tuple[int, ...] = ()
 
 
-class SuspendJob(_Command, tag="suspend_job"):
+class SuspendJob(_Command, frozen=True, tag="suspend_job"):
     """Start nothing more of the job and freeze what runs. Its resources stay allocated."""
 
     job_id: int
     actor: str
 
 
-class ResumeJob(_Command, tag="resume_job"):
+class ResumeJob(_Command, frozen=True, tag="resume_job"):
     job_id: int
     actor: str
 
 
-class DeleteJob(_Command, tag="delete_job"):
+class DeleteJob(_Command, frozen=True, tag="delete_job"):
     """Forget a job that has ended."""
 
     job_id: int
     actor: str
 
 
-class RegisterNode(_Command, tag="register_node"):
+class RegisterNode(_Command, frozen=True, tag="register_node"):
     """A node's agent has opened a stream: add the node, or take its new inventory, and make it healthy.
 
     Attempts that the state holds on the node and that `attempts` doesn't list are not ended by this: the leader sends
@@ -69,7 +69,7 @@ class RegisterNode(_Command, tag="register_node"):
     info: NodeInfo
 
 
-class SetNodeState(_Command, tag="set_node_state"):
+class SetNodeState(_Command, frozen=True, tag="set_node_state"):
     """The leader's judgement of a node. `disconnected` ends its attempts as lost."""
 
     node_id: str
@@ -77,7 +77,7 @@ class SetNodeState(_Command, tag="set_node_state"):
     reason: str
 
 
-class RemoveNode(_Command, tag="remove_node"):
+class RemoveNode(_Command, frozen=True, tag="remove_node"):
     """Forget a disconnected node."""
 
     node_id: str
@@ -92,20 +92,20 @@ class Placement(msgspec.Struct, frozen=True, array_like=True):
     indices: tuple[int, ...]
 
 
-class PlacePlan(_Command, tag="place_plan"):
+class PlacePlan(_Command, frozen=True, tag="place_plan"):
     """The scheduler's proposal. Each task is checked again; what no longer fits is left pending."""
 
     placements: tuple[Placement, ...]
 
 
-class ReportAttempts(_Command, tag="report_attempts"):
+class ReportAttempts(_Command, frozen=True, tag="report_attempts"):
     """What an agent saw. A report of an attempt that no longer counts is refused, and shown on that attempt."""
 
     node_id: str
     reports: tuple[AttemptReport, ...]
 
 
-class StepClock(_Command, tag="step_clock"):
+class StepClock(_Command, frozen=True, tag="step_clock"):
     """Do what has come due by the batch's `now_ms`: retries become eligible, ended jobs and old submission ids go."""
 
 

@@ -21,24 +21,24 @@ class _Event(msgspec.Struct, frozen=True, tag=True, gc=False):
     pass
 
 
-class JobSubmitted(_Event):
+class JobSubmitted(_Event, frozen=True):
     job_id: int
     submission_id: str
     actor: str
     spec: JobSpec
 
 
-class JobSuspended(_Event):
+class JobSuspended(_Event, frozen=True):
     job_id: int
     actor: str
 
 
-class JobResumed(_Event):
+class JobResumed(_Event, frozen=True):
     job_id: int
     actor: str
 
 
-class JobCancelRequested(_Event):
+class JobCancelRequested(_Event, frozen=True):
     """`indices` are the tasks meant, none given: all. `cancelled` waiting ones have ended with this event.
 
     `stopping` are the indices of active ones that the agents now have to stop.
@@ -52,25 +52,25 @@ class JobCancelRequested(_Event):
     stopping: tuple[int, ...]
 
 
-class JobEnded(_Event):
+class JobEnded(_Event, frozen=True):
     """All tasks of the job have ended; `state` is the most telling of their states."""
 
     job_id: int
     state: TaskState
 
 
-class JobDeleted(_Event):
+class JobDeleted(_Event, frozen=True):
     job_id: int
     actor: str
 
 
-class JobExpired(_Event):
+class JobExpired(_Event, frozen=True):
     """An ended job was forgotten because its retention is over."""
 
     job_id: int
 
 
-class TasksScheduled(_Event):
+class TasksScheduled(_Event, frozen=True):
     """`attempts[i]` is the number of the attempt that `indices[i]` now makes on the node."""
 
     job_id: int
@@ -79,7 +79,7 @@ class TasksScheduled(_Event):
     attempts: tuple[int, ...]
 
 
-class AttemptStarted(_Event):
+class AttemptStarted(_Event, frozen=True):
     job_id: int
     index: int
     attempt: int
@@ -87,7 +87,7 @@ class AttemptStarted(_Event):
     started_ms: int
 
 
-class AttemptEnded(_Event):
+class AttemptEnded(_Event, frozen=True):
     """`state` is the attempt's own end; `task_state` the task's: the same, or PENDING when it will be tried again.
 
     `not_before_ms` is when a retry becomes eligible, 0 at once. `reported` is false where the managers gave the attempt
@@ -111,14 +111,14 @@ class AttemptEnded(_Event):
     reported: bool = True
 
 
-class TasksEligible(_Event):
+class TasksEligible(_Event, frozen=True):
     """The backoff of these tasks is over."""
 
     job_id: int
     indices: tuple[int, ...]
 
 
-class LateReportRefused(_Event):
+class LateReportRefused(_Event, frozen=True):
     """A lost attempt reported its end after all. It changes nothing, and is kept on the attempt for people to see."""
 
     job_id: int
@@ -130,29 +130,29 @@ class LateReportRefused(_Event):
     code: int
 
 
-class NodeRegistered(_Event):
+class NodeRegistered(_Event, frozen=True):
     node_id: str
     info: NodeInfo
 
 
-class NodeStateChanged(_Event):
+class NodeStateChanged(_Event, frozen=True):
     node_id: str
     state: NodeState
     reason: str
 
 
-class NodeRemoved(_Event):
+class NodeRemoved(_Event, frozen=True):
     node_id: str
     actor: str
 
 
-class SubmissionsForgotten(_Event):
+class SubmissionsForgotten(_Event, frozen=True):
     """Submission ids of jobs that went long ago are no longer known."""
 
     submission_ids: tuple[str, ...]
 
 
-class ClockStepped(_Event):
+class ClockStepped(_Event, frozen=True):
     """What was due has been done."""
 
 

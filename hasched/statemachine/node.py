@@ -40,21 +40,37 @@ class Node(msgspec.Struct, gc=False, kw_only=True):
         )
 
     def fits(self, resources: Resources) -> bool:
-        """Whether so much is free now. After the inventory shrank less than nothing may be free: then nothing fits."""
+        """Whether so much is free now. What isn't asked for doesn't matter, even where the inventory shrank below its use."""
         total = self.info.resources
         return (
-            self.allocated_cpu_milli + resources.cpu_milli <= total.cpu_milli
-            and self.allocated_memory_bytes + resources.memory_bytes <= total.memory_bytes
-            and self.allocated_gpus + resources.gpus <= total.gpus
-            and (not resources.countables or self._countables_fit(total, resources))
+            (not resources.cpu_milli or self.allocated_cpu_milli + resources.cpu_milli <= total.cpu_milli)
+            and (
+                not resources.memory_bytes or self.allocated_memory_bytes + resources.memory_bytes <= total.memory_bytes
+            )
+            and (not resources.gpus or self.allocated_gpus + resources.gpus <= total.gpus)
+            and (not resources.countables or self._countables_room(resources, 1) == 1)
         )
 
-    def _countables_fit(self, total: Resources, resources: Resources) -> bool:
-        offered = dict(total.countables)
-        return all(
-            self.allocated_countables.get(name, 0) + amount <= offered.get(name, 0)
-            for name, amount in resources.countables
-        )
+    def room_for(self, resources: Resources, at_most: int) -> int:
+        """How many times so much is free now, counted up to `at_most`."""
+        total = self.info.resources
+        room = at_most
+        if resources.cpu_milli:
+            room = min(room, (total.cpu_milli - self.allocated_cpu_milli) // resources.cpu_milli)
+        if resources.memory_bytes:
+            room = min(room, (total.memory_bytes - self.allocated_memory_bytes) // resources.memory_bytes)
+        if resources.gpus:
+            room = min(room, (total.gpus - self.allocated_gpus) // resources.gpus)
+        if resources.countables:
+            room = min(room, self._countables_room(resources, at_most))
+        return max(room, 0)
+
+    def _countables_room(self, resources: Resources, at_most: int) -> int:
+        offered = dict(self.info.resources.countables)
+        room = at_most
+        for name, asked in resources.countables:
+            room = min(room, (offered.get(name, 0) - self.allocated_countables.get(name, 0)) // asked)
+        return max(room, 0)
 
     def allocate(self, resources: Resources, times: int = 1) -> None:
         """Take `times` as much, or give it back where `times` is negative. For `evolve`, and copies used for planning."""

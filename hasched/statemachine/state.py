@@ -42,7 +42,7 @@ class Tombstone(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     job_id: int
     log_index: int  # of the entry that accepted the job
-    seen_ms: int  # when the job went, or the id was last asked for
+    gone_ms: int  # when the job went
 
 
 class JobSaver(Protocol):
@@ -61,7 +61,7 @@ class State:
         self.node_names: list[str] = [""]  # by number; a name keeps its number for ever
         self.node_numbers: dict[str, int] = {}
         self.submissions: dict[str, int] = {}  # of jobs that exist
-        self.tombstones: dict[str, Tombstone] = {}  # by `seen_ms`, ascending
+        self.tombstones: dict[str, Tombstone] = {}  # by `gone_ms`, ascending
         self.ended: dict[int, None] = {}  # jobs that have ended, the earliest first
         self.backoffs: list[tuple[int, int, int]] = []  # heap of (not before, job, index); may hold what is past
         self.job_counts = [0] * len(TaskState)

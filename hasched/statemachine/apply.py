@@ -1,0 +1,172 @@
+"""`apply`: the only way into the state.
+
+Every command of a log entry is decided and then performed, in order, each seeing what those before it did. A plan and a
+batch of reports are decided piece by piece, for their pieces stand or fall alone.
+
+A decision that raises is a fault of ours: as it has written nothing, its command is refused as `internal` on every
+manager alike, and reported in `Applied.faults` to be counted and alarmed. An `evolve` that raises leaves a state
+that nobody can vouch for: the exception passes through, and the manager stops.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+import msgspec
+
+from hasched.model.wire import AttemptKey
+from hasched.statemachine import commands as c
+from hasched.statemachine import events as e
+from hasched.statemachine.events import Event
+from hasched.statemachine.outcomes import Outcome, PlanTaken, Rejected, ReportsTaken
+from hasched.statemachine.rules import Decision, attempts, clock, jobs, nodes
+from hasched.statemachine.state import State
+
+_LOCAL_FAILURES = (MemoryError, RecursionError)  # of this process, not of the command: other managers don't share them
+
+
+class Applied(msgspec.Struct, frozen=True):
+    """One log entry that was just applied: `events` of all its commands, in order; `faults` are bugs that were contained."""
+
+    index: int
+    now_ms: int
+    outcomes: list[Outcome]
+    events: list[Event]
+    faults: list[str] = []
+
+
+def apply(state: State, index: int, batch: c.Batch) -> Applied:
+    """Advance `state` by the log entry at `index`. Time never runs backwards, whatever the leaders' clocks do."""
+    state.index = index
+    state.now_ms = max(state.now_ms, batch.now_ms)
+    events: list[Event] = []
+    faults: list[str] = []
+    outcomes = [_apply_command(state, command, events, faults) for command in batch.commands]
+    return Applied(index, state.now_ms, outcomes, events, faults)
+
+
+def _apply_command(state: State, command: c.Command, events: list[Event], faults: list[str]) -> Outcome:
+    if isinstance(command, c.ReportAttempts):
+        return _take_reports(state, command, events, faults)
+    if isinstance(command, c.PlacePlan):
+        return _take_plan(state, command, events, faults)
+    try:
+        decision = _decide(state, command)
+    except _LOCAL_FAILURES:
+        raise
+    except Exception as error:
+        fault = _describe(command, error)
+        faults.append(fault)
+        return Rejected("internal", fault, "this is a bug in hasched; please report it")
+    if isinstance(decision, Rejected):
+        return decision
+    for event in decision.events:
+        evolve(state, event)
+    events += decision.events
+    return decision.outcome
+
+
+def _decide(state: State, command: c.Command) -> Decision | Rejected:
+    """Reads only."""
+    match command:
+        case c.SubmitJob():
+            return jobs.decide_submit(state, command)
+        case c.CancelJob():
+            return jobs.decide_cancel(state, command)
+        case c.SuspendJob():
+            return jobs.decide_suspend(state, command)
+        case c.ResumeJob():
+            return jobs.decide_resume(state, command)
+        case c.DeleteJob():
+            return jobs.decide_delete(state, command)
+        case c.RegisterNode():
+            return nodes.decide_register(state, command)
+        case c.SetNodeState():
+            return nodes.decide_set_state(state, command)
+        case c.RemoveNode():
+            return nodes.decide_remove(state, command)
+        case c.StepClock():
+            return clock.decide_step(state)
+        case c.PlacePlan() | c.ReportAttempts():
+            raise AssertionError("these are decided piece by piece")
+        case _:
+            assert_never(command)
+
+
+def _take_reports(state: State, command: c.ReportAttempts, events: list[Event], faults: list[str]) -> ReportsTaken:
+    refused: list[AttemptKey] = []
+    for report in command.reports:
+        try:
+            happened, counts = attempts.decide_report(state, command.node_id, report)
+        except _LOCAL_FAILURES:
+            raise
+        except Exception as error:
+            faults.append(_describe(command, error))
+            happened, counts = [], False
+        for event in happened:
+            evolve(state, event)
+        events += happened
+        if not counts:
+            refused.append(AttemptKey(report.job_id, report.index, report.attempt))
+    return ReportsTaken(tuple(refused))
+
+
+def _take_plan(state: State, command: c.PlacePlan, events: list[Event], faults: list[str]) -> PlanTaken:
+    asked = scheduled = 0
+    for placement in command.placements:
+        asked += len(placement.indices)
+        try:
+            event = attempts.decide_placement(state, placement)
+        except _LOCAL_FAILURES:
+            raise
+        except Exception as error:
+            faults.append(_describe(command, error))
+            continue
+        if event is not None:
+            evolve(state, event)
+            events.append(event)
+            scheduled += len(event.indices)
+    return PlanTaken(scheduled, asked - scheduled)
+
+
+def _describe(command: c.Command, error: Exception) -> str:
+    return f"{type(command).__name__} at decide: {type(error).__name__}: {error}"
+
+
+def evolve(state: State, event: Event) -> None:
+    """The only writer."""
+    match event:
+        case e.AttemptEnded():
+            attempts.evolve_attempt_ended(state, event)
+        case e.JobEnded():
+            jobs.evolve_ended(state, event)
+        case e.TasksScheduled():
+            attempts.evolve_scheduled(state, event)
+        case e.JobSubmitted():
+            jobs.evolve_submitted(state, event)
+        case e.AttemptStarted():
+            attempts.evolve_started(state, event)
+        case e.JobSuspended():
+            jobs.evolve_suspended(state, event)
+        case e.JobResumed():
+            jobs.evolve_resumed(state, event)
+        case e.JobCancelRequested():
+            jobs.evolve_cancel_requested(state, event)
+        case e.JobDeleted() | e.JobExpired():
+            jobs.evolve_gone(state, event)
+        case e.TasksEligible():
+            attempts.evolve_eligible(state, event)
+        case e.LateReportRefused():
+            attempts.evolve_late_report(state, event)
+        case e.NodeRegistered():
+            nodes.evolve_registered(state, event)
+        case e.NodeStateChanged():
+            nodes.evolve_state_changed(state, event)
+        case e.NodeRemoved():
+            nodes.evolve_removed(state, event)
+        case e.SubmissionsForgotten():
+            clock.evolve_forgotten(state, event)
+        case e.ClockStepped():
+            clock.evolve_stepped(state)
+        case _:
+            assert_never(event)

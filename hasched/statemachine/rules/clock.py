@@ -1,0 +1,104 @@
+"""The clock: what comes due without anybody asking. The leader proposes a `StepClock` at `next_deadline`.
+
+Between two steps the heap and the two `…_due_ms` bounds may name what is no longer there; a step clears them, so a
+deadline can be too early by one step and never too late.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+
+from hasched.statemachine import state as tables
+from hasched.statemachine.events import ClockStepped, Event, JobExpired, SubmissionsForgotten, TasksEligible
+from hasched.statemachine.job import IN_BACKOFF
+from hasched.statemachine.rules import Decision
+from hasched.statemachine.state import State
+
+MAX_FORGOTTEN_PER_STEP = 1000  # beyond it whatever shares the last one's time, so that no order among equals can matter
+
+
+def next_deadline(state: State) -> int | None:
+    """When the clock has to be stepped next, in ms since the epoch; None while nothing will come due. O(1)."""
+    deadlines = [state.backoffs[0][0]] if state.backoffs else []
+    if state.ended:
+        overfull = len(state.ended) > tables.MAX_ENDED_JOBS
+        deadlines.append(state.now_ms if overfull else state.ended_due_ms)
+    if state.tombstones:
+        deadlines.append(state.tombstones_due_ms)
+    return min(deadlines, default=None)
+
+
+def decide_step(state: State) -> Decision:
+    events: list[Event] = []
+    eligible: dict[int, list[int]] = {}
+    for job_id, index in sorted(_due_retries(state)):
+        eligible.setdefault(job_id, []).append(index)
+    events.extend(TasksEligible(job_id, tuple(indices)) for job_id, indices in eligible.items())
+    events.extend(JobExpired(job_id) for job_id in sorted(_due_jobs(state)))
+    forgotten = tuple(sorted(_due_tombstones(state)))
+    if forgotten:
+        events.append(SubmissionsForgotten(forgotten))
+    events.append(ClockStepped())
+    return Decision(events)
+
+
+def _due_retries(state: State) -> Iterator[tuple[int, int]]:
+    """The (job, index) of every backoff that is over: a walk down the heap that turns where it meets the future."""
+    heap = state.backoffs
+    places = [0]
+    while places:
+        place = places.pop()
+        if place >= len(heap) or heap[place][0] > state.now_ms:
+            continue
+        places += (2 * place + 1, 2 * place + 2)
+        due_ms, job_id, index = heap[place]
+        job = state.jobs.get(job_id)
+        if job is None or job.phases[index] != IN_BACKOFF:
+            continue
+        history = job.history_of(index)
+        if history is not None and history.not_before_ms == due_ms:
+            yield job_id, index
+
+
+def _due_jobs(state: State) -> Iterator[int]:
+    excess = len(state.ended) - tables.MAX_ENDED_JOBS
+    last_ms = -1
+    for number, job_id in enumerate(state.ended):
+        ended_ms = state.jobs[job_id].ended_ms
+        due = number < excess or ended_ms + tables.RETENTION_MS <= state.now_ms
+        if ended_ms != last_ms and (not due or number >= MAX_FORGOTTEN_PER_STEP):
+            return
+        last_ms = ended_ms
+        yield job_id
+
+
+def _due_tombstones(state: State) -> Iterator[str]:
+    last_ms = -1
+    for number, (submission_id, tombstone) in enumerate(state.tombstones.items()):
+        due = tombstone.gone_ms + tables.SUBMISSION_MEMORY_MS <= state.now_ms
+        if not due or (number >= MAX_FORGOTTEN_PER_STEP and tombstone.gone_ms != last_ms):
+            return
+        last_ms = tombstone.gone_ms
+        yield submission_id
+
+
+def evolve_forgotten(state: State, event: SubmissionsForgotten) -> None:
+    for submission_id in event.submission_ids:
+        del state.tombstones[submission_id]
+
+
+def evolve_stepped(state: State) -> None:
+    while state.backoffs and state.backoffs[0][0] <= state.now_ms:
+        heapq.heappop(state.backoffs)
+    renew_bounds(state)
+
+
+def renew_bounds(state: State) -> None:
+    """Set both bounds to when the first of each table is really due."""
+    first_ended = next(iter(state.ended), None)
+    if first_ended is not None:
+        state.ended_due_ms = state.jobs[first_ended].ended_ms + tables.RETENTION_MS
+    first_gone = next(iter(state.tombstones.values()), None)
+    if first_gone is not None:
+        state.tombstones_due_ms = first_gone.gone_ms + tables.SUBMISSION_MEMORY_MS

@@ -1,0 +1,221 @@
+"""Jobs: submitted once whatever is retried, suspended and resumed, cancelled, and forgotten after their end."""
+
+from __future__ import annotations
+
+from hasched.model.spec import MAX_INPUT_BYTES, MAX_PRIORITY, MAX_SPEC_BYTES, MAX_TASKS, JobSpec
+from hasched.model.states import TaskState
+from hasched.model.units import MAX_INTEGER
+from hasched.statemachine.commands import CancelJob, DeleteJob, ResumeJob, SubmitJob, SuspendJob
+from hasched.statemachine.events import (
+    Event,
+    JobCancelRequested,
+    JobDeleted,
+    JobEnded,
+    JobExpired,
+    JobResumed,
+    JobSubmitted,
+    JobSuspended,
+)
+from hasched.statemachine.job import CANCEL_WAITING, IN_BACKOFF, Cancel, Job, TaskHistory, derive_state
+from hasched.statemachine.outcomes import JobAccepted, Rejected
+from hasched.statemachine.rules import Decision
+from hasched.statemachine.state import State
+
+MAX_NAME_LENGTH = 256
+
+
+def decide_submit(state: State, command: SubmitJob) -> Decision | Rejected:
+    known = state.submissions.get(command.submission_id)
+    if known is not None:
+        return Decision([], JobAccepted(known, duplicate=True, log_index=state.jobs[known].submitted_index))
+    gone = state.tombstones.get(command.submission_id)
+    if gone is not None:
+        return Decision([], JobAccepted(gone.job_id, duplicate=True, log_index=gone.log_index))
+    fault = _fault_of(command)
+    if fault is not None:
+        return Rejected("invalid_spec", fault, "validate specs with parse_spec before they are proposed")
+    job_id = state.next_job_id
+    return Decision(
+        [JobSubmitted(job_id, command.submission_id, command.actor, command.spec)],
+        JobAccepted(job_id, duplicate=False, log_index=state.index),
+    )
+
+
+def _fault_of(command: SubmitJob) -> str | None:
+    """What makes a submission unsafe to hold. The edge has refused it long before, with more to say."""
+    spec = command.spec
+    if not 0 < len(command.submission_id) <= MAX_NAME_LENGTH or len(command.actor) > MAX_NAME_LENGTH:
+        return "the submission id or the actor is empty or too long"
+    if not 0 < spec.count <= MAX_TASKS or not 0 <= spec.max_running <= MAX_TASKS:
+        return f"a job has 1 to {MAX_TASKS} tasks"
+    if len(spec.input) > MAX_INPUT_BYTES or len(spec.script) > MAX_SPEC_BYTES:
+        return "the spec is too large"
+    if len(spec.name) > MAX_NAME_LENGTH or len(spec.queue) > MAX_NAME_LENGTH or abs(spec.priority) > MAX_PRIORITY:
+        return "the name, queue or priority is out of bounds"
+    asked = spec.resources
+    if not (
+        0 <= asked.cpu_milli <= MAX_INTEGER
+        and 0 <= asked.memory_bytes <= MAX_INTEGER
+        and 0 <= asked.gpus <= MAX_INTEGER
+        and (not asked.countables or _countables_hold(spec))
+    ):
+        return "a resource is out of bounds"
+    retries = spec.retries
+    if retries.max < 0 or retries.node_lost < 0 or retries.backoff.initial_ms < 0 or retries.backoff.max_ms < 0:
+        return "retries and backoff can't be negative"
+    return None
+
+
+def _countables_hold(spec: JobSpec) -> bool:
+    names = [name for name, _ in spec.resources.countables]
+    return names == sorted(dict.fromkeys(names)) and all(0 < n <= MAX_INTEGER for _, n in spec.resources.countables)
+
+
+def evolve_submitted(state: State, event: JobSubmitted) -> None:
+    state.add_job(event.job_id, event.submission_id, event.actor, event.spec)
+
+
+def decide_suspend(state: State, command: SuspendJob) -> Decision | Rejected:
+    job = _live_job(state, command.job_id)
+    if isinstance(job, Rejected):
+        return job
+    if job.suspended:
+        return Decision([])
+    if job.cancelling:
+        return Rejected("job_cancelling", f"job {job.id} is being cancelled", "wait for its end")
+    return Decision([JobSuspended(job.id, command.actor)])
+
+
+def evolve_suspended(state: State, event: JobSuspended) -> None:
+    job = state.jobs[event.job_id]
+    state.touch(job)
+    job.suspended = True
+
+
+def decide_resume(state: State, command: ResumeJob) -> Decision | Rejected:
+    job = _live_job(state, command.job_id)
+    if isinstance(job, Rejected):
+        return job
+    return Decision([JobResumed(job.id, command.actor)] if job.suspended else [])
+
+
+def evolve_resumed(state: State, event: JobResumed) -> None:
+    job = state.jobs[event.job_id]
+    state.touch(job)
+    job.suspended = False
+
+
+def decide_cancel(state: State, command: CancelJob) -> Decision | Rejected:
+    """A second cancel finds nothing left to do. One that comes after another end is told so."""
+    job = state.jobs.get(command.job_id)
+    if job is None:
+        return _no_such_job(command.job_id)
+    if job.cancelling:
+        return Decision([])
+    if job.ended and not command.indices and job.state is not TaskState.CANCELLED:
+        return Rejected("job_ended", f"job {job.id} has ended: {job.state.name}", "nothing is left to cancel")
+    indices = tuple(sorted(dict.fromkeys(command.indices)))
+    if indices and not 0 <= indices[0] <= indices[-1] < job.count:
+        return Rejected("no_such_task", f"job {job.id} has the tasks 0 to {job.count - 1}", "name tasks of this job")
+    active = job.active_attempts or {}
+    if indices:
+        waiting = [index for index in indices if job.task_state(index) is TaskState.PENDING]
+        stopping = tuple(index for index in indices if index in active and not active[index].stopping)
+        if not waiting and not stopping:
+            return Decision([])
+        indices = tuple(sorted((*waiting, *stopping)))
+        cancelled = len(waiting)
+    else:
+        cancelled = job.counts[TaskState.PENDING]
+        stopping = tuple(sorted(active))
+        if not cancelled and not stopping:
+            return Decision([])
+    events: list[Event] = [
+        JobCancelRequested(job.id, command.actor, command.reason, indices, cancelled, stopping),
+    ]
+    if cancelled == job.counts[TaskState.PENDING] and not active:
+        after = list(job.counts)
+        after[TaskState.PENDING] -= cancelled
+        after[TaskState.CANCELLED] += cancelled
+        events.append(JobEnded(job.id, derive_state(after, job.count, not indices)))
+    return Decision(events)
+
+
+def evolve_cancel_requested(state: State, event: JobCancelRequested) -> None:
+    job = state.jobs[event.job_id]
+    state.touch(job)
+    note = Cancel(event.actor, event.reason, state.now_ms, state.index)
+    if event.indices:
+        _cancel_some(state, job, event, note)
+    else:
+        _cancel_all(state, job, note)
+    for index in event.stopping:
+        attempt = job.attempt_of(index)
+        assert attempt is not None, "only active tasks are told to stop"
+        attempt.stopping = True
+        attempt.changed_ms = state.now_ms
+        attempt.log_index = state.index
+        if event.indices:
+            attempt.cancel = note
+    state.settle(job)
+
+
+def _cancel_all(state: State, job: Job, note: Cancel) -> None:
+    """The waiting tasks in one sweep: their phase and the job's `cancel` say everything about them."""
+    waiting = job.counts[TaskState.PENDING]
+    job.cancel = note
+    job.phases = job.phases.translate(CANCEL_WAITING)
+    job.in_backoff = 0
+    if job.counts_of_many is not None:
+        job.counts_of_many[TaskState.PENDING] -= waiting
+        job.counts_of_many[TaskState.CANCELLED] += waiting
+    state.task_counts[TaskState.PENDING] -= waiting
+    state.task_counts[TaskState.CANCELLED] += waiting
+
+
+def _cancel_some(state: State, job: Job, event: JobCancelRequested, note: Cancel) -> None:
+    for index in event.indices:
+        if job.phases[index] not in (TaskState.PENDING, IN_BACKOFF):
+            continue
+        state.move_task(job, index, TaskState.CANCELLED)
+        job.histories = job.histories or {}
+        job.histories.setdefault(index, TaskHistory()).cancel = note
+
+
+def evolve_ended(state: State, event: JobEnded) -> None:
+    job = state.jobs[event.job_id]
+    state.touch(job)
+    assert job.state is event.state, f"job {job.id} was to end as {event.state.name} and is {job.state.name}"
+    if event.state is TaskState.SUCCEEDED:
+        job.exit_code = 0
+    state.end_job(job)
+
+
+def decide_delete(state: State, command: DeleteJob) -> Decision | Rejected:
+    job = state.jobs.get(command.job_id)
+    if job is None:
+        return _no_such_job(command.job_id)
+    if not job.ended:
+        return Rejected("job_active", f"job {job.id} has not ended", "cancel it first, and wait for its end")
+    return Decision([JobDeleted(job.id, command.actor)])
+
+
+def evolve_gone(state: State, event: JobDeleted | JobExpired) -> None:
+    job = state.jobs[event.job_id]
+    state.touch(job)
+    state.drop_job(job)
+
+
+def _live_job(state: State, job_id: int) -> Job | Rejected:
+    job = state.jobs.get(job_id)
+    if job is None:
+        return _no_such_job(job_id)
+    if job.ended:
+        return Rejected("job_ended", f"job {job_id} has ended: {job.state.name}", "submit it again to run it again")
+    return job
+
+
+def _no_such_job(job_id: int) -> Rejected:
+    return Rejected(
+        "no_such_job", f"there is no job {job_id}", "it may have been deleted, or have passed its retention"
+    )

@@ -1,0 +1,98 @@
+"""Nodes: registered by their agents, judged by the leader, removed by people.
+
+A disconnected node's attempts are lost with it, so such a node holds nothing; it comes back by registering again.
+"""
+
+from __future__ import annotations
+
+from hasched.model.ids import is_name
+from hasched.model.states import NodeState
+from hasched.model.units import MAX_INTEGER
+from hasched.model.wire import NodeInfo
+from hasched.statemachine.commands import RegisterNode, RemoveNode, SetNodeState
+from hasched.statemachine.events import NodeRegistered, NodeRemoved, NodeStateChanged
+from hasched.statemachine.node import Node
+from hasched.statemachine.outcomes import Rejected
+from hasched.statemachine.rules import Decision
+from hasched.statemachine.rules.attempts import MAX_REASON_LENGTH, decide_losses
+from hasched.statemachine.state import State
+
+
+def decide_register(state: State, command: RegisterNode) -> Decision | Rejected:
+    """A smaller inventory than what is allocated is taken as it is: nothing more fits until enough has ended."""
+    if not is_name(command.node_id):
+        return Rejected("invalid_node", f"{command.node_id[:100]!r} can't name a node")
+    if not _is_sound(command.info):
+        return Rejected("invalid_node", f"the inventory of node {command.node_id} holds an impossible amount")
+    node = state.nodes.get(command.node_id)
+    if node is not None and node.state is NodeState.HEALTHY and node.info == command.info:
+        return Decision([])
+    return Decision([NodeRegistered(command.node_id, command.info)])
+
+
+def _is_sound(info: NodeInfo) -> bool:
+    total = info.resources
+    amounts = (total.cpu_milli, total.memory_bytes, total.gpus, *(amount for _, amount in total.countables))
+    return all(0 <= amount <= MAX_INTEGER for amount in amounts)
+
+
+def evolve_registered(state: State, event: NodeRegistered) -> None:
+    node = state.nodes.get(event.node_id)
+    if node is None:
+        state.nodes[event.node_id] = Node(
+            id=event.node_id,
+            number=state.number_node(event.node_id),
+            info=event.info,
+            state=NodeState.HEALTHY,
+            reason="",
+            registered_ms=state.now_ms,
+            changed_ms=state.now_ms,
+            log_index=state.index,
+        )
+        return
+    node.info = event.info
+    node.registered_ms = state.now_ms
+    _change(state, node, NodeState.HEALTHY, "")
+
+
+def decide_set_state(state: State, command: SetNodeState) -> Decision | Rejected:
+    node = state.nodes.get(command.node_id)
+    if node is None:
+        return _no_such_node(command.node_id)
+    if node.state is command.state:
+        return Decision([])
+    reason = command.reason[:MAX_REASON_LENGTH]
+    changed = NodeStateChanged(node.id, command.state, reason)
+    if command.state is not NodeState.DISCONNECTED:
+        return Decision([changed])
+    return Decision([changed, *decide_losses(state, node, reason)])
+
+
+def evolve_state_changed(state: State, event: NodeStateChanged) -> None:
+    _change(state, state.nodes[event.node_id], event.state, event.reason)
+
+
+def decide_remove(state: State, command: RemoveNode) -> Decision | Rejected:
+    node = state.nodes.get(command.node_id)
+    if node is None:
+        return _no_such_node(command.node_id)
+    if node.state is not NodeState.DISCONNECTED:
+        return Rejected(
+            "node_active", f"node {node.id} is {node.state}", "stop its agent and wait for its grace to end"
+        )
+    return Decision([NodeRemoved(node.id, command.actor)])
+
+
+def evolve_removed(state: State, event: NodeRemoved) -> None:
+    del state.nodes[event.node_id]
+
+
+def _change(state: State, node: Node, to: NodeState, reason: str) -> None:
+    node.state = to
+    node.reason = reason
+    node.changed_ms = state.now_ms
+    node.log_index = state.index
+
+
+def _no_such_node(node_id: str) -> Rejected:
+    return Rejected("no_such_node", f"there is no node {node_id[:100]!r}", "nodes appear when their agents connect")
