@@ -1,7 +1,7 @@
 """The cluster's own certificate authority, and the certificates and tokens that it hands out.
 
 One directory holds it all: `ca.crt` goes to everybody, `ca.key` stays where certificates are issued, and each manager or
-agent gets its own pair. A file that exists is never overwritten, and a key is readable by its owner alone from its first
+agent gets its own pair, NAME.crt and NAME.key. A file that exists is never overwritten, and a key is readable by its owner alone from its first
 byte on. The names in a certificate are those of `hasched.model.identity`.
 """
 
@@ -147,7 +147,7 @@ def _issue(
     if hosts:
         names = [_general_name(host) for host in dict.fromkeys(hosts)]
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
-    return _store(directory, f"{role}-{name}", builder.sign(ca_key, hashes.SHA256()), key)
+    return _store(directory, name, builder.sign(ca_key, hashes.SHA256()), key)
 
 
 def _builder(

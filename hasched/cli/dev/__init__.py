@@ -1,0 +1,1 @@
+"""`hasched dev`: a whole cluster of real processes in one terminal."""

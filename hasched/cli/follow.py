@@ -1,0 +1,159 @@
+"""Waiting for a job: its task's output on our own streams as it comes, a progress bar for an array, then the exit code."""
+
+from __future__ import annotations
+
+import queue
+import sys
+import threading
+import time
+from types import TracebackType
+from typing import BinaryIO
+
+import click
+
+from hasched.cli.exits import Exit, exit_for_job
+from hasched.cli.settings import Settings
+from hasched.client.sync import Client
+from hasched.model.errors import EventsCompacted, HaschedError, NotFound
+from hasched.model.states import TaskState
+from hasched.model.views import JobView, TaskView
+
+PROGRESS_INTERVAL_S = 0.2
+
+
+class WaitTimedOut(click.ClickException):
+    """The wait is over and the job is not."""
+
+    exit_code = int(Exit.TIMED_OUT)
+
+
+def follow_task(settings: Settings, client: Client, job_id: int, after: str) -> JobView:
+    """Copy stdout and stderr of task 0, every attempt in turn, until the job ends. `after` is an event before its first."""
+    with (
+        _Copier(settings, job_id, "stdout", sys.stdout.buffer) as out,
+        _Copier(settings, job_id, "stderr", sys.stderr.buffer) as err,
+    ):
+        try:
+            for event in client.events(job=job_id, after=after):
+                if event.attempt is not None:
+                    out.want(event.attempt)
+                    err.want(event.attempt)
+                elif event.type in ("JobDeleted", "JobExpired"):
+                    raise NotFound(f"job {job_id} was deleted", "its history is gone with it")
+                elif event.type == "JobEnded":
+                    break
+        except EventsCompacted:
+            latest = client.wait(job_id)
+            for attempt in range(1, client.task(latest.id, 0).attempt + 1):
+                out.want(attempt)
+                err.want(attempt)
+    return client.job(job_id)
+
+
+class _Copier:
+    """Copies one stream of one attempt after the other, on a thread and a connection of its own."""
+
+    def __init__(self, settings: Settings, job_id: int, stream: str, target: BinaryIO) -> None:
+        self._settings = settings
+        self._job_id = job_id
+        self._stream = stream
+        self._target = target
+        self._newest = 0
+        self._attempts: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        self._failure: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name=f"copy-{stream}", daemon=True)
+
+    def want(self, attempt: int) -> None:
+        """Copy this attempt's output too; each is asked for once, in rising order."""
+        if attempt > self._newest:
+            self._newest = attempt
+            self._attempts.put(attempt)
+
+    def _run(self) -> None:
+        try:
+            with self._settings.client() as client:
+                while (attempt := self._attempts.get()) is not None:
+                    self._copy(client, attempt)
+        except Exception as error:  # Raised again on the main thread, by __exit__.
+            self._failure = error
+
+    def _copy(self, client: Client, attempt: int) -> None:
+        try:
+            for data in client.logs(self._job_id, 0, stream=self._stream, attempt=attempt, follow=True):
+                self._target.write(data)
+                self._target.flush()
+        except HaschedError as error:
+            click.echo(f"hasched: {self._stream} of attempt {attempt} can't be read: {error.cause}", err=True)
+
+    def __enter__(self) -> _Copier:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            return  # Interrupted: the thread is a daemon, and nobody wants the rest.
+        self._attempts.put(None)
+        self._thread.join()
+        if self._failure is not None:
+            raise self._failure
+
+
+def wait_for_jobs(client: Client, job_ids: list[int], timeout_ms: int | None, quiet: bool) -> list[JobView]:
+    """Wait until all have ended, with a progress bar on a terminal. Raises WaitTimedOut."""
+    deadline = None if timeout_ms is None else time.monotonic() + timeout_ms / 1000
+    if quiet or not sys.stderr.isatty():
+        return [_wait(client, job_id, deadline) for job_id in job_ids]
+    return _wait_with_progress(client, job_ids, deadline)
+
+
+def _wait(client: Client, job_id: int, deadline: float | None) -> JobView:
+    job = client.wait(job_id, timeout=None if deadline is None else max(0.0, deadline - time.monotonic()))
+    if not TaskState[job.state].final:
+        raise _timed_out(job)
+    return job
+
+
+def _wait_with_progress(client: Client, job_ids: list[int], deadline: float | None) -> list[JobView]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    ended: list[JobView] = []
+    with Progress(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True)) as progress:
+        for job_id in job_ids:
+            row = progress.add_task(f"job {job_id}", total=None, note="")
+            while True:
+                job = client.job(job_id)
+                done = sum(number for state, number in job.tasks.items() if TaskState[state].final)
+                failed = done - job.tasks.get(TaskState.SUCCEEDED.name, 0)
+                note = f"{job.tasks.get(TaskState.RUNNING.name, 0)} running" + (f", {failed} failed" if failed else "")
+                progress.update(row, total=job.count, completed=done, note=note)
+                if TaskState[job.state].final:
+                    break
+                if deadline is not None and time.monotonic() >= deadline:
+                    raise _timed_out(job)
+                time.sleep(PROGRESS_INTERVAL_S)
+            progress.update(row, note=job.state.lower())
+            ended.append(job)
+    return ended
+
+
+def _timed_out(job: JobView) -> WaitTimedOut:
+    return WaitTimedOut(f"job {job.id} is still {job.state}; it goes on")
+
+
+def job_exit_code(client: Client, job: JobView) -> int:
+    """The code that stands for an ended job; see `exits.exit_for_job`."""
+    if job.state == TaskState.SUCCEEDED.name:
+        return Exit.OK
+    return exit_for_job(job, _first_unsuccessful(client, job))
+
+
+def _first_unsuccessful(client: Client, job: JobView) -> TaskView | None:
+    if job.count == 1:
+        return client.task(job.id, 0)
+    states = [name for name in job.tasks if name != TaskState.SUCCEEDED.name]
+    firsts = [next(iter(client.tasks(job.id, state=state)), None) for state in states]
+    return min((task for task in firsts if task is not None), key=lambda task: task.task_index, default=None)

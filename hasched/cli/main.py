@@ -1,0 +1,126 @@
+"""The command `hasched`: one group of lazily imported commands, and one place where errors become messages and exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+
+import hasched
+from hasched.cli.exits import MEANINGS, Exit, exit_for_error
+from hasched.cli.settings import DurationType, Settings
+from hasched.model.errors import ConfigInvalid, HaschedError
+
+HELP_WIDTH = 100
+
+# Where each command lives, and what `--help` says of it without importing that module.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "agent": ("hasched.cli.daemons:agent", "Run an agent: the daemon of a machine that does work."),
+    "certs": ("hasched.cli.certs:certs", "Issue the cluster's CA and certificates."),
+    "completion": ("hasched.cli.completion:completion", "Print the completion script of a shell."),
+    "config": ("hasched.cli.configs:config", "Check configuration files."),
+    "context": ("hasched.cli.contexts:context", "Choose the cluster that commands talk to."),
+    "dev": ("hasched.cli.dev.command:dev", "Run a whole cluster in this terminal."),
+    "job": ("hasched.cli.jobs:job", "Run jobs, watch them, stop them."),
+    "manager": ("hasched.cli.daemons:manager", "Run a manager, or list them."),
+    "node": ("hasched.cli.nodes:node", "Look at the machines that do the work."),
+    "token": ("hasched.cli.certs:token", "Create the tokens that people and programs log in with."),
+    "top": ("hasched.cli.top:top", "Watch the cluster."),
+    "version": ("hasched.cli.completion:version", "Print the version."),
+}
+
+
+class CommandGroup(click.Group):
+    """Imports a command's module when the command is used, and turns errors into exit codes."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        command = getattr(importlib.import_module(module), name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Exit codes"):
+            formatter.write_dl([(str(code.value), meaning) for code, meaning in MEANINGS.items()])
+        with formatter.indentation():
+            formatter.write_paragraph()
+            formatter.write_text("job run --wait and job wait exit with the job's own code, or 128 + n after signal n.")
+
+    def main(self, args: Sequence[str] | None = None, *more: Any, **extra: Any) -> NoReturn:
+        settings = Settings()
+        extra |= {"standalone_mode": False, "obj": settings}
+        try:
+            result = super().main(args, *more, **extra)
+            code = result if isinstance(result, int) else Exit.OK
+            sys.stdout.flush()
+        except click.ClickException as error:
+            error.show()
+            code = error.exit_code
+        except HaschedError as error:
+            report(error, settings.as_json)
+            code = exit_for_error(error)
+        except (KeyboardInterrupt, click.Abort):
+            code = Exit.INTERRUPTED
+        except BrokenPipeError:  # The reader (`| head`) has gone; nothing is left to say to it.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = Exit.OK
+        except Exception:  # The last line of defence: whatever it is, it is shown.
+            traceback.print_exc()
+            code = Exit.INTERNAL
+        sys.exit(int(code))
+
+
+def report(error: HaschedError, as_json: bool) -> None:
+    """Say on stderr what went wrong and what to do about it."""
+    if as_json:
+        import msgspec
+
+        problem = {"code": error.extra.get("code", error.code), "cause": error.cause, "hint": error.hint}
+        if "errors" in error.extra:
+            problem["errors"] = error.extra["errors"]
+        click.echo(msgspec.json.encode(problem).decode(), err=True)
+    elif isinstance(error, ConfigInvalid):
+        click.echo(error.cause, err=True)
+    else:
+        click.echo(f"hasched: {error.cause}", err=True)
+        if error.hint:
+            click.echo(f"  {error.hint}", err=True)
+
+
+@click.group(
+    cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": HELP_WIDTH}
+)
+@click.version_option(hasched.__version__, message="hasched %(version)s")
+@click.option("--context", "context_name", metavar="NAME", help="The cluster to talk to; see `hasched context list`.")
+@click.option(
+    "--timeout",
+    "timeout_ms",
+    type=DurationType(),
+    default="30s",
+    show_default=True,
+    help="How long to try to get an answer.",
+)
+@click.pass_obj
+def cli(settings: Settings, context_name: str | None, timeout_ms: int) -> None:
+    """A highly available job scheduler for teams who own their machines."""
+    settings.context_name = context_name
+    settings.timeout_ms = timeout_ms
+
+
+def main() -> NoReturn:
+    """The entry point of the package."""
+    cli.main(prog_name="hasched")

@@ -1,0 +1,177 @@
+"""`hasched job run`, `submit` and `wait`: handing work in, and seeing it through."""
+
+from __future__ import annotations
+
+import uuid
+from typing import IO, Any
+
+import click
+
+from hasched.cli.exits import Exit
+from hasched.cli.settings import DurationType, Settings, json_option
+from hasched.model.errors import OutcomeUnknown, SpecInvalid
+
+_WAIT_HELP = "Stay until it ends, show a single task's output as it comes, and exit with the job's own code."
+
+
+@click.command(context_settings={"allow_interspersed_args": False})
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- COMMAND [ARGS]...")
+@click.option("--name", help="The job's name; by default the command's.")
+@click.option(
+    "--count", type=click.IntRange(min=1), help="Run an array of so many tasks; each gets HASCHED_TASK_INDEX."
+)
+@click.option("--max-running", type=click.IntRange(min=1), help="At most so many of the tasks at once.")
+@click.option("--cpu", metavar="CPU", help="CPU cores for each task: 2, 0.5, 500m.")
+@click.option("--memory", metavar="SIZE", help="Memory for each task: 512Mi, 4G.")
+@click.option("--gpu", type=click.IntRange(min=0), help="GPUs for each task.")
+@click.option("--timeout", metavar="DURATION", help="Kill an attempt after so long: 10s, 1h30m.")
+@click.option("--retries", type=click.IntRange(min=0), help="Try a failed task again, so many times.")
+@click.option("--env", "env", multiple=True, metavar="KEY[=VALUE]", help="Set a variable, or pass ours on.")
+@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Mark the job.")
+@click.option("--priority", type=int, help="Larger starts first.")
+@click.option("--queue", help="The queue to wait in.")
+@click.option("--workdir", metavar="DIR", help="Run there, on the node; by default a directory of the attempt's own.")
+@click.option(
+    "--input",
+    "input_file",
+    type=click.File("rb"),
+    metavar="FILE",
+    help="Hand this file to each task, as HASCHED_INPUT.",
+)
+@click.option("--on-disconnect", type=click.Choice(["run_on", "stop"]), help="What a task does if its node is cut off.")
+@click.option("--submission-id", metavar="ID", help="Submit at most once under this id, however often it is repeated.")
+@click.option("--wait", is_flag=True, help=_WAIT_HELP)
+@json_option
+@click.pass_obj
+def run(
+    settings: Settings,
+    command: tuple[str, ...],
+    env: tuple[str, ...],
+    labels: tuple[str, ...],
+    input_file: IO[bytes] | None,
+    submission_id: str | None,
+    wait: bool,
+    **options: Any,
+) -> int:
+    """Run a command as a job.
+
+    Prints the job's number; with --wait it is as if the command ran here.
+    """
+    from hasched.cli.specs import read_input, read_pairs
+
+    document: dict[str, Any] = {"command": list(command)}
+    resources = {"cpu": options["cpu"], "memory": options["memory"], "gpus": options["gpu"]}
+    optional = {
+        "name": options["name"],
+        "count": options["count"],
+        "max_running": options["max_running"],
+        "resources": {key: value for key, value in resources.items() if value is not None} or None,
+        "timeout": options["timeout"],
+        "retries": options["retries"],
+        "env": read_pairs(env, "--env", from_environment=True) or None,
+        "labels": read_pairs(labels, "--label") or None,
+        "priority": options["priority"],
+        "queue": options["queue"],
+        "working_dir": options["workdir"],
+        "input": read_input(input_file) if input_file is not None else None,
+        "on_disconnect": options["on_disconnect"],
+    }
+    document |= {key: value for key, value in optional.items() if value is not None}
+    return _submit_one(settings, document, submission_id, wait)
+
+
+@click.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+@click.option("--submission-id", metavar="ID", help="Submit at most once under this id; several jobs get ID-1, ID-2, …")
+@click.option(
+    "--wait", is_flag=True, help="Stay until all have ended; exit with the code of the first that did not succeed."
+)
+@json_option
+@click.pass_obj
+def submit(settings: Settings, file: str, submission_id: str | None, wait: bool) -> int:
+    """Submit the jobs of a YAML file, one for each document (`---`); `-` reads stdin."""
+    from hasched.cli.output import print_json
+    from hasched.cli.specs import place_errors, read_job_file
+
+    documents = read_job_file(file)
+    base = submission_id or uuid.uuid4().hex
+    submitted = []
+    with settings.client() as client:
+        for number, document in enumerate(documents, 1):
+            identity = base if len(documents) == 1 else f"{base}-{number}"
+            try:
+                submitted.append(client.submit(document.document, identity))
+            except SpecInvalid as error:
+                raise place_errors(document, error.extra["errors"]) from None
+            except OutcomeUnknown as error:
+                raise _with_id(error, base) from None
+            if not settings.as_json:
+                click.echo(f"job {submitted[-1].id}" + (" (submitted before)" if submitted[-1].duplicate else ""))
+        if wait:
+            return _wait(settings, [job.id for job in submitted], None)
+    if settings.as_json:
+        print_json(submitted)
+    return Exit.OK
+
+
+@click.command()
+@click.argument("job_ids", nargs=-1, required=True, type=int, metavar="JOB...")
+@click.option("--timeout", "timeout_ms", type=DurationType(), help="Give up after so long, with exit code 124.")
+@json_option
+@click.pass_obj
+def wait(settings: Settings, job_ids: tuple[int, ...], timeout_ms: int | None) -> int:
+    """Wait until jobs have ended; exit with the code of the first that did not succeed."""
+    return _wait(settings, list(job_ids), timeout_ms)
+
+
+def _submit_one(settings: Settings, document: dict[str, Any], submission_id: str | None, wait: bool) -> int:
+    submission_id = submission_id or uuid.uuid4().hex
+    with settings.client() as client:
+        try:
+            submitted = client.submit(document, submission_id)
+        except OutcomeUnknown as error:
+            raise _with_id(error, submission_id) from None
+        if not wait:
+            if settings.as_json:
+                from hasched.cli.output import print_json
+
+                print_json(submitted)
+            else:
+                click.echo(f"job {submitted.id}" + (" (submitted before)" if submitted.duplicate else ""))
+            return Exit.OK
+        if document.get("count", 1) != 1 or settings.as_json:
+            return _wait(settings, [submitted.id], None)
+        from hasched.cli.follow import follow_task, job_exit_code
+
+        try:
+            job = follow_task(settings, client, submitted.id, f"{submitted.log_index - 1}.0")
+        except KeyboardInterrupt:
+            return _interrupted([submitted.id])
+        return job_exit_code(client, job)
+
+
+def _wait(settings: Settings, job_ids: list[int], timeout_ms: int | None) -> int:
+    from hasched.cli.follow import job_exit_code, wait_for_jobs
+    from hasched.cli.output import counts, print_json
+
+    with settings.client() as client:
+        try:
+            jobs = wait_for_jobs(client, job_ids, timeout_ms, settings.as_json)
+        except KeyboardInterrupt:
+            return _interrupted(job_ids)
+        if settings.as_json:
+            print_json(jobs[0] if len(jobs) == 1 else jobs)
+        else:
+            for job in jobs:
+                click.echo(f"job {job.id} {job.state}: {counts(job.tasks)}")
+        return next((code for job in jobs if (code := job_exit_code(client, job))), Exit.OK)
+
+
+def _interrupted(job_ids: list[int]) -> int:
+    names = " ".join(map(str, job_ids))
+    click.echo(f"\ninterrupted; the work goes on: `hasched job wait {names}`, `hasched job cancel {names}`", err=True)
+    return Exit.INTERRUPTED
+
+
+def _with_id(error: OutcomeUnknown, submission_id: str) -> OutcomeUnknown:
+    return OutcomeUnknown(error.cause, f"run it again with --submission-id {submission_id}: it is done at most once")

@@ -1,0 +1,55 @@
+"""What every command gets: how to reach the cluster, and whether a person or a program reads the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from hasched.model.units import parse_duration_ms
+
+if TYPE_CHECKING:
+    from hasched.client.sync import Client
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Settings:
+    """The global options. `client()` opens a connection to the chosen cluster; the caller closes it."""
+
+    def __init__(self) -> None:
+        self.context_name: str | None = None
+        self.timeout_ms = 30_000
+        self.as_json = False
+
+    def client(self) -> Client:
+        from hasched.client.context import load_context
+        from hasched.client.sync import Client
+
+        return Client(load_context(self.context_name), timeout_s=self.timeout_ms / 1000)
+
+
+class DurationType(click.ParamType[int]):
+    """`10s`, `5m`, `1h30m`; milliseconds inside."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_duration_ms(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def json_option(function: Function) -> Function:
+    """`--json` on a command: `settings.as_json` says whether it was given."""
+
+    def remember(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+        settings = ctx.find_object(Settings)
+        if settings is not None:
+            settings.as_json = settings.as_json or value
+
+    return click.option("--json", is_flag=True, expose_value=False, callback=remember, help="Print JSON.")(function)

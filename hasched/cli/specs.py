@@ -1,0 +1,106 @@
+"""Job documents from the command line and from files. What they say is judged by the managers; here only syntax is."""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO, Any
+
+import click
+import msgspec
+
+from hasched.model.errors import FieldError, SpecInvalid
+from hasched.model.spec import MAX_INPUT_BYTES
+
+
+class SourcedDocument(msgspec.Struct, frozen=True):
+    """A job document and where it stands, so that an error found later can name its line."""
+
+    document: dict[str, Any]
+    source: str
+    lines: dict[str, int]
+
+
+class FileInvalid(SpecInvalid):
+    """A job file that can't be accepted; each error carries its line."""
+
+    def __init__(self, source: str, errors: list[FieldError]) -> None:
+        super().__init__(errors)
+        self.cause = "\n".join(f"{source}:{error.line}: {_sentence(error)}" for error in errors)
+        self.extra["errors"] = [
+            {"path": error.path, "line": error.line, "cause": error.cause, "hint": error.hint} for error in errors
+        ]
+
+
+def read_job_file(path: str) -> list[SourcedDocument]:
+    """The documents of a YAML (or JSON) file, `-` for stdin. Raises FileInvalid, ConfigInvalid for broken YAML."""
+    from hasched.model.yaml_text import read_documents
+
+    with click.open_file(path, encoding="utf-8") as file:
+        try:
+            text = file.read()
+        except UnicodeDecodeError as error:
+            raise FileInvalid(path, [FieldError("", f"not UTF-8: {error}", line=1)]) from None
+    documents = []
+    for document in read_documents(text, path):
+        if not isinstance(document.value, dict):
+            raise FileInvalid(path, [FieldError("", "a job is a mapping", line=document.line_of(""))])
+        documents.append(SourcedDocument(document.value, path, document.lines))
+    if not documents:
+        raise FileInvalid(path, [FieldError("", "there is no job in it", line=1)])
+    return documents
+
+
+def place_errors(document: SourcedDocument, errors: Iterable[dict[str, Any]]) -> FileInvalid:
+    """The managers' verdict on `document`, with the lines that it speaks of."""
+    from hasched.model.yaml_text import Document
+
+    lines = Document(document.document, document.lines)
+    return FileInvalid(
+        document.source,
+        [
+            FieldError(error["path"], error["cause"], error.get("hint", ""), lines.line_of(error["path"]))
+            for error in errors
+        ],
+    )
+
+
+def read_input(file: IO[bytes]) -> str | dict[str, str]:
+    """An input payload as a document holds it: text where it is text, else base64."""
+    data = file.read(MAX_INPUT_BYTES + 1)
+    if len(data) > MAX_INPUT_BYTES:
+        raise click.BadParameter(
+            f"the input is larger than {MAX_INPUT_BYTES} bytes; put it in a file that tasks can reach"
+        )
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(data).decode()}
+    return text if "\0" not in text else {"base64": base64.b64encode(data).decode()}
+
+
+def read_pairs(texts: Iterable[str], option: str, from_environment: bool = False) -> dict[str, str]:
+    """`K=V` options as a mapping; with `from_environment`, `K` alone takes our own value of K."""
+    mapping: dict[str, str] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not key or (not equals and not from_environment):
+            raise click.BadParameter(f"{text!r} is not KEY=VALUE", param_hint=option)
+        if not equals:
+            if key not in os.environ:
+                raise click.BadParameter(f"{key} is not set in the environment", param_hint=option)
+            value = os.environ[key]
+        mapping[key] = value
+    return mapping
+
+
+def absolute(path: str) -> str:
+    """A working directory as seen from here: tasks run elsewhere, so it can't stay relative."""
+    return str(Path(path).absolute())
+
+
+def _sentence(error: FieldError) -> str:
+    text = f"{error.path}: {error.cause}" if error.path else error.cause
+    return f"{text}; {error.hint}" if error.hint else text

@@ -1,0 +1,114 @@
+"""`hasched top`: the whole cluster on one screen."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hasched.cli.settings import DurationType, Settings, json_option
+from hasched.model.errors import HaschedError
+
+if TYPE_CHECKING:
+    from hasched.client.sync import Client
+    from hasched.model.views import ClusterView, JobView, ManagerPage, NodePage
+
+JOBS_SHOWN = 15
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="Print it once; this is what happens when nobody watches (a pipe, --json).")
+@click.option(
+    "--interval", "interval_ms", type=DurationType(), default="1s", show_default=True, help="How often to look."
+)
+@json_option
+@click.pass_obj
+def top(settings: Settings, once: bool, interval_ms: int) -> None:
+    """Watch the cluster: managers, nodes, and the newest jobs. Ctrl-C ends it."""
+    with settings.client() as client:
+        if settings.as_json:
+            from hasched.cli.output import print_json
+
+            screen = _Screen(client)
+            parts = {"cluster": screen.cluster, "managers": screen.managers, "nodes": screen.nodes, "jobs": screen.jobs}
+            print_json(parts)
+        elif once or not sys.stdout.isatty():
+            _print_once(_Screen(client))
+        else:
+            _watch(client, max(interval_ms, 100) / 1000)
+
+
+class _Screen:
+    """What one look at the cluster finds."""
+
+    def __init__(self, client: Client) -> None:
+        import itertools
+
+        self.cluster: ClusterView = client.cluster()
+        self.managers: ManagerPage = client.managers()
+        self.nodes: NodePage = client.nodes()
+        self.jobs: list[JobView] = list(itertools.islice(client.jobs(), JOBS_SHOWN))
+
+
+def _watch(client: Client, interval_s: float) -> None:
+    from rich.live import Live
+
+    with Live(_render(_Screen(client)), screen=True, auto_refresh=False) as live:
+        while True:
+            time.sleep(interval_s)
+            try:
+                live.update(_render(_Screen(client)), refresh=True)
+            except HaschedError as error:  # A fail-over is something to watch, not a reason to leave.
+                live.update(f"{error.cause}; trying again", refresh=True)
+
+
+def _print_once(screen: _Screen) -> None:
+    from hasched.cli.daemons import MANAGER_COLUMNS, manager_row
+    from hasched.cli.nodes import NODE_COLUMNS, node_row
+    from hasched.cli.output import print_table
+
+    click.echo(_summary(screen.cluster))
+    click.echo()
+    print_table(MANAGER_COLUMNS, map(manager_row, screen.managers.managers))
+    click.echo()
+    print_table(NODE_COLUMNS, map(node_row, screen.nodes.nodes))
+    click.echo()
+    print_table(_JOB_COLUMNS, map(_job_row, screen.jobs))
+
+
+def _render(screen: _Screen) -> Any:
+    from rich.console import Group
+    from rich.text import Text
+
+    from hasched.cli.daemons import MANAGER_COLUMNS, manager_row
+    from hasched.cli.nodes import NODE_COLUMNS, node_row
+    from hasched.cli.output import rich_table
+
+    return Group(
+        Text(_summary(screen.cluster), style="bold"),
+        rich_table(MANAGER_COLUMNS, map(manager_row, screen.managers.managers)),
+        rich_table(NODE_COLUMNS, map(node_row, screen.nodes.nodes)),
+        rich_table(_JOB_COLUMNS, map(_job_row, screen.jobs)),
+    )
+
+
+_JOB_COLUMNS = ("job", "name", "state", "tasks", "queue", "by", "age")
+
+
+def _job_row(job: JobView) -> tuple[str, ...]:
+    from hasched.cli.output import age, counts
+
+    return (str(job.id), job.name, job.state, counts(job.tasks), job.queue, job.actor, age(job.submitted_ms))
+
+
+def _summary(cluster: ClusterView) -> str:
+    from hasched.cli.output import counts, resources
+
+    return (
+        f"{cluster.cluster}: leader {cluster.leader or 'none'}, term {cluster.term}, entry {cluster.applied_index}\n"
+        f"jobs   {counts(cluster.jobs) or 'none'}\n"
+        f"tasks  {counts(cluster.tasks) or 'none'}\n"
+        f"in use {resources(cluster.allocated)} of {resources(cluster.total)}"
+    )
