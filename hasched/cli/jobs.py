@@ -43,6 +43,8 @@ for command in (run, submit, wait):
 @click.pass_obj
 def list_jobs(
     settings: Settings,
+    /,
+    *,
     states: tuple[str, ...],
     queue: str | None,
     name: str | None,
@@ -118,6 +120,8 @@ def status(settings: Settings, job_id: int) -> None:
 @click.pass_obj
 def logs(
     settings: Settings,
+    /,
+    *,
     target: str,
     index: int | None,
     attempt: int | None,

@@ -45,6 +45,8 @@ _WAIT_HELP = "Stay until it ends, show a single task's output as it comes, and e
 @click.pass_obj
 def run(
     settings: Settings,
+    /,
+    *,
     command: tuple[str, ...],
     env: tuple[str, ...],
     labels: tuple[str, ...],
@@ -100,9 +102,9 @@ def submit(settings: Settings, file: str, submission_id: str | None, wait: bool)
         for number, document in enumerate(documents, 1):
             identity = base if len(documents) == 1 else f"{base}-{number}"
             try:
-                submitted.append(client.submit(document.document, identity))
+                submitted.append(client.submit(document.value, identity))
             except SpecInvalid as error:
-                raise place_errors(document, error.extra["errors"]) from None
+                raise place_errors(file, document, error) from None
             except OutcomeUnknown as error:
                 raise _with_id(error, base) from None
             if not settings.as_json:

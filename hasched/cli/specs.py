@@ -6,21 +6,13 @@ import base64
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import click
-import msgspec
 
 from hasched.model.errors import FieldError, SpecInvalid
 from hasched.model.spec import MAX_INPUT_BYTES
-
-
-class SourcedDocument(msgspec.Struct, frozen=True):
-    """A job document and where it stands, so that an error found later can name its line."""
-
-    document: dict[str, Any]
-    source: str
-    lines: dict[str, int]
+from hasched.model.yaml_text import Document, read_documents
 
 
 class FileInvalid(SpecInvalid):
@@ -34,36 +26,27 @@ class FileInvalid(SpecInvalid):
         ]
 
 
-def read_job_file(path: str) -> list[SourcedDocument]:
+def read_job_file(path: str) -> list[Document]:
     """The documents of a YAML (or JSON) file, `-` for stdin. Raises FileInvalid, ConfigInvalid for broken YAML."""
-    from hasched.model.yaml_text import read_documents
-
     with click.open_file(path, encoding="utf-8") as file:
         try:
             text = file.read()
         except UnicodeDecodeError as error:
             raise FileInvalid(path, [FieldError("", f"not UTF-8: {error}", line=1)]) from None
-    documents = []
-    for document in read_documents(text, path):
-        if not isinstance(document.value, dict):
-            raise FileInvalid(path, [FieldError("", "a job is a mapping", line=document.line_of(""))])
-        documents.append(SourcedDocument(document.value, path, document.lines))
+    documents = read_documents(text, path)
     if not documents:
         raise FileInvalid(path, [FieldError("", "there is no job in it", line=1)])
+    for document in documents:
+        if not isinstance(document.value, dict):
+            raise FileInvalid(path, [FieldError("", "a job is a mapping", line=document.line_of(""))])
     return documents
 
 
-def place_errors(document: SourcedDocument, errors: Iterable[dict[str, Any]]) -> FileInvalid:
-    """The managers' verdict on `document`, with the lines that it speaks of."""
-    from hasched.model.yaml_text import Document
-
-    lines = Document(document.document, document.lines)
+def place_errors(path: str, document: Document, invalid: SpecInvalid) -> FileInvalid:
+    """The managers' verdict on a document of the file `path`, with the lines that it speaks of."""
     return FileInvalid(
-        document.source,
-        [
-            FieldError(error["path"], error["cause"], error.get("hint", ""), lines.line_of(error["path"]))
-            for error in errors
-        ],
+        path,
+        [FieldError(error.path, error.cause, error.hint, document.line_of(error.path)) for error in invalid.errors],
     )
 
 

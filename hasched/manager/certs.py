@@ -1,8 +1,8 @@
 """The cluster's own certificate authority, and the certificates and tokens that it hands out.
 
 One directory holds it all: `ca.crt` goes to everybody, `ca.key` stays where certificates are issued, and each manager or
-agent gets its own pair, NAME.crt and NAME.key. A file that exists is never overwritten, and a key is readable by its owner alone from its first
-byte on. The names in a certificate are those of `hasched.model.identity`.
+agent gets its own pair, NAME.crt and NAME.key. A file that exists is never overwritten, and a key is readable by its
+owner alone from its first byte on. The names in a certificate are those of `hasched.model.identity`.
 """
 
 from __future__ import annotations
