@@ -77,12 +77,6 @@ class AgentHub:
         if usage is not None:
             session.usage = usage
 
-    def cut_silent(self, silent_since: float) -> None:
-        """Close every stream that has been silent since before `silent_since`: the other end is gone or frozen."""
-        for session in self.sessions.values():
-            if session.last_seen < silent_since:
-                session.close(WSCloseCode.GOING_AWAY, "no heartbeat")
-
     def connected(self, node_id: NodeId) -> bool:
         """Whether the node has a stream to this manager now."""
         return node_id in self.sessions

@@ -19,6 +19,7 @@ from hasched.model.wire import MAX_FRAME_BYTES, LogChunk, NodeUsage, ToAgent
 
 MAX_QUEUED_BYTES = 64 * 1024 * 1024
 MAX_QUEUED_CHUNKS = 4096
+MAX_REPORTS_IN_FLIGHT = 16
 SEND_TIMEOUT_S = 10.0
 _FRAME_HEADER_BYTES = 5
 
@@ -46,6 +47,7 @@ class AgentSession:
         self.last_seen = opened
         self.usage: NodeUsage | None = None
         self.specs_sent: set[JobId] = set()
+        self.report_slots = asyncio.Semaphore(MAX_REPORTS_IN_FLIGHT)
         self.log_requests: dict[int, LogRequest] = {}
         self._queue: deque[bytes] = deque()
         self._queued_bytes = 0

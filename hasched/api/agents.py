@@ -1,0 +1,287 @@
+"""`GET /v1/agent/stream`: the agents' way in.
+
+A stream opens with `Hello`. Its node is registered, which also proves that this manager still leads, and the agent is told
+the difference between what it has and what the committed state wants. After that reports go up and are acknowledged once
+they are committed; heartbeats are acknowledged once a majority has confirmed the leader, so that a manager which was
+deposed and doesn't know it yet can't renew a lease. Anything that is not the protocol closes the stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterator
+from typing import assert_never
+
+import msgspec
+import structlog
+from aiohttp import WSCloseCode, WSMsgType, web
+
+from hasched.api.dispatch import Dispatcher
+from hasched.api.hub import AgentHub
+from hasched.api.session import AgentSession
+from hasched.model.errors import HaschedError, NoLeader, NotLeader, Overloaded
+from hasched.model.identity import identity_of
+from hasched.model.ids import NodeId, is_name
+from hasched.model.spec import MAX_OUTPUT_BYTES
+from hasched.model.states import NodeState
+from hasched.model.wire import (
+    MAX_FRAME_BYTES,
+    PROTOCOL_VERSION,
+    AttemptEnded,
+    AttemptKey,
+    AttemptReport,
+    FromAgent,
+    Heartbeat,
+    HeartbeatAck,
+    Hello,
+    LogChunk,
+    Redirect,
+    Reports,
+    ReportsAck,
+    Welcome,
+    decode_from_agent,
+    encode_frame,
+)
+from hasched.raft.replica import Replica
+from hasched.statemachine.commands import RegisterNode, ReportAttempts
+from hasched.statemachine.outcomes import Outcome, Rejected, ReportsTaken
+
+AGENT_STREAM_PATH = "/v1/agent/stream"
+HELLO_TIMEOUT_S = 10.0
+CLOSE_TIMEOUT_S = 2.0
+OVERLOAD_PAUSE_S = 0.1
+MAX_REPORTS_PER_COMMAND = 512
+MAX_REPORT_BYTES_PER_COMMAND = 256 * 1024
+
+log = structlog.get_logger(__name__)
+
+
+class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What agents are told. The lease is shorter than the managers' grace, see `hasched.manager.grace`."""
+
+    heartbeat_ms: int = 1_000
+    lease_ms: int = 20_000
+
+
+class ProtocolViolation(Exception):
+    """The agent said what the protocol doesn't know."""
+
+
+class AgentStreams:
+    """Serves the agents' streams of one manager; only the leader keeps one open."""
+
+    def __init__(self, replica: Replica, hub: AgentHub, settings: StreamSettings) -> None:
+        self._replica = replica
+        self._hub = hub
+        self._settings = settings
+        self._dispatcher = Dispatcher(replica, hub)
+        self._beats: list[tuple[AgentSession, int]] = []
+        self._acknowledging = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def handle(self, request: web.Request) -> web.WebSocketResponse:
+        """One stream from its handshake to its end."""
+        transport = request.transport
+        identity = identity_of(transport.get_extra_info("peercert") if transport else None)
+        if identity is None or identity.role != "agent" or not is_name(identity.name):
+            raise web.HTTPForbidden(text="this stream is for agents, and needs an agent's certificate\n")
+        socket = web.WebSocketResponse(max_msg_size=MAX_FRAME_BYTES, compress=False, timeout=CLOSE_TIMEOUT_S)
+        await socket.prepare(request)
+        if not self._hub.leading:
+            await self._redirect(socket)
+            return socket
+        try:
+            hello = await _receive_hello(socket, identity.name)
+        except (ProtocolViolation, TimeoutError) as error:
+            reason = str(error) or "no hello"
+            log.warning("agent_refused", node=identity.name, peer=request.remote, reason=reason)
+            await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=reason.encode()[:120])
+            return socket
+        await self._serve(socket, hello)
+        return socket
+
+    async def _serve(self, socket: web.WebSocketResponse, hello: Hello) -> None:
+        session = AgentSession(socket, hello.node_id, hello.session, self._hub.clock())
+        self._hub.admit(session)
+        writer = asyncio.create_task(session.write())
+        try:
+            if await self._open(session, hello):
+                await self._read(session)
+                session.close(WSCloseCode.OK, "the agent went away")
+        except ProtocolViolation as error:
+            session.close(WSCloseCode.POLICY_VIOLATION, str(error))
+        finally:
+            session.close(WSCloseCode.INTERNAL_ERROR, "the manager gave up this stream")
+            self._hub.leave(session)
+            await writer
+
+    async def _open(self, session: AgentSession, hello: Hello) -> bool:
+        """Register the node and tell the agent the difference. False: not here, the agent is on its way elsewhere."""
+        try:
+            outcome = await self._register(hello)
+        except (NoLeader, NotLeader):
+            await self._redirect(session.socket)
+            session.close(WSCloseCode.TRY_AGAIN_LATER, "this manager doesn't lead")
+            return False
+        except HaschedError as error:
+            session.close(WSCloseCode.TRY_AGAIN_LATER, error.cause)
+            return False
+        if isinstance(outcome, Rejected):
+            session.close(WSCloseCode.POLICY_VIOLATION, outcome.cause)
+            return False
+        settings = self._settings
+        session.send(Welcome(self._replica.manager_id, self._replica.term, settings.heartbeat_ms, settings.lease_ms))
+        self._dispatcher.reconcile(session, hello.attempts)
+        log.info("agent_stream_open", node=session.node_id, session=session.name, attempts=len(hello.attempts))
+        return True
+
+    async def _register(self, hello: Hello) -> Outcome | None:
+        """Commit the node if it is new, changed or not healthy; else only confirm that this manager still leads."""
+        node = self._replica.state.nodes.get(hello.node_id)
+        if node is not None and node.info == hello.info and node.state is NodeState.HEALTHY:
+            await self._replica.read_barrier()
+            return None
+        return await self._replica.propose(RegisterNode(node_id=hello.node_id, info=hello.info))
+
+    async def _redirect(self, socket: web.WebSocketResponse) -> None:
+        leader = self._replica.leader
+        if leader is None or leader.manager_id == self._replica.manager_id:
+            redirect = Redirect("", "")
+        else:
+            redirect = Redirect(leader.manager_id, leader.api_url)
+        await socket.send_bytes(encode_frame([redirect]))
+        await socket.close(code=WSCloseCode.TRY_AGAIN_LATER)
+
+    async def _read(self, session: AgentSession) -> None:
+        async for frame in session.socket:
+            if frame.type is not WSMsgType.BINARY:
+                raise ProtocolViolation("frames are binary")
+            self._hub.heard_from(session)
+            for message in _decode(frame.data):
+                match message:
+                    case Reports():
+                        await self._take_reports(session, message)
+                    case Heartbeat():
+                        self._hub.heard_from(session, message.usage)
+                        self._beats.append((session, message.number))
+                        self._acknowledge_soon()
+                    case LogChunk():
+                        session.deliver(message)
+                    case Hello():
+                        raise ProtocolViolation("a second hello")
+                    case _:
+                        assert_never(message)
+
+    # Heartbeats
+
+    def _acknowledge_soon(self) -> None:
+        if not self._acknowledging:
+            self._acknowledging = True
+            self._spawn(self._acknowledge())
+
+    async def _acknowledge(self) -> None:
+        """Answer the heartbeats that have come, with one confirmation of leadership for all of them."""
+        try:
+            while self._beats:
+                beats, self._beats = self._beats, []
+                try:
+                    await self._replica.read_barrier()
+                except HaschedError as error:
+                    log.warning("heartbeats_unacknowledged", count=len(beats), cause=error.cause)
+                    continue
+                for session, number in beats:
+                    session.send(HeartbeatAck(number))
+        finally:
+            self._acknowledging = False
+
+    # Reports
+
+    async def _take_reports(self, session: AgentSession, message: Reports) -> None:
+        """Propose a batch of reports. Several may be on their way; beyond that, reading waits."""
+        for report in message.reports:
+            if isinstance(report, AttemptEnded) and len(report.output) > MAX_OUTPUT_BYTES:
+                raise ProtocolViolation("an output is too large")
+        await session.report_slots.acquire()
+        self._spawn(self._commit_reports(session, message))
+
+    async def _commit_reports(self, session: AgentSession, message: Reports) -> None:
+        commands = [ReportAttempts(node_id=session.node_id, reports=part) for part in _split(message.reports)]
+        try:
+            outcomes = await self._propose(commands)
+        except HaschedError as error:
+            # The agent repeats them on its next stream, whether they were committed or not.
+            session.close(WSCloseCode.TRY_AGAIN_LATER, error.cause)
+            return
+        finally:
+            session.report_slots.release()
+        refused: list[AttemptKey] = []
+        for outcome in outcomes:
+            match outcome:
+                case ReportsTaken():
+                    refused += outcome.refused
+                case Rejected():
+                    log.error("reports_rejected", node=session.node_id, code=outcome.code, cause=outcome.cause)
+                    session.close(WSCloseCode.TRY_AGAIN_LATER, outcome.cause)
+                    return
+        if refused:
+            log.info("reports_refused", node=session.node_id, attempts=len(refused))
+        session.send(ReportsAck(message.number, tuple(refused)))
+
+    async def _propose(self, commands: list[ReportAttempts]) -> list[Outcome]:
+        """Reports free what new work needs, so a manager that is too busy for them waits and tries again."""
+        while True:
+            try:
+                return await self._replica.propose_many(commands)
+            except Overloaded:
+                await asyncio.sleep(OVERLOAD_PAUSE_S)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finish)
+
+    def _finish(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("agent_stream_failed", exc_info=error)
+
+
+def agent_routes(streams: AgentStreams) -> list[web.RouteDef]:
+    """The agents' routes, for the manager's HTTPS server, which verifies client certificates where they are shown."""
+    return [web.get(AGENT_STREAM_PATH, streams.handle)]
+
+
+async def _receive_hello(socket: web.WebSocketResponse, name: NodeId) -> Hello:
+    async with asyncio.timeout(HELLO_TIMEOUT_S):
+        frame = await socket.receive()
+    if frame.type is not WSMsgType.BINARY:
+        raise ProtocolViolation("the first frame is a hello")
+    match _decode(frame.data):
+        case [Hello() as hello]:
+            pass
+        case _:
+            raise ProtocolViolation("the first frame is a hello and nothing else")
+    if hello.protocol != PROTOCOL_VERSION:
+        raise ProtocolViolation(f"this manager speaks protocol {PROTOCOL_VERSION}, the agent {hello.protocol}")
+    if hello.node_id != name:
+        raise ProtocolViolation(f"the certificate is {name}'s, the hello another node's")
+    return hello
+
+
+def _decode(data: bytes) -> list[FromAgent]:
+    try:
+        return decode_from_agent(data)
+    except msgspec.DecodeError as error:
+        raise ProtocolViolation(f"malformed frame: {error}") from error
+
+
+def _split(reports: tuple[AttemptReport, ...]) -> Iterator[tuple[AttemptReport, ...]]:
+    """Parts that fit a log entry each."""
+    start = size = 0
+    for position, report in enumerate(reports):
+        size += len(report.output) + len(report.reason) if isinstance(report, AttemptEnded) else 0
+        if position + 1 - start == MAX_REPORTS_PER_COMMAND or size >= MAX_REPORT_BYTES_PER_COMMAND:
+            yield reports[start : position + 1]
+            start, size = position + 1, 0
+    if start < len(reports) or not reports:
+        yield reports[start:]

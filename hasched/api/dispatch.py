@@ -1,0 +1,174 @@
+"""What agents are told: first the difference between what they have and what is committed, then every change.
+
+Only committed facts are sent. A stream that opens is compared with the state in one step of the loop and live from then
+on, so no change falls between the two; a message that is lost costs a new stream, where the comparison repeats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeAlias
+
+from aiohttp import WSCloseCode
+
+from hasched.api.hub import AgentHub
+from hasched.api.session import AgentSession
+from hasched.model.ids import Attempt, AttemptId, JobId, NodeId, TaskIndex
+from hasched.model.states import NodeState
+from hasched.model.wire import Assign, Assignment, AttemptKey, Freeze, Stop
+from hasched.raft.replica import Replica
+from hasched.statemachine.apply import Applied
+from hasched.statemachine.events import (
+    JobCancelRequested,
+    JobEnded,
+    JobResumed,
+    JobSuspended,
+    NodeRemoved,
+    NodeStateChanged,
+    TasksScheduled,
+)
+from hasched.statemachine.job import Job
+from hasched.statemachine.queries import desired_attempts
+
+FULL_MESSAGE_BYTES = 1024 * 1024  # with one more job of the largest size a message still fits its frame
+TASK_BYTES = 16  # at most, on the wire
+
+Tasks: TypeAlias = tuple[tuple[TaskIndex, Attempt], ...]
+
+
+class Dispatcher:
+    """Turns committed facts into messages to the sessions of `hub`; on a manager without sessions it does nothing."""
+
+    def __init__(self, replica: Replica, hub: AgentHub) -> None:
+        self._replica = replica
+        self._hub = hub
+        replica.subscribe(self._dispatch)
+
+    def reconcile(self, session: AgentSession, known: Iterable[AttemptKey]) -> None:
+        """Send what the agent lacks and stop what it shouldn't have; `known` is what its hello listed."""
+        there = {AttemptId(key.job_id, key.index, key.attempt) for key in known}
+        missing: dict[JobId, list[tuple[TaskIndex, int]]] = {}
+        wanted: set[AttemptId] = set()
+        stopping: list[AttemptKey] = []
+        frozen: list[AttemptKey] = []
+        thawed: list[AttemptKey] = []
+        for job_id, index, attempt, is_stopping, is_frozen in desired_attempts(self._replica.state, session.node_id):
+            attempt_id, key = AttemptId(job_id, index, attempt), AttemptKey(job_id, index, attempt)
+            wanted.add(attempt_id)
+            if is_stopping:
+                stopping.append(key)
+                continue
+            if attempt_id not in there:
+                missing.setdefault(job_id, []).append((index, attempt))
+            if is_frozen:
+                frozen.append(key)
+            elif attempt_id in there:
+                thawed.append(key)
+        self._assign(session, ((job_id, tuple(tasks)) for job_id, tasks in missing.items()))
+        _stop(session, [AttemptKey(*attempt) for attempt in sorted(there - wanted)], "it doesn't count any more")
+        _stop(session, stopping, "cancelled")
+        _freeze(session, frozen, True)
+        _freeze(session, thawed, False)
+        session.live = True
+
+    def _dispatch(self, applied: Applied) -> None:
+        """Tell the agents what an applied entry means for them, assignments first.
+
+        Suspension and cancelling are read from the state, where the last of several changes stands.
+        """
+        if not self._hub.sessions:
+            return
+        scheduled: dict[NodeId, list[tuple[JobId, Tasks]]] = {}
+        for event in applied.events:
+            if isinstance(event, TasksScheduled):
+                tasks = tuple(zip(event.indices, event.attempts, strict=True))
+                scheduled.setdefault(event.node_id, []).append((event.job_id, tasks))
+        for node_id, work in scheduled.items():
+            if (session := self._live(node_id)) is not None:
+                self._assign(session, work)
+        for event in applied.events:
+            match event:
+                case JobCancelRequested(job_id=job_id, reason=reason, stopping=stopping):
+                    self._stop_tasks(job_id, stopping, reason or "cancelled")
+                case JobSuspended(job_id=job_id) | JobResumed(job_id=job_id):
+                    self._freeze_job(job_id)
+                case JobEnded(job_id=job_id):
+                    self._forget_spec(job_id)
+                case NodeStateChanged(node_id=node_id, state=NodeState.DISCONNECTED):
+                    self._cut(node_id, "declared disconnected; say hello again")
+                case NodeRemoved(node_id=node_id):
+                    self._cut(node_id, "removed; say hello again")
+                case _:
+                    pass
+
+    def _live(self, node_id: NodeId) -> AgentSession | None:
+        session = self._hub.sessions.get(node_id)
+        return session if session is not None and session.live else None
+
+    def _job(self, job_id: JobId) -> Job | None:
+        return self._replica.state.jobs.get(job_id)
+
+    def _assign(self, session: AgentSession, work: Iterable[tuple[JobId, Tasks]]) -> None:
+        """Assign tasks, in as few messages as fit. A job of one task is not noted in `specs_sent`: it would only fill it."""
+        assignments: list[Assignment] = []
+        size = 0
+        for job_id, tasks in work:
+            job = self._job(job_id)
+            if job is None:
+                continue
+            if size >= FULL_MESSAGE_BYTES:
+                session.send(Assign(tuple(assignments)))
+                assignments, size = [], 0
+            known = job_id in session.specs_sent
+            assignments.append(Assignment(job_id, None if known else job.spec, tasks))
+            size += TASK_BYTES * len(tasks) + (0 if known else len(job.packed_spec))
+            if job.count > 1:
+                session.specs_sent.add(job_id)
+        if assignments:
+            session.send(Assign(tuple(assignments)))
+
+    def _stop_tasks(self, job_id: JobId, indices: tuple[TaskIndex, ...], reason: str) -> None:
+        job = self._job(job_id)
+        if job is None:
+            return
+        by_node: dict[NodeId, list[AttemptKey]] = {}
+        for index in indices:
+            active = job.attempt_of(index)
+            if active is not None and active.stopping:
+                by_node.setdefault(active.node_id, []).append(AttemptKey(job_id, index, active.attempt))
+        for node_id, keys in by_node.items():
+            if (session := self._live(node_id)) is not None:
+                _stop(session, keys, reason)
+
+    def _freeze_job(self, job_id: JobId) -> None:
+        job = self._job(job_id)
+        if job is None or job.active_attempts is None:
+            return
+        by_node: dict[NodeId, list[AttemptKey]] = {}
+        for index, active in job.active_attempts.items():
+            if not active.stopping:
+                by_node.setdefault(active.node_id, []).append(AttemptKey(job_id, index, active.attempt))
+        for node_id, keys in by_node.items():
+            if (session := self._live(node_id)) is not None:
+                _freeze(session, keys, job.suspended)
+
+    def _forget_spec(self, job_id: JobId) -> None:
+        job = self._job(job_id)
+        if job is None or job.count > 1:
+            for session in self._hub.sessions.values():
+                session.specs_sent.discard(job_id)
+
+    def _cut(self, node_id: NodeId, reason: str) -> None:
+        session = self._hub.sessions.get(node_id)
+        if session is not None:
+            session.close(WSCloseCode.TRY_AGAIN_LATER, reason)
+
+
+def _stop(session: AgentSession, keys: list[AttemptKey], reason: str) -> None:
+    if keys:
+        session.send(Stop(tuple(keys), reason))
+
+
+def _freeze(session: AgentSession, keys: list[AttemptKey], frozen: bool) -> None:
+    if keys:
+        session.send(Freeze(tuple(keys), frozen))

@@ -1,0 +1,25 @@
+"""What the leader's duties go by. Times are in milliseconds."""
+
+from __future__ import annotations
+
+import msgspec
+
+from hasched.model.states import PlacementPolicy
+
+
+class LeaderSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """`node_grace_ms`: so long a node may be silent before its attempts are lost."""
+
+    heartbeat_ms: int = 1_000
+    unhealthy_after_ms: int = 10_000
+    node_grace_ms: int = 30_000
+    placement: PlacementPolicy = PlacementPolicy.BIN_PACK
+
+    @property
+    def lease_ms(self) -> int:
+        """How long an agent may run work that must not run twice after it last asked a confirmed leader.
+
+        Shorter than the grace, which counts from later: so such work has been stopped before anybody calls it lost, even
+        if the two clocks differ in speed by a third.
+        """
+        return self.node_grace_ms * 2 // 3

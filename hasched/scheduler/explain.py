@@ -1,0 +1,83 @@
+"""Why a job's waiting tasks wait: one code from a closed list, and a sentence with the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from hasched.model.spec import Resources
+from hasched.model.states import NodeState
+from hasched.model.units import format_bytes, format_cpu
+from hasched.model.views import Reason
+from hasched.statemachine.job import Job
+from hasched.statemachine.node import Node
+from hasched.statemachine.state import State
+
+SUSPENDED = "suspended"
+BACKOFF = "backoff"
+MAX_RUNNING = "max_running"
+NO_NODES = "no_nodes"
+UNSATISFIABLE = "unsatisfiable"
+INSUFFICIENT_RESOURCES = "insufficient_resources"
+WAITING_TURN = "waiting_turn"
+
+
+def pending_reason(state: State, job: Job) -> Reason | None:
+    """Why the tasks of `job` that wait do so; None when none waits. What the user can change comes first."""
+    if not job.eligible and not job.in_backoff:
+        return None
+    if job.suspended:
+        return Reason(code=SUSPENDED, text="the job is suspended; resume it to start more of it")
+    if not job.eligible:
+        return Reason(code=BACKOFF, text=f"{_tasks(job.in_backoff)} until the wait before the next attempt is over")
+    if job.max_running and job.active >= job.max_running:
+        return Reason(code=MAX_RUNNING, text=f"{job.active} tasks run, and max_running is {job.max_running}")
+    healthy = [node for node in state.nodes.values() if node.state is NodeState.HEALTHY]
+    if not healthy:
+        return Reason(code=NO_NODES, text=f"none of {len(state.nodes)} nodes is healthy")
+    request = job.resources
+    if not any(_holds(node.total, request) for node in healthy):
+        return Reason(
+            code=UNSATISFIABLE, text=f"no healthy node has {_amounts(request)} in all; {_largest(request, healthy)}"
+        )
+    if not any(node.fits(request) for node in healthy):
+        return Reason(code=INSUFFICIENT_RESOURCES, text=f"no node has {_amounts(request)} free now")
+    return Reason(code=WAITING_TURN, text="it will be started as soon as its turn comes")
+
+
+def _holds(total: Resources, request: Resources) -> bool:
+    offered = dict(total.countables)
+    return (
+        request.cpu_milli <= total.cpu_milli
+        and request.memory_bytes <= total.memory_bytes
+        and request.gpus <= total.gpus
+        and all(amount <= offered.get(name, 0) for name, amount in request.countables)
+    )
+
+
+def _largest(request: Resources, nodes: Iterable[Node]) -> str:
+    """The most that one node has of each thing asked for; no single node need have them all."""
+    totals = [node.total for node in nodes]
+    offered = [dict(total.countables) for total in totals]
+    most = Resources(
+        cpu_milli=max(total.cpu_milli for total in totals) if request.cpu_milli else 0,
+        memory_bytes=max(total.memory_bytes for total in totals) if request.memory_bytes else 0,
+        gpus=max(total.gpus for total in totals) if request.gpus else 0,
+        countables=tuple((name, max(each.get(name, 0) for each in offered)) for name, _ in request.countables),
+    )
+    return f"the most of each on one node is {_amounts(most, zeros_of=request)}"
+
+
+def _amounts(resources: Resources, zeros_of: Resources | None = None) -> str:
+    """`2 CPU, 4Gi memory`; with `zeros_of` also the zeros of what that asks for."""
+    shown = zeros_of or resources
+    parts = [
+        *([f"{format_cpu(resources.cpu_milli)} CPU"] if shown.cpu_milli else []),
+        *([f"{format_bytes(resources.memory_bytes)} memory"] if shown.memory_bytes else []),
+        *([f"{resources.gpus} GPUs"] if shown.gpus else []),
+        *(f"{amount} {name}" for name, amount in resources.countables),
+    ]
+    return ", ".join(parts) or "room for one more task"
+
+
+def _tasks(number: int) -> str:
+    return "1 task waits" if number == 1 else f"{number} tasks wait"
