@@ -1,0 +1,304 @@
+"""The whole state as a stream of bytes: captured at a point in time while the state moves on, and restored from it.
+
+A stream is a sequence of records, each a 4-byte length and a MessagePack document: a header, tombstones, jobs in the
+order of their ids, and an end that counts them. How the stream is cut into chunks has no meaning. What can be computed
+(counters, allocations, the retry heap, the order of ends) is left out and built again.
+
+A capture costs a list of ids; the encoding happens chunk by chunk between further entries. Before `evolve` first changes a
+job that isn't written yet, `State.touch` hands it over to be encoded as it was (copy on write).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+from typing import ClassVar, Self
+
+import msgspec
+
+from hasched.model.errors import HaschedError
+from hasched.model.states import NodeState, TaskState
+from hasched.model.wire import NodeInfo
+from hasched.statemachine.job import IN_BACKOFF, STATE_OF_PHASE, Job, derive_state
+from hasched.statemachine.node import Node
+from hasched.statemachine.rules.clock import renew_bounds
+from hasched.statemachine.state import State, Tombstone
+
+FORMAT = "hasched-state"
+VERSION = 1
+CHUNK_BYTES = 256 * 1024
+_TOMBSTONES_PER_RECORD = 1000
+_LENGTH = struct.Struct(">I")
+
+
+class SnapshotInvalid(HaschedError):
+    """These bytes are not a snapshot that this version can read. Nothing was restored."""
+
+    code: ClassVar[str] = "snapshot_invalid"
+    title: ClassVar[str] = "The snapshot can't be used"
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(cause, "take the state from another manager, or start from an older snapshot and the journal")
+
+
+class _NodeRecord(msgspec.Struct, frozen=True, array_like=True):
+    id: str
+    info: NodeInfo
+    state: NodeState
+    reason: str
+    registered_ms: int
+    changed_ms: int
+    log_index: int
+
+
+class _Header(msgspec.Struct, frozen=True, kw_only=True):
+    format: str
+    version: int
+    index: int
+    now_ms: int
+    next_job_id: int
+    node_names: list[str]
+    nodes: list[_NodeRecord]
+    tombstones: int
+    jobs: int
+
+
+class _End(msgspec.Struct, frozen=True):
+    jobs: int
+
+
+_encoder = msgspec.msgpack.Encoder()
+_header_decoder = msgspec.msgpack.Decoder(_Header)
+_tombstones_decoder = msgspec.msgpack.Decoder(list[tuple[str, Tombstone]])
+_job_decoder = msgspec.msgpack.Decoder(Job)
+_end_decoder = msgspec.msgpack.Decoder(_End)
+
+
+# ── Writing ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Capture:
+    """The state as it was when `capture` was called, one chunk at a time. Close it, or read it to its end."""
+
+    def __init__(self, state: State) -> None:
+        assert state.saver is None, "one capture at a time"
+        self.index = state.index
+        self._state = state
+        self._ids = list(state.jobs)
+        self._next = 0
+        self._written_id = 0  # jobs up to this id are written
+        self._last_id = self._ids[-1] if self._ids else 0
+        self._saved: dict[int, bytes] = {}
+        self._buffer = bytearray().join(_front_records(state))
+        self._ended = False
+        state.saver = self
+
+    def save(self, job: Job) -> None:
+        """Encode a job before it changes, unless it is written, saved, or newer than the capture."""
+        if self._written_id < job.id <= self._last_id and job.id not in self._saved:
+            self._saved[job.id] = _pack_job(job)
+
+    def next_chunk(self) -> bytes | None:
+        """About `CHUNK_BYTES` more, None at the end. Encodes no more jobs than that takes."""
+        while len(self._buffer) < CHUNK_BYTES and self._next < len(self._ids):
+            job_id = self._ids[self._next]
+            saved = self._saved.pop(job_id, None)
+            self._buffer += _record(saved if saved is not None else _pack_job(self._state.jobs[job_id]))
+            self._written_id = job_id
+            self._next += 1
+        if self._next == len(self._ids) and not self._ended:
+            self._buffer += _end_record(len(self._ids))
+            self._ended = True
+            self.close()
+        chunk = bytes(self._buffer[:CHUNK_BYTES])
+        del self._buffer[:CHUNK_BYTES]
+        return chunk or None
+
+    def close(self) -> None:
+        """Stop following the state. Safe to call twice, and after the end."""
+        if self._state.saver is self:
+            self._state.saver = None
+
+
+def capture(state: State) -> Capture:
+    """Fix the state as it is now. Only one capture of a state may be open."""
+    return Capture(state)
+
+
+def records(state: State) -> Iterator[bytes]:
+    """The stream of the state as it is, record by record; the state must not change meanwhile."""
+    yield from _front_records(state)
+    for job in state.jobs.values():
+        yield _record(_pack_job(job))
+    yield _end_record(len(state.jobs))
+
+
+def _front_records(state: State) -> list[bytes]:
+    """Everything but the jobs. Canonical: the order in which things came to be known leaves no trace."""
+    tombstones = sorted(state.tombstones.items(), key=lambda item: (item[1].gone_ms, item[0]))
+    header = _Header(
+        format=FORMAT,
+        version=VERSION,
+        index=state.index,
+        now_ms=state.now_ms,
+        next_job_id=state.next_job_id,
+        node_names=state.node_names,
+        nodes=[
+            _NodeRecord(
+                node.id,
+                node.info,
+                node.state,
+                node.reason,
+                node.registered_ms,
+                node.changed_ms,
+                node.log_index,
+            )
+            for _, node in sorted(state.nodes.items())
+        ],
+        tombstones=len(tombstones),
+        jobs=len(state.jobs),
+    )
+    return [
+        _record(_encoder.encode(header)),
+        *(
+            _record(_encoder.encode(tombstones[start : start + _TOMBSTONES_PER_RECORD]))
+            for start in range(0, len(tombstones), _TOMBSTONES_PER_RECORD)
+        ),
+    ]
+
+
+def _pack_job(job: Job) -> bytes:
+    """Canonical too: tables of tasks are written in the order of their indices."""
+    unsorted = {
+        name: dict(sorted(table.items()))
+        for name in ("active_attempts", "histories", "outputs")
+        if (table := getattr(job, name)) is not None and len(table) > 1
+    }
+    return _encoder.encode(msgspec.structs.replace(job, **unsorted) if unsorted else job)
+
+
+def _record(document: bytes) -> bytes:
+    return _LENGTH.pack(len(document)) + document
+
+
+def _end_record(jobs: int) -> bytes:
+    return _record(_encoder.encode(_End(jobs)))
+
+
+# ── Reading ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class _Records:
+    """Cuts a stream of chunks into documents."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = iter(chunks)
+        self._buffer = bytearray()
+        self._start = 0
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> bytes:
+        """The next document. A stream that ends within one, or before the end record was taken, is cut off."""
+        (length,) = _LENGTH.unpack(self._take(_LENGTH.size))
+        return self._take(length)
+
+    def _take(self, size: int) -> bytes:
+        while len(self._buffer) - self._start < size:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                raise SnapshotInvalid("the snapshot is cut off")
+            del self._buffer[: self._start]
+            self._start = 0
+            self._buffer += chunk
+        taken = bytes(self._buffer[self._start : self._start + size])
+        self._start += size
+        return taken
+
+    def finish(self) -> None:
+        if self._start != len(self._buffer) or any(self._chunks):
+            raise SnapshotInvalid("something follows the end of the snapshot")
+
+
+def restore(chunks: Iterable[bytes]) -> State:
+    """The state that was captured. Raises SnapshotInvalid; what the iterable itself raises passes through."""
+    documents = _Records(chunks)
+    try:
+        return _restore(documents)
+    except (msgspec.MsgspecError, LookupError, ValueError, OverflowError, RecursionError) as error:
+        raise SnapshotInvalid(f"the snapshot is damaged: {error}") from error
+
+
+def _restore(documents: _Records) -> State:
+    header = _header_decoder.decode(next(documents))
+    if header.format != FORMAT or header.version != VERSION:
+        raise SnapshotInvalid(f"this is {header.format} version {header.version}; {FORMAT} version {VERSION} is known")
+    state = State()
+    state.index = header.index
+    state.now_ms = header.now_ms
+    state.next_job_id = header.next_job_id
+    state.node_names = header.node_names
+    state.node_numbers = {name: number for number, name in enumerate(header.node_names) if number}
+    for record in header.nodes:
+        state.nodes[record.id] = Node(
+            id=record.id,
+            number=state.node_numbers[record.id],
+            info=record.info,
+            state=record.state,
+            reason=record.reason,
+            registered_ms=record.registered_ms,
+            changed_ms=record.changed_ms,
+            log_index=record.log_index,
+        )
+    while len(state.tombstones) < header.tombstones:
+        batch = _tombstones_decoder.decode(next(documents))
+        _expect(bool(batch), "an empty record of tombstones")
+        state.tombstones.update(batch)
+    last_id = 0
+    for _ in range(header.jobs):
+        job = _job_decoder.decode(next(documents))
+        _expect(last_id < job.id < state.next_job_id, f"job {job.id} is out of order")
+        last_id = job.id
+        _take_in(state, job)
+    end = _end_decoder.decode(next(documents))
+    _expect(end.jobs == header.jobs, "the end counts other jobs than the header")
+    documents.finish()
+    ended = [job for job in state.jobs.values() if job.ended]
+    state.ended = dict.fromkeys(job.id for job in sorted(ended, key=lambda job: (job.ended_ms, job.id)))
+    renew_bounds(state)
+    return state
+
+
+def _take_in(state: State, job: Job) -> None:
+    """Add a job that was read, with everything that follows from it."""
+    _expect(len(job.phases) == job.count > 0, f"job {job.id} has other than {job.count} phases")
+    by_phase = [job.phases.count(phase) for phase in range(len(STATE_OF_PHASE))]
+    counts = by_phase[: len(TaskState)]
+    counts[TaskState.PENDING] += by_phase[IN_BACKOFF]
+    _expect(sum(counts) == job.count, f"job {job.id} has a phase that is none")
+    _expect(list(job.counts) == counts and job.in_backoff == by_phase[IN_BACKOFF], f"job {job.id} counts wrongly")
+    _expect(job.state is derive_state(counts, job.count, job.cancelling), f"job {job.id} is not {job.state.name}")
+    _expect(job.active == counts[TaskState.SCHEDULED] + counts[TaskState.RUNNING], f"job {job.id} lacks attempts")
+    _expect(job.submission_id not in state.submissions, f"job {job.id} shares its submission id")
+    job.actor, job.name, job.queue = state.intern(job.actor), state.intern(job.name), state.intern(job.queue)
+    job.resources, job.success_exit_codes = state.intern(job.resources), state.intern(job.success_exit_codes)
+    state.jobs[job.id] = job
+    state.submissions[job.submission_id] = job.id
+    state.job_counts[job.state] += 1
+    for task_state, tasks in enumerate(counts):
+        state.task_counts[task_state] += tasks
+    for index, active in (job.active_attempts or {}).items():
+        node = state.nodes[active.node_id]
+        _expect(job.task_state(index) is active.state, f"task {job.id}.{index} is not {active.state.name}")
+        active.node_id = node.id
+        node.attempts[job.id, index] = active.attempt
+        node.allocate(job.resources)
+    for index, history in (job.histories or {}).items():
+        if job.phases[index] == IN_BACKOFF:
+            state.add_backoff(history.not_before_ms, job.id, index)
+
+
+def _expect(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise SnapshotInvalid(otherwise)
