@@ -13,11 +13,13 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from hasched.manager.settings import LeaderSettings
 from hasched.model.config_text import Cpu, Duration, Size, load_config
 from hasched.model.errors import ConfigInvalid, FieldError
 from hasched.model.ids import NAME_PATTERN
 from hasched.model.spec import Backoff, Resources, Retries
 from hasched.model.states import BackoffKind, PlacementPolicy
+from hasched.raft.tuning import Tuning
 
 API_PORT = 7411
 RAFT_PORT = 7412
@@ -39,7 +41,7 @@ class RaftConfig(msgspec.Struct, frozen=True, kw_only=True):
     election_timeout_min: Duration = 300
     election_timeout_max: Duration = 600
     snapshot_every: Annotated[int, msgspec.Meta(ge=100)] = 50_000  # log entries
-    snapshot_bytes: Size = 256 * 2**20  # or this much log, whichever comes first
+    snapshot_bytes: Size = 64 * 2**20  # or this much log, whichever comes first
 
 
 class MemberConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,6 +117,24 @@ class ManagerConfig(msgspec.Struct, frozen=True, kw_only=True):
     def member(self) -> MemberConfig:
         """This manager's own entry."""
         return next(member for member in self.members if member.name == self.name)
+
+    @property
+    def leader_settings(self) -> LeaderSettings:
+        return LeaderSettings(
+            heartbeat_ms=self.heartbeat,
+            unhealthy_after_ms=self.unhealthy_after,
+            node_grace_ms=self.node_grace,
+            placement=self.scheduler.placement,
+        )
+
+    @property
+    def tuning(self) -> Tuning:
+        return Tuning(
+            election_min_s=self.raft.election_timeout_min / 1000,
+            election_max_s=self.raft.election_timeout_max / 1000,
+            snapshot_entries=self.raft.snapshot_every,
+            snapshot_bytes=self.raft.snapshot_bytes,
+        )
 
 
 def load_manager_config(path: Path, env: Mapping[str, str]) -> ManagerConfig:
