@@ -1,0 +1,234 @@
+"""The core of a replica: engine, state, proposals and reads, as one synchronous machine.
+
+It does no IO, reads no wall clock but the one it is given, and knows nothing of asyncio: the driver delivers what
+arrived, gives it a turn, syncs the journal and only then sends what is in the outbox. A simulation does the same with a
+fake network, disk and clock.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from random import Random
+
+import structlog
+from pysyncobj import syncobj
+
+from hasched.model.errors import StorageFailed
+from hasched.model.ids import ManagerId
+from hasched.raft.engine import COMMANDS, NO_OP, Engine, Snapshots
+from hasched.raft.journal import Journal, LogEntry
+from hasched.raft.messages import Forward, Forwarded, Hello, Message, ReadIndex, ReadIndexReply
+from hasched.raft.proposals import Proposals
+from hasched.raft.reads import Reads
+from hasched.raft.replica import Applied
+from hasched.raft.tuning import Tuning
+from hasched.statemachine.apply import apply
+from hasched.statemachine.commands import decode_batch, encode_batch
+from hasched.statemachine.state import State
+
+MAX_FORWARDS = 64  # under way to the leader at once
+
+log = structlog.get_logger(__name__)
+
+
+class Core:
+    """`on_applied` is called after each entry, `on_role` with whether this manager leads and has caught up with its term."""
+
+    def __init__(
+        self,
+        manager_id: ManagerId,
+        peer_ids: list[ManagerId],
+        *,
+        journal: Journal,
+        snapshots: Snapshots,
+        state: State,
+        tuning: Tuning,
+        random: Random,
+        wall_ms: Callable[[], int],
+        voter: bool,
+        on_join: Callable[[], None],
+        on_applied: Callable[[Applied], None],
+        on_role: Callable[[bool], None],
+    ) -> None:
+        self.state = state
+        self.engine = Engine(
+            manager_id,
+            peer_ids,
+            journal=journal,
+            snapshots=snapshots,
+            tuning=tuning,
+            random=random,
+            voter=voter,
+            apply=self._apply,
+            on_join=on_join,
+        )
+        self.proposals = Proposals(tuning)
+        self.reads = Reads(self.engine, tuning)
+        self.leading = False
+        self.snapshot_index = self.engine.applied_index
+        self.bytes_since_snapshot = 0
+        self._peer_ids = peer_ids
+        self._journal = journal
+        self._tuning = tuning
+        self._wall_ms = wall_ms
+        self._on_applied = on_applied
+        self._on_role = on_role
+        self._blank_peers: dict[ManagerId, bool] = {}
+        self._uncommitted: deque[tuple[int, int]] = deque()  # of this leader: index, size
+        self._uncommitted_bytes = 0
+
+    # --- what the driver delivers ---
+
+    def deliver(self, sender: ManagerId, message: Message) -> None:
+        match message:
+            case Forward():
+                refused = self.proposals.take_forward(sender, message)
+                if refused is not None:
+                    self.engine.outbox.append((sender, refused))
+            case Forwarded():
+                self.proposals.forwarded(sender, message)
+            case ReadIndex():
+                self.reads.asked(sender, message)
+            case ReadIndexReply():
+                self.reads.answered(sender, message)
+            case Hello():
+                log.warning("hello_repeated", sender=sender)
+            case _:
+                self.engine.receive(sender, message)
+
+    def connected(self, name: ManagerId, blank: bool) -> None:
+        """Messages to `name` arrive from now on. When all disks are blank, this is the cluster's first start."""
+        self.engine.connected(name)
+        self._blank_peers[name] = blank
+        all_blank = len(self._blank_peers) == len(self._peer_ids) and all(self._blank_peers.values())
+        if not self.engine.voter and self.engine.is_blank and all_blank:
+            self.engine.join()
+
+    def disconnected(self, name: ManagerId) -> None:
+        self.engine.disconnected(name)
+        self._blank_peers.pop(name, None)
+        self._lose_link(name)
+
+    def lost(self, name: ManagerId) -> None:
+        """The connection over which `name` spoke to us is closed."""
+        self.engine.lost(name)
+        self._lose_link(name)
+
+    def _lose_link(self, name: ManagerId) -> None:
+        self.proposals.lost_link(name)
+        self.reads.lost_link(name)
+
+    def install(self, state: State) -> None:
+        """The store's latest snapshot came from the leader, and `state` is what it holds. Never in place of newer state (10)."""
+        incoming = self.engine.incoming
+        if incoming is None or incoming.index <= self.engine.commit_index:
+            self.engine.drop_incoming()
+            return
+        self.state = state
+        self.engine.install()
+        self._snapshot_taken(self.engine.applied_index)
+        self.proposals.skipped(self.engine.applied_index)
+        self._on_applied(Applied(self.engine.applied_index, state.now_ms, [], []))
+
+    def compact(self, index: int) -> None:
+        """A snapshot up to `index` is durable: forget what lies well before it, and before what followers still take."""
+        self._snapshot_taken(index)
+        position = index - self._journal[0].index
+        retained = 0
+        while position > 0 and retained < self._tuning.retained_bytes:
+            retained += len(self._journal[position].data)
+            position -= 1
+        upto = self._journal[max(position, 0)].index
+        for progress in self.engine.progress.values():
+            if progress.snapshot is not None:
+                upto = min(upto, progress.snapshot.snapshot.index)
+        self.engine.compact(upto)
+
+    def _snapshot_taken(self, index: int) -> None:
+        self.snapshot_index = index
+        self.bytes_since_snapshot = 0
+
+    # --- a turn ---
+
+    def turn(self) -> None:
+        engine, now = self.engine, syncobj.monotonicTime()
+        engine.tick()
+        self._note_role()
+        engine.outbox += self.reads.advance(now)
+        if engine.is_leader:
+            self._append_queue()
+        else:
+            self._forward_queue(now)
+        engine.replicate()
+        self.proposals.expire(now)
+
+    def take_outbox(self) -> list[tuple[ManagerId, Message]]:
+        outbox = self.engine.outbox[:]
+        self.engine.outbox.clear()
+        return outbox
+
+    @property
+    def wants_turn(self) -> bool:
+        """There is more to do at once: a backlog to apply, or, alone, a synced entry to commit."""
+        engine = self.engine
+        return engine.applied_index < engine.commit_index or (
+            not self._peer_ids and engine.is_leader and engine.commit_index < engine.last_index
+        )
+
+    @property
+    def snapshot_due(self) -> bool:
+        entries = self.engine.applied_index - self.snapshot_index
+        return entries > 0 and (
+            entries >= self._tuning.snapshot_entries or self.bytes_since_snapshot >= self._tuning.snapshot_bytes
+        )
+
+    def _append_queue(self) -> None:
+        """Everything that was queued since the last turn, as few entries as the caps allow (18, 19)."""
+        engine = self.engine
+        while self._uncommitted and self._uncommitted[0][0] <= engine.commit_index:
+            self._uncommitted_bytes -= self._uncommitted.popleft()[1]
+        while self.proposals.waiting and self._uncommitted_bytes < self._tuning.inflight_bytes:
+            commands, pieces = self.proposals.next_entry()
+            if not commands:
+                break
+            entry = engine.append(encode_batch(self._wall_ms(), commands))
+            engine.outbox += self.proposals.placed(entry.index, entry.term, pieces)
+            self._uncommitted.append((entry.index, len(entry.data)))
+            self._uncommitted_bytes += len(entry.data)
+
+    def _forward_queue(self, now: float) -> None:
+        engine = self.engine
+        self._uncommitted.clear()
+        self._uncommitted_bytes = 0
+        engine.outbox += self.proposals.refusals()
+        leader = engine.leader_id
+        if leader is None or not engine.can_send(leader):
+            self.proposals.expire_queue(now)
+            return
+        while self.proposals.forwards_under_way < MAX_FORWARDS:
+            message = self.proposals.forward(leader)
+            if message is None:
+                break
+            engine.outbox.append((leader, message))
+
+    def _note_role(self) -> None:
+        leading = self.engine.is_leader and self.engine.applied_index >= self.engine.first_own_index
+        if leading != self.leading:
+            self.leading = leading
+            self._on_role(leading)
+
+    def _apply(self, entry: LogEntry) -> None:
+        """What is raised here stops the manager: at this entry every manager would do the same (15)."""
+        kind = entry.data[0]
+        if kind == COMMANDS:
+            applied = apply(self.state, entry.index, decode_batch(entry.data[1:]))
+        elif kind == NO_OP:
+            applied = Applied(entry.index, self.state.now_ms, [], [])
+        else:
+            raise StorageFailed(
+                f"entry {entry.index} is of kind {kind}, which this version doesn't know", "upgrade hasched"
+            )
+        self.bytes_since_snapshot += len(entry.data)
+        self.proposals.applied(entry.index, entry.term, applied.outcomes)
+        self._on_applied(applied)

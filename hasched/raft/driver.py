@@ -1,0 +1,224 @@
+"""The driver: the one task that owns the engine, its disk and its links.
+
+A turn: deliver what arrived; tick; take everything that was queued as new entries; sync the journal, in a worker
+thread; and only then let the messages out. Nothing that is not on disk is ever told to anybody. While the disk syncs,
+the loop goes on to gather what belongs to the next turn: that is group commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+from pysyncobj import syncobj
+
+from hasched.model.errors import StorageFailed
+from hasched.model.ids import ManagerId
+from hasched.raft.core import Core
+from hasched.raft.journal import DiskFull, Journal
+from hasched.raft.messages import Message
+from hasched.raft.snapshots import IncomingSnapshot, SnapshotStore
+from hasched.raft.transport import Incoming, Transport
+from hasched.raft.tuning import Tuning
+from hasched.statemachine.snapshot import SnapshotInvalid, capture, restore
+
+_T = TypeVar("_T")
+LATE_S = (
+    0.05  # a turn that begins so long after it was due was held up by something else on the loop, or on the machine
+)
+
+log = structlog.get_logger(__name__)
+
+
+class Driver:
+    """Give it its `transport`, then `run` it. `disk_full`: nothing can be promised until there is room again."""
+
+    transport: Transport
+
+    def __init__(self, core: Core, journal: Journal, store: SnapshotStore, tuning: Tuning) -> None:
+        self.disk_full = False
+        self._core = core
+        self._journal = journal
+        self._store = store
+        self._tuning = tuning
+        self._inbox: list[Callable[[], None]] = []
+        self._woken: asyncio.Future[None] | None = None
+        self._wanted = True
+        self._stopping = False
+        self._journal_thread = ThreadPoolExecutor(1, "journal")
+        self._snapshot_thread = ThreadPoolExecutor(1, "snapshot")
+        self._snapshot_job: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        """Until `stop`. What is raised is fatal: StorageFailed, or a defect."""
+        try:
+            while not self._stopping:
+                await self._wait_until_due()
+                await self._turn()
+        finally:
+            if self._snapshot_job is not None:
+                self._snapshot_job.cancel()
+                await asyncio.wait([self._snapshot_job])
+            self._journal_thread.shutdown()
+            self._snapshot_thread.shutdown()
+
+    def stop(self) -> None:
+        self._stopping = True
+        self.wake()
+
+    def wake(self) -> None:
+        """There is something to do: another turn, soon."""
+        self._wanted = True
+        if self._woken is not None and not self._woken.done():
+            self._woken.set_result(None)
+
+    # --- the loop ---
+
+    async def _turn(self) -> None:
+        inbox, self._inbox = self._inbox, []
+        for deliver in inbox:
+            deliver()
+        self._core.turn()
+        if self._journal.dirty:
+            await self._sync()
+        self._release(self._core.take_outbox())
+        if self._core.wants_turn:
+            self._wanted = True
+        self._begin_snapshot_job()
+
+    async def _wait_until_due(self) -> None:
+        """Sleep until there is something in the inbox or a timer of the engine is due."""
+        due = self._core.engine.wake_at
+        if self._wanted or self._inbox:
+            await asyncio.sleep(0)
+        else:
+            loop = asyncio.get_running_loop()
+            self._woken = loop.create_future()
+            timer = loop.call_later(max(0.001, due - syncobj.monotonicTime()), self.wake)
+            await self._woken
+            self._woken = None
+            timer.cancel()
+        self._wanted = False
+        late = syncobj.monotonicTime() - due
+        if late > LATE_S:
+            self._core.engine.excuse(late)
+
+    async def _sync(self) -> None:
+        """A full disk holds this turn back, with its messages, until there is room; a failed sync ends the manager."""
+        while True:
+            try:
+                await self._in_thread(self._journal_thread, self._journal.flush)
+                break
+            except DiskFull as error:
+                if self._stopping:
+                    raise StorageFailed("the manager was stopped while its disk was full", "make room") from error
+                if not self.disk_full:
+                    log.error("disk_full", cause=str(error), hint="the manager takes part again once there is room")
+                self.disk_full = True
+                await asyncio.sleep(self._tuning.disk_full_retry_s)
+        if self.disk_full:
+            self.disk_full = False
+            log.info("disk_has_room")
+
+    def _release(self, outbox: list[tuple[ManagerId, Message]]) -> None:
+        by_peer: dict[ManagerId, list[Message]] = {}
+        for peer, message in outbox:
+            by_peer.setdefault(peer, []).append(message)
+        for peer, messages in by_peer.items():
+            self.transport.send(peer, messages)
+
+    async def _in_thread(self, thread: ThreadPoolExecutor, work: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(thread, work)
+
+    # --- what the transport tells ---
+
+    def _post(self, deliver: Callable[[], None]) -> None:
+        self._inbox.append(deliver)
+        self.wake()
+
+    def on_connected(self, peer: ManagerId, blank: bool) -> None:
+        self._post(partial(self._core.connected, peer, blank))
+
+    def on_disconnected(self, peer: ManagerId) -> None:
+        self._post(partial(self._core.disconnected, peer))
+
+    def on_lost(self, peer: ManagerId) -> None:
+        self._post(partial(self._core.lost, peer))
+
+    def on_message(self, link: Incoming, message: Message) -> None:
+        self._post(partial(self._deliver, link, message))
+
+    def _deliver(self, link: Incoming, message: Message) -> None:
+        if link.current:
+            self._core.deliver(link.peer, message)
+
+    # --- snapshots (20, 21): one job at a time, in slices between turns, with its files in a thread of its own ---
+
+    def _begin_snapshot_job(self) -> None:
+        if self._snapshot_job is not None:
+            if not self._snapshot_job.done():
+                return
+            self._snapshot_job.result()  # what a job doesn't handle ends the manager
+            self._snapshot_job = None
+        incoming = self._core.engine.incoming
+        if incoming is not None and incoming.complete:
+            self._begin(self._install(incoming))
+        elif self._core.snapshot_due:
+            self._begin(self._take_snapshot())
+
+    def _begin(self, job: Coroutine[None, None, None]) -> None:
+        self._snapshot_job = asyncio.get_running_loop().create_task(job)
+        self._snapshot_job.add_done_callback(lambda _: self.wake())
+
+    async def _take_snapshot(self) -> None:
+        """The state as it is now, written while it goes on changing."""
+        engine = self._core.engine
+        index, term = engine.applied_index, engine.applied_term
+        captured = capture(self._core.state)
+        writer = None
+        try:
+            writer = await self._in_thread(self._snapshot_thread, partial(self._store.write, index, term))
+            while (chunk := captured.next_chunk()) is not None:
+                await self._in_thread(self._snapshot_thread, partial(writer.add, chunk))
+            await self._in_thread(self._snapshot_thread, writer.finish)
+            published = await self._publish(writer.path)
+        except OSError as error:
+            log.error("snapshot_failed", index=index, cause=str(error))
+            if writer is not None:
+                writer.abandon()
+            await asyncio.sleep(self._tuning.snapshot_retry_s)
+            return
+        finally:
+            captured.close()
+        if published:
+            self._post(partial(self._core.compact, index))
+            log.info("snapshot_taken", index=index, term=term)
+
+    async def _install(self, incoming: IncomingSnapshot) -> None:
+        """Check and load what the leader sent, beside the state that is in use, and change over between two turns."""
+        try:
+            await self._in_thread(self._snapshot_thread, incoming.finish)
+            state = await self._in_thread(self._snapshot_thread, lambda: restore(self._store.chunks(incoming.path)))
+            published = await self._publish(incoming.path)
+        except (OSError, StorageFailed, SnapshotInvalid) as error:
+            log.error("snapshot_refused", index=incoming.index, cause=str(error))
+            published = False
+        if published:
+            self._post(partial(self._core.install, state))
+            log.info("snapshot_installed", index=incoming.index, term=incoming.term)
+        else:
+            self._post(self._core.engine.drop_incoming)
+
+    async def _publish(self, path: Path) -> bool:
+        snapshot = await self._in_thread(self._snapshot_thread, partial(self._store.publish, path))
+        if snapshot is None:
+            return False
+        older = self._store.adopt(snapshot)
+        if older is not None:
+            await self._in_thread(self._snapshot_thread, older.path.unlink)
+        return True

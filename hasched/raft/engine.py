@@ -1,0 +1,656 @@
+"""The engine: pysyncobj's Raft, with every fault that `docs/adr` lists mended here and nowhere else.
+
+What is the library's: who may vote for whom, when a term begins, the commit rule (only entries of the current term are
+counted), the leader's no-op, check-quorum. What is ours: how entries, acknowledgements and snapshots travel, when an
+election may begin, and everything that touches disk, network, clock or randomness. Numbers in comments are the faults.
+
+The engine is synchronous and does no IO of its own. `receive`, `tick`, `append` and `replicate` put messages into `outbox`
+and notes into the journal; the caller syncs the journal before it lets the messages out. It runs as well in a
+simulation: replace `pysyncobj.syncobj.monotonicTime` and pass a seeded `Random` (22).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Any, Protocol
+
+import pysyncobj.version
+import structlog
+from pysyncobj import SyncObjConf, syncobj
+from pysyncobj.node import Node
+from pysyncobj.syncobj import SyncObj
+from pysyncobj.transport import Transport
+
+from hasched.model.errors import HaschedError, StorageFailed
+from hasched.model.ids import ManagerId
+from hasched.raft.journal import FIRST_INDEX, Journal, LogEntry
+from hasched.raft.messages import (
+    Append,
+    AppendRefused,
+    AppendReply,
+    Consensus,
+    Entry,
+    Message,
+    Outdated,
+    PreVote,
+    PreVoteReply,
+    RequestVote,
+    SnapshotChunk,
+    SnapshotReply,
+    Vote,
+)
+from hasched.raft.progress import Progress
+from hasched.raft.segments import REPAIR_HINT
+from hasched.raft.snapshots import IncomingSnapshot, OutgoingSnapshot, Snapshot
+from hasched.raft.tuning import Tuning
+
+if pysyncobj.version.VERSION != "0.3.17":
+    raise ImportError(f"the engine overrides private methods of pysyncobj 0.3.17; this is {pysyncobj.version.VERSION}")
+
+FOLLOWER, CANDIDATE, LEADER = 0, 1, 2  # pysyncobj's
+ROLES = ("follower", "candidate", "leader")
+COMMANDS, NO_OP = 0, 1  # the first byte of an entry; pysyncobj's REGULAR and NO_OP, the only two there are (14, 16)
+
+log = structlog.get_logger(__name__)
+
+
+class ConsensusBroken(HaschedError):
+    """What Raft proves can't happen has happened: two histories, or two leaders of one term. The manager stops."""
+
+    code = "consensus_broken"
+
+
+class Snapshots(Protocol):
+    """What the engine needs of a snapshot store."""
+
+    @property
+    def latest(self) -> Snapshot | None: ...
+    def send(self, snapshot: Snapshot) -> OutgoingSnapshot: ...
+    def receive(self, index: int, term: int, size: int) -> IncomingSnapshot: ...
+
+
+class Peer(Node):  # type: ignore[misc]
+    """A manager as the library sees it. Its hash is its place, so that sets of peers have one order in every process."""
+
+    def __init__(self, manager_id: ManagerId, place: int) -> None:
+        super().__init__(manager_id)
+        self.place = place
+
+    def __hash__(self) -> int:
+        return self.place
+
+
+class _Letterbox(Transport):  # type: ignore[misc]
+    """Takes the two messages that the library itself sends, as dicts, and puts them into the outbox, typed."""
+
+    def __init__(self, outbox: list[tuple[ManagerId, Message]]) -> None:
+        super().__init__(None, None, ())
+        self._outbox = outbox
+
+    def send(self, node: Peer, message: dict[str, Any]) -> bool:
+        match message["type"]:
+            case "request_vote":
+                asked = RequestVote(message["term"], message["last_log_index"], message["last_log_term"])
+                self._outbox.append((node.id, asked))
+            case "response_vote":
+                self._outbox.append((node.id, Vote(message["term"])))
+            case other:
+                raise AssertionError(f"the library sends {other!r} past its overrides")
+        return True
+
+
+class _NoPoller:
+    """The library polls sockets at the end of each tick; the engine has none."""
+
+    def poll(self, _timeout: float) -> None:
+        pass
+
+
+class Engine(SyncObj):  # type: ignore[misc]
+    """One member's consensus. `apply` is called with each committed entry, once, in order; what it raises stops the engine.
+
+    `voter` is False on a disk that may have been wiped: such a member neither votes nor counts until a leader has brought
+    it up to date, or until all members turn out to be as blank as it is; then `on_join` makes that durable.
+    """
+
+    _SyncObj__raftState: int
+    _SyncObj__raftCurrentTerm: int
+    _SyncObj__raftLeader: Peer | None
+    _SyncObj__raftElectionDeadline: float
+    _SyncObj__raftCommitIndex: int
+    _SyncObj__raftLastApplied: int
+    _SyncObj__newAppendEntriesTime: float
+    _SyncObj__noopIDx: int | None
+
+    def __init__(
+        self,
+        manager_id: ManagerId,
+        peer_ids: Sequence[ManagerId],
+        *,
+        journal: Journal,
+        snapshots: Snapshots,
+        tuning: Tuning,
+        random: Random,
+        voter: bool,
+        apply: Callable[[LogEntry], None],
+        on_join: Callable[[], None],
+    ) -> None:
+        self._journal = journal  # the library's constructor reads every property of `self`
+        self.outbox: list[tuple[ManagerId, Message]] = []
+        self.progress: dict[ManagerId, Progress] = {}
+        self.voter = voter
+        self.incoming: IncomingSnapshot | None = None
+        self.round = 0
+        self._tuning = tuning
+        self._random = random
+        self._snapshots = snapshots
+        self._apply = apply
+        self._on_join = on_join
+        self._announce = False
+        self._announced_commit = 0
+        self._pre_votes: dict[ManagerId, None] | None = None
+        self._may_stand = False
+        self._votes: dict[ManagerId, None] = {}
+        self._heard_at = float("-inf")
+        self._peers = {name: Peer(name, place) for place, name in enumerate(sorted(peer_ids), start=1)}
+        conf = SyncObjConf(
+            autoTick=False,
+            raftMinTimeout=tuning.election_min_s,
+            raftMaxTimeout=tuning.election_max_s,
+            appendEntriesPeriod=tuning.heartbeat_s,
+            leaderFallbackTimeout=tuning.election_max_s,  # 13: check-quorum at one election timeout
+            connectionTimeout=tuning.election_max_s * 2,
+            useFork=False,
+        )
+        super().__init__(Peer(manager_id, 0), list(self._peers.values()), conf, transport=_Letterbox(self.outbox))
+        self._poller = _NoPoller()
+        self._SyncObj__raftLog = journal
+        self._SyncObj__raftCurrentTerm = journal.getCurrentTerm()
+        self._SyncObj__votedForNodeId = journal.getVotedForNodeId()
+        if journal[-1].term > self.term:
+            raise StorageFailed("the journal is damaged: it holds an entry of a term that never began", REPAIR_HINT)
+        self._adopt_snapshot()
+        self.joinable_at = syncobj.monotonicTime() + 2 * tuning.election_max_s
+
+    # --- what a manager sees ---
+
+    @property
+    def term(self) -> int:
+        return self._SyncObj__raftCurrentTerm
+
+    @property
+    def role(self) -> str:
+        return ROLES[self._SyncObj__raftState]
+
+    @property
+    def is_leader(self) -> bool:
+        return self._SyncObj__raftState == LEADER
+
+    @property
+    def leader_id(self) -> ManagerId | None:
+        leader = self._SyncObj__raftLeader
+        return None if leader is None else leader.id
+
+    @property
+    def last_index(self) -> int:
+        return self._journal[-1].index
+
+    @property
+    def commit_index(self) -> int:
+        return self._SyncObj__raftCommitIndex
+
+    @property
+    def applied_index(self) -> int:
+        return self._SyncObj__raftLastApplied
+
+    @property
+    def applied_term(self) -> int:
+        return self._term_at(self.applied_index)
+
+    @property
+    def first_own_index(self) -> int:
+        """Of the no-op with which this leader's term began: once it is committed, so is all before it. 0: it never led."""
+        return self._SyncObj__noopIDx or 0
+
+    @property
+    def is_blank(self) -> bool:
+        return self.term == 0 and self.last_index == FIRST_INDEX
+
+    @property
+    def confirmed_round(self) -> int:
+        """The latest heartbeat round that a majority has answered: at its start, nobody else could have led."""
+        rounds = sorted([self.round, *(progress.round for progress in self.progress.values())])
+        return rounds[(len(rounds) - 1) // 2]
+
+    @property
+    def wake_at(self) -> float:
+        """When `tick` is due next, on the engine's clock, if no message comes before."""
+        if self.is_leader:
+            return self._SyncObj__newAppendEntriesTime
+        return self._SyncObj__raftElectionDeadline
+
+    # --- a turn: receive what came, tick, append, replicate ---
+
+    def tick(self) -> None:
+        """Elections, the commit rule, check-quorum, and applying what is committed."""
+        if not self.is_leader and self._SyncObj__raftElectionDeadline < syncobj.monotonicTime():
+            self._consider_election()
+        self._onTick()
+        if self.progress and not self.is_leader:
+            self._leave_office()
+
+    def append(self, data: bytes) -> LogEntry:
+        """A new entry of commands, on the leader (18: the driver gathers them, so that nothing waits for a heartbeat)."""
+        assert self.is_leader
+        self._journal.add(bytes((COMMANDS,)) + data, self.last_index + 1, self.term)
+        return self._journal[-1]
+
+    def replicate(self) -> None:
+        """Send what is new: entries, the commit index, a heartbeat that is due."""
+        if self.is_leader:
+            announce = self._announce or self._announced_commit != self.commit_index
+            for name, progress in self.progress.items():
+                self._send_to(self._peers[name], progress, announce)
+            self._announce, self._announced_commit = False, self.commit_index
+
+    def begin_round(self) -> int:
+        """A heartbeat round that starts now; see `confirmed_round`."""
+        self.round += 1
+        self._announce = True
+        return self.round
+
+    def excuse(self, late_s: float) -> None:
+        """This process didn't run for so long: what others sent meanwhile waits unread, and is no sign of their silence."""
+        now = syncobj.monotonicTime()
+        self._SyncObj__raftElectionDeadline = max(
+            self._SyncObj__raftElectionDeadline, now + 2 * self._tuning.heartbeat_s
+        )
+        allowance = min(late_s, self._tuning.election_max_s)
+        for node in self._SyncObj__lastResponseTime:
+            self._SyncObj__lastResponseTime[node] += allowance
+
+    # --- connections ---
+
+    def can_send(self, name: ManagerId) -> bool:
+        return bool(self.isNodeConnected(self._peers[name]))
+
+    def connected(self, name: ManagerId) -> None:
+        """Messages to `name` will arrive, in order, from now on."""
+        self._SyncObj__onNodeConnected(self._peers[name])
+        if name in self.progress:
+            self.progress[name].reset(self.last_index + 1)
+
+    def disconnected(self, name: ManagerId) -> None:
+        self._SyncObj__onNodeDisconnected(self._peers[name])
+
+    def lost(self, name: ManagerId) -> None:
+        """The connection on which `name` spoke to us has closed. If it led, its process probably died: ask soon."""
+        if name == self.leader_id and not self.is_leader:
+            self._SyncObj__raftLeader = None
+            self._heard_at = float("-inf")
+            soon = syncobj.monotonicTime() + self._random.uniform(0.1, 1) * self._tuning.orphaned_s
+            self._SyncObj__raftElectionDeadline = min(self._SyncObj__raftElectionDeadline, soon)
+
+    def join(self) -> None:
+        """Become a voter, for good."""
+        self._on_join()
+        self.voter = True
+        log.info("joined", manager=self.selfNode.id, last_index=self.last_index)
+
+    # --- elections ---
+
+    def _consider_election(self) -> None:
+        """12: nobody starts a term before a majority has said that it would vote in it. A win lets the library stand."""
+        if self._may_stand or (self.voter and not self._peers):
+            self._may_stand = False
+            return
+        now = syncobj.monotonicTime()
+        self._SyncObj__raftElectionDeadline = now + self._random.uniform(1, 3) * self._tuning.orphaned_s
+        if self.voter:
+            self._pre_votes = {}
+            last = self._journal[-1]
+            for name in self._peers:
+                self._send(name, PreVote(self.term + 1, last.index, last.term))
+
+    def _on_pre_vote(self, node: Peer, message: PreVote) -> None:
+        now = syncobj.monotonicTime()
+        last = self._journal[-1]
+        content = self.is_leader or now - self._heard_at < self._tuning.election_min_s
+        granted = (
+            self.voter
+            and not content
+            and message.term > self.term
+            and (message.last_term, message.last_index) >= (last.term, last.index)
+        )
+        if granted:
+            self._postpone_election()
+        self._send(node.id, PreVoteReply(self.term, message.term, granted))
+
+    def _on_pre_vote_reply(self, node: Peer, message: PreVoteReply) -> None:
+        if message.term > self.term:
+            self._step_down(message.term)
+        elif self._pre_votes is not None and message.granted and message.asked == self.term + 1:
+            self._pre_votes[node.id] = None
+            if 2 * (len(self._pre_votes) + 1) > len(self._peers) + 1:
+                self._pre_votes = None
+                self._may_stand = True
+                self._SyncObj__raftElectionDeadline = syncobj.monotonicTime() - 1
+
+    def _on_request_vote(self, node: Peer, message: RequestVote) -> None:
+        if message.term < self.term:
+            self._send(node.id, Outdated(self.term))  # 11
+        elif self.voter:
+            self._pass_to_library(
+                node,
+                type="request_vote",
+                term=message.term,
+                last_log_index=message.last_index,
+                last_log_term=message.last_term,
+            )
+
+    def _on_vote(self, node: Peer, message: Vote) -> None:
+        """A vote counts once, however often it is delivered."""
+        if message.term == self.term and node.id not in self._votes:
+            self._votes[node.id] = None
+            self._pass_to_library(node, type="response_vote", term=message.term)
+
+    def _pass_to_library(self, node: Peer, **message: object) -> None:
+        self._SyncObj__onMessageReceived(node, message)
+
+    def _postpone_election(self) -> None:
+        self._SyncObj__raftElectionDeadline = syncobj.monotonicTime() + self._SyncObj__generateRaftTimeout()
+
+    def _step_down(self, term: int) -> None:
+        self._SyncObj__setCurrentTerm(term, None)
+        self._SyncObj__setState(FOLLOWER)
+        self._SyncObj__raftLeader = None
+        self._postpone_election()
+
+    def _leave_office(self) -> None:
+        for progress in self.progress.values():
+            progress.stop_snapshot()
+        self.progress.clear()
+        self._postpone_election()
+
+    def _heard_leader(self, node: Peer, term: int) -> bool:
+        """Whether `node` leads in our term, or in a newer one that we then enter."""
+        if term < self.term:
+            self._send(node.id, Outdated(self.term))  # 11: or it would never learn
+            return False
+        if term > self.term:
+            self._SyncObj__setCurrentTerm(term, None)
+        elif self.is_leader:
+            raise ConsensusBroken(f"{node.id} leads in term {term}, and so do we", REPAIR_HINT)
+        self._SyncObj__setState(FOLLOWER)
+        self._SyncObj__raftLeader = node
+        self._heard_at = syncobj.monotonicTime()
+        self._pre_votes, self._may_stand = None, False
+        self._postpone_election()
+        return True
+
+    # --- replication, the follower's side ---
+
+    def receive(self, sender: ManagerId, message: Consensus) -> None:
+        """Handle one message of a member whose identity the transport has verified."""
+        node = self._peers[sender]
+        match message:
+            case Append():
+                if self._heard_leader(node, message.term):
+                    self._on_append(node, message)
+            case AppendReply() | AppendRefused() | SnapshotReply():
+                self._on_reply(node, message)
+            case SnapshotChunk():
+                if self._heard_leader(node, message.term):
+                    self._on_chunk(node, message)
+            case PreVote():
+                self._on_pre_vote(node, message)
+            case PreVoteReply():
+                self._on_pre_vote_reply(node, message)
+            case RequestVote():
+                self._on_request_vote(node, message)
+            case Vote():
+                self._on_vote(node, message)
+            case Outdated():
+                if message.term > self.term:
+                    self._step_down(message.term)
+
+    def _on_append(self, node: Peer, message: Append) -> None:
+        base = self._journal[0].index
+        # What lies at or before the base is committed, and so the same in every log; it need not be looked at.
+        known = max(0, base - message.prev_index)
+        prev_index, entries = message.prev_index + known, message.entries[known:]
+        if prev_index > self.last_index:
+            self._refuse(node, message, self.last_index + 1)
+        elif not known and self._term_at(prev_index) != message.prev_term:
+            self._refuse(node, message, self._first_index_of_term_at(prev_index))
+        else:
+            match_index = message.prev_index + len(message.entries)
+            self._take_entries(prev_index, entries)
+            # 10: nothing beyond what this very message has matched is known to be the leader's.
+            self._SyncObj__raftCommitIndex = max(self.commit_index, min(message.commit_index, match_index))
+            if not self.voter and match_index >= message.commit_index and syncobj.monotonicTime() >= self.joinable_at:
+                self.join()
+            self._send(node.id, AppendReply(self.term, match_index, message.round, self.voter))  # 8
+
+    def _take_entries(self, prev_index: int, entries: list[Entry]) -> None:
+        """7: entries that are here already stay; only a real conflict cuts the log, and never what is committed."""
+        for number, entry in enumerate(entries):
+            index = prev_index + 1 + number
+            if index <= self.last_index:
+                if self._term_at(index) == entry.term:
+                    continue
+                if index <= self.commit_index:
+                    raise ConsensusBroken(f"a leader contradicts the committed entry {index}", REPAIR_HINT)
+                self._journal.deleteEntriesFrom(index - self._journal[0].index)
+            self._journal.add(entry.data, index, entry.term)
+
+    def _refuse(self, node: Peer, message: Append, hint: int) -> None:
+        if message.prev_index <= self.commit_index:
+            raise ConsensusBroken(f"a leader contradicts the committed entry {message.prev_index}", REPAIR_HINT)
+        self._send(node.id, AppendRefused(self.term, message.prev_index, hint, message.round, self.voter))
+
+    def _first_index_of_term_at(self, index: int) -> int:
+        """9: all entries of a conflicting term are skipped at once (Raft paper, end of section 5.3)."""
+        term = self._term_at(index)
+        while index - 1 > self.commit_index and self._term_at(index - 1) == term:
+            index -= 1
+        return index
+
+    def _term_at(self, index: int) -> int:
+        return self._journal[index - self._journal[0].index].term
+
+    def _on_chunk(self, node: Peer, message: SnapshotChunk) -> None:
+        if message.index <= self.commit_index:
+            self._answer_snapshot(node.id, message.index, message.round, received=message.size, done=True)  # 10
+            return
+        incoming = self.incoming
+        if incoming is None or not incoming.is_of(message.index, message.index_term, message.size):
+            if incoming is not None and incoming.complete:
+                return  # being installed; the leader will ask again
+            self.drop_incoming()
+            self.incoming = incoming = self._snapshots.receive(message.index, message.index_term, message.size)
+        try:
+            incoming.add(message.offset, message.data)
+        except OSError as error:
+            log.error("snapshot_not_received", index=message.index, error=str(error))
+            self.drop_incoming()
+            return
+        self._answer_snapshot(node.id, message.index, message.round, received=incoming.received, done=False)
+
+    def _answer_snapshot(self, name: ManagerId, index: int, round_: int, *, received: int, done: bool) -> None:
+        self._send(name, SnapshotReply(self.term, index, received, done, round_, self.voter))
+
+    def drop_incoming(self) -> None:
+        if self.incoming is not None:
+            self.incoming.abandon()
+            self.incoming = None
+
+    def install(self) -> None:
+        """The store's latest snapshot is durable and its state is in place: go on from there."""
+        self._adopt_snapshot()
+        self.incoming = None
+        if self.leader_id is not None and not self.is_leader:
+            self._answer_snapshot(self.leader_id, self.applied_index, 0, received=0, done=True)
+
+    def _adopt_snapshot(self) -> None:
+        """5: entries after the snapshot stay if the log agrees with it at its index; else it replaces the log."""
+        snapshot, base = self._snapshots.latest, self._journal[0]
+        index, term = (snapshot.index, snapshot.term) if snapshot else (FIRST_INDEX, 0)
+        if base.index > index:
+            raise StorageFailed(
+                f"the journal begins after entry {base.index}, but there is no snapshot of what was before", REPAIR_HINT
+            )
+        if index > self.last_index or self._term_at(index) != term:
+            self._journal.reset(index, term)
+        self._SyncObj__raftLastApplied = max(index, FIRST_INDEX)
+        self._SyncObj__raftCommitIndex = max(self.commit_index, index)
+
+    def compact(self, upto: int) -> None:
+        """Forget entries up to `upto`, which a durable snapshot covers (4)."""
+        position = upto - self._journal[0].index
+        if position > 0:
+            self._journal.deleteEntriesTo(position)
+
+    # --- replication, the leader's side ---
+
+    def _send_to(self, node: Peer, progress: Progress, announce: bool) -> None:
+        if not self.isNodeConnected(node):
+            return
+        if progress.snapshot is not None or progress.next_index <= self._journal[0].index:
+            self._send_snapshot(node, progress, announce)
+            return
+        if progress.probing:
+            if announce or progress.impatient:
+                progress.impatient = False
+                self._send_entries(node, progress, [])
+            return
+        sent = False
+        while progress.next_index <= self.last_index and progress.inflight_bytes < self._tuning.inflight_bytes:
+            entries = self._gather(progress.next_index)
+            self._send_entries(node, progress, entries)
+            progress.sent(entries[-1].index, sum(len(entry.data) for entry in entries))
+            sent = True
+        if announce and not sent:
+            self._send_entries(node, progress, [])
+
+    def _gather(self, index: int) -> list[LogEntry]:
+        """19: whole entries, about `append_bytes` of them and at least one; none is ever sent in pieces."""
+        position = index - self._journal[0].index
+        size, end = 0, position
+        while end < len(self._journal) and (end == position or size < self._tuning.append_bytes):
+            size += len(self._journal[end].data)
+            end += 1
+        return self._journal[position:end]
+
+    def _send_entries(self, node: Peer, progress: Progress, entries: list[LogEntry]) -> None:
+        prev_index = progress.next_index - 1
+        travelling = [Entry(entry.term, entry.data) for entry in entries]
+        self._send(
+            node.id,
+            Append(self.term, self.commit_index, prev_index, self._term_at(prev_index), travelling, self.round),
+        )
+
+    def _send_snapshot(self, node: Peer, progress: Progress, announce: bool) -> None:
+        """10: each chunk says what it is a part of. A heartbeat is a chunk without data; a silent follower gets them again."""
+        if progress.snapshot is None:
+            assert self._snapshots.latest is not None, "the log was cut only after a snapshot"
+            progress.snapshot = self._snapshots.send(self._snapshots.latest)
+            log.info("snapshot_sending", to=node.id, index=progress.snapshot.snapshot.index)
+        outgoing = progress.snapshot
+        window = self._tuning.chunk_window * self._tuning.chunk_bytes
+        sent = False
+        while outgoing.sent < outgoing.snapshot.size and outgoing.sent - outgoing.acknowledged < window:
+            self._send_chunk(node, outgoing, self._tuning.chunk_bytes)
+            sent = True
+        if announce and not sent:
+            self._send_chunk(node, outgoing, 0)
+
+    def _send_chunk(self, node: Peer, outgoing: OutgoingSnapshot, count: int) -> None:
+        snapshot, offset = outgoing.snapshot, outgoing.sent
+        data = outgoing.read(count)
+        self._send(
+            node.id,
+            SnapshotChunk(self.term, snapshot.index, snapshot.term, snapshot.size, offset, data, self.round),
+        )
+
+    def _on_reply(self, node: Peer, message: AppendReply | AppendRefused | SnapshotReply) -> None:
+        if message.term > self.term:
+            self._step_down(message.term)
+            return
+        progress = self.progress.get(node.id)
+        if (
+            not self.is_leader or progress is None or message.term != self.term
+        ):  # 8: an acknowledgement counts in its own term only
+            return
+        if message.voter:
+            progress.round = max(progress.round, message.round)
+            self._SyncObj__lastResponseTime[node] = syncobj.monotonicTime()
+        match message:
+            case AppendReply():
+                if message.match_index > self.last_index:
+                    raise ConsensusBroken(f"{node.id} acknowledges an entry that was never sent", REPAIR_HINT)
+                progress.matched(message.match_index)
+                if message.voter:
+                    self._SyncObj__raftMatchIndex[node] = progress.match_index
+            case AppendRefused():
+                progress.refused(message.prev_index, message.hint)  # 9, 25
+            case SnapshotReply():
+                self._on_snapshot_reply(progress, message)
+
+    def _on_snapshot_reply(self, progress: Progress, message: SnapshotReply) -> None:
+        outgoing = progress.snapshot
+        if outgoing is None or message.index < outgoing.snapshot.index:
+            return
+        if message.done:
+            progress.stop_snapshot()
+            progress.probe_from(outgoing.snapshot.index + 1)
+        else:
+            outgoing.progress_to(message.received)
+
+    def _send(self, name: ManagerId, message: Message) -> None:
+        self.outbox.append((name, message))
+
+    # --- overrides of the library ---
+
+    def _SyncObj__onBecomeLeader(self) -> None:
+        self.progress = {name: Progress(self.last_index + 1) for name in self._peers}
+        super()._SyncObj__onBecomeLeader()
+
+    def _SyncObj__sendAppendEntries(self) -> None:
+        """The library says that a heartbeat is due; it goes out at the end of the turn, with whatever else is new."""
+        self._SyncObj__newAppendEntriesTime = syncobj.monotonicTime() + self._tuning.heartbeat_s
+        self._announce = True
+
+    def _SyncObj__setCurrentTerm(self, term: int, voted_for: ManagerId | None) -> None:
+        if term != self.term:
+            self._votes.clear()
+            self._pre_votes, self._may_stand = None, False
+        super()._SyncObj__setCurrentTerm(term, voted_for)
+
+    def _SyncObj__generateRaftTimeout(self) -> float:
+        """22: from our own source of randomness."""
+        return self._random.uniform(self._tuning.election_min_s, self._tuning.election_max_s)
+
+    def _SyncObj__applyLogEntries(self) -> bool:
+        """15: an exception stops the engine; it is never tried again, and no callback runs inside. In slices, for the loop."""
+        deadline = syncobj.monotonicTime() + self._tuning.apply_slice_s
+        while self.applied_index < self.commit_index:
+            index = self.applied_index + 1
+            self._apply(self._journal[index - self._journal[0].index])
+            self._SyncObj__raftLastApplied = index
+            if syncobj.monotonicTime() > deadline:
+                break
+        return False
+
+    def _SyncObj__tryLogCompaction(self) -> None:
+        """20, 21: the driver takes snapshots, without a fork and without stopping the loop."""
+
+    def _SyncObj__loadDumpFile(self, clearJournal: bool) -> None:
+        raise AssertionError("5, 6: snapshots are the store's")
+
+    def _checkCommandsToApply(self) -> None:
+        """The library's command queue is not used; entries come from `append`."""
+
+    def _applyCommand(self, command: bytes, callback: object, commandType: object = None) -> None:
+        raise AssertionError("14, 23, 24: no pickled commands, no membership or version changes by the library's ways")

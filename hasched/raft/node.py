@@ -1,0 +1,301 @@
+"""`ReplicaNode`: the `Replica` that a manager runs, and how it is opened from its data directory.
+
+data_dir/
+  identity.json   whose directory this is
+  lock            held while a process uses it
+  journal/        entries, terms and votes
+  snapshots/      the latest snapshot
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from pathlib import Path
+from random import Random, SystemRandom
+from typing import TypeVar
+
+import msgspec
+import structlog
+
+from hasched.model.errors import BodyTooLarge, HaschedError, NoLeader, StorageFailed
+from hasched.model.ids import ManagerId
+from hasched.raft.core import Core
+from hasched.raft.driver import Driver
+from hasched.raft.identity import DataDirectory
+from hasched.raft.journal import Journal
+from hasched.raft.proposals import Proposal
+from hasched.raft.replica import Applied, Member, MemberStatus, ReplicaStatus
+from hasched.raft.segments import REPAIR_HINT
+from hasched.raft.snapshots import SnapshotStore
+from hasched.raft.transport import Transport
+from hasched.raft.tuning import Tuning
+from hasched.statemachine.commands import Command, encode_command
+from hasched.statemachine.outcomes import Outcome
+from hasched.statemachine.snapshot import SnapshotInvalid, restore
+from hasched.statemachine.state import State
+
+_T = TypeVar("_T")
+
+log = structlog.get_logger(__name__)
+
+
+class ReplicaConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Who this manager is, and with whom it votes: `members` is the same list, itself included, on every manager.
+
+    `listen` is HOST:PORT of this machine. The server context requires client certificates of the cluster's CA, the
+    client context shows this manager's own.
+    """
+
+    cluster_id: str
+    manager_id: ManagerId
+    members: list[Member]
+    listen: str
+    data_dir: Path
+    server_ssl: ssl.SSLContext
+    client_ssl: ssl.SSLContext
+    tuning: Tuning = Tuning()
+
+
+def open_replica(
+    config: ReplicaConfig,
+    *,
+    wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    random: Random | None = None,
+) -> ReplicaNode:
+    """Read what the data directory holds. Raises StorageFailed if it is damaged, in use, or somebody else's."""
+    return ReplicaNode(config, wall_ms, random or SystemRandom())
+
+
+class ReplicaNode:
+    """See `Replica`. Between `start` and `stop` it belongs to one event loop."""
+
+    def __init__(self, config: ReplicaConfig, wall_ms: Callable[[], int], random: Random) -> None:
+        self._config = config
+        self._members = {member.manager_id: member for member in config.members}
+        self._peer_ids = sorted(name for name in self._members if name != config.manager_id)
+        assert config.manager_id in self._members, "a manager is one of its cluster's members"
+        self._subscribers: dict[int, Callable[[Applied], None]] = {}
+        self._role_callbacks: dict[int, Callable[[bool], None]] = {}
+        self._next_callback = 0
+        self._run: asyncio.Task[None] | None = None
+        self._stopped = False
+        self._directory = DataDirectory(config.data_dir, config.cluster_id, config.manager_id, alone=not self._peer_ids)
+        try:
+            self._open(wall_ms, random)
+        except BaseException:
+            self._directory.release()
+            raise
+
+    def _open(self, wall_ms: Callable[[], int], random: Random) -> None:
+        config, tuning = self._config, self._config.tuning
+        store = SnapshotStore(config.data_dir / "snapshots", config.cluster_id)
+        self._journal = Journal(config.data_dir / "journal", tuning.segment_bytes)
+        self._core = Core(
+            config.manager_id,
+            self._peer_ids,
+            journal=self._journal,
+            snapshots=store,
+            state=_load_state(store),
+            tuning=tuning,
+            random=random,
+            wall_ms=wall_ms,
+            voter=self._directory.identity.voter,
+            on_join=self._directory.become_voter,
+            on_applied=self._publish,
+            on_role=self._change_role,
+        )
+        self._driver = Driver(self._core, self._journal, store, tuning)
+        self._driver.transport = self._transport = Transport(
+            cluster_id=config.cluster_id,
+            manager_id=config.manager_id,
+            listen=_split_address(config.listen),
+            addresses={name: _split_address(self._members[name].raft_address) for name in self._peer_ids},
+            server_ssl=config.server_ssl,
+            client_ssl=config.client_ssl,
+            random=random,
+            is_blank=lambda: self._core.engine.is_blank,
+            handler=self._driver,
+        )
+
+    # --- life ---
+
+    async def start(self) -> None:
+        """Take part. Raises OSError if the address can't be listened on."""
+        await self._transport.start()
+        self._run = asyncio.get_running_loop().create_task(self._driver.run(), name="raft")
+        self._run.add_done_callback(self._end)
+
+    async def stop(self) -> None:
+        """Leave, and free the data directory. Proposals under way end as OutcomeUnknown."""
+        self._driver.stop()
+        await self._transport.stop()
+        if self._run is not None:
+            await asyncio.wait([self._run])
+        self._close("this manager stops")
+
+    async def wait_failed(self) -> None:
+        """Returns when the replica was stopped; raises what ended it before that. A manager that sees it raise must exit."""
+        assert self._run is not None
+        await asyncio.shield(self._run)
+
+    def _end(self, run: asyncio.Task[None]) -> None:
+        error = None if run.cancelled() else run.exception()
+        if error is not None:
+            log.critical("replica_failed", cause=str(error), exc_info=error)
+            self._close(f"this manager has failed: {error}")
+
+    def _close(self, cause: str) -> None:
+        if not self._stopped:
+            self._stopped = True
+            self._core.proposals.abandon(cause)
+            self._core.reads.abandon(cause)
+            self._change_role(False)
+            self._journal.close()
+            self._directory.release()
+
+    # --- what it knows ---
+
+    @property
+    def manager_id(self) -> ManagerId:
+        return self._config.manager_id
+
+    @property
+    def state(self) -> State:
+        return self._core.state
+
+    @property
+    def applied_index(self) -> int:
+        return self._core.engine.applied_index
+
+    @property
+    def term(self) -> int:
+        return self._core.engine.term
+
+    @property
+    def is_leader(self) -> bool:
+        return self._core.engine.is_leader and not self._stopped
+
+    @property
+    def leader(self) -> Member | None:
+        leader_id = self._core.engine.leader_id
+        return None if leader_id is None else self._members[leader_id]
+
+    @property
+    def status(self) -> ReplicaStatus:
+        engine = self._core.engine
+        return ReplicaStatus(
+            manager_id=self.manager_id,
+            role=engine.role,
+            term=engine.term,
+            leader=engine.leader_id,
+            last_index=engine.last_index,
+            commit_index=engine.commit_index,
+            applied_index=engine.applied_index,
+            members=[self._member_status(member) for member in self._config.members],
+        )
+
+    def _member_status(self, member: Member) -> MemberStatus:
+        engine, name = self._core.engine, member.manager_id
+        if name == self.manager_id:
+            return MemberStatus(member, True, engine.last_index if engine.is_leader else None)
+        progress = engine.progress.get(name)
+        return MemberStatus(member, self._transport.is_connected(name), progress.match_index if progress else None)
+
+    # --- what it does ---
+
+    async def propose(self, command: Command) -> Outcome:
+        return (await self.propose_many((command,)))[0]
+
+    async def propose_many(self, commands: Sequence[Command]) -> list[Outcome]:
+        if not commands:
+            return []
+        encoded = [encode_command(command) for command in commands]
+        largest, cap = max(map(len, encoded)), self._config.tuning.max_entry_bytes
+        if largest > cap:
+            raise BodyTooLarge(f"a command of {largest} bytes; at most {cap} are taken", "send less at once")
+        self._check_usable()
+        future: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
+        self._core.proposals.propose(Proposal(encoded, time.monotonic(), partial(_settle, future)))
+        self._driver.wake()
+        return await future
+
+    async def read_barrier(self) -> int:
+        self._check_usable()
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._core.reads.read(time.monotonic(), partial(_settle, future))
+        self._driver.wake()
+        await future
+        return self.applied_index
+
+    def wait_for(self, index: int) -> Awaitable[None]:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._core.reads.wait_for(index, partial(_settle, future))
+        return future
+
+    def subscribe(self, callback: Callable[[Applied], None]) -> Callable[[], None]:
+        return self._register(self._subscribers, callback)
+
+    def on_role_change(self, callback: Callable[[bool], None]) -> Callable[[], None]:
+        return self._register(self._role_callbacks, callback)
+
+    def _check_usable(self) -> None:
+        if self._stopped:
+            raise NoLeader("this manager is stopping", "ask another manager")
+        if self._driver.disk_full:
+            raise StorageFailed("this manager's disk is full", "make room on it; other managers may still answer")
+
+    # --- telling others ---
+
+    def _register(
+        self, callbacks: dict[int, Callable[[_T], None]], callback: Callable[[_T], None]
+    ) -> Callable[[], None]:
+        self._next_callback += 1
+        number = self._next_callback
+        callbacks[number] = callback
+        return lambda: callbacks.pop(number, None) and None
+
+    def _publish(self, applied: Applied) -> None:
+        for fault in applied.faults:
+            log.error("decide_failed", index=applied.index, cause=fault)
+        self._call_all(self._subscribers, applied)
+
+    def _change_role(self, leading: bool) -> None:
+        log.info("role_changed", manager=self.manager_id, leading=leading, term=self.term)
+        self._call_all(self._role_callbacks, leading)
+
+    def _call_all(self, callbacks: dict[int, Callable[[_T], None]], value: _T) -> None:
+        """A subscriber that fails must not stop consensus: its error goes to the loop's handler."""
+        for callback in list(callbacks.values()):
+            try:
+                callback(value)
+            except Exception as error:
+                asyncio.get_running_loop().call_exception_handler(
+                    {"message": "a subscriber of the replica failed", "exception": error}
+                )
+
+
+def _load_state(store: SnapshotStore) -> State:
+    if store.latest is None:
+        return State()
+    try:
+        return restore(store.chunks(store.latest.path))
+    except SnapshotInvalid as error:
+        raise StorageFailed(f"the snapshot {store.latest.path} can't be used: {error}", REPAIR_HINT) from error
+
+
+def _settle(future: asyncio.Future[_T], result: _T | HaschedError) -> None:
+    if not future.done():
+        if isinstance(result, HaschedError):
+            future.set_exception(result)
+        else:
+            future.set_result(result)
+
+
+def _split_address(address: str) -> tuple[str, int]:
+    """`HOST:PORT` or `[V6]:PORT`."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)

@@ -1,0 +1,303 @@
+"""The transport between managers: mutual TLS, one connection for each direction of each pair, messages in order.
+
+A manager dials every other one and sends over that connection alone; it hears the other over the connection that the
+other dialled. Who is at the far end is what the certificate says, and it must be a configured manager; the hello must
+name the same manager and cluster (14, 24). A manager that dials again puts its older connection out of use, and what
+came over that and wasn't delivered yet is dropped. There is no resending: what a broken connection lost, the engine
+finds out by probing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from random import Random
+from typing import Protocol, cast
+
+import structlog
+
+from hasched.model.identity import identity_of, manager_hostname
+from hasched.model.ids import ManagerId
+from hasched.raft.messages import PROTOCOL_VERSION, FrameInvalid, FrameReader, Hello, Message, encode_frame
+
+HELLO_FRAME_BYTES = 4096  # all that is read of a peer before it has said who it is
+HELLO_TIMEOUT_S = 3.0
+CONNECT_TIMEOUT_S = 3.0
+REDIAL_MIN_S, REDIAL_MAX_S = 0.02, 0.5
+USER_TIMEOUT_MS = 2500  # after so long without an acknowledgement by the peer's kernel, a connection is dead
+MAX_BUFFERED_BYTES = 64 * 2**20  # for a peer that doesn't read; beyond this its connection is cut
+
+log = structlog.get_logger(__name__)
+
+
+class Handler(Protocol):
+    """Whom the transport tells. Each is called on the loop and must not block."""
+
+    def on_connected(self, peer: ManagerId, blank: bool) -> None: ...
+    def on_disconnected(self, peer: ManagerId) -> None: ...
+    def on_message(self, link: Incoming, message: Message) -> None: ...
+    def on_lost(self, peer: ManagerId) -> None: ...
+
+
+class _Refused(Exception):
+    """The peer is not who it must be."""
+
+
+class _Link(asyncio.Protocol):
+    """What both kinds of connection share: framing, and the hello that comes first."""
+
+    def __init__(self) -> None:
+        self.wire: asyncio.Transport | None = None
+        self.certified: ManagerId | None = None
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._reader = FrameReader(HELLO_FRAME_BYTES)
+        self._greeted = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.wire = cast(asyncio.Transport, transport)
+        _tune_socket(transport.get_extra_info("socket"))
+        identity = identity_of(transport.get_extra_info("peercert"))
+        if identity is not None and identity.role == "manager":
+            self.certified = identity.name
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for message in self._reader.feed(data):
+                if self._greeted:
+                    self.on_message(message)
+                elif isinstance(message, Hello):
+                    self._greeted = True
+                    self._reader.lift_limit()
+                    self.on_hello(message)
+                else:
+                    raise _Refused("it doesn't begin with a hello")
+        except (FrameInvalid, _Refused) as error:
+            log.warning("link_refused", peer=self.certified, cause=str(error))
+            self.abort()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+    def abort(self) -> None:
+        if self.wire is not None:
+            self.wire.abort()
+
+    def on_hello(self, hello: Hello) -> None:
+        raise NotImplementedError
+
+    def on_message(self, message: Message) -> None:
+        raise NotImplementedError
+
+
+class Incoming(_Link):
+    """A connection that a peer dialled: over it the peer speaks to us."""
+
+    def __init__(self, transport: Transport) -> None:
+        super().__init__()
+        self._transport = transport
+        self.peer: ManagerId = ""
+        self.current = False
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._transport.incoming.append(self)
+        self._deadline = asyncio.get_running_loop().call_later(HELLO_TIMEOUT_S, self.abort)
+
+    def on_hello(self, hello: Hello) -> None:
+        self._transport.check_hello(hello, self.certified)
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self.peer = hello.manager_id
+        assert self.wire is not None
+        self.wire.write(encode_frame(self._transport.hello()))
+        self._transport.accept(self)
+
+    def on_message(self, message: Message) -> None:
+        if self.current:
+            self._transport.handler.on_message(self, message)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        super().connection_lost(error)
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._transport.incoming.remove(self)
+        if self.current:
+            self.current = False
+            self._transport.handler.on_lost(self.peer)
+
+
+class _Outgoing(_Link):
+    """A connection that we dialled: over it we speak to a peer, and hear nothing but its hello."""
+
+    def __init__(self, transport: Transport, peer: ManagerId) -> None:
+        super().__init__()
+        self._transport = transport
+        self._peer = peer
+        self.greeting: asyncio.Future[Hello] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        assert self.wire is not None
+        self.wire.write(encode_frame(self._transport.hello()))
+
+    def on_hello(self, hello: Hello) -> None:
+        self._transport.check_hello(hello, self.certified)
+        if hello.manager_id != self._peer:
+            raise _Refused(f"it is {hello.manager_id!r}, not {self._peer!r}")
+        if not self.greeting.done():
+            self.greeting.set_result(hello)
+
+    def on_message(self, message: Message) -> None:
+        raise _Refused("it speaks on a connection that is ours to speak on")
+
+    def connection_lost(self, error: Exception | None) -> None:
+        super().connection_lost(error)
+        if not self.greeting.done():
+            self.greeting.set_exception(error or ConnectionError("it closed the connection before its hello"))
+            self.greeting.exception()  # the dialler may have given up already
+
+
+class Transport:
+    """The links of manager `manager_id` to `addresses`, by manager id. `is_blank` goes into each hello."""
+
+    def __init__(
+        self,
+        *,
+        cluster_id: str,
+        manager_id: ManagerId,
+        listen: tuple[str, int],
+        addresses: Mapping[ManagerId, tuple[str, int]],
+        server_ssl: ssl.SSLContext,
+        client_ssl: ssl.SSLContext,
+        random: Random,
+        is_blank: Callable[[], bool],
+        handler: Handler,
+    ) -> None:
+        self.handler = handler
+        self.incoming: list[Incoming] = []
+        self._cluster_id = cluster_id
+        self._manager_id = manager_id
+        self._listen = listen
+        self._addresses = addresses
+        self._server_ssl = server_ssl
+        self._client_ssl = client_ssl
+        self._random = random
+        self._is_blank = is_blank
+        self._server: asyncio.Server | None = None
+        self._diallers: list[asyncio.Task[None]] = []
+        self._spoken: dict[ManagerId, _Outgoing] = {}
+        self._heard: dict[ManagerId, Incoming] = {}
+
+    async def start(self) -> None:
+        """Listen and dial. Raises OSError if the address can't be listened on."""
+        loop = asyncio.get_running_loop()
+        if self._addresses:
+            host, port = self._listen
+            self._server = await loop.create_server(
+                lambda: Incoming(self), host, port, ssl=self._server_ssl, ssl_handshake_timeout=HELLO_TIMEOUT_S
+            )
+        self._diallers = [loop.create_task(self._dial(peer), name=f"dial {peer}") for peer in self._addresses]
+
+    async def stop(self) -> None:
+        for dialler in self._diallers:
+            dialler.cancel()
+        await asyncio.gather(*self._diallers, return_exceptions=True)
+        links: list[_Link] = [*self.incoming, *self._spoken.values()]
+        for link in links:
+            link.abort()
+        if links:
+            await asyncio.wait([link.closed for link in links], timeout=1)
+        if self._server is not None:
+            self._server.close()
+            await self._server.wait_closed()
+
+    def send(self, peer: ManagerId, messages: Sequence[Message]) -> None:
+        """Over the link to `peer`, in order; dropped if there is none."""
+        link = self._spoken.get(peer)
+        if link is not None and link.wire is not None:
+            link.wire.write(b"".join(map(encode_frame, messages)))
+            if link.wire.get_write_buffer_size() > MAX_BUFFERED_BYTES:
+                log.warning("link_cut", peer=peer, cause="it doesn't read what it is sent")
+                link.abort()
+
+    def is_connected(self, peer: ManagerId) -> bool:
+        return peer in self._spoken
+
+    def hello(self) -> Hello:
+        return Hello(PROTOCOL_VERSION, self._cluster_id, self._manager_id, self._is_blank())
+
+    def check_hello(self, hello: Hello, certified: ManagerId | None) -> None:
+        """Raises _Refused unless it comes from a configured manager of this cluster."""
+        if hello.version != PROTOCOL_VERSION:
+            raise _Refused(f"it speaks version {hello.version} of the protocol, not {PROTOCOL_VERSION}")
+        if hello.cluster_id != self._cluster_id:
+            raise _Refused(f"it is of cluster {hello.cluster_id!r}, not {self._cluster_id!r}")
+        if certified is None or certified != hello.manager_id:
+            raise _Refused(f"its certificate doesn't name manager {hello.manager_id!r}")
+        if certified not in self._addresses:
+            raise _Refused(f"{certified!r} is not a member of this cluster")
+
+    def accept(self, link: Incoming) -> None:
+        """From now on `link` is where we hear its peer; what came over an older one counts no more."""
+        older = self._heard.get(link.peer)
+        if older is not None and older.current:
+            older.current = False
+            older.abort()
+            self.handler.on_lost(link.peer)
+        link.current = True
+        self._heard[link.peer] = link
+
+    async def _dial(self, peer: ManagerId) -> None:
+        pause = REDIAL_MIN_S
+        reason = ""
+        while True:
+            link: _Outgoing | None = None
+            try:
+                async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                    link = await self._connect(peer)
+                    hello = await link.greeting
+                log.info("link_up", peer=peer)
+                pause, reason = REDIAL_MIN_S, ""
+                await self._hold(peer, link, hello)
+            except (OSError, TimeoutError, ssl.CertificateError) as error:
+                if str(error) != reason:
+                    reason = str(error)
+                    log.warning("link_failed", peer=peer, address=self._addresses[peer], cause=reason or "timed out")
+            finally:
+                if link is not None:
+                    link.abort()
+            await asyncio.sleep(pause * self._random.uniform(0.5, 1))
+            pause = min(pause * 2, REDIAL_MAX_S)
+
+    async def _connect(self, peer: ManagerId) -> _Outgoing:
+        host, port = self._addresses[peer]
+        _, link = await asyncio.get_running_loop().create_connection(
+            lambda: _Outgoing(self, peer), host, port, ssl=self._client_ssl, server_hostname=manager_hostname(peer)
+        )
+        return link
+
+    async def _hold(self, peer: ManagerId, link: _Outgoing, hello: Hello) -> None:
+        self._spoken[peer] = link
+        self.handler.on_connected(peer, hello.blank)
+        try:
+            await link.closed
+        finally:
+            del self._spoken[peer]
+            self.handler.on_disconnected(peer)
+            log.info("link_down", peer=peer)
+
+
+def _tune_socket(sock: socket.socket) -> None:
+    """Send at once, and notice a peer that vanished without a word."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    with contextlib.suppress(OSError):  # not offered by every kernel; without it a dead link is noticed later
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
