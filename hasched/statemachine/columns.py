@@ -44,7 +44,7 @@ def put(blocks: Blocks, count: int, index: int, record: tuple[int, ...]) -> bool
     number, place = divmod(index, BLOCK)
     block = blocks[number]
     if block is None:
-        block = blocks[number] = bytearray(_SIZE * min(BLOCK, count - number * BLOCK))
+        block = blocks[number] = bytearray(_block_bytes(number, count))
     block[place * _SIZE : (place + 1) * _SIZE] = packed
     return True
 
@@ -57,3 +57,14 @@ def get(blocks: Blocks, index: int) -> Finished | None:
         return None
     record = Finished._make(_RECORD.unpack_from(block, place * _SIZE))
     return record if record.node_number else None
+
+
+def are_whole(blocks: Blocks, count: int) -> bool:
+    """Whether these can be the blocks of `count` tasks."""
+    return len(blocks) == len(new_blocks(count)) and all(
+        block is None or len(block) == _block_bytes(number, count) for number, block in enumerate(blocks)
+    )
+
+
+def _block_bytes(number: int, count: int) -> int:
+    return _SIZE * min(BLOCK, count - number * BLOCK)

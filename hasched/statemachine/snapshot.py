@@ -19,6 +19,7 @@ import msgspec
 from hasched.model.errors import HaschedError
 from hasched.model.states import NodeState, TaskState
 from hasched.model.wire import NodeInfo
+from hasched.statemachine import columns
 from hasched.statemachine.job import IN_BACKOFF, STATE_OF_PHASE, Job, derive_state
 from hasched.statemachine.node import Node
 from hasched.statemachine.rules.clock import renew_bounds
@@ -281,6 +282,9 @@ def _take_in(state: State, job: Job) -> None:
     _expect(job.state is derive_state(counts, job.count, job.cancelling), f"job {job.id} is not {job.state.name}")
     _expect(job.active == counts[TaskState.SCHEDULED] + counts[TaskState.RUNNING], f"job {job.id} lacks attempts")
     _expect(job.submission_id not in state.submissions, f"job {job.id} shares its submission id")
+    for table in (job.active_attempts, job.histories, job.outputs):
+        _expect(all(0 <= index < job.count for index in table or ()), f"job {job.id} holds a task that it hasn't")
+    _expect(job.finished is None or columns.are_whole(job.finished, job.count), f"job {job.id} lacks records")
     job.actor, job.name, job.queue = state.intern(job.actor), state.intern(job.name), state.intern(job.queue)
     job.resources, job.success_exit_codes = state.intern(job.resources), state.intern(job.success_exit_codes)
     state.jobs[job.id] = job

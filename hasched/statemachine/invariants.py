@@ -1,0 +1,139 @@
+"""What is true of every state that apply can reach. `check` computes it all anew: for tests, and for doubting operators."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hasched.model.states import NodeState, TaskState
+from hasched.statemachine.job import IN_BACKOFF, STATE_OF_PHASE, Job, derive_state
+from hasched.statemachine.node import Node
+from hasched.statemachine.state import State
+
+
+def check(state: State) -> list[str]:
+    """A sentence for everything that is wrong; empty if nothing is."""
+    wrong: list[str] = []
+    holders: dict[tuple[int, int], str] = {}
+    for node in state.nodes.values():
+        wrong += _check_node(state, node, holders)
+    for job in state.jobs.values():
+        wrong += _check_job(state, job, holders)
+    wrong += [f"node {node_id} holds {task}, which isn't active" for task, node_id in holders.items()]
+    wrong += _check_tables(state)
+    return wrong
+
+
+def _check_job(state: State, job: Job, holders: dict[tuple[int, int], str]) -> Iterator[str]:
+    """Takes the job's active attempts out of `holders`, so that what stays there belongs to nobody."""
+    name = f"job {job.id}"
+    by_phase = [job.phases.count(phase) for phase in range(len(STATE_OF_PHASE))]
+    counts = by_phase[: len(TaskState)]
+    counts[TaskState.PENDING] += by_phase[IN_BACKOFF]
+    if len(job.phases) != job.count or sum(counts) != job.count:
+        yield f"{name} has {sum(counts)} phases for {job.count} tasks"
+    if list(job.counts) != counts:
+        yield f"{name} counts {list(job.counts)}, its phases say {counts}"
+    if job.in_backoff != by_phase[IN_BACKOFF] or job.eligible != by_phase[TaskState.PENDING]:
+        yield f"{name} counts {job.in_backoff} tasks in backoff, its phases say {by_phase[IN_BACKOFF]}"
+    if job.state is not derive_state(counts, job.count, job.cancelling):
+        yield f"{name} is {job.state.name}, which its tasks don't say"
+    if job.ended != (job.id in state.ended) or job.ended != bool(job.ended_ms):
+        yield f"{name} is {job.state.name} and the table of ended jobs doesn't agree"
+    if job.max_running and job.active > job.max_running:
+        yield f"{name} runs {job.active} tasks, {job.max_running} are allowed"
+    if job.cancelling and counts[TaskState.PENDING]:
+        yield f"{name} is cancelled and has waiting tasks"
+    active = job.active_attempts or {}
+    if len(active) != counts[TaskState.SCHEDULED] + counts[TaskState.RUNNING]:
+        yield f"{name} has {len(active)} attempts, its phases say otherwise"
+    for index, attempt in active.items():
+        if job.task_state(index) is not attempt.state or not attempt.state.active:
+            yield f"task {job.id}.{index} is {job.task_state(index).name}, its attempt {attempt.state.name}"
+        if holders.pop((job.id, index), None) != attempt.node_id:
+            yield f"task {job.id}.{index} runs on {attempt.node_id}, which doesn't hold it"
+        if (
+            attempt.attempt
+            != len(job.histories[index].attempts if job.histories and index in job.histories else ()) + 1
+        ):
+            yield f"task {job.id}.{index} makes attempt {attempt.attempt}, its history says otherwise"
+        if job.cancelling and not attempt.stopping:
+            yield f"task {job.id}.{index} isn't told to stop, though its job is cancelled"
+    waiting = dict.fromkeys((due_ms, index) for due_ms, job_id, index in state.backoffs if job_id == job.id)
+    for index, history in (job.histories or {}).items():
+        if [record.attempt for record in history.attempts] != list(range(1, len(history.attempts) + 1)):
+            yield f"task {job.id}.{index} has a gap in its attempts"
+        if job.phases[index] == IN_BACKOFF and (history.not_before_ms, index) not in waiting:
+            yield f"task {job.id}.{index} is in backoff and would never leave it"
+    for index in range(job.count):
+        if job.task_state(index).final and not _has_an_end(job, index):
+            yield f"task {job.id}.{index} is {job.task_state(index).name} without a record of its end"
+
+
+def _has_an_end(job: Job, index: int) -> bool:
+    history = job.history_of(index)
+    state = job.task_state(index)
+    if history is not None and history.attempts and history.attempts[-1].state is state:
+        return True
+    if history is None and job.plain_end_of(index) is not None:
+        return True
+    return state is TaskState.CANCELLED and ((history is not None and history.cancel is not None) or job.cancelling)
+
+
+def _check_node(state: State, node: Node, holders: dict[tuple[int, int], str]) -> Iterator[str]:
+    """Adds what the node holds to `holders`."""
+    cpu = memory = gpus = 0
+    countables: dict[str, int] = {}
+    for job_id, index in node.attempts:
+        if (job_id, index) in holders:
+            yield f"task {job_id}.{index} runs on {node.id} and on {holders[job_id, index]}"
+        holders[job_id, index] = node.id
+        job = state.jobs.get(job_id)
+        attempt = job.attempt_of(index) if job is not None else None
+        if job is None or attempt is None or attempt.attempt != node.attempts[job_id, index]:
+            yield f"node {node.id} holds an attempt of {job_id}.{index} that isn't current"
+            continue
+        cpu += job.resources.cpu_milli
+        memory += job.resources.memory_bytes
+        gpus += job.resources.gpus
+        for name, amount in job.resources.countables:
+            countables[name] = countables.get(name, 0) + amount
+    if (cpu, memory, gpus) != (node.allocated_cpu_milli, node.allocated_memory_bytes, node.allocated_gpus):
+        yield f"node {node.id} has other sums allocated than its attempts ask for"
+    if countables != node.allocated_countables:
+        yield f"node {node.id} has other countables allocated than its attempts ask for"
+    if node.state is NodeState.DISCONNECTED and node.attempts:
+        yield f"node {node.id} is disconnected and holds attempts"
+    if state.node_names[node.number] != node.id or state.node_numbers.get(node.id) != node.number:
+        yield f"node {node.id} isn't number {node.number}"
+
+
+def check_capacity(state: State) -> list[str]:
+    """Nothing is promised twice. Not an invariant of every state: an inventory may shrink below what runs."""
+    return [
+        f"node {node.id} has more allocated than it offers"
+        for node in state.nodes.values()
+        if node.allocated_cpu_milli > node.total.cpu_milli
+        or node.allocated_memory_bytes > node.total.memory_bytes
+        or node.allocated_gpus > node.total.gpus
+        or any(amount > dict(node.total.countables).get(name, 0) for name, amount in node.allocated_countables.items())
+    ]
+
+
+def _check_tables(state: State) -> Iterator[str]:
+    if list(state.jobs) != sorted(state.jobs) or any(not 0 < job_id < state.next_job_id for job_id in state.jobs):
+        yield "jobs are out of order"
+    if state.submissions != {job.submission_id: job.id for job in state.jobs.values()}:
+        yield "the table of submissions doesn't match the jobs"
+    if any(submission_id in state.submissions for submission_id in state.tombstones):
+        yield "a submission is known twice"
+    for task_state in TaskState:
+        if state.job_counts[task_state] != sum(job.state is task_state for job in state.jobs.values()):
+            yield f"the number of {task_state.name} jobs is wrong"
+        if state.task_counts[task_state] != sum(job.counts[task_state] for job in state.jobs.values()):
+            yield f"the number of {task_state.name} tasks is wrong"
+    ends = [state.jobs[job_id].ended_ms for job_id in state.ended]
+    if ends != sorted(ends):
+        yield "the table of ended jobs isn't in the order of their ends"
+    gone = [tombstone.gone_ms for tombstone in state.tombstones.values()]
+    if gone != sorted(gone):
+        yield "the tombstones aren't in the order in which they were set"
