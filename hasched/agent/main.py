@@ -1,10 +1,98 @@
-"""`hasched agent start`: wires an agent together and runs it until SIGTERM."""
+"""`hasched agent start`: wires an agent together and runs it until SIGTERM.
+
+Stopping the agent stops no task: the node isn't deregistered, the supervisor stays, and the next agent goes on from there.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+import socket
+import sqlite3
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import structlog
+
+from hasched.agent import holes
 from hasched.agent.config import AgentConfig
+from hasched.agent.driver import Driver
+from hasched.agent.supervisor_client import SupervisorFailed
+from hasched.client.tls import client_context
+
+_log = structlog.get_logger(__name__)
 
 
 def run_agent(config: AgentConfig) -> int:
     """Run the agent until SIGTERM or SIGINT; its tasks go on under the supervisor. Returns the exit status."""
-    raise NotImplementedError(config.node_id)
+    data_dir = Path(config.data_dir)
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (data_dir / "attempts").mkdir(mode=0o750, exist_ok=True)
+        with _alone(data_dir):
+            tls = client_context(config.tls.ca, config.tls.cert, config.tls.key)
+            if not holes.supported(str(data_dir)):
+                _log.warning("logs_unbounded", cause="the filesystem can't punch holes", directory=str(data_dir))
+            return asyncio.run(_run(config, tls))
+    except (OSError, sqlite3.Error, SupervisorFailed) as error:
+        _log.error("agent_failed", cause=str(error))
+        return 1
+
+
+async def _run(config: AgentConfig, tls: ssl.SSLContext) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    driver = Driver(config, tls)
+    await driver.start()
+    _log.info("agent_started", node=config.node_id, data_dir=config.data_dir)
+    running = asyncio.create_task(driver.run())
+    stopping = asyncio.create_task(stop.wait())
+    watchdog = asyncio.create_task(_feed_watchdog())
+    notify("READY=1")
+    await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
+    notify("STOPPING=1")
+    for task in (running, stopping, watchdog):
+        task.cancel()
+    try:
+        await running
+    except asyncio.CancelledError:
+        _log.info("agent_stopped", node=config.node_id)
+    finally:
+        driver.close()
+    return 0
+
+
+@contextlib.contextmanager
+def _alone(data_dir: Path) -> Iterator[None]:
+    """Hold the data directory's lock. Raises OSError if another agent has it."""
+    fd = os.open(data_dir / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OSError(f"another agent uses {data_dir}") from None
+        yield
+    finally:
+        os.close(fd)
+
+
+def notify(state: str) -> None:
+    """Tell systemd, if it asked for it (sd_notify(3))."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if address:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as endpoint:
+            endpoint.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
+
+
+async def _feed_watchdog() -> None:
+    """Show systemd that the loop still turns, twice in each of its intervals."""
+    interval_us = int(os.environ.get("WATCHDOG_USEC", "0"))
+    while interval_us:
+        notify("WATCHDOG=1")
+        await asyncio.sleep(interval_us / 2_000_000)

@@ -79,7 +79,8 @@ class Supervisor:
         self._frames = FrameBuffer()
         self._outgoing = bytearray()
         self._news_at_ms = 0
-        self._ending = False
+        self._told_to_end = False
+        self._ended = False
         self._poll = select.poll()
         self._poll.register(self._listener, select.POLLIN)
         self._wakeup, self._waker = socket.socketpair()
@@ -90,14 +91,18 @@ class Supervisor:
     def run(self) -> None:
         """Until SIGTERM and the end of all tasks."""
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.signal(signal.SIGTERM, lambda *_: self._end())
+        signal.signal(signal.SIGTERM, self._on_term)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
-        while not (self._ending and not len(self._supervised)):
+        while not (self._ended and not len(self._supervised)):
             self._turn()
         self._send_news()
         log("ended")
+
+    def _on_term(self, *_: object) -> None:
+        """Runs between any two instructions of the loop, so it only leaves a note."""
+        self._told_to_end = True
 
     def _turn(self) -> None:
         for fd, events in self._poll.poll(self._timeout_ms()):
@@ -110,6 +115,8 @@ class Supervisor:
                     self._flush()
                 if events & ~select.POLLOUT:
                     self._receive()
+        if self._told_to_end and not self._ended:
+            self._end()
         for _ in range(min(STARTS_PER_TURN, len(self._launching))):
             self._supervised.launch(*self._launching.popleft())
         self._supervised.reap()
@@ -129,8 +136,7 @@ class Supervisor:
         return None if due_ms is None else max(0, due_ms - boot_ms())
 
     def _end(self) -> None:
-        """Runs between two instructions of the main loop: it only notes what the next turn will do."""
-        self._ending = True
+        self._ended = True
         self._launching.clear()
         self._supervised.stop_everything(EndKind.LOST, "the supervisor was told to end, with all its tasks")
 
@@ -186,7 +192,7 @@ class Supervisor:
     def _obey(self, message: ToSupervisor) -> None:
         match message:
             case Launch(jobs=jobs):
-                if not self._ending:
+                if not self._ended:
                     self._launching.extend((job, task) for job in jobs for task in job.tasks)
             case Forget(attempts=keys):
                 self._supervised.forget(keys)

@@ -1,0 +1,246 @@
+"""The driver: brings events to the core and obeys its instructions. Everything that the agent does to the world is here."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import ssl
+from collections.abc import Sequence
+from pathlib import Path
+
+import structlog
+
+import hasched
+from hasched.agent import discovery, supervisor_client
+from hasched.agent.config import AgentConfig, Isolation
+from hasched.agent.core import AgentCore
+from hasched.agent.events import (
+    Connected,
+    Disconnected,
+    Event,
+    Happened,
+    HeartbeatSent,
+    Now,
+    Received,
+    Reconnect,
+    Recovered,
+    Save,
+    Saved,
+    SaveFailed,
+    Send,
+    SupervisorDown,
+    SupervisorUp,
+    Tick,
+)
+from hasched.agent.link import Link
+from hasched.agent.logs import LogServer, Retention
+from hasched.agent.processes import boot_ms, wall_ms
+from hasched.agent.protocol import Configure, FromSupervisor, Inventory, ToSupervisor
+from hasched.agent.supervisor_client import SupervisorConnection, SupervisorFailed
+from hasched.agent.table import Table
+from hasched.model.ids import AttemptId
+from hasched.model.wire import AttemptKey, LogCancel, LogRead, NodeInfo, NodeUsage, Redirect, ToAgent, Welcome
+
+SUPERVISOR_PAUSE_S = 1.0  # between two tries to start one
+SWEEP_INTERVAL_S = 60.0
+_log = structlog.get_logger(__name__)
+
+
+class Driver:
+    """Implements `link.Agent`."""
+
+    def __init__(self, config: AgentConfig, tls: ssl.SSLContext) -> None:
+        self._config = config
+        self._data_dir = Path(config.data_dir)
+        self._loop = asyncio.get_running_loop()
+        self._settings = Configure(
+            config.node_id, config.path, config.logs.max_bytes, config.isolation is Isolation.AUTO, config.pids_max
+        )
+        self._isolation = "rlimit"
+        self._info = discovery.discover(config, self._isolation)
+        self._core = AgentCore(self._info.resources.gpus)
+        self._table = Table(str(self._data_dir / "attempts.db"), self._on_saved)
+        self._link = Link(self, config.node_id, config.managers, tls, config.reconnect_max)
+        self._logs = LogServer(self._data_dir, self._core.is_active, self._core.latest_attempt, self._link.send_now)
+        self._retention = Retention(self._data_dir, config.logs.keep, config.logs.keep_bytes)
+        self._supervisor: SupervisorConnection | None = None
+        self._supervisor_lost = asyncio.Event()
+        self._inventoried = asyncio.Event()
+        self._supervisor_pid = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_ms = 0
+
+    async def start(self) -> None:
+        """Read the table and meet the supervisor. Raises sqlite3.Error, SupervisorFailed."""
+        self._handle(Recovered(self._table.open()))
+        await self._connect_supervisor()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep_supervisor(), name="supervisor")
+            tasks.create_task(self._link.run(), name="link")
+            tasks.create_task(self._sweep(), name="retention")
+
+    def close(self) -> None:
+        """Let go of everything; the tasks go on under the supervisor."""
+        self._logs.cancel_all()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._supervisor is not None:
+            self._supervisor.close()
+        self._table.close()
+
+    # The core.
+
+    def _handle(self, event: Event) -> None:
+        to_supervisor: list[ToSupervisor] = []
+        for instruction in self._core.handle(event):
+            match instruction:
+                case Save():
+                    self._table.save(instruction)
+                case Send(reports=reports):
+                    self._link.send(reports)
+                case Reconnect(reason=reason):
+                    _log.info("session_dropped", cause=reason)
+                    self._link.reconnect()
+                case _:
+                    to_supervisor.append(instruction)
+        if to_supervisor and self._supervisor is not None:
+            self._supervisor.send(to_supervisor)
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        """One timer, moved only when the core wants to be woken earlier than it is set to."""
+        wake_ms = self._core.wake_at_ms
+        if wake_ms is None or (self._timer is not None and self._timer_ms <= wake_ms):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_ms = wake_ms
+        self._timer = self._loop.call_later(max(0, wake_ms - boot_ms()) / 1000, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._handle(Tick(now()))
+
+    # The table.
+
+    def _on_saved(self, number: int, failure: str) -> None:
+        """Called in the table's thread."""
+        self._loop.call_soon_threadsafe(self._saved, number, failure)
+
+    def _saved(self, number: int, failure: str) -> None:
+        self._handle(SaveFailed(number, failure, now()) if failure else Saved(number, now()))
+
+    # The supervisor.
+
+    async def _connect_supervisor(self) -> None:
+        """Meet the supervisor. An idle one of another release is replaced, so there may be a second try."""
+        if not await self._try_supervisor() and not await self._try_supervisor():
+            raise SupervisorFailed("the supervisor closed the connection before its inventory")
+
+    async def _try_supervisor(self) -> bool:
+        self._inventoried.clear()
+        self._supervisor_lost.clear()
+        self._supervisor = await supervisor_client.connect(
+            self._data_dir, self._settings, self._on_supervisor, self._supervisor_lost.set
+        )
+        lost = asyncio.create_task(self._supervisor_lost.wait())
+        met = asyncio.create_task(self._inventoried.wait())
+        await asyncio.wait([lost, met], return_when=asyncio.FIRST_COMPLETED)
+        lost.cancel()
+        met.cancel()
+        return self._inventoried.is_set()
+
+    async def _keep_supervisor(self) -> None:
+        """Have a supervisor again whenever one is lost."""
+        while True:
+            await self._supervisor_lost.wait()
+            _log.warning("supervisor_lost", pid=self._supervisor_pid)
+            self._supervisor = None
+            self._handle(SupervisorDown())
+            supervisor_client.collect(self._supervisor_pid)
+            try:
+                await self._connect_supervisor()
+            except (SupervisorFailed, OSError) as error:
+                _log.error("supervisor_not_started", cause=str(error))
+                self._supervisor_lost.set()
+                await asyncio.sleep(SUPERVISOR_PAUSE_S)
+
+    def _on_supervisor(self, messages: Sequence[FromSupervisor]) -> None:
+        for message in messages:
+            if isinstance(message, Inventory):
+                self._meet(message)
+            else:
+                self._handle(Happened(message, now()))
+
+    def _meet(self, inventory: Inventory) -> None:
+        _log.info(
+            "supervisor_met",
+            pid=inventory.pid,
+            running=len(inventory.running),
+            ended=len(inventory.ended),
+            isolation=inventory.isolation,
+        )
+        self._supervisor_pid = inventory.pid
+        if inventory.release != hasched.__version__ and not inventory.running and not inventory.ended:
+            _log.info("supervisor_replaced", release=inventory.release)
+            os.kill(inventory.pid, signal.SIGTERM)
+            return
+        if inventory.isolation != self._isolation:
+            self._isolation = inventory.isolation
+            self._info = discovery.discover(self._config, self._isolation)
+        self._handle(SupervisorUp(inventory, now()))
+        self._inventoried.set()
+
+    # The link.
+
+    def describe(self) -> tuple[NodeInfo, tuple[AttemptKey, ...]]:
+        return self._info, self._core.attempts()
+
+    def usage(self) -> NodeUsage:
+        return discovery.read_usage(self._config.data_dir)
+
+    def opened(self, welcome: Welcome, hello_ms: int) -> None:
+        self._handle(Connected(welcome, hello_ms, now()))
+
+    def heartbeat_sent(self, number: int, at_ms: int) -> None:
+        self._handle(HeartbeatSent(number, at_ms))
+
+    def received(self, messages: Sequence[ToAgent]) -> None:
+        for message in messages:
+            match message:
+                case LogRead():
+                    self._logs.start(message)
+                case LogCancel(request=request):
+                    self._logs.cancel(request)
+                case Welcome() | Redirect():
+                    _log.warning("message_out_of_place", message=type(message).__name__)
+                case _:
+                    self._handle(Received(message, now()))
+
+    def closed(self) -> None:
+        self._logs.cancel_all()
+        self._handle(Disconnected())
+
+    # Housekeeping.
+
+    async def _sweep(self) -> None:
+        """Keep the logs of ended attempts within their bounds; a pass that is slow comes less often."""
+        while True:
+            began_s = self._loop.time()
+            active = frozenset(AttemptId(key.job_id, key.index, key.attempt) for key in self._core.attempts())
+            try:
+                removed = await asyncio.to_thread(self._retention.sweep, active)
+            except OSError as error:
+                _log.error("logs_not_removed", cause=str(error))
+            else:
+                if removed:
+                    _log.info("logs_removed", attempts=removed)
+            await asyncio.sleep(max(SWEEP_INTERVAL_S, 20 * (self._loop.time() - began_s)))
+
+
+def now() -> Now:
+    return Now(boot_ms(), wall_ms())

@@ -1,0 +1,213 @@
+"""The stream to the leading manager: found through any manager, opened again whenever it breaks.
+
+Pauses between tries grow and are random within their bound, so that a thousand agents don't call a new leader in one moment.
+A manager that doesn't acknowledge heartbeats counts as gone, whatever TCP believes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+import ssl
+from collections.abc import Sequence
+from typing import Protocol
+
+import aiohttp
+import msgspec
+import structlog
+
+from hasched.agent.processes import boot_ms
+from hasched.client.tls import MANAGER_HOSTNAME
+from hasched.model.wire import (
+    MAX_FRAME_BYTES,
+    PROTOCOL_VERSION,
+    AttemptKey,
+    FromAgent,
+    Heartbeat,
+    HeartbeatAck,
+    Hello,
+    NodeInfo,
+    NodeUsage,
+    Redirect,
+    ToAgent,
+    Welcome,
+    decode_to_agent,
+    encode_frame,
+)
+
+STREAM_PATH = "/v1/agent/stream"
+CONNECT_TIMEOUT_S = 5.0
+FIRST_PAUSE_S = 0.05
+SILENT_HEARTBEATS = 5  # unacknowledged for so many intervals, but at least MIN_SILENCE_MS: the manager is gone
+MIN_SILENCE_MS = 3_000
+MAX_REDIRECTS = 3  # without a pause
+_log = structlog.get_logger(__name__)
+
+
+class Agent(Protocol):
+    """What the link asks of the agent, and tells it."""
+
+    def describe(self) -> tuple[NodeInfo, tuple[AttemptKey, ...]]:
+        """The content of `Hello`."""
+        ...
+
+    def usage(self) -> NodeUsage: ...
+
+    def opened(self, welcome: Welcome, hello_ms: int) -> None:
+        """A session begins. `hello_ms` is when it was asked for (CLOCK_BOOTTIME)."""
+        ...
+
+    def heartbeat_sent(self, number: int, at_ms: int) -> None: ...
+
+    def received(self, messages: Sequence[ToAgent]) -> None: ...
+
+    def closed(self) -> None:
+        """The session that `opened` announced has ended."""
+        ...
+
+
+class Refused(Exception):
+    """This manager doesn't take us now; `api_url` is the one that may, if known."""
+
+    def __init__(self, cause: str, api_url: str = "") -> None:
+        super().__init__(cause)
+        self.api_url = api_url
+
+
+class Link:
+    def __init__(
+        self, agent: Agent, node_id: str, managers: Sequence[str], tls: ssl.SSLContext, max_pause_ms: int
+    ) -> None:
+        self._agent = agent
+        self._node_id = node_id
+        self._managers = [url.rstrip("/") for url in managers]
+        self._tls = tls
+        self._max_pause_s = max_pause_ms / 1000
+        self._socket: aiohttp.ClientWebSocketResponse | None = None  # of the open session
+        self._outgoing: list[FromAgent] = []
+        self._wake = asyncio.Event()
+        self._acknowledged_ms = 0
+
+    async def run(self) -> None:
+        """Keep a session open until cancelled."""
+        preferred = ""
+        failures = 0
+        redirects = 0
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT_S)) as http:
+            while True:
+                url = preferred or random.choice(self._managers)  # noqa: S311  (spreads load; no secret)
+                preferred = ""
+                try:
+                    await self._session(http, url)
+                    failures = redirects = 0
+                    preferred = url
+                    _log.info("session_closed", manager=url)
+                except Refused as refused:
+                    _log.info("manager_refused", manager=url, cause=str(refused), leader=refused.api_url)
+                    if refused.api_url and redirects < MAX_REDIRECTS:
+                        preferred = refused.api_url.rstrip("/")
+                        redirects += 1
+                        continue
+                    failures += 1
+                except (aiohttp.ClientError, OSError, msgspec.MsgspecError) as error:
+                    _log.info("manager_not_reached", manager=url, cause=str(error) or repr(error))
+                    failures += 1
+                redirects = 0
+                bound_s = min(self._max_pause_s, FIRST_PAUSE_S * 2 ** min(failures, 16))
+                await asyncio.sleep(random.uniform(bound_s / 2, bound_s))  # noqa: S311
+
+    def send(self, message: FromAgent) -> None:
+        """Send soon, together with whatever else is waiting. Without a session it is dropped: the next one compares anew."""
+        if self._socket is not None:
+            self._outgoing.append(message)
+            self._wake.set()
+
+    async def send_now(self, message: FromAgent) -> None:
+        """Send at the peer's pace. Raises ConnectionResetError without a session."""
+        if self._socket is None:
+            raise ConnectionResetError("no session")
+        await self._socket.send_bytes(encode_frame([message]))
+
+    def reconnect(self) -> None:
+        """End the session, so that a new one compares everything."""
+        if self._socket is not None:
+            self._socket_closing = asyncio.create_task(self._socket.close())
+
+    async def _session(self, http: aiohttp.ClientSession, url: str) -> None:
+        """One session with one manager, until it ends. Raises Refused if it never began."""
+        async with http.ws_connect(
+            f"{url}{STREAM_PATH}",
+            ssl=self._tls,
+            server_hostname=MANAGER_HOSTNAME,
+            max_msg_size=MAX_FRAME_BYTES,
+            compress=0,
+        ) as socket:
+            info, attempts = self._agent.describe()
+            hello_ms = boot_ms()
+            hello = Hello(PROTOCOL_VERSION, self._node_id, secrets.token_hex(8), info, attempts)
+            await socket.send_bytes(encode_frame([hello]))
+            welcome, rest = await self._await_welcome(socket)
+            _log.info("session_opened", manager=url, leader=welcome.leader, term=welcome.term)
+            self._acknowledged_ms = boot_ms()
+            self._outgoing.clear()
+            self._socket = socket
+            self._agent.opened(welcome, hello_ms)
+            writer = asyncio.create_task(self._write(socket))
+            heart = asyncio.create_task(self._beat(socket, welcome.heartbeat_ms))
+            try:
+                self._deliver(rest)
+                async for message in socket:
+                    if message.type is not aiohttp.WSMsgType.BINARY:
+                        break
+                    self._deliver(decode_to_agent(message.data))
+            finally:
+                self._socket = None
+                writer.cancel()
+                heart.cancel()
+                self._agent.closed()
+
+    async def _await_welcome(self, socket: aiohttp.ClientWebSocketResponse) -> tuple[Welcome, list[ToAgent]]:
+        try:
+            message = await socket.receive(timeout=CONNECT_TIMEOUT_S)
+        except TimeoutError:
+            raise Refused("the manager doesn't answer the hello") from None
+        if message.type is not aiohttp.WSMsgType.BINARY:
+            raise Refused(f"the manager closed the stream: {message.extra or socket.close_code}")
+        first, *rest = decode_to_agent(message.data)
+        match first:
+            case Welcome():
+                return first, rest
+            case Redirect(leader=leader, api_url=api_url):
+                raise Refused(f"{leader or 'nobody known'} leads", api_url)
+            case _:
+                raise Refused(f"the manager began with {type(first).__name__}")
+
+    def _deliver(self, messages: Sequence[ToAgent]) -> None:
+        if any(isinstance(message, HeartbeatAck) for message in messages):
+            self._acknowledged_ms = boot_ms()
+        self._agent.received(messages)
+
+    async def _write(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        """Send what is waiting, one frame after the other: what comes meanwhile shares the next."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            messages, self._outgoing = self._outgoing, []
+            try:
+                await socket.send_bytes(encode_frame(messages))
+            except ConnectionError:
+                return  # the reader sees the end of the session
+
+    async def _beat(self, socket: aiohttp.ClientWebSocketResponse, heartbeat_ms: int) -> None:
+        silence_ms = max(MIN_SILENCE_MS, SILENT_HEARTBEATS * heartbeat_ms)
+        number = 0
+        while True:
+            number += 1
+            self._agent.heartbeat_sent(number, boot_ms())
+            self.send(Heartbeat(number, self._agent.usage()))
+            await asyncio.sleep(heartbeat_ms / 1000)
+            if boot_ms() - self._acknowledged_ms > silence_ms:
+                _log.warning("manager_silent", silent_ms=boot_ms() - self._acknowledged_ms)
+                await socket.close()
+                return
