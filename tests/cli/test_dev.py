@@ -1,0 +1,233 @@
+"""`hasched dev` as its user meets it: a cluster in one terminal that survives kill -9 and leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.support.cluster import eventually
+
+PROGRAM = [sys.executable, "-P", "-m", "hasched"]
+
+pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("dev")]
+
+
+class Dev:
+    """A running `hasched dev` and a second terminal."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.data = folder / "data"
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("HASCHED_")}
+        self.environment = {**kept, "HASCHED_CONFIG_DIR": str(folder / "config")}
+        command = [*PROGRAM, "dev", "--data-dir", str(self.data), "--json", *options]
+        self.log = folder / "dev.log"
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                command, env=self.environment, stdout=log, stderr=log, start_new_session=True
+            )
+        self.ready = eventually("the cluster to be ready", self._ready)
+
+    def events(self) -> list[dict[str, object]]:
+        return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+
+    def _ready(self) -> dict[str, object] | None:
+        assert self.process.poll() is None, self.log.read_text()
+        return next((event for event in self.events() if event["event"] == "ready"), None)
+
+    def pids(self) -> dict[str, int]:
+        pids: dict[str, int] = json.loads((self.data / "processes.json").read_text())
+        return pids
+
+    def run(self, *arguments: str, input: str | None = None) -> subprocess.CompletedProcess[str]:
+        """A command in another terminal."""
+        return subprocess.run(
+            [*PROGRAM, *arguments], env=self.environment, input=input, capture_output=True, text=True, timeout=90
+        )
+
+    def json(self, *arguments: str) -> dict[str, object]:
+        done = self.run(*arguments, "--json")
+        assert done.returncode == 0, done.stderr
+        answer: dict[str, object] = json.loads(done.stdout)
+        return answer
+
+    def remains(self) -> list[str]:
+        """Command lines of processes that still have to do with this cluster."""
+        found = []
+        for process in psutil.process_iter(["cmdline", "status"]):
+            line = " ".join(process.info["cmdline"] or [])
+            if str(self.data) in line and process.pid != self.process.pid and process.info["status"] != "zombie":
+                found.append(line)
+        return found
+
+    def stop(self, number: signal.Signals = signal.SIGINT) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(60)
+
+
+@pytest.fixture(scope="session")
+def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
+    dev = Dev(tmp_path_factory.mktemp("dev"))
+    yield dev
+    if dev.process.poll() is None:
+        assert dev.stop() == 0
+    assert dev.remains() == []
+
+
+def test_a_job_is_like_a_command_run_here(dev: Dev):
+    done = dev.run("job", "run", "--wait", "--", "sh", "-c", "echo hi; echo oops >&2; exit 3")
+    assert (done.returncode, done.stdout, done.stderr) == (3, "hi\n", "oops\n")
+
+
+@pytest.mark.parametrize(
+    ("options", "command", "code"),
+    [
+        pytest.param([], ["true"], 0, id="a clean exit"),
+        pytest.param([], ["sh", "-c", "kill -TERM $$"], 143, id="128 + the signal"),
+        pytest.param([], ["/no/such/program"], 127, id="what can't be started"),
+        pytest.param(["--timeout", "300ms"], ["sleep", "60"], 124, id="its own timeout"),
+        pytest.param(
+            ["--count", "3"], ["sh", "-c", "exit $HASCHED_TASK_INDEX"], 1, id="the first failed task of an array"
+        ),
+    ],
+)
+def test_the_exit_code_is_the_jobs_own(dev: Dev, options: list[str], command: list[str], code: int):
+    done = dev.run("job", "run", "--wait", *options, "--", *command)
+    assert done.returncode == code, done.stderr
+
+
+def test_output_comes_while_the_task_runs(dev: Dev):
+    command = [
+        *PROGRAM,
+        "job",
+        "run",
+        "--wait",
+        "--",
+        "sh",
+        "-c",
+        "echo first; while [ ! -e $GO ]; do sleep 0.02; done; echo last",
+    ]
+    go = dev.data / "go"
+    command[command.index("--", 5) : command.index("--", 5)] = ["--env", f"GO={go}"]
+    with subprocess.Popen(command, env=dev.environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "first\n"
+        go.touch()
+        assert process.stdout.read() == "last\n"
+    assert process.returncode == 0
+
+
+def test_an_array_of_a_thousand_succeeds(dev: Dev):
+    done = dev.run("job", "run", "--count", "1000", "--wait", "--json", "--", "true")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["tasks"] == {"SUCCEEDED": 1000}
+
+
+def test_a_file_of_jobs_and_its_mistakes(dev: Dev):
+    text = "command: [echo, one]\n---\nname: two\ncommand: [echo, two]\n"
+    done = dev.run("job", "submit", "-", "--wait", input=text)
+    assert (done.returncode, done.stdout.count("SUCCEEDED")) == (0, 2), done.stderr
+    before = dev.json("job", "list")
+    done = dev.run("job", "submit", "-", input="name: x\ncommand: [a]\nresources:\n  gpus: 3.5\ncont: 3\n")
+    assert done.returncode == 65
+    assert "-:4: resources.gpus" in done.stderr
+    assert "-:5: cont" in done.stderr
+    assert dev.json("job", "list") == before
+
+
+def test_a_repeated_submission_id_is_one_job(dev: Dev):
+    command = ("job", "run", "--submission-id", "only-once", "--json", "--", "true")
+    first, second = json.loads(dev.run(*command).stdout), json.loads(dev.run(*command).stdout)
+    assert (first["id"], first["duplicate"], second["duplicate"]) == (second["id"], False, True)
+
+
+def test_cancel_suspend_resume_delete_and_logs(dev: Dev):
+    job = str(dev.json("job", "run", "--", "sh", "-c", "echo started; sleep 60")["id"])
+    eventually("its output", lambda: dev.run("job", "logs", job).stdout == "started\n")
+    assert dev.run("job", "delete", job).returncode == 76
+    assert dev.json("job", "suspend", job)["jobs"][0]["suspended"] is True  # type: ignore[index]
+    assert dev.json("job", "resume", job)["jobs"][0]["suspended"] is False  # type: ignore[index]
+    assert dev.run("job", "wait", job, "--timeout", "100ms").returncode == 124
+    assert dev.run("job", "cancel", job, "--reason", "enough").returncode == 0
+    assert dev.run("job", "wait", job).returncode == 143
+    assert dev.run("job", "delete", job).returncode == 0
+    assert dev.run("job", "show", job).returncode == 66
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["manager", "list"],
+        ["manager", "leader"],
+        ["node", "list"],
+        ["node", "show", "n1"],
+        ["job", "list", "--limit", "3"],
+        ["top", "--once"],
+        ["context", "list"],
+        ["context", "show"],
+        ["version"],
+    ],
+    ids=" ".join,
+)
+def test_every_look_has_a_text_and_a_json_form(dev: Dev, command: list[str]):
+    assert dev.run(*command).stdout.strip()
+    assert dev.json(*command)
+
+
+def test_a_wrong_token_and_a_silent_cluster_have_codes_of_their_own(dev: Dev):
+    environment = dev.environment
+    try:
+        dev.environment = {**environment, "HASCHED_TOKEN": "wrong"}
+        assert dev.run("job", "list").returncode == 77
+        dev.environment = {**environment, "HASCHED_MANAGERS": "https://127.0.0.1:1"}
+        assert dev.run("--timeout", "300ms", "job", "list").returncode == 69
+    finally:
+        dev.environment = environment
+
+
+@pytest.mark.parametrize("name", ["m1", "m2", "m3", "n1", "n2"])
+def test_whoever_is_killed_comes_back(dev: Dev, name: str):
+    before = dev.pids()[name]
+    os.kill(before, signal.SIGKILL)
+    eventually(f"a new {name}", lambda: dev.pids().get(name, before) != before)
+    assert dev.run("job", "run", "--wait", "--", "echo", "still here").stdout == "still here\n"
+
+    def whole() -> bool:
+        managers, nodes = dev.json("manager", "list"), dev.json("node", "list")
+        return all(manager["reachable"] for manager in managers["managers"]) and all(  # type: ignore[attr-defined]
+            node["connected"]
+            for node in nodes["nodes"]  # type: ignore[attr-defined]
+        )
+
+    eventually("the whole cluster", whole)
+
+
+def test_a_second_cluster_in_the_same_directory_is_refused(dev: Dev):
+    done = dev.run("dev", "--data-dir", str(dev.data))
+    assert done.returncode == 76
+    assert "is running" in done.stderr
+
+
+def test_ctrl_c_leaves_nothing_and_the_same_directory_goes_on(tmp_path: Path):
+    dev = Dev(tmp_path, "--managers", "1", "--agents", "1")
+    ended = str(dev.json("job", "run", "--", "true")["id"])
+    assert dev.run("job", "wait", ended).returncode == 0
+    running = str(dev.json("job", "run", "--", "sleep", "600")["id"])
+    eventually("its start", lambda: dev.json("job", "status", running)["state"] == "RUNNING")
+    assert dev.stop() == 0
+    assert dev.remains() == []
+
+    dev.log.unlink()
+    dev = Dev(tmp_path, "--managers", "1", "--agents", "1")
+    try:
+        assert dev.json("job", "status", ended)["state"] == "SUCCEEDED"
+    finally:
+        assert dev.stop(signal.SIGTERM) == 0
+    assert dev.remains() == []
