@@ -10,7 +10,7 @@ from typing import IO
 
 import click
 
-from hasched.model.errors import FieldError, SpecInvalid
+from hasched.model.errors import ConfigInvalid, FieldError, SpecInvalid
 from hasched.model.spec import MAX_INPUT_BYTES
 from hasched.model.yaml_text import Document, read_documents
 
@@ -27,13 +27,16 @@ class FileInvalid(SpecInvalid):
 
 
 def read_job_file(path: str) -> list[Document]:
-    """The documents of a YAML (or JSON) file, `-` for stdin. Raises FileInvalid, ConfigInvalid for broken YAML."""
+    """The documents of a YAML (or JSON) file, `-` for stdin. Raises FileInvalid."""
     with click.open_file(path, encoding="utf-8") as file:
         try:
             text = file.read()
         except UnicodeDecodeError as error:
             raise FileInvalid(path, [FieldError("", f"not UTF-8: {error}", line=1)]) from None
-    documents = read_documents(text, path)
+    try:
+        documents = read_documents(text, path)
+    except ConfigInvalid as error:
+        raise FileInvalid(path, error.errors) from None
     if not documents:
         raise FileInvalid(path, [FieldError("", "there is no job in it", line=1)])
     for document in documents:

@@ -49,7 +49,13 @@ class Dev:
     def run(self, *arguments: str, input: str | None = None) -> subprocess.CompletedProcess[str]:
         """A command in another terminal."""
         return subprocess.run(
-            [*PROGRAM, *arguments], env=self.environment, input=input, capture_output=True, text=True, timeout=90
+            [*PROGRAM, *arguments],
+            env=self.environment,
+            input=input,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=90,
         )
 
     def json(self, *arguments: str) -> dict[str, object]:

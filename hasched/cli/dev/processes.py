@@ -20,6 +20,7 @@ from hasched.cli.dev.layout import replace_file
 STABLE_S = 5.0  # whoever ran this long did not die of its start
 MAX_PAUSE_S = 5.0
 FIRST_PAUSE_S = 0.2
+ROUNDS = 10
 
 
 class Child:
@@ -150,7 +151,10 @@ def kill_work(directory: Path) -> list[int]:
     """Kill the agents' supervisors and every task below `directory`; for the end, when the daemons have stopped."""
     mark = f"{directory}/"
     killed: list[int] = []
-    while found := [process for process in psutil.process_iter() if _is_work(process, mark)]:
+    for _ in range(ROUNDS):  # A task may start children while we look.
+        found = [process for process in psutil.process_iter() if _is_work(process, mark)]
+        if not found:
+            break
         killed += _kill(found)
     return killed
 

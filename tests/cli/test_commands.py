@@ -1,0 +1,260 @@
+"""The command line without a cluster: arguments, files, exit codes, completion, start-up time."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from hasched.cli.exits import MEANINGS, Exit, exit_for_error, exit_for_job
+from hasched.cli.main import COMMANDS, cli
+from hasched.cli.specs import read_pairs
+from hasched.model import errors
+from hasched.model.views import JobView, TaskView
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    for name in ("HASCHED_CONTEXT", "HASCHED_MANAGERS", "HASCHED_TOKEN", "HASCHED_CA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HASCHED_CONFIG_DIR", str(tmp_path / "config"))
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str, input: str | None = None) -> Result:
+        return CliRunner().invoke(cli, arguments, input=input, prog_name="hasched")
+
+    return run
+
+
+MANAGER = """\
+cluster: lab
+name: m1
+data_dir: data
+members:
+  - {name: m1, api: "https://10.0.0.1:7411", raft: "10.0.0.1:7412"}
+tls: {ca: ca.crt, cert: m1.crt, key: m1.key}
+tokens: tokens.json
+"""
+AGENT = "name: n1\ndata_dir: /d\nmanagers: ['https://10.0.0.1:7411']\ntls: {ca: ca.crt, cert: n1.crt, key: n1.key}\n"
+
+
+def test_a_valid_configuration_is_recognised_by_its_keys(run):
+    Path("m.yaml").write_text(MANAGER)
+    Path("a.yaml").write_text(AGENT)
+    assert run("config", "validate", "m.yaml").output == "m.yaml: a valid manager configuration\n"
+    assert run("config", "validate", "a.yaml").output == "a.yaml: a valid agent configuration\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ("name: m1\n", "name: m9\n", "m.yaml:2: name: 'm9' is not among the members"),
+        ("cluster: lab", "cluster: lab\nnode_grace: 1s", "m.yaml:2: node_grace: must be longer than unhealthy_after"),
+        ("https://10.0.0.1:7411", "http://10.0.0.1:7411", "m.yaml:5: members[0].api: "),
+        ("10.0.0.1:7412", "10.0.0.1", "m.yaml:5: members[0].raft: '10.0.0.1' is not an address; write it as HOST:PORT"),
+        ("tokens: tokens.json", "tokns: x", "m.yaml:7: tokns: unknown key; did you mean 'tokens'?"),
+        ("data_dir: data", "data_dir: 3", "m.yaml:3: data_dir: expected str, not 3"),
+    ],
+)
+def test_a_mistake_in_a_configuration_has_its_line(run, old, new, complaint):
+    Path("m.yaml").write_text(MANAGER.replace(old, new, 1))
+    result = run("config", "validate", "m.yaml")
+    assert result.exit_code == Exit.BAD_CONFIG
+    assert complaint in result.stderr
+
+
+def test_two_managers_are_no_cluster(run):
+    text = MANAGER.replace("tls:", '  - {name: m2, api: "https://10.0.0.1:7411", raft: "10.0.0.2:7412"}\ntls:')
+    Path("m.yaml").write_text(text)
+    result = run("config", "validate", "--json", "m.yaml")
+    answer = json.loads(result.stdout)
+    assert (result.exit_code, answer["kind"], answer["valid"]) == (78, "manager", False)
+    assert [(error["line"], error["path"]) for error in answer["errors"]] == [(4, "members"), (6, "members[1].api")]
+
+
+def test_an_override_is_checked_as_the_file_is(run, monkeypatch):
+    Path("m.yaml").write_text(MANAGER)
+    monkeypatch.setenv("HASCHED_SCHEDULER__PLACEMENT", "spred")
+    result = run("config", "validate", "m.yaml")
+    assert result.stderr.startswith("m.yaml: HASCHED_SCHEDULER__PLACEMENT: must be one of bin_pack")
+
+
+def test_files_that_a_configuration_names_can_be_checked_too(run):
+    Path("m.yaml").write_text(MANAGER)
+    assert run("config", "validate", "--files", "m.yaml").exit_code == Exit.BAD_CONFIG
+    for name in ("ca.crt", "m1.crt", "m1.key", "tokens.json"):
+        Path(name).touch()
+    assert run("config", "validate", "--files", "m.yaml").exit_code == Exit.OK
+
+
+def test_a_daemon_does_not_start_with_a_bad_configuration(run):
+    Path("bad.yaml").write_text("nmae: x\n")
+    for kind in ("manager", "agent"):
+        assert run(kind, "start", "--config", "bad.yaml").exit_code == Exit.BAD_CONFIG
+
+
+def test_certificates_and_tokens_from_the_command_line(run):
+    assert run("certs", "agent", "n1").exit_code == Exit.NOT_FOUND
+    assert json.loads(run("certs", "init", "--cluster", "lab", "--json").stdout)["info"]["role"] == "ca"
+    assert run("certs", "manager", "m1", "--host", "10.0.0.1", "--days", "10").exit_code == Exit.OK
+    assert run("certs", "agent", "n1").exit_code == Exit.OK
+    assert run("certs", "agent", "n1").exit_code == Exit.REFUSED
+    assert run("certs", "agent", "n/1").exit_code == Exit.BAD_INPUT
+    shown = json.loads(run("certs", "show", "--json").stdout)["certificates"]
+    assert [(cert["role"], cert["name"]) for cert in shown] == [("ca", "lab"), ("manager", "m1"), ("agent", "n1")]
+    assert run("token", "create", "alice").stdout.startswith("hst_")
+    assert run("token", "create", "alice").exit_code == Exit.REFUSED
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["job", "run"],
+        ["job", "run", "--count", "0", "--", "true"],
+        ["job", "run", "--count", "x", "--", "true"],
+        ["job", "run", "--env", "=1", "--", "true"],
+        ["job", "run", "--env", "NOT_SET_ANYWHERE", "--", "true"],
+        ["job", "run", "--label", "novalue", "--", "true"],
+        ["job", "run", "--nonsense", "--", "true"],
+        ["job", "show", "x.1"],
+        ["job", "wait", "1", "--timeout", "soon"],
+        ["dev", "--managers", "2"],
+        ["nonsense"],
+        ["completion", "tcsh"],
+        ["job", "submit", "no-such-file.yaml"],
+    ],
+    ids=" ".join,
+)
+def test_a_command_line_that_can_not_be_understood(run, arguments):
+    result = run(*arguments)
+    assert result.exit_code == Exit.USAGE, result.output
+    assert "Usage: hasched" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "complaint"),
+    [
+        ("", 65, "-:1: there is no job in it"),
+        ("command: [a]\n---\n- 3\n", 65, "-:3: a job is a mapping"),
+        ("command: [a\n", 65, "-:2: "),
+        ("command: *x\n", 65, "-:1: anchors and aliases are not allowed"),
+    ],
+)
+def test_a_job_file_that_can_not_be_read(run, text, code, complaint):
+    result = run("job", "submit", "-", input=text)
+    assert (result.exit_code, complaint in result.stderr) == (code, True), result.stderr
+
+
+def test_pairs_take_our_own_environment_on_request(monkeypatch):
+    monkeypatch.setenv("COLOUR", "green=blue")
+    assert read_pairs(["A=1=2", "COLOUR", "B="], "--env", from_environment=True) == {
+        "A": "1=2",
+        "COLOUR": "green=blue",
+        "B": "",
+    }
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.SpecInvalid([errors.FieldError("count", "is wrong")]), 65),
+        (errors.BodyTooLarge("x"), 65),
+        (errors.NotFound("x"), 66),
+        (errors.ClusterUnreachable("x"), 69),
+        (errors.HaschedError("x"), 70),
+        (errors.NoLeader("x"), 75),
+        (errors.OutcomeUnknown("x"), 75),
+        (errors.Overloaded("x"), 75),
+        (errors.Conflict("x"), 76),
+        (errors.Unauthenticated("x"), 77),
+        (errors.Forbidden("x"), 77),
+        (errors.ConfigInvalid("f", [errors.FieldError("a", "b")]), 78),
+    ],
+    ids=lambda value: getattr(value, "code", str(value)),
+)
+def test_every_error_has_an_exit_code_with_a_meaning(error, code):
+    assert exit_for_error(error) == code
+    assert Exit(code) in MEANINGS
+
+
+@pytest.mark.parametrize(
+    ("state", "exit_code", "signal", "expected"),
+    [
+        ("SUCCEEDED", 0, None, 0),
+        ("FAILED", 3, None, 3),
+        ("FAILED", 255, None, 255),
+        ("FAILED", None, 15, 143),
+        ("FAILED", None, None, 127),
+        ("FAILED", 0, None, 1),  # exit 0 where 0 is not among success_exit_codes
+        ("TIMED_OUT", None, 15, 124),
+        ("OUT_OF_MEMORY", None, 9, 137),
+        ("CANCELLED", None, 15, 143),
+        ("NODE_LOST", None, None, 75),
+    ],
+)
+def test_the_exit_code_of_a_job(state, exit_code, signal, expected):
+    job = JobView(
+        id=1, name="j", state=state, queue="q", priority=0, actor="a", submission_id="s", count=1, tasks={state: 1}
+    )
+    task = TaskView(job_id=1, task_index=0, state=state, attempt=1, exit_code=exit_code, signal=signal)
+    assert exit_for_job(job, task) == expected
+
+
+def commands(group: click.Group, path: tuple[str, ...]) -> list[tuple[tuple[str, ...], click.Command]]:
+    context = click.Context(group)
+    found = []
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        found += commands(command, (*path, name)) if isinstance(command, click.Group) else [((*path, name), command)]
+    return found
+
+
+def test_every_command_but_the_daemons_has_json_and_help(run):
+    for path, command in commands(cli, ()):
+        assert command.help, path
+        if path[1:] != ("start",):
+            assert any("--json" in parameter.opts for parameter in command.params), path
+
+
+def test_help_says_what_each_command_says_itself():
+    for name, (_, summary) in COMMANDS.items():
+        command = cli.get_command(click.Context(cli), name)
+        assert command is not None
+        assert command.help is not None
+        first = command.help.splitlines()[0]
+        assert first.split(":")[0].rstrip(".") in summary or summary.split(":")[0].rstrip(".") in first
+
+
+def test_the_exit_codes_are_in_the_help(run):
+    text = run("--help").output
+    assert all(f"\n  {code.value} " in text for code in MEANINGS)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(run, shell):
+    assert "_HASCHED_COMPLETE" in run("completion", shell).output
+
+
+def test_without_a_context_the_user_is_told_what_to_do(run):
+    result = run("job", "list")
+    assert result.exit_code != Exit.OK
+    assert "hasched dev" in result.stderr or "context" in result.stderr
+    problem = json.loads(run("job", "list", "--json").stderr)
+    assert problem["code"]
+    assert problem["cause"]
+
+
+def test_handing_in_a_job_imports_little():
+    heavy = ("aiohttp", "asyncio", "rich", "cryptography", "structlog", "psutil", "pysyncobj", "uvloop")
+    script = (
+        "import sys, hasched.cli.main, hasched.cli.runs, hasched.cli.follow, hasched.client.context;"
+        f"print(*[name for name in {heavy} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == ""
