@@ -1,0 +1,201 @@
+"""The API's calls as values: what to send, and how to read the answer. Shared by both clients."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from hasched.client.problems import from_problem
+from hasched.model.errors import HaschedError
+from hasched.model.views import (
+    ClusterView,
+    JobPage,
+    JobView,
+    ManagerPage,
+    NodePage,
+    NodeView,
+    Problem,
+    Submitted,
+    TaskPage,
+    TaskView,
+)
+
+T = TypeVar("T")
+PAGE_SIZE = 1000
+Document = Mapping[str, Any] | bytes  # a job spec as the API takes it: a mapping, or JSON
+
+
+class Call(Generic[T]):
+    """One request. Every call may be sent twice: reads change nothing, and writes name what they want the end to be."""
+
+    __slots__ = ("body", "decoder", "headers", "method", "path")
+
+    def __init__(self, method: str, path: str, answer: type[T], body: bytes = b"", **headers: str) -> None:
+        self.method = method
+        self.path = path
+        self.body = body
+        self.headers = {"Content-Type": "application/json", **headers} if body else headers
+        self.decoder: msgspec.json.Decoder[T] | None = None
+        if answer is not type(None):
+            self.decoder = msgspec.json.Decoder(answer)
+
+    def decode(self, body: bytes) -> T:
+        """The answer's content. Raises HaschedError if it isn't what it should be."""
+        if self.decoder is None:
+            return None  # type: ignore[return-value]
+        try:
+            return self.decoder.decode(body)
+        except msgspec.DecodeError as error:
+            raise HaschedError(
+                f"the answer to {self.path} can't be understood: {error}", "is the manager older?"
+            ) from None
+
+
+class _BatchResults(msgspec.Struct):
+    results: list[dict[str, Any]]
+
+
+def path_of(path: str, **query: object) -> str:
+    """A path with its query; None and empty values are left out, sequences repeat the key."""
+    pairs = [(key, value) for key, value in query.items() if value not in (None, "", (), [], False)]
+    encoded = urlencode([(key, "true" if value is True else value) for key, value in pairs], doseq=True)
+    return f"{path}?{encoded}" if encoded else path
+
+
+def submit(document: Document, submission_id: str | None) -> Call[Submitted]:
+    body = document if isinstance(document, bytes) else msgspec.json.encode(document)
+    headers = {"Idempotency-Key": submission_id or uuid.uuid4().hex}
+    return Call("POST", "/v1/jobs", Submitted, body, **headers)
+
+
+def submit_many(documents: Sequence[tuple[str, Document]]) -> Call[_BatchResults]:
+    jobs = [
+        {"submission_id": submission_id, "spec": msgspec.Raw(spec) if isinstance(spec, bytes) else spec}
+        for submission_id, spec in documents
+    ]
+    return Call("POST", "/v1/jobs/batch", _BatchResults, msgspec.json.encode({"jobs": jobs}))
+
+
+def with_ids(documents: Iterable[Document | tuple[str, Document]]) -> list[tuple[str, Document]]:
+    """Each document with its submission id, a new one where none was given."""
+    return [each if isinstance(each, tuple) else (uuid.uuid4().hex, each) for each in documents]
+
+
+def read_batch(results: _BatchResults) -> list[Submitted | HaschedError]:
+    return [
+        from_problem(msgspec.convert(each, Problem)) if "code" in each else msgspec.convert(each, Submitted)
+        for each in results.results
+    ]
+
+
+def jobs_page(
+    cursor: str,
+    *,
+    state: str | Sequence[str] | None,
+    queue: str | None,
+    name: str | None,
+    labels: Mapping[str, str] | None,
+    actor: str | None,
+    limit: int,
+    stale: bool,
+) -> Call[JobPage]:
+    return Call(
+        "GET",
+        path_of(
+            "/v1/jobs",
+            state=state,
+            queue=queue,
+            name=name,
+            label=[f"{key}={value}" for key, value in (labels or {}).items()],
+            actor=actor,
+            limit=limit,
+            cursor=cursor,
+            consistency="stale" if stale else None,
+        ),
+        JobPage,
+    )
+
+
+def job(job_id: int) -> Call[JobView]:
+    return Call("GET", f"/v1/jobs/{job_id}", JobView)
+
+
+def cancel(job_id: int, reason: str, tasks: Sequence[int]) -> Call[JobView]:
+    body = msgspec.json.encode({"reason": reason, **({"tasks": list(tasks)} if tasks else {})})
+    return Call("POST", f"/v1/jobs/{job_id}/cancel", JobView, body)
+
+
+def suspend(job_id: int) -> Call[JobView]:
+    return Call("POST", f"/v1/jobs/{job_id}/suspend", JobView)
+
+
+def resume(job_id: int) -> Call[JobView]:
+    return Call("POST", f"/v1/jobs/{job_id}/resume", JobView)
+
+
+def delete(job_id: int) -> Call[None]:
+    return Call("DELETE", f"/v1/jobs/{job_id}", type(None))
+
+
+def tasks_page(job_id: int, cursor: str, state: str | Sequence[str] | None) -> Call[TaskPage]:
+    path = path_of(f"/v1/jobs/{job_id}/tasks", state=state, limit=PAGE_SIZE, cursor=cursor)
+    return Call("GET", path, TaskPage)
+
+
+def task(job_id: int, index: int) -> Call[TaskView]:
+    return Call("GET", f"/v1/jobs/{job_id}/tasks/{index}", TaskView)
+
+
+def nodes() -> Call[NodePage]:
+    return Call("GET", "/v1/nodes", NodePage)
+
+
+def node(node_id: str) -> Call[NodeView]:
+    return Call("GET", f"/v1/nodes/{quote(node_id, safe='')}", NodeView)
+
+
+def remove_node(node_id: str) -> Call[None]:
+    return Call("DELETE", f"/v1/nodes/{quote(node_id, safe='')}", type(None))
+
+
+def managers() -> Call[ManagerPage]:
+    return Call("GET", "/v1/managers", ManagerPage)
+
+
+def cluster() -> Call[ClusterView]:
+    return Call("GET", "/v1/cluster", ClusterView)
+
+
+def logs_path(
+    job_id: int,
+    index: int,
+    *,
+    stream: str,
+    attempt: int | None,
+    offset: int | None,
+    limit: int | None,
+    tail: int | None,
+    follow: bool,
+) -> str:
+    return path_of(
+        f"/v1/jobs/{job_id}/tasks/{index}/logs",
+        stream=stream,
+        attempt=attempt,
+        offset=offset,
+        limit=limit,
+        tail=tail,
+        follow=follow,
+    )
+
+
+def events_path(after: str | None, job: int | None, types: Sequence[str]) -> str:
+    return path_of("/v1/events", after=after, job=job, type=list(types))
+
+
+def after_index(log_index: int) -> str:
+    """The event id that stands after every event of a log entry."""
+    return f"{log_index}.{2**31 - 1}"

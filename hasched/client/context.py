@@ -1,0 +1,111 @@
+"""Contexts: how to reach a cluster, and as whom.
+
+`contexts.yaml` lies in `HASCHED_CONFIG_DIR` (by default `~/.config/hasched`), readable by its owner alone, and holds any
+number of named contexts and the name of the current one. `HASCHED_CONTEXT` chooses another for one command;
+`HASCHED_MANAGERS` (URLs with commas between), `HASCHED_CA` and `HASCHED_TOKEN` replace single values.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from hasched.model.errors import BadRequest, NotFound
+
+FILE_NAME = "contexts.yaml"
+_HINT = "start `hasched dev`, or set HASCHED_MANAGERS, HASCHED_CA and HASCHED_TOKEN"
+
+
+class Context(msgspec.Struct, frozen=True):
+    """`managers` are API URLs, `ca` is the path of the cluster's CA certificate."""
+
+    managers: list[str]
+    ca: str
+    token: str = ""
+
+
+class Contexts(msgspec.Struct):
+    """The content of the file."""
+
+    current: str = ""
+    contexts: dict[str, Context] = {}
+
+
+def contexts_path(environ: Mapping[str, str] = os.environ) -> Path:
+    directory = environ.get("HASCHED_CONFIG_DIR")
+    if directory:
+        return Path(directory) / FILE_NAME
+    base = environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return Path(base) / "hasched" / FILE_NAME
+
+
+def load_contexts(environ: Mapping[str, str] = os.environ) -> Contexts:
+    """What the file holds; nothing if there is none. Raises BadRequest if it can't be understood."""
+    path = contexts_path(environ)
+    try:
+        return msgspec.yaml.decode(path.read_bytes(), type=Contexts)
+    except FileNotFoundError:
+        return Contexts()
+    except (OSError, msgspec.DecodeError) as error:
+        raise BadRequest(f"{path} can't be used: {error}", "mend the file, or remove it") from None
+
+
+def load_context(name: str | None = None, environ: Mapping[str, str] = os.environ) -> Context:
+    """The context called `name`, else the one in HASCHED_CONTEXT, else the current one, under the single overrides.
+
+    Raises NotFound if there is no such context, BadRequest if the file can't be understood.
+    """
+    known = load_contexts(environ)
+    name = name or environ.get("HASCHED_CONTEXT") or known.current
+    managers, ca, token = (environ.get(f"HASCHED_{key}", "") for key in ("MANAGERS", "CA", "TOKEN"))
+    chosen = known.contexts.get(name)
+    if chosen is None:
+        if not name and managers and ca:
+            chosen = Context([], "")
+        elif name:
+            names = ", ".join(sorted(known.contexts)) or "none"
+            raise NotFound(f"there is no context called {name!r}; there are: {names}", _HINT)
+        else:
+            raise NotFound("no cluster was chosen", _HINT)
+    return Context(
+        managers=[url.strip() for url in managers.split(",") if url.strip()] or chosen.managers,
+        ca=ca or chosen.ca,
+        token=token or chosen.token,
+    )
+
+
+def save_context(name: str, context: Context, *, current: bool, environ: Mapping[str, str] = os.environ) -> None:
+    """Add or replace a context; `current` makes it the current one."""
+    known = load_contexts(environ)
+    known.contexts[name] = context
+    if current or not known.current:
+        known.current = name
+    _write(contexts_path(environ), msgspec.yaml.encode(known))
+
+
+def use_context(name: str, environ: Mapping[str, str] = os.environ) -> None:
+    """Make `name` the current context. Raises NotFound."""
+    load_context(name, environ)
+    known = load_contexts(environ)
+    known.current = name
+    _write(contexts_path(environ), msgspec.yaml.encode(known))
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Whole or not at all, and never readable by others: it holds tokens."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    beside = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,323 @@
+"""The synchronous client, over the standard library alone: the CLI starts quickly, and scripts need no event loop."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from hasched.client import calls
+from hasched.client.calls import Call, Document
+from hasched.client.context import Context
+from hasched.client.event_text import EventLines
+from hasched.client.policy import Endpoints, Tries
+from hasched.client.problems import error_of
+from hasched.client.tls import MANAGER_HOSTNAME, client_context
+from hasched.model.errors import ClusterUnreachable, EventsCompacted, HaschedError, NotFound
+from hasched.model.states import TaskState
+from hasched.model.views import (
+    ClusterView,
+    EventView,
+    JobView,
+    ManagerPage,
+    NodePage,
+    NodeView,
+    Submitted,
+    TaskView,
+)
+
+T = TypeVar("T")
+DEFAULT_TIMEOUT_S = 30.0
+STREAM_SILENCE_S = 45.0  # a stream says something at least every 15 s
+CHUNK_BYTES = 64 * 1024
+
+
+class _Connection(http.client.HTTPSConnection):
+    """HTTPS to whatever address, as long as a manager of the cluster answers there."""
+
+    used = False
+
+    def connect(self) -> None:
+        assert self.host is not None
+        plain = socket.create_connection((self.host, self.port or 443), self.timeout)
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.sock = self._context.wrap_socket(plain, server_hostname=MANAGER_HOSTNAME)  # type: ignore[attr-defined]
+
+
+class Client:
+    """One cluster, as one user. Not for concurrent use; open one for each thread.
+
+    Every call is retried on other managers until `timeout_s`: a submission under the same id, so it takes effect once.
+    Raises the errors of `hasched.model.errors`; ClusterUnreachable where no manager answered.
+    """
+
+    def __init__(self, context: Context, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
+        self._timeout_s = timeout_s
+        self._endpoints = Endpoints(context.managers)
+        try:
+            self._tls = client_context(Path(context.ca).expanduser())
+        except OSError as error:
+            raise NotFound(f"the CA certificate {context.ca} can't be read: {error}", "check the context") from None
+        self._headers = {"Authorization": f"Bearer {context.token}"} if context.token else {}
+        self._connection: _Connection | None = None
+        self._connected_to = ""
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- jobs ---
+
+    def submit(self, document: Document, submission_id: str | None = None) -> Submitted:
+        """Submit a job; returns once a majority of managers has it on disk. Raises SpecInvalid and others."""
+        return self._do(calls.submit(document, submission_id))
+
+    def submit_many(self, documents: Iterable[Document | tuple[str, Document]]) -> list[Submitted | HaschedError]:
+        """Submit up to 10,000 jobs in one request; one result or error for each, in order."""
+        return calls.read_batch(self._do(calls.submit_many(calls.with_ids(documents))))
+
+    def jobs(
+        self,
+        *,
+        state: str | Sequence[str] | None = None,
+        queue: str | None = None,
+        name: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        actor: str | None = None,
+        limit: int = calls.PAGE_SIZE,
+        stale: bool = False,
+    ) -> Iterator[JobView]:
+        """Jobs, the latest first, read page by page (`limit` a page) as they are taken."""
+        cursor = ""
+        while True:
+            page = self._do(
+                calls.jobs_page(
+                    cursor, state=state, queue=queue, name=name, labels=labels, actor=actor, limit=limit, stale=stale
+                )
+            )
+            yield from page.jobs
+            cursor = page.next_cursor
+            if not cursor:
+                return
+
+    def job(self, job_id: int) -> JobView:
+        return self._do(calls.job(job_id))
+
+    def cancel(self, job_id: int, reason: str = "", tasks: Sequence[int] = ()) -> JobView:
+        """Ask for the end of a job, or of some of its tasks."""
+        return self._do(calls.cancel(job_id, reason, tasks))
+
+    def suspend(self, job_id: int) -> JobView:
+        return self._do(calls.suspend(job_id))
+
+    def resume(self, job_id: int) -> JobView:
+        return self._do(calls.resume(job_id))
+
+    def delete(self, job_id: int) -> None:
+        """Forget a job that has ended."""
+        self._do(calls.delete(job_id))
+
+    def wait(self, job_id: int, timeout: float | None = None) -> JobView:
+        """The job once it has ended; as it is after `timeout` seconds if it hasn't."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            job = self.job(job_id)
+            if TaskState[job.state].final or (deadline is not None and time.monotonic() >= deadline):
+                return job
+            after = calls.after_index(job.log_index)
+            try:
+                for event in self._events(after, job_id, ("JobEnded", "JobDeleted", "JobExpired"), deadline):
+                    if event.job_id == job_id:
+                        break
+            except EventsCompacted:
+                continue
+
+    # --- tasks ---
+
+    def tasks(self, job_id: int, state: str | Sequence[str] | None = None) -> Iterator[TaskView]:
+        """The tasks of a job in order of their index, without their attempts."""
+        cursor = ""
+        while True:
+            page = self._do(calls.tasks_page(job_id, cursor, state))
+            yield from page.tasks
+            cursor = page.next_cursor
+            if not cursor:
+                return
+
+    def task(self, job_id: int, index: int) -> TaskView:
+        """One task with all its attempts."""
+        return self._do(calls.task(job_id, index))
+
+    def logs(
+        self,
+        job_id: int,
+        index: int = 0,
+        *,
+        stream: str = "stdout",
+        attempt: int | None = None,
+        offset: int | None = None,
+        limit: int | None = None,
+        tail: int | None = None,
+        follow: bool = False,
+    ) -> Iterator[bytes]:
+        """What a task wrote, in pieces. `follow` goes on until the attempt has ended, across a change of leader.
+
+        `offset` counts from the attempt's first byte for ever; bytes that are no longer kept are left out.
+        """
+        position = offset
+        tries = Tries(self._endpoints, time.monotonic(), self._timeout_s)
+        while True:
+            path = calls.logs_path(
+                job_id,
+                index,
+                stream=stream,
+                attempt=attempt,
+                offset=position,
+                limit=limit,
+                tail=tail,
+                follow=follow,
+            )
+            try:
+                response, connection = self._open(path, {}, STREAM_SILENCE_S if follow else None)
+                try:
+                    position = int(response.headers.get("Hasched-Log-Offset", position or 0))
+                    tail = None
+                    while piece := response.read1(CHUNK_BYTES):
+                        position += len(piece)
+                        if limit is not None:
+                            limit -= len(piece)
+                        yield piece
+                        tries = Tries(self._endpoints, time.monotonic(), self._timeout_s)
+                    if response.isclosed():
+                        return
+                    raise ConnectionResetError("the log broke off")
+                finally:
+                    connection.close()
+            except (OSError, HaschedError, http.client.HTTPException) as error:
+                time.sleep(tries.failed(_as_oserror(error), time.monotonic()))
+
+    # --- the cluster ---
+
+    def nodes(self) -> NodePage:
+        return self._do(calls.nodes())
+
+    def node(self, node_id: str) -> NodeView:
+        return self._do(calls.node(node_id))
+
+    def remove_node(self, node_id: str) -> None:
+        """Forget a disconnected node."""
+        self._do(calls.remove_node(node_id))
+
+    def managers(self) -> ManagerPage:
+        return self._do(calls.managers())
+
+    def cluster(self) -> ClusterView:
+        return self._do(calls.cluster())
+
+    def events(
+        self, after: str | None = None, job: int | None = None, types: Sequence[str] = ()
+    ) -> Iterator[EventView]:
+        """What happens, from now on or after the event `after`, without gaps across fail-overs. Raises EventsCompacted."""
+        return self._events(after or calls.after_index(self.cluster().applied_index), job, types, None)
+
+    def _events(self, after: str, job: int | None, types: Sequence[str], deadline: float | None) -> Iterator[EventView]:
+        tries = Tries(self._endpoints, time.monotonic(), self._timeout_s)
+        while deadline is None or time.monotonic() < deadline:
+            silence = STREAM_SILENCE_S
+            if deadline is not None:
+                silence = max(0.05, min(silence, deadline - time.monotonic()))
+            try:
+                response, connection = self._open(calls.events_path(after, job, types), {}, silence)
+                try:
+                    lines = EventLines()
+                    while line := response.readline():
+                        event = lines.feed(line.rstrip(b"\r\n"))
+                        if event is not None:
+                            after = event.id
+                            yield event
+                        tries = Tries(self._endpoints, time.monotonic(), self._timeout_s)
+                    raise ConnectionResetError("the event stream ended")
+                finally:
+                    connection.close()
+            except (OSError, HaschedError, http.client.HTTPException) as error:
+                if deadline is not None and time.monotonic() >= deadline:
+                    return
+                time.sleep(tries.failed(_as_oserror(error), time.monotonic()))
+
+    # --- the wire ---
+
+    def _do(self, call: Call[T]) -> T:
+        tries = Tries(self._endpoints, time.monotonic(), self._timeout_s)
+        while True:
+            reused = False
+            try:
+                connection = self._connect(tries.attempt_timeout_s(time.monotonic()))
+                reused = connection.used
+                connection.used = True
+                connection.request(call.method, call.path, call.body or None, {**self._headers, **call.headers})
+                response = connection.getresponse()
+                body = response.read()
+                if response.status >= 400:
+                    raise error_of(response.status, body)
+                return call.decode(body)
+            except NotFound:
+                if call.method == "DELETE" and tries.uncertain:
+                    return call.decode(b"")  # an earlier try did it
+                raise
+            except HaschedError as error:
+                pause = tries.failed(error, time.monotonic())
+            except (OSError, http.client.HTTPException) as error:
+                self.close()
+                pause = tries.failed(_as_oserror(error), time.monotonic(), reused_connection=reused)
+            time.sleep(pause)
+
+    def _connect(self, timeout_s: float) -> _Connection:
+        url = self._endpoints.current
+        if self._connection is None or self._connected_to != url:
+            self.close()
+            self._connection, self._connected_to = self._new_connection(timeout_s), url
+        self._connection.timeout = timeout_s
+        if self._connection.sock is not None:
+            self._connection.sock.settimeout(timeout_s)
+        return self._connection
+
+    def _new_connection(self, timeout_s: float) -> _Connection:
+        parts = urlsplit(self._endpoints.current)
+        if parts.scheme != "https" or parts.hostname is None:
+            raise ClusterUnreachable(f"{self._endpoints.current!r} is not an https URL", "check the context")
+        return _Connection(parts.hostname, parts.port, timeout=timeout_s, context=self._tls)
+
+    def _open(
+        self, path: str, headers: dict[str, str], silence_s: float | None
+    ) -> tuple[http.client.HTTPResponse, _Connection]:
+        """A stream on a connection of its own. Raises the error that the manager answers with."""
+        connection = self._new_connection(silence_s or self._timeout_s)
+        try:
+            connection.request("GET", path, headers={**self._headers, **headers})
+            response = connection.getresponse()
+            if response.status >= 400:
+                raise error_of(response.status, response.read())
+        except BaseException:
+            connection.close()
+            raise
+        return response, connection
+
+
+def _as_oserror(error: Exception) -> HaschedError | OSError:
+    if isinstance(error, HaschedError | OSError):
+        return error
+    return ConnectionResetError(f"the answer broke off ({type(error).__name__})")
