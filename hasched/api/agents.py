@@ -129,11 +129,19 @@ class AgentStreams:
         if isinstance(outcome, Rejected):
             session.close(WSCloseCode.POLICY_VIOLATION, outcome.cause)
             return False
+        if not self._leads():
+            await self._redirect(session.socket)
+            session.close(WSCloseCode.TRY_AGAIN_LATER, "this manager doesn't lead any more")
+            return False
         settings = self._settings
         session.send(Welcome(self._replica.manager_id, self._replica.term, settings.heartbeat_ms, settings.lease_ms))
         self._dispatcher.reconcile(session, hello.attempts)
         log.info("agent_stream_open", node=session.node_id, session=session.name, attempts=len(hello.attempts))
         return True
+
+    def _leads(self) -> bool:
+        """Asked after a proposal or barrier has come back: any manager can make one, and only a leader may go on."""
+        return self._hub.leading and self._replica.is_leader
 
     async def _register(self, hello: Hello) -> Outcome | None:
         """Commit the node if it is new, changed or not healthy; else only confirm that this manager still leads."""
@@ -189,8 +197,9 @@ class AgentStreams:
                 except HaschedError as error:
                     log.warning("heartbeats_unacknowledged", count=len(beats), cause=error.cause)
                     continue
-                for session, number in beats:
-                    session.send(HeartbeatAck(number))
+                if self._leads():
+                    for session, number in beats:
+                        session.send(HeartbeatAck(number))
         finally:
             self._acknowledging = False
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypeAlias
 
+import structlog
 from aiohttp import WSCloseCode
 
 from hasched.api.hub import AgentHub
@@ -32,6 +33,8 @@ from hasched.statemachine.queries import desired_attempts
 
 FULL_MESSAGE_BYTES = 1024 * 1024  # with one more job of the largest size a message still fits its frame
 TASK_BYTES = 16  # at most, on the wire
+
+log = structlog.get_logger(__name__)
 
 Tasks: TypeAlias = tuple[tuple[TaskIndex, Attempt], ...]
 
@@ -72,12 +75,18 @@ class Dispatcher:
         session.live = True
 
     def _dispatch(self, applied: Applied) -> None:
-        """Tell the agents what an applied entry means for them, assignments first.
-
-        Suspension and cancelling are read from the state, where the last of several changes stands.
-        """
+        """Tell the agents what an applied entry means for them. If that fails, new streams put it right."""
         if not self._hub.sessions:
             return
+        try:
+            self._tell(applied)
+        except Exception:
+            log.exception("dispatch_failed", index=applied.index)
+            for session in self._hub.sessions.values():
+                session.close(WSCloseCode.INTERNAL_ERROR, "the manager failed; say hello again")
+
+    def _tell(self, applied: Applied) -> None:
+        """Assignments first. Suspension and cancelling are read from the state, where the last of several changes stands."""
         scheduled: dict[NodeId, list[tuple[JobId, Tasks]]] = {}
         for event in applied.events:
             if isinstance(event, TasksScheduled):

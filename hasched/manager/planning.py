@@ -38,6 +38,7 @@ class PlanningDuty:
         self._planner = Planner(policy, hub.sessions)
         self._wake = asyncio.Event()
         self._pause_s = 0.0
+        self._fault: Exception | None = None
 
     async def run(self) -> None:
         forget = [self._replica.subscribe(self._observe), self._hub.watch(self._node_came_or_went)]
@@ -56,6 +57,8 @@ class PlanningDuty:
         while True:
             await self._wake.wait()
             self._wake.clear()
+            if self._fault is not None:
+                raise self._fault
             while self._planner.ready:
                 await slots.acquire()
                 if self._pause_s:
@@ -85,8 +88,12 @@ class PlanningDuty:
             self._pause_s = min(max(self._pause_s * 2, FIRST_PAUSE_S), LONGEST_PAUSE_S)
 
     def _observe(self, applied: Applied) -> None:
-        self._planner.observe(self._replica.state, applied)
-        if self._planner.ready:
+        """A planner that missed something can't be trusted any more: its failure ends this run, and the next rebuilds."""
+        try:
+            self._planner.observe(self._replica.state, applied)
+        except Exception as error:
+            self._fault = error
+        if self._planner.ready or self._fault is not None:
             self._wake.set()
 
     def _node_came_or_went(self, node_id: NodeId, _connected: bool) -> None:

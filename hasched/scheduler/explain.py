@@ -8,6 +8,7 @@ from hasched.model.spec import Resources
 from hasched.model.states import NodeState
 from hasched.model.units import format_bytes, format_cpu
 from hasched.model.views import Reason
+from hasched.scheduler.slots import MAX_ATTEMPTS_PER_NODE
 from hasched.statemachine.job import Job
 from hasched.statemachine.node import Node
 from hasched.statemachine.state import State
@@ -30,7 +31,7 @@ def pending_reason(state: State, job: Job) -> Reason | None:
     if not job.eligible:
         return Reason(code=BACKOFF, text=f"{_tasks(job.in_backoff)} until the wait before the next attempt is over")
     if job.max_running and job.active >= job.max_running:
-        return Reason(code=MAX_RUNNING, text=f"{job.active} tasks run, and max_running is {job.max_running}")
+        return Reason(code=MAX_RUNNING, text=f"as many tasks run as max_running allows: {job.max_running}")
     healthy = [node for node in state.nodes.values() if node.state is NodeState.HEALTHY]
     if not healthy:
         return Reason(code=NO_NODES, text=f"none of {len(state.nodes)} nodes is healthy")
@@ -39,7 +40,7 @@ def pending_reason(state: State, job: Job) -> Reason | None:
         return Reason(
             code=UNSATISFIABLE, text=f"no healthy node has {_amounts(request)} in all; {_largest(request, healthy)}"
         )
-    if not any(node.fits(request) for node in healthy):
+    if not any(_has_room(node, request) for node in healthy):
         return Reason(code=INSUFFICIENT_RESOURCES, text=f"no node has {_amounts(request)} free now")
     return Reason(code=WAITING_TURN, text="it will be started as soon as its turn comes")
 
@@ -52,6 +53,10 @@ def _holds(total: Resources, request: Resources) -> bool:
         and request.gpus <= total.gpus
         and all(amount <= offered.get(name, 0) for name, amount in request.countables)
     )
+
+
+def _has_room(node: Node, request: Resources) -> bool:
+    return len(node.attempts) < MAX_ATTEMPTS_PER_NODE and node.room_for(request, 1) > 0
 
 
 def _largest(request: Resources, nodes: Iterable[Node]) -> str:

@@ -1,0 +1,99 @@
+"""A replica of one member whose log is this process: the real state machine, and a role that the test decides.
+
+Proposals go through the same encoding as a real log. What a real replica can answer besides an outcome (it doesn't
+lead, the outcome is not known) happens when the test asks for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from hasched.manager.leader import wall_clock_ms
+from hasched.model.errors import HaschedError, NoLeader
+from hasched.raft.replica import Applied, Member, ReplicaStatus
+from hasched.statemachine.apply import apply
+from hasched.statemachine.commands import Command, decode_batch, encode_batch, encode_command
+from hasched.statemachine.outcomes import Outcome
+from hasched.statemachine.state import State
+
+
+class LocalReplica:
+    def __init__(self, now_ms: Callable[[], int] = wall_clock_ms) -> None:
+        self.manager_id = "m1"
+        self.state = State()
+        self.term = 0
+        self.is_leader = False
+        self.leader: Member | None = None
+        self.commands: list[Command] = []
+        self.fail_next: list[HaschedError] = []  # each refuses one proposal
+        self.held = asyncio.Event()  # cleared: proposals wait
+        self.held.set()
+        self._now_ms = now_ms
+        self._subscribers: list[Callable[[Applied], None]] = []
+        self._roles: list[Callable[[bool], None]] = []
+
+    @property
+    def applied_index(self) -> int:
+        return self.state.index
+
+    @property
+    def status(self) -> ReplicaStatus:
+        index = self.state.index
+        role = "leader" if self.is_leader else "follower"
+        return ReplicaStatus(self.manager_id, role, self.term, None, index, index, index, [])
+
+    def lead(self, leads: bool) -> None:
+        self.is_leader = leads
+        if leads:
+            self.term += 1
+            self.leader = Member(self.manager_id, "https://localhost:1", "localhost:2")
+        else:
+            self.leader = Member("m2", "https://m2.example:7411", "m2.example:7412")
+        for callback in list(self._roles):
+            callback(leads)
+
+    async def propose(self, command: Command) -> Outcome:
+        return (await self.propose_many([command]))[0]
+
+    async def propose_many(self, commands: Sequence[Command]) -> list[Outcome]:
+        await asyncio.sleep(0)
+        await self.held.wait()
+        if self.fail_next:
+            raise self.fail_next.pop(0)
+        if not self.is_leader:
+            raise NoLeader("nobody leads")
+        entry = encode_batch(self._now_ms(), [encode_command(command) for command in commands])
+        applied = apply(self.state, self.state.index + 1, decode_batch(entry))
+        assert applied.faults == []
+        self.commands += commands
+        for callback in list(self._subscribers):
+            callback(applied)
+        return applied.outcomes
+
+    async def read_barrier(self) -> int:
+        await asyncio.sleep(0)
+        await self.held.wait()
+        if not self.is_leader:
+            raise NoLeader("nobody leads")
+        return self.applied_index
+
+    def subscribe(self, callback: Callable[[Applied], None]) -> Callable[[], None]:
+        self._subscribers.append(callback)
+        return lambda: self._subscribers.remove(callback)
+
+    def on_role_change(self, callback: Callable[[bool], None]) -> Callable[[], None]:
+        self._roles.append(callback)
+        return lambda: self._roles.remove(callback)
+
+    async def wait_for(self, index: int) -> None:
+        await until(lambda: self.applied_index >= index)
+
+
+async def until(condition: Callable[[], object], patience_s: float = 10.0) -> None:
+    """Yield to the loop until the condition holds."""
+    async with asyncio.timeout(patience_s):
+        while not condition():
+            await asyncio.sleep(0.002)
+
+

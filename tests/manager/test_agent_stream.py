@@ -1,0 +1,450 @@
+"""The stream between the leader and its agents: over real TLS, in the protocol's own words."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import msgspec
+import pytest
+
+from hasched.api.hub import LOG_WINDOW_BYTES
+from hasched.manager.settings import LeaderSettings
+from hasched.model.errors import NodeUnreachable, OutcomeUnknown, Overloaded
+from hasched.model.spec import JobSpec, Resources
+from hasched.model.states import EndKind, NodeState, TaskState
+from hasched.model.wire import (
+    Assign,
+    AttemptEnded,
+    AttemptKey,
+    AttemptStarted,
+    Freeze,
+    Heartbeat,
+    HeartbeatAck,
+    Hello,
+    LogCancel,
+    LogChunk,
+    LogRead,
+    NodeUsage,
+    Redirect,
+    Reports,
+    ReportsAck,
+    Stop,
+    Welcome,
+)
+from hasched.statemachine.commands import (
+    CancelJob,
+    DeleteJob,
+    RegisterNode,
+    ReportAttempts,
+    ResumeJob,
+    SetNodeState,
+    SubmitJob,
+    SuspendJob,
+)
+from hasched.statemachine.outcomes import JobAccepted
+from tests.manager.local_replica import LocalReplica, until
+from tests.manager.stream import INFO, Agent, Manager, make_certs
+
+
+@pytest.fixture(scope="module")
+def certs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("certs")
+    make_certs(folder)
+    return folder
+
+
+@pytest.fixture
+async def manager(certs: Path) -> AsyncIterator[Manager]:
+    async with Manager(LocalReplica(), certs, LeaderSettings()).run() as manager:
+        manager.replica.lead(True)  # type: ignore[attr-defined]
+        yield manager
+
+
+def replica_of(manager: Manager) -> LocalReplica:
+    assert isinstance(manager.replica, LocalReplica)
+    return manager.replica
+
+
+async def submit(manager: Manager, count: int = 1, **options: object) -> int:
+    spec = msgspec.structs.replace(JobSpec(name="job", command=("true",), count=count), **options)
+    number = manager.replica.state.next_job_id
+    outcome = await manager.replica.propose(SubmitJob(submission_id=f"s{number}", actor="ada", spec=spec))
+    assert isinstance(outcome, JobAccepted)
+    return outcome.job_id
+
+
+def ended(job_id: int, index: int, attempt: int = 1, code: int = 0) -> AttemptEnded:
+    return AttemptEnded(job_id, index, attempt, 1, 2, EndKind.EXITED, code)
+
+
+def state_of(manager: Manager, job_id: int, index: int = 0) -> TaskState:
+    return manager.replica.state.jobs[job_id].task_state(index)
+
+
+# ── Opening ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_hello_registers_the_node_and_is_welcomed(manager: Manager) -> None:
+    async with manager.connect() as agent:
+        await agent.hello()
+        assert await agent.expect(Welcome) == Welcome("m1", 1, heartbeat_ms=1000, lease_ms=20_000)
+        assert manager.replica.state.nodes["n1"].info == INFO
+        assert manager.hub.connected("n1")
+    await until(lambda: not manager.hub.connected("n1"))
+
+
+async def test_a_node_that_is_known_as_it_is_writes_nothing_when_it_comes_back(manager: Manager) -> None:
+    async with manager.agent():
+        pass
+    async with manager.agent():
+        assert [type(command) for command in replica_of(manager).commands] == [RegisterNode]
+
+
+async def test_a_follower_sends_agents_to_the_leader(manager: Manager) -> None:
+    replica_of(manager).lead(False)
+    async with manager.connect() as agent:
+        assert await agent.expect(Redirect) == Redirect("m2", "https://m2.example:7411")
+
+
+async def test_a_leader_that_is_deposed_sends_its_agents_away(manager: Manager) -> None:
+    async with manager.agent() as agent:
+        replica_of(manager).lead(False)
+        assert await agent.closed() == (1013, "this manager doesn't lead any more")
+    await until(lambda: not manager.hub.sessions)
+
+
+async def test_a_hello_that_meets_a_deposed_leader_is_redirected(manager: Manager) -> None:
+    async with manager.connect() as agent:
+        await until(lambda: manager.hub.leading)
+        replica_of(manager).is_leader = False  # deposed, and not told yet
+        await agent.hello()
+        assert isinstance(await agent.expect(Redirect), Redirect)
+
+
+async def test_without_an_agents_certificate_there_is_no_stream(manager: Manager) -> None:
+    with pytest.raises(aiohttp.WSServerHandshakeError) as refusal:
+        async with manager.connect(None):
+            pass
+    assert refusal.value.status == 403
+
+
+@pytest.mark.parametrize(
+    ("frame", "reason"),
+    [
+        pytest.param(Hello(1, "n2", "s", INFO, ()), "the certificate is n1's, the hello another node's", id="forged"),
+        pytest.param(Hello(9, "n1", "s", INFO, ()), "this manager speaks protocol 1, the agent 9", id="version"),
+        pytest.param(Heartbeat(1, NodeUsage()), "the first frame is a hello and nothing else", id="no hello"),
+    ],
+)
+async def test_a_stream_that_opens_wrong_is_refused(manager: Manager, frame: Hello | Heartbeat, reason: str) -> None:
+    async with manager.connect() as agent:
+        await agent.send(frame)
+        assert await agent.closed() == (1008, reason)
+    assert not manager.replica.state.nodes
+
+
+@pytest.mark.parametrize("frame", [b"", b"\xc1", b"\x91\x92\xa3foo\x01", b"\x91" * 5000, b"\xdd\xff\xff\xff\xff"])
+async def test_a_malformed_frame_closes_the_stream(manager: Manager, frame: bytes) -> None:
+    async with manager.agent() as agent:
+        await agent.socket.send_bytes(frame)
+        code, reason = await agent.closed()
+        assert code == 1008
+        assert reason.startswith("malformed frame")
+
+
+async def test_a_second_hello_or_a_text_frame_closes_the_stream(manager: Manager) -> None:
+    async with manager.agent() as agent:
+        await agent.hello()
+        assert await agent.closed() == (1008, "a second hello")
+    async with manager.agent() as agent:
+        await agent.socket.send_str("hello")
+        assert await agent.closed() == (1008, "frames are binary")
+
+
+async def test_a_newer_stream_of_a_node_replaces_the_older(manager: Manager) -> None:
+    async with manager.agent() as older, manager.agent() as newer:
+        assert await older.closed() == (1008, "replaced by a newer stream of the same node")
+        await newer.send(Heartbeat(1, NodeUsage()))
+        await newer.expect(HeartbeatAck)
+        assert manager.hub.connected("n1")
+
+
+async def test_an_inventory_that_can_not_be_is_refused(manager: Manager) -> None:
+    async with manager.connect() as agent:
+        await agent.hello(info=msgspec.structs.replace(INFO, resources=Resources(cpu_milli=-1)))
+        code, reason = await agent.closed()
+        assert (code, "impossible" in reason) == (1008, True)
+
+
+# ── Work ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_job_goes_down_and_its_end_comes_up(manager: Manager) -> None:
+    async with manager.agent() as agent:
+        job_id = await submit(manager, count=2)
+        (assignment,) = (await agent.expect(Assign)).assignments
+        assert assignment.spec == manager.replica.state.jobs[job_id].spec
+        assert assignment.tasks == ((0, 1), (1, 1))
+        await agent.send(Reports(1, (AttemptStarted(job_id, 0, 1, 1), ended(job_id, 1))))
+        assert await agent.expect(ReportsAck) == ReportsAck(1)
+        assert [state_of(manager, job_id, index) for index in (0, 1)] == [TaskState.RUNNING, TaskState.SUCCEEDED]
+
+
+async def test_a_spec_is_sent_once_per_session(manager: Manager) -> None:
+    async with manager.agent() as agent:
+        job_id = await submit(manager, count=9)
+        first = (await agent.expect(Assign)).assignments
+        await agent.send(Reports(1, (ended(job_id, 0),)))
+        await agent.expect(ReportsAck)
+        later = (await agent.expect(Assign)).assignments
+    assert [assignment.spec is None for assignment in first + later] == [False, True]
+    async with manager.agent() as agent:
+        again = (await agent.expect(Assign)).assignments
+        assert [assignment.spec is None for assignment in again] == [False]
+
+
+async def test_jobs_planned_together_travel_in_one_message(manager: Manager) -> None:
+    job_ids = [await submit(manager) for _ in range(3)]
+    async with manager.agent() as agent:
+        assert [assignment.job_id for assignment in (await agent.expect(Assign)).assignments] == job_ids
+
+
+async def test_reports_are_acknowledged_by_number_and_refused_by_attempt(manager: Manager) -> None:
+    async with manager.agent() as agent:
+        job_id = await submit(manager)
+        await agent.expect(Assign)
+        await agent.send(Reports(7, (ended(job_id, 0, attempt=2), ended(99, 0))), Reports(8, (ended(job_id, 0),)))
+        assert await agent.expect(ReportsAck) == ReportsAck(7, (AttemptKey(job_id, 0, 2), AttemptKey(99, 0, 1)))
+        assert await agent.expect(ReportsAck) == ReportsAck(8)
+
+
+async def test_a_large_batch_of_reports_is_committed_in_parts(manager: Manager) -> None:
+    async with manager.agent() as agent:
+        await agent.send(Reports(1, tuple(ended(99, index) for index in range(1300))))
+        assert len((await agent.expect(ReportsAck)).refused) == 1300
+    reports = [command for command in replica_of(manager).commands if isinstance(command, ReportAttempts)]
+    assert [len(command.reports) for command in reports] == [512, 512, 276]
+
+
+async def test_an_output_beyond_the_cap_closes_the_stream(manager: Manager) -> None:
+    async with manager.agent() as agent:
+        large = msgspec.structs.replace(ended(1, 0), output=b"x" * 20_000)
+        await agent.send(Reports(1, (large,)))
+        assert await agent.closed() == (1008, "an output is too large")
+
+
+async def test_reports_whose_outcome_is_not_known_come_again_on_the_next_stream(manager: Manager) -> None:
+    async with manager.agent() as agent:
+        job_id = await submit(manager)
+        await agent.expect(Assign)
+        replica_of(manager).fail_next.append(OutcomeUnknown("the leader changed"))
+        await agent.send(Reports(1, (ended(job_id, 0),)))
+        assert await agent.closed() == (1013, "the leader changed")
+    async with manager.agent(attempts=[AttemptKey(job_id, 0, 1)]) as agent:
+        await agent.expect(Freeze)
+        await agent.send(Reports(1, (ended(job_id, 0),)))
+        assert await agent.expect(ReportsAck) == ReportsAck(1)
+
+
+async def test_reports_wait_where_the_log_is_too_busy_for_them(manager: Manager) -> None:
+    async with manager.agent() as agent:
+        job_id = await submit(manager)
+        await agent.expect(Assign)
+        replica_of(manager).fail_next += [Overloaded("busy")] * 2
+        await agent.send(Reports(1, (ended(job_id, 0),)))
+        assert await agent.expect(ReportsAck) == ReportsAck(1)
+
+
+async def test_cancelling_stops_what_runs(manager: Manager) -> None:
+    async with manager.agent() as agent:
+        job_id = await submit(manager, count=2)
+        await agent.expect(Assign)
+        await manager.replica.propose(CancelJob(job_id=job_id, actor="ada", reason="no need"))
+        keys = (AttemptKey(job_id, 0, 1), AttemptKey(job_id, 1, 1))
+        assert await agent.expect(Stop) == Stop(keys, "no need")
+        stopped = [AttemptEnded(job_id, index, 1, 1, 2, EndKind.STOPPED) for index in (0, 1)]
+        await agent.send(Reports(1, tuple(stopped)))
+        await agent.expect(ReportsAck)
+        assert state_of(manager, job_id) is TaskState.CANCELLED
+
+
+async def test_suspending_freezes_and_resuming_thaws(manager: Manager) -> None:
+    async with manager.agent() as agent:
+        job_id = await submit(manager)
+        await agent.expect(Assign)
+        await manager.replica.propose(SuspendJob(job_id=job_id, actor="ada"))
+        assert await agent.expect(Freeze) == Freeze((AttemptKey(job_id, 0, 1),), True)
+        await manager.replica.propose(ResumeJob(job_id=job_id, actor="ada"))
+        assert await agent.expect(Freeze) == Freeze((AttemptKey(job_id, 0, 1),), False)
+
+
+# ── Reconciliation ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_hello_is_answered_with_the_difference(manager: Manager) -> None:
+    async with manager.agent() as agent:
+        running, lost, cancelled, suspended, over = [await submit(manager) for _ in range(3)] + [
+            await submit(manager, resources=Resources(cpu_milli=500)) for _ in range(2)
+        ]
+        await until(lambda: len(manager.replica.state.nodes["n1"].attempts) == 5)
+        await agent.send(Reports(1, (ended(over, 0),)))
+        await until(lambda: state_of(manager, over) is TaskState.SUCCEEDED)
+    await manager.replica.propose(CancelJob(job_id=cancelled, actor="ada"))
+    await manager.replica.propose(SuspendJob(job_id=suspended, actor="ada"))
+    known = [AttemptKey(job_id, 0, 1) for job_id in (running, cancelled, suspended, over)]
+    async with manager.agent(attempts=known) as agent:
+        (assignment,) = (await agent.expect(Assign)).assignments
+        assert (assignment.job_id, assignment.tasks) == (lost, ((0, 1),))
+        assert await agent.expect(Stop) == Stop((AttemptKey(over, 0, 1),), "it doesn't count any more")
+        assert await agent.expect(Stop) == Stop((AttemptKey(cancelled, 0, 1),), "cancelled")
+        assert await agent.expect(Freeze) == Freeze((AttemptKey(suspended, 0, 1),), True)
+        assert await agent.expect(Freeze) == Freeze((AttemptKey(running, 0, 1),), False)
+
+
+async def test_what_was_superseded_or_forgotten_is_stopped(manager: Manager) -> None:
+    async with manager.agent() as agent:
+        job_id = await submit(manager)
+        await agent.expect(Assign)
+        await manager.replica.propose(SetNodeState(node_id="n1", state=NodeState.DISCONNECTED, reason="silent"))
+        assert await agent.closed() == (1013, "declared disconnected; say hello again")
+    async with manager.agent(attempts=[AttemptKey(job_id, 0, 1), AttemptKey(4711, 0, 1)]) as agent:
+        superseded = (AttemptKey(job_id, 0, 1), AttemptKey(4711, 0, 1))
+        assert await agent.expect(Stop) == Stop(superseded, "it doesn't count any more")
+        assert (await agent.expect(Assign)).assignments[0].tasks == ((0, 2),)
+
+
+async def test_a_deleted_jobs_spec_is_forgotten(manager: Manager) -> None:
+    async with manager.agent() as agent:
+        job_id = await submit(manager, count=2)
+        await agent.expect(Assign)
+        assert manager.hub.sessions["n1"].specs_sent == {job_id}
+        await agent.send(Reports(1, (ended(job_id, 0), ended(job_id, 1))))
+        await agent.expect(ReportsAck)
+        await manager.replica.propose(DeleteJob(job_id=job_id, actor="ada"))
+        assert manager.hub.sessions["n1"].specs_sent == set()
+
+
+# ── Heartbeats ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_heartbeat_is_acknowledged_and_its_usage_kept(manager: Manager) -> None:
+    async with manager.agent() as agent:
+        usage = NodeUsage(cpu_milli=1500, memory_bytes=10)
+        await agent.send(Heartbeat(3, usage), Heartbeat(4, usage))
+        assert [(await agent.expect(HeartbeatAck)).number for _ in range(2)] == [3, 4]
+        assert manager.hub.usage("n1") == usage
+    assert [type(command) for command in replica_of(manager).commands] == [RegisterNode]
+
+
+async def test_no_lease_is_renewed_until_leadership_is_confirmed(manager: Manager) -> None:
+    async with manager.agent() as agent:
+        replica_of(manager).held.clear()
+        await agent.send(Heartbeat(1, NodeUsage()))
+        await until(lambda: manager.hub.usage("n1") is not None)
+        replica_of(manager).is_leader = False  # deposed, and not told yet
+        replica_of(manager).held.set()
+        replica_of(manager).is_leader = False
+        await until(lambda: not manager.streams._acknowledging)
+        replica_of(manager).is_leader = True
+        await agent.send(Heartbeat(2, NodeUsage()))
+        assert await agent.expect(HeartbeatAck) == HeartbeatAck(2)
+
+
+# ── Logs ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def read(manager: Manager, **options: object) -> tuple[bytes, str]:
+    """The whole answer, and its error if it had one."""
+    data, error = b"", ""
+    chunks = manager.hub.read_log("n1", job_id=1, index=0, attempt=0, stream="stdout", **options)  # type: ignore[arg-type]
+    async for chunk in chunks:
+        data, error = data + chunk.data, chunk.error
+    return data, error
+
+
+async def serve_log(agent: Agent, log: bytes, size: int) -> list[LogRead]:
+    """Answer requests for `log` in chunks until its end has been sent."""
+    requests = []
+    while True:
+        request = await agent.expect(LogRead)
+        requests.append(request)
+        start = request.offset if request.offset >= 0 else max(len(log) + request.offset, 0)
+        stop = min(start + request.limit, len(log))
+        for at in range(start, max(stop, start + 1), size):
+            data = log[at : min(at + size, stop)]
+            await agent.send(LogChunk(request.request, at, data, end=at + size >= stop))
+        if stop == len(log):
+            return requests
+
+
+async def test_a_log_is_read_from_the_node_window_by_window(manager: Manager) -> None:
+    log = bytes(range(256)) * (LOG_WINDOW_BYTES // 128)
+    async with manager.agent() as agent:
+        async with asyncio.TaskGroup() as group:
+            reading = group.create_task(read(manager))
+            serving = group.create_task(serve_log(agent, log[:-100], 64 * 1024))
+        assert reading.result() == (log[:-100], "")
+        assert [request.offset for request in serving.result()] == [0, LOG_WINDOW_BYTES]
+
+
+async def test_a_limit_and_a_tail_are_kept(manager: Manager) -> None:
+    log = b"0123456789" * 100
+    async with manager.agent() as agent:
+        async with asyncio.TaskGroup() as group:
+            reading = group.create_task(read(manager, offset=-7))
+            group.create_task(serve_log(agent, log, 1000))
+        assert reading.result() == (b"3456789", "")
+        reading = asyncio.create_task(read(manager, offset=5, limit=10))
+        request = await agent.expect(LogRead)
+        await agent.send(LogChunk(request.request, 5, log[5:15], end=True))
+        assert await reading == (log[5:15], "")
+
+
+async def test_a_log_that_can_not_be_read_says_why(manager: Manager) -> None:
+    async with manager.agent() as agent:
+        reading = asyncio.create_task(read(manager))
+        request = await agent.expect(LogRead)
+        await agent.send(LogChunk(request.request, 0, b"", end=True, error="that log is gone"))
+        assert await reading == (b"", "that log is gone")
+
+
+async def test_a_reader_that_leaves_cancels_at_the_agent(manager: Manager) -> None:
+    async with manager.agent() as agent:
+        reading = asyncio.create_task(read(manager, follow=True))
+        request = await agent.expect(LogRead)
+        reading.cancel()
+        assert await agent.expect(LogCancel) == LogCancel(request.request)
+        await agent.send(LogChunk(request.request, 0, b"too late"), Heartbeat(1, NodeUsage()))
+        await agent.expect(HeartbeatAck)
+
+
+async def test_more_of_a_log_than_was_asked_for_closes_the_stream(manager: Manager) -> None:
+    async with manager.agent() as agent:
+        reading = asyncio.create_task(read(manager, limit=10))
+        request = await agent.expect(LogRead)
+        await agent.send(LogChunk(request.request, 0, b"x" * 11))
+        assert await agent.closed() == (1008, "more of a log than was asked for")
+        with pytest.raises(NodeUnreachable):
+            await reading
+
+
+async def test_a_log_of_a_node_that_is_or_goes_away_is_unreachable(manager: Manager) -> None:
+    with pytest.raises(NodeUnreachable):
+        await read(manager)
+    async with manager.agent() as agent:
+        reading = asyncio.create_task(read(manager))
+        await agent.expect(LogRead)
+    with pytest.raises(NodeUnreachable):
+        await reading
+
+
+async def test_an_agent_that_does_not_read_is_cut_off(manager: Manager, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hasched.api.session.MAX_QUEUED_BYTES", 10_000)
+    async with manager.agent() as agent:
+        session = manager.hub.sessions["n1"]
+        for _ in range(200):
+            session.send(Stop((AttemptKey(1, 0, 1),), "x" * 100))
+        assert await agent.closed() == (1008, "too slow: the queue to this agent is full")

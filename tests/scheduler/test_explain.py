@@ -1,0 +1,85 @@
+"""Each code of the closed list, and the sentence a person reads."""
+
+from __future__ import annotations
+
+from hasched.model.states import NodeState
+from hasched.scheduler.explain import pending_reason
+from hasched.statemachine.commands import SetNodeState, SuspendJob
+from hasched.statemachine.job import Job
+from tests.scheduler.world import World
+
+GIB = 2**30
+
+
+def why(world: World, job: Job) -> tuple[str, str] | None:
+    reason = pending_reason(world.state, job)
+    return None if reason is None else (reason.code, reason.text)
+
+
+def test_a_job_with_nothing_waiting_has_no_reason() -> None:
+    world = World()
+    world.node("n1")
+    job = world.submit()
+    world.settle()
+    assert why(world, job) is None
+
+
+def test_no_nodes() -> None:
+    world = World()
+    job = world.submit()
+    assert why(world, job) == ("no_nodes", "none of 0 nodes is healthy")
+    world.node("n1")
+    world.do(SetNodeState(node_id="n1", state=NodeState.UNHEALTHY, reason="silent"))
+    assert why(world, job) == ("no_nodes", "none of 1 nodes is healthy")
+
+
+def test_suspended() -> None:
+    world = World()
+    job = world.submit()
+    world.do(SuspendJob(job_id=job.id, actor="ada"))
+    assert why(world, job) == ("suspended", "the job is suspended; resume it to start more of it")
+
+
+def test_backoff() -> None:
+    world = World()
+    world.node("n1")
+    job = world.submit(retries=1, backoff_ms=1000)
+    world.settle()
+    world.end(job.id, 0, code=1)
+    assert why(world, job) == ("backoff", "1 task waits until the wait before the next attempt is over")
+
+
+def test_max_running() -> None:
+    world = World()
+    world.node("n1")
+    job = world.submit(count=3, max_running=1)
+    world.settle()
+    assert why(world, job) == ("max_running", "as many tasks run as max_running allows: 1")
+
+
+def test_unsatisfiable_says_what_there_is() -> None:
+    world = World()
+    world.node("n1", cpu=4, memory=GIB)
+    world.node("n2", cpu=2, memory=2 * GIB)
+    job = world.submit(cpu=8, memory=GIB, gpus=1, countables=(("licence", 2),))
+    assert why(world, job) == (
+        "unsatisfiable",
+        "no healthy node has 8 CPU, 1Gi memory, 1 GPUs, 2 licence in all; "
+        "the most of each on one node is 4 CPU, 2Gi memory, 0 GPUs, 0 licence",
+    )
+
+
+def test_insufficient_resources() -> None:
+    world = World()
+    world.node("n1", cpu=2)
+    world.submit()
+    job = world.submit(cpu=2)
+    world.settle()
+    assert why(world, job) == ("insufficient_resources", "no node has 2 CPU free now")
+
+
+def test_waiting_turn() -> None:
+    world = World()
+    world.node("n1")
+    job = world.submit()
+    assert why(world, job) == ("waiting_turn", "it will be started as soon as its turn comes")

@@ -1,0 +1,163 @@
+"""Whatever happens in whatever order: nothing is booked twice, and in the end nothing that fits is left waiting."""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from hasched.model.spec import Resources
+from hasched.model.states import NodeState, PlacementPolicy
+from hasched.scheduler.explain import UNSATISFIABLE, WAITING_TURN, pending_reason
+from hasched.scheduler.slots import MAX_ATTEMPTS_PER_NODE
+from hasched.statemachine.commands import (
+    CancelJob,
+    PlacePlan,
+    RemoveNode,
+    ResumeJob,
+    SetNodeState,
+    StepClock,
+    SuspendJob,
+)
+from hasched.statemachine.invariants import check
+from hasched.statemachine.job import Job
+from tests.scheduler.world import World
+
+NODES = ("n1", "n2", "n3")
+REQUESTS = st.sampled_from(
+    [
+        {"cpu": 1},
+        {"cpu": 2},
+        {"cpu": 1, "memory": 3},
+        {"cpu": 0},
+        {"cpu": 1, "gpus": 1},
+        {"cpu": 0, "countables": (("licence", 2),)},
+        {"cpu": 50},
+    ]
+)
+
+
+class PlannerStory(RuleBasedStateMachine):
+    """Plans are decided in the order they were made, and anything may be applied before each."""
+
+    @initialize(policy=st.sampled_from(PlacementPolicy))
+    def begin(self, policy: PlacementPolicy) -> None:
+        self.world = World(policy)
+        self.on_their_way: list[PlacePlan] = []
+        self.calm = True  # since the oldest plan on its way was made, nothing has taken away what it relies on
+
+    # What the cluster does
+
+    @rule(node=st.sampled_from(NODES), cpu=st.integers(0, 6), memory=st.integers(0, 8), gpus=st.integers(0, 2))
+    def register(self, node: str, cpu: int, memory: int, gpus: int) -> None:
+        self.calm = False
+        self.world.node(node, cpu=cpu, memory=memory, gpus=gpus, licence=4)
+
+    @rule(node=st.sampled_from(NODES), state=st.sampled_from(NodeState))
+    def judge(self, node: str, state: NodeState) -> None:
+        self.calm = False
+        self.world.do(SetNodeState(node_id=node, state=state, reason="judged"))
+
+    @rule(node=st.sampled_from(NODES))
+    def remove(self, node: str) -> None:
+        self.world.do(RemoveNode(node_id=node, actor="ada"))
+
+    @rule(node=st.sampled_from(NODES))
+    def come_or_go(self, node: str) -> None:
+        if self.world.reachable.pop(node, "") is not None:
+            self.world.reachable[node] = None
+        self.world.planner.node_came_or_went(self.world.state, node)
+
+    @rule(
+        request=REQUESTS,
+        count=st.integers(1, 9),
+        priority=st.integers(0, 2),
+        max_running=st.integers(0, 3),
+        retries=st.integers(0, 2),
+        backoff_ms=st.sampled_from([0, 50]),
+    )
+    def submit(self, request: dict[str, int], **options: int) -> None:
+        self.world.submit(**options, **request)  # type: ignore[arg-type]
+
+    @rule(data=st.data(), code=st.integers(0, 1))
+    def end(self, data: st.DataObject, code: int) -> None:
+        active = self.world.active()
+        if active:
+            job_id, index, _ = data.draw(st.sampled_from(active))
+            self.world.end(job_id, index, code)
+
+    @rule(data=st.data(), what=st.sampled_from([SuspendJob, ResumeJob, CancelJob]))
+    def command(self, data: st.DataObject, what: type[SuspendJob | ResumeJob | CancelJob]) -> None:
+        if self.world.state.jobs:
+            self.calm = False
+            self.world.do(what(job_id=data.draw(st.sampled_from(list(self.world.state.jobs))), actor="ada"))
+
+    @rule(ms=st.integers(1, 100))
+    def step_clock(self, ms: int) -> None:
+        self.world.now_ms += ms
+        self.world.do(StepClock())
+
+    # What the leader does
+
+    @rule(budget=st.integers(1, 12))
+    def plan(self, budget: int) -> None:
+        plan = self.world.plan(budget)
+        if plan is not None:
+            self.on_their_way.append(plan)
+
+    @precondition(lambda self: self.on_their_way)
+    @rule()
+    def decide(self) -> None:
+        outcome = self.world.decide(self.on_their_way.pop(0))
+        assert outcome.refused == 0 or not self.calm
+        self.calm = self.calm or not self.on_their_way
+
+    @precondition(lambda self: self.on_their_way)
+    @rule()
+    def give_up_a_plan(self) -> None:
+        self.world.planner.settle(self.world.state, self.on_their_way.pop())
+
+    @precondition(lambda self: not self.on_their_way)
+    @rule()
+    def take_over(self) -> None:
+        for _ in self.world.planner.rebuild(self.world.state):
+            pass
+
+    @rule()
+    def come_to_rest(self) -> None:
+        while self.on_their_way:
+            self.decide()
+        self.world.settle(budget=7)
+        for job in self.world.state.jobs.values():
+            assert not self.may_start(job), f"job {job.id} waits, but something of it fits"
+            reason = pending_reason(self.world.state, job)
+            if reason is not None and reason.code == WAITING_TURN:
+                assert any(node not in self.world.reachable for node in self.world.state.nodes)
+            if job.resources.cpu_milli == 50_000 and reason is not None and job.eligible and not job.suspended:
+                assert reason.code in (UNSATISFIABLE, "no_nodes")
+
+    def may_start(self, job: Job) -> bool:
+        if job.suspended or job.cancelling or not job.eligible or (job.max_running and job.active >= job.max_running):
+            return False
+        return any(
+            node.state is NodeState.HEALTHY
+            and node.id in self.world.reachable
+            and node.room_for(job.resources, 1)
+            and len(node.attempts) < MAX_ATTEMPTS_PER_NODE
+            for node in self.world.state.nodes.values()
+        )
+
+    @invariant()
+    def state_is_sound(self) -> None:
+        if hasattr(self, "world"):
+            assert check(self.world.state) == []
+
+
+def test_resources_compare_by_value() -> None:
+    assert hash(Resources(cpu_milli=1)) == hash(Resources(cpu_milli=1)), "classes are keyed by the request"
+
+
+TestPlannerStory = PlannerStory.TestCase
+TestPlannerStory.settings = settings(
+    max_examples=120, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
