@@ -19,6 +19,7 @@ from hasched.model.states import TaskState
 from hasched.model.views import JobView, TaskView
 
 PROGRESS_INTERVAL_S = 0.2
+FOLLOWED = ("AttemptStarted", "AttemptEnded", "JobEnded", "JobDeleted", "JobExpired")
 
 
 class WaitTimedOut(click.ClickException):
@@ -34,7 +35,7 @@ def follow_task(settings: Settings, client: Client, job_id: int, after: str) -> 
         _Copier(settings, job_id, "stderr", sys.stderr.buffer) as err,
     ):
         try:
-            for event in client.events(job=job_id, after=after):
+            for event in client.events(job=job_id, after=after, types=FOLLOWED):
                 if event.attempt is not None:
                     out.want(event.attempt)
                     err.want(event.attempt)

@@ -57,7 +57,11 @@ def list_jobs(
 
     wanted = read_pairs(labels, "--label")
     with settings.client() as client:
-        found = list(itertools.islice(client.jobs(state=list(states), queue=queue, name=name, labels=wanted), limit))
+        found = list(
+            itertools.islice(
+                client.jobs(state=states, queue=queue, name=name, labels=wanted, limit=min(limit, 1000)), limit
+            )
+        )
     if settings.as_json:
         print_json({"jobs": found})
         return

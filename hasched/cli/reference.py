@@ -63,7 +63,8 @@ def _options(command: click.Command, path: str) -> Iterator[str]:
         yield "## Global options\n"
         yield "Before the command: `hasched --context prod job list`.\n"
     context = click.Context(command, info_name=path)
-    rows = [record for parameter in command.get_params(context) if (record := parameter.get_help_record(context))]
+    records = [parameter.get_help_record(context) for parameter in command.params]
+    rows = [record for record in records if record is not None and record[1]]
     if rows:
         yield "| option | |\n| --- | --- |"
         for option, text in rows:

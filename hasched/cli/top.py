@@ -49,7 +49,7 @@ class _Screen:
         self.cluster: ClusterView = client.cluster()
         self.managers: ManagerPage = client.managers()
         self.nodes: NodePage = client.nodes()
-        self.jobs: list[JobView] = list(itertools.islice(client.jobs(), JOBS_SHOWN))
+        self.jobs: list[JobView] = list(itertools.islice(client.jobs(limit=JOBS_SHOWN), JOBS_SHOWN))
 
 
 def _watch(client: Client, interval_s: float) -> None:
