@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from tests.agent.peer import AgentProcess, Certificates, Peer
+from tests.agent.peer import AgentProcess, Certificates, Peer, run_agent, run_peer
 
 
 @pytest.fixture(scope="session")
@@ -15,17 +15,12 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 @pytest.fixture
 async def peer(certificates: Certificates) -> AsyncIterator[Peer]:
-    peer = Peer(certificates)
-    await peer.start()
-    yield peer
-    await peer.stop()
+    async with run_peer(certificates) as peer:
+        yield peer
 
 
 @pytest.fixture
-async def agent(certificates: Certificates, peer: Peer, tmp_path: Path) -> AsyncIterator[AgentProcess]:
+async def agent(peer: Peer, tmp_path: Path) -> AsyncIterator[AgentProcess]:
     """An agent that is configured but not started."""
-    data_dir = tmp_path / "agent"
-    data_dir.mkdir()
-    agent = AgentProcess(certificates, data_dir, [peer.url])
-    yield agent
-    await agent.end()
+    async with run_agent(peer, tmp_path) as agent:
+        yield agent

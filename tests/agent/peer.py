@@ -10,7 +10,8 @@ import os
 import signal
 import ssl
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -70,7 +71,11 @@ class Certificates:
                     x509.NameAttribute(NameOID.COMMON_NAME, name),
                 ]
             )
-            _write(directory / role, _certificate(subject, ca_name, key.public_key(), ca_key, server=role == "manager"), key)
+            _write(
+                directory / role,
+                _certificate(subject, ca_name, key.public_key(), ca_key, server=role == "manager"),
+                key,
+            )
         return cls(directory)
 
     def path(self, name: str) -> str:
@@ -101,13 +106,14 @@ class Peer:
     _runner: web.AppRunner | None = None
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _requests: int = 0
+    _jobs: int = 0
 
     async def start(self) -> None:
         app = web.Application()
         app.router.add_get("/v1/agent/stream", self._stream)
-        self._runner = web.AppRunner(app)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self.certificates.server(), shutdown_timeout=0.1)
+        site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self.certificates.server())
         await site.start()
         self.url = f"https://127.0.0.1:{site._server.sockets[0].getsockname()[1]}"  # type: ignore[union-attr]
 
@@ -184,10 +190,18 @@ class Peer:
     async def ended(self, *key: int) -> AttemptEnded:
         return await self._report(AttemptEnded, AttemptId(*key))
 
-    async def run(self, spec: JobSpec, job_id: int = 1) -> AttemptEnded:
-        """The first attempt of a job with one task, from its assignment to its end."""
+    async def run(self, spec: JobSpec) -> AttemptEnded:
+        """The first attempt of a new job with one task, from its assignment to its end."""
+        job_id = self.new_job()
         await self.assign(job_id, spec)
         return await self.ended(job_id, 0, 1)
+
+    def new_job(self) -> int:
+        self._jobs += 1
+        return self._jobs
+
+    async def log_of(self, ended: AttemptEnded, stream: str = "stdout") -> bytes:
+        return text_of(await self.read_log(ended.job_id, ended.index, ended.attempt, stream=stream))
 
     def ends(self, *key: int) -> list[AttemptEnded]:
         return [each for each in self.reports if isinstance(each, AttemptEnded) and _key(each) == AttemptId(*key)]
@@ -250,11 +264,10 @@ class AgentProcess:
             "import sys, msgspec; from hasched.agent.main import run_agent; from hasched.agent.config import AgentConfig; "
             "sys.exit(run_agent(msgspec.json.decode(sys.argv[1], type=AgentConfig)))"
         )
-        log = open(self.data_dir.parent / "agent.log", "ab")
-        self.process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", program, json.dumps(config), stdout=log, stderr=log
-        )
-        log.close()
+        with open(self.data_dir.parent / "agent.log", "ab") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                sys.executable, "-c", program, json.dumps(config), stdout=log, stderr=log
+            )
 
     async def kill(self, number: signal.Signals = signal.SIGKILL) -> int:
         assert self.process is not None
@@ -275,6 +288,28 @@ class AgentProcess:
             if is_supervisor(pid):
                 os.kill(pid, signal.SIGTERM)
                 await until(lambda: not is_supervisor(pid))
+
+
+@asynccontextmanager
+async def run_peer(certificates: Certificates) -> AsyncIterator[Peer]:
+    peer = Peer(certificates)
+    await peer.start()
+    try:
+        yield peer
+    finally:
+        await peer.stop()
+
+
+@asynccontextmanager
+async def run_agent(peer: Peer, directory: Path) -> AsyncIterator[AgentProcess]:
+    """An agent of this manager; it isn't started yet."""
+    data_dir = directory / "agent"
+    data_dir.mkdir()
+    agent = AgentProcess(peer.certificates, data_dir, [peer.url])
+    try:
+        yield agent
+    finally:
+        await agent.end()
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -334,7 +369,5 @@ def _certificate(
 def _write(path: Path, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> None:
     path.with_suffix(".crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     path.with_suffix(".key").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
