@@ -1,0 +1,285 @@
+"""The asynchronous client, for services; the same methods as `sync.Client`, over aiohttp."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+import aiohttp
+
+from hasched.client import calls
+from hasched.client.calls import Call, Document
+from hasched.client.context import Context
+from hasched.client.event_text import EventLines
+from hasched.client.policy import Endpoints, Tries
+from hasched.client.problems import error_of
+from hasched.client.tls import MANAGER_HOSTNAME, client_context
+from hasched.model.errors import EventsCompacted, HaschedError, NotFound
+from hasched.model.states import TaskState
+from hasched.model.views import (
+    ClusterView,
+    EventView,
+    JobView,
+    ManagerPage,
+    NodePage,
+    NodeView,
+    Submitted,
+    TaskView,
+)
+
+T = TypeVar("T")
+DEFAULT_TIMEOUT_S = 30.0
+STREAM_SILENCE_S = 45.0  # a stream says something at least every 15 s
+
+
+class AsyncClient:
+    """One cluster, as one user; any number of calls at once. Use it as an async context manager.
+
+    Every call is retried on other managers until `timeout_s`: a submission under the same id, so it takes effect once.
+    Raises the errors of `hasched.model.errors`; ClusterUnreachable where no manager answered.
+    """
+
+    def __init__(self, context: Context, timeout_s: float = DEFAULT_TIMEOUT_S, connections: int = 100) -> None:
+        self._timeout_s = timeout_s
+        self._endpoints = Endpoints(context.managers)
+        try:
+            self._tls = client_context(Path(context.ca).expanduser())
+        except OSError as error:
+            raise NotFound(f"the CA certificate {context.ca} can't be read: {error}", "check the context") from None
+        self._headers = {"Authorization": f"Bearer {context.token}"} if context.token else {}
+        self._connections = connections
+        self._http: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        if self._http is not None:
+            await self._http.close()
+            self._http = None
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    # --- jobs ---
+
+    async def submit(self, document: Document, submission_id: str | None = None) -> Submitted:
+        """Submit a job; returns once a majority of managers has it on disk. Raises SpecInvalid and others."""
+        return await self._do(calls.submit(document, submission_id))
+
+    async def submit_many(self, documents: Iterable[Document | tuple[str, Document]]) -> list[Submitted | HaschedError]:
+        """Submit up to 10,000 jobs in one request; one result or error for each, in order."""
+        return calls.read_batch(await self._do(calls.submit_many(calls.with_ids(documents))))
+
+    async def jobs(
+        self,
+        *,
+        state: str | Sequence[str] | None = None,
+        queue: str | None = None,
+        name: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        actor: str | None = None,
+        limit: int = calls.PAGE_SIZE,
+        stale: bool = False,
+    ) -> AsyncIterator[JobView]:
+        """Jobs, the latest first, read page by page (`limit` a page) as they are taken."""
+        cursor = ""
+        while True:
+            page = await self._do(
+                calls.jobs_page(
+                    cursor, state=state, queue=queue, name=name, labels=labels, actor=actor, limit=limit, stale=stale
+                )
+            )
+            for job in page.jobs:
+                yield job
+            cursor = page.next_cursor
+            if not cursor:
+                return
+
+    async def job(self, job_id: int) -> JobView:
+        return await self._do(calls.job(job_id))
+
+    async def cancel(self, job_id: int, reason: str = "", tasks: Sequence[int] = ()) -> JobView:
+        """Ask for the end of a job, or of some of its tasks."""
+        return await self._do(calls.cancel(job_id, reason, tasks))
+
+    async def suspend(self, job_id: int) -> JobView:
+        return await self._do(calls.suspend(job_id))
+
+    async def resume(self, job_id: int) -> JobView:
+        return await self._do(calls.resume(job_id))
+
+    async def delete(self, job_id: int) -> None:
+        """Forget a job that has ended."""
+        await self._do(calls.delete(job_id))
+
+    async def wait(self, job_id: int, timeout: float | None = None) -> JobView:
+        """The job once it has ended; as it is after `timeout` seconds if it hasn't."""
+        try:
+            async with asyncio.timeout(timeout):
+                while True:
+                    job = await self.job(job_id)
+                    if TaskState[job.state].final:
+                        return job
+                    await self._next_end(job)
+        except TimeoutError:
+            return await self.job(job_id)
+
+    async def _next_end(self, job: JobView) -> None:
+        types = ("JobEnded", "JobDeleted", "JobExpired")
+        try:
+            async for event in self.events(calls.after_index(job.log_index), job.id, types):
+                if event.job_id == job.id:
+                    return
+        except EventsCompacted:
+            return  # ask again
+
+    # --- tasks ---
+
+    async def tasks(self, job_id: int, state: str | Sequence[str] | None = None) -> AsyncIterator[TaskView]:
+        """The tasks of a job in order of their index, without their attempts."""
+        cursor = ""
+        while True:
+            page = await self._do(calls.tasks_page(job_id, cursor, state))
+            for task in page.tasks:
+                yield task
+            cursor = page.next_cursor
+            if not cursor:
+                return
+
+    async def task(self, job_id: int, index: int) -> TaskView:
+        """One task with all its attempts."""
+        return await self._do(calls.task(job_id, index))
+
+    async def logs(
+        self,
+        job_id: int,
+        index: int = 0,
+        *,
+        stream: str = "stdout",
+        attempt: int | None = None,
+        offset: int | None = None,
+        limit: int | None = None,
+        tail: int | None = None,
+        follow: bool = False,
+    ) -> AsyncIterator[bytes]:
+        """What a task wrote, in pieces. `follow` goes on until the attempt has ended, across a change of leader.
+
+        `offset` counts from the attempt's first byte for ever; bytes that are no longer kept are left out.
+        """
+        position = offset
+        tries = self._tries()
+        while True:
+            path = calls.logs_path(
+                job_id, index, stream=stream, attempt=attempt, offset=position, limit=limit, tail=tail, follow=follow
+            )
+            try:
+                async with await self._open(path) as response:
+                    position = int(response.headers.get("Hasched-Log-Offset", position or 0))
+                    tail = None
+                    async for piece in response.content.iter_any():
+                        position += len(piece)
+                        if limit is not None:
+                            limit -= len(piece)
+                        yield piece
+                        tries = self._tries()
+                    return
+            except (OSError, HaschedError, aiohttp.ClientError) as error:
+                await asyncio.sleep(tries.failed(_as_oserror(error), time.monotonic()))
+
+    # --- the cluster ---
+
+    async def nodes(self) -> NodePage:
+        return await self._do(calls.nodes())
+
+    async def node(self, node_id: str) -> NodeView:
+        return await self._do(calls.node(node_id))
+
+    async def remove_node(self, node_id: str) -> None:
+        """Forget a disconnected node."""
+        await self._do(calls.remove_node(node_id))
+
+    async def managers(self) -> ManagerPage:
+        return await self._do(calls.managers())
+
+    async def cluster(self) -> ClusterView:
+        return await self._do(calls.cluster())
+
+    async def events(
+        self, after: str | None = None, job: int | None = None, types: Sequence[str] = ()
+    ) -> AsyncIterator[EventView]:
+        """What happens, from now on or after the event `after`, without gaps across fail-overs. Raises EventsCompacted."""
+        after = after or calls.after_index((await self.cluster()).applied_index)
+        tries = self._tries()
+        while True:
+            try:
+                async with await self._open(calls.events_path(after, job, types)) as response:
+                    lines = EventLines()
+                    async for line in response.content:
+                        event = lines.feed(line.rstrip(b"\r\n"))
+                        if event is not None:
+                            after = event.id
+                            yield event
+                        tries = self._tries()
+                    raise ConnectionResetError("the event stream ended")
+            except (OSError, HaschedError, aiohttp.ClientError) as error:
+                await asyncio.sleep(tries.failed(_as_oserror(error), time.monotonic()))
+
+    # --- the wire ---
+
+    async def _do(self, call: Call[T]) -> T:
+        tries = self._tries()
+        while True:
+            try:
+                timeout = aiohttp.ClientTimeout(total=tries.attempt_timeout_s(time.monotonic()))
+                async with self._session().request(
+                    call.method,
+                    self._endpoints.current + call.path,
+                    data=call.body or None,
+                    headers=call.headers,
+                    server_hostname=MANAGER_HOSTNAME,
+                    timeout=timeout,
+                ) as response:
+                    body = await response.read()
+                    if response.status >= 400:
+                        raise error_of(response.status, body)
+                    return call.decode(body)
+            except NotFound:
+                if call.method == "DELETE" and tries.uncertain:
+                    return call.decode(b"")  # an earlier try did it
+                raise
+            except (OSError, HaschedError, aiohttp.ClientError) as error:
+                pause = tries.failed(_as_oserror(error), time.monotonic())
+            await asyncio.sleep(pause)
+
+    def _tries(self) -> Tries:
+        return Tries(self._endpoints, time.monotonic(), self._timeout_s)
+
+    def _session(self) -> aiohttp.ClientSession:
+        if self._http is None:
+            connector = aiohttp.TCPConnector(ssl=self._tls, limit=self._connections)
+            self._http = aiohttp.ClientSession(connector=connector, headers=self._headers, read_bufsize=2**20)
+        return self._http
+
+    async def _open(self, path: str) -> aiohttp.ClientResponse:
+        """A stream. Raises the error that the manager answers with."""
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._timeout_s, sock_read=STREAM_SILENCE_S)
+        response = await self._session().get(
+            self._endpoints.current + path, server_hostname=MANAGER_HOSTNAME, timeout=timeout
+        )
+        if response.status >= 400:
+            async with response:
+                raise error_of(response.status, await response.read())
+        return response
+
+
+def _as_oserror(error: Exception) -> HaschedError | OSError:
+    if isinstance(error, HaschedError | OSError):
+        return error
+    return ConnectionResetError(f"the answer broke off ({type(error).__name__}: {error})")
