@@ -27,7 +27,6 @@ from hasched.client.context import Context, save_context
 from hasched.client.sync import Client
 from hasched.model.errors import Conflict, HaschedError
 
-SIGNALS = (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 POLL_S = 0.03
 SLOW_S = 20.0  # then we say where to look
 STOP_PATIENCE_S = 10.0
@@ -65,7 +64,10 @@ def dev(settings: Settings, managers: str, agents: int, data_dir: Path | None, p
 
 
 def _run(layout: Layout, teller: _Teller) -> int:
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # They are waited for below; children start with a clean mask.
+    signals = [signal.SIGCHLD, signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # Under nohup a closed terminal doesn't matter.
+        signals.append(signal.SIGHUP)
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # They are waited for below; children start with a clean mask.
     names = [*layout.managers, *layout.agents]
     children = [Child(name, _command(layout, name), layout.log(name)) for name in names]
     processes = Processes(children, layout.processes, teller.restarted)
@@ -74,7 +76,7 @@ def _run(layout: Layout, teller: _Teller) -> int:
     try:
         while True:
             due_s = processes.next_due_s()
-            received = signal.sigwaitinfo(SIGNALS) if due_s is None else signal.sigtimedwait(SIGNALS, due_s)
+            received = signal.sigwaitinfo(signals) if due_s is None else signal.sigtimedwait(signals, due_s)
             if received is not None and received.si_signo != signal.SIGCHLD:
                 teller.stopping()
                 return Exit.OK
