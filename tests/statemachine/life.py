@@ -1,0 +1,95 @@
+"""A life: a seeded run of commands of every kind, sensible ones and nonsense, as a cluster would send them."""
+
+from __future__ import annotations
+
+from random import Random
+
+from hasched.model.spec import JobSpec, Resources
+from hasched.model.states import EndKind, NodeState
+from hasched.statemachine.commands import (
+    Command,
+    DeleteJob,
+    Placement,
+    PlacePlan,
+    RemoveNode,
+    ResumeJob,
+    SetNodeState,
+    SubmitJob,
+    SuspendJob,
+)
+from hasched.statemachine.state import RETENTION_MS
+from tests.statemachine.machine import Machine, retries
+
+NODES = ("n1", "n2", "n3")
+
+
+def live(machine: Machine, dice: Random, steps: int) -> None:
+    """Let so many things happen. The same dice and state give the same life."""
+    for _ in range(steps):
+        machine.now_ms += dice.randrange(200)
+        _happen(machine, dice)
+
+
+def _happen(machine: Machine, dice: Random) -> None:
+    jobs = machine.state.jobs
+    job = jobs[dice.choice(list(jobs))] if jobs else machine.submit()
+    node_id = dice.choice(NODES)
+    match dice.randrange(20):
+        case 0 | 1 | 2:
+            spec = JobSpec(
+                name="job",
+                command=("true",),
+                count=dice.choice((1, 1, 3, 300)),
+                max_running=dice.choice((0, 0, 2)),
+                labels=dice.choice(({}, {"team": "red"})),
+                retries=retries(dice.randrange(3), node_lost=dice.randrange(3), initial_ms=dice.choice((0, 500))),
+                resources=Resources(
+                    cpu_milli=dice.choice((500, 2000)), countables=dice.choice(((), (("licence", 1),)))
+                ),
+            )
+            machine.do(SubmitJob(submission_id=f"submission-{dice.randrange(10_000)}", actor="ada", spec=spec))
+        case 3:
+            machine.node(node_id, cpu=dice.randrange(2, 6), countables=(("licence", 3),))
+        case 4 | 5 | 6 | 7:
+            plan = [
+                Placement(number, dice.choice(NODES), tuple(dice.sample(range(one.count), min(one.count, 3))))
+                for number, one in list(jobs.items())[-6:]
+            ]
+            machine.do(PlacePlan(placements=tuple(plan)))
+        case 8 | 9 | 10 | 11 | 12:
+            _report(machine, dice, node_id)
+        case 13:
+            machine.cancel(job, *dice.choice(((), (0,), (0,))))
+        case 14:
+            commands: list[Command] = [
+                SuspendJob(job_id=job.id, actor="ada"),
+                ResumeJob(job_id=job.id, actor="ada"),
+                DeleteJob(job_id=job.id, actor="ada"),
+            ]
+            machine.do(dice.choice(commands), dice.choice(commands))
+        case 15:
+            machine.do(SetNodeState(node_id=node_id, state=dice.choice(list(NodeState)), reason="judged"))
+        case 16:
+            machine.do(RemoveNode(node_id=node_id, actor="ada"))
+        case _:
+            machine.wait(dice.choice((0, 500, 2000, 2000, 2000, RETENTION_MS // 50)))
+
+
+def _report(machine: Machine, dice: Random, node_id: str) -> None:
+    """What runs on the node starts and ends, sometimes twice, sometimes as another attempt than is current."""
+    node = machine.state.nodes.get(node_id)
+    reports = []
+    for (job_id, index), current in sorted(node.attempts.items() if node is not None else ()):
+        job = machine.state.jobs[job_id]
+        attempt = current + dice.choice((0, 0, 0, 0, 0, -1, 1))
+        if dice.random() < 0.7:
+            reports.append(machine.started(job, index, attempt))
+        if dice.random() < 0.6:
+            kind = dice.choice((EndKind.EXITED, EndKind.EXITED, *EndKind))
+            output = dice.choice((b"", b"", b"42"))
+            code = dice.choice((0, 0, 1, 2**40))
+            reports += [machine.ended(job, index, attempt, kind=kind, code=code, output=output)] * dice.choice(
+                (1, 1, 2)
+            )
+    dice.shuffle(reports)
+    machine.report(*reports, node_id=node_id)

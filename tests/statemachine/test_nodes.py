@@ -1,0 +1,116 @@
+"""Nodes: registered, judged, removed."""
+
+from __future__ import annotations
+
+import pytest
+
+from hasched.model.spec import Resources
+from hasched.model.states import NodeState, TaskState
+from hasched.model.wire import NodeInfo
+from hasched.statemachine import queries
+from hasched.statemachine.commands import RegisterNode, RemoveNode, SetNodeState
+from hasched.statemachine.events import JobEnded, NodeRegistered
+from hasched.statemachine.outcomes import Done
+from tests.statemachine.machine import Machine, retries
+
+
+def test_registering_again_with_the_same_inventory_writes_no_event() -> None:
+    machine = Machine()
+    assert [type(event) for event in machine.node().events] == [NodeRegistered]
+    assert machine.node().events == []
+
+
+def test_a_disconnected_node_comes_back_by_registering() -> None:
+    machine = Machine()
+    machine.node()
+    machine.lose()
+    machine.node()
+    assert machine.state.nodes["n1"].state is NodeState.HEALTHY
+
+
+def test_a_reconnecting_agent_keeps_its_attempts() -> None:
+    machine = Machine()
+    machine.node()
+    job = machine.submit()
+    machine.place(job)
+    machine.node(gpus=1)
+    assert list(queries.desired_attempts(machine.state, "n1")) == [(job.id, 0, 1, False, False)]
+
+
+def test_an_inventory_may_shrink_below_what_runs_and_nothing_more_fits() -> None:
+    machine = Machine()
+    machine.node(cpu=4)
+    job = machine.submit(count=4)
+    machine.place(job, 0, 1, 2)
+    machine.node(cpu=2)
+    assert machine.place(job, 3).events == []
+    machine.end(job, 0)
+    assert machine.place(job, 3).events == []
+    machine.end(job, 1)
+    assert len(machine.place(job, 3).events) == 1
+
+
+def test_what_shrank_matters_only_to_those_who_ask_for_it() -> None:
+    machine = Machine()
+    machine.node(gpus=1)
+    machine.place(machine.submit(resources=Resources(gpus=1)))
+    machine.node(gpus=0)
+    assert len(machine.place(machine.submit()).events) == 1
+
+
+def test_a_lost_node_ends_every_attempt_on_it_and_every_job_that_ended_with_them() -> None:
+    machine = Machine()
+    machine.node()
+    again, final, mixed = (machine.submit(count=2), *(machine.submit(retries=retries(node_lost=0)) for _ in range(2)))
+    machine.place(again, 0, 1)
+    machine.place(final)
+    machine.place(mixed)
+    events = machine.lose().events
+    assert [type(event).__name__ for event in events[:3]] == ["NodeStateChanged", "AttemptEnded", "AttemptEnded"]
+    assert [event for event in events if isinstance(event, JobEnded)] == [
+        JobEnded(final.id, TaskState.NODE_LOST),
+        JobEnded(mixed.id, TaskState.NODE_LOST),
+    ]
+    assert again.eligible == 2
+
+
+def test_only_a_disconnected_node_can_be_removed() -> None:
+    machine = Machine()
+    machine.node()
+    assert machine.refusal(RemoveNode(node_id="n1", actor="ada")) == "node_active"
+    machine.lose()
+    assert machine.outcome(RemoveNode(node_id="n1", actor="ada")) == Done()
+    assert machine.refusal(RemoveNode(node_id="n1", actor="ada")) == "no_such_node"
+
+
+def test_what_ran_on_a_removed_node_still_names_it() -> None:
+    machine = Machine()
+    machine.node()
+    job = machine.submit()
+    machine.place(job)
+    machine.end(job)
+    machine.lose()
+    machine.do(RemoveNode(node_id="n1", actor="ada"))
+    shown = queries.task_view(machine.state, job.id, 0)
+    assert shown is not None and shown.node_id == "n1"
+
+
+def test_a_state_that_the_node_is_in_already_writes_no_event() -> None:
+    machine = Machine()
+    machine.node()
+    assert machine.do(SetNodeState(node_id="n1", state=NodeState.HEALTHY, reason="")).events == []
+    assert machine.refusal(SetNodeState(node_id="n2", state=NodeState.HEALTHY, reason="")) == "no_such_node"
+
+
+@pytest.mark.parametrize(
+    ("node_id", "resources"),
+    [
+        pytest.param("../etc", Resources(), id="a path for a name"),
+        pytest.param("", Resources(), id="no name"),
+        pytest.param("n1", Resources(cpu_milli=-1), id="less than nothing"),
+        pytest.param("n1", Resources(memory_bytes=2**60), id="more than there can be"),
+    ],
+)
+def test_an_impossible_node_is_refused(node_id: str, resources: Resources) -> None:
+    info = NodeInfo(hostname="h", agent_version="1", resources=resources)
+    assert Machine().refusal(RegisterNode(node_id=node_id, info=info)) == "invalid_node"

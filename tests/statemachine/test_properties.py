@@ -1,0 +1,146 @@
+"""Whatever happens in whatever order: the invariants hold, and no task has two outcomes.
+
+`Machine` checks the invariants after every command; here Hypothesis looks for an order that breaks them.
+"""
+
+from __future__ import annotations
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from hasched.model.spec import Resources
+from hasched.model.states import EndKind, NodeState, TaskState
+from hasched.statemachine import queries
+from hasched.statemachine.commands import (
+    DeleteJob,
+    Placement,
+    PlacePlan,
+    RemoveNode,
+    ResumeJob,
+    SetNodeState,
+    SuspendJob,
+)
+from hasched.statemachine.digest import digest
+from hasched.statemachine.snapshot import capture, restore
+from hasched.statemachine.state import Job
+from tests.statemachine.machine import Machine, retries
+
+NODES = st.sampled_from(["n1", "n2"])
+INDICES = st.integers(0, 4)
+
+
+class AnyOrder(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.machine = Machine()
+        self.outcomes: dict[tuple[int, int], TaskState] = {}
+
+    def pick(self, number: int) -> Job:
+        jobs = self.machine.state.jobs
+        return jobs[list(jobs)[number % len(jobs)]]
+
+    @rule(node_id=NODES, cpu=st.integers(1, 4))
+    def register(self, node_id: str, cpu: int) -> None:
+        self.machine.node(node_id, cpu=cpu)
+
+    @rule(
+        count=st.integers(1, 5),
+        most=st.integers(0, 2),
+        node_lost=st.integers(0, 2),
+        initial_ms=st.sampled_from([0, 1000]),
+        max_running=st.integers(0, 2),
+        cpu_milli=st.sampled_from([0, 500, 3000]),
+    )
+    def submit(self, count: int, most: int, node_lost: int, initial_ms: int, max_running: int, cpu_milli: int) -> None:
+        self.machine.submit(
+            count=count,
+            max_running=max_running,
+            resources=Resources(cpu_milli=cpu_milli),
+            retries=retries(most, node_lost=node_lost, initial_ms=initial_ms),
+        )
+
+    @precondition(lambda self: self.machine.state.jobs)
+    @rule(number=st.integers(0, 9), node_id=NODES, indices=st.lists(INDICES, max_size=5))
+    def place(self, number: int, node_id: str, indices: list[int]) -> None:
+        self.machine.do(PlacePlan(placements=(Placement(self.pick(number).id, node_id, tuple(indices)),)))
+
+    @precondition(lambda self: self.machine.state.jobs)
+    @rule(number=st.integers(0, 9), node_id=NODES, index=INDICES, attempt=st.integers(0, 4))
+    def start(self, number: int, node_id: str, index: int, attempt: int) -> None:
+        self.machine.start(self.pick(number), index, attempt, node_id)
+
+    @precondition(lambda self: self.machine.state.jobs)
+    @rule(
+        number=st.integers(0, 9),
+        node_id=NODES,
+        index=INDICES,
+        attempt=st.integers(0, 4),
+        kind=st.sampled_from(EndKind),
+        code=st.integers(0, 1),
+        reason=st.sampled_from(["", "because"]),
+    )
+    def end(self, number: int, node_id: str, index: int, attempt: int, kind: EndKind, code: int, reason: str) -> None:
+        self.machine.end(self.pick(number), index, attempt, node_id, kind=kind, code=code, reason=reason)
+
+    @rule(data=st.data(), kind=st.sampled_from(EndKind), code=st.integers(0, 1))
+    def end_what_runs(self, data: st.DataObject, kind: EndKind, code: int) -> None:
+        running = [(node, *task) for node in self.machine.state.nodes.values() for task in node.attempts.items()]
+        if not running:
+            return
+        node, (job_id, index), attempt = data.draw(st.sampled_from(running))
+        self.machine.end(self.machine.state.jobs[job_id], index, attempt, node.id, kind=kind, code=code)
+
+    @precondition(lambda self: self.machine.state.jobs)
+    @rule(number=st.integers(0, 9), indices=st.lists(st.just(0), max_size=1))
+    def cancel(self, number: int, indices: list[int]) -> None:
+        self.machine.cancel(self.pick(number), *indices)
+
+    @precondition(lambda self: self.machine.state.jobs)
+    @rule(number=st.integers(0, 9), command=st.sampled_from([SuspendJob, ResumeJob, DeleteJob]))
+    def change(self, number: int, command: type[SuspendJob]) -> None:
+        job = self.pick(number)
+        self.machine.do(command(job_id=job.id, actor="ada"))
+
+    @rule(node_id=NODES, state=st.sampled_from(NodeState))
+    def judge(self, node_id: str, state: NodeState) -> None:
+        self.machine.do(SetNodeState(node_id=node_id, state=state, reason="judged"))
+
+    @rule(node_id=NODES)
+    def remove(self, node_id: str) -> None:
+        self.machine.do(RemoveNode(node_id=node_id, actor="ada"))
+
+    @rule(duration_ms=st.sampled_from([0, 1000, 2000]))
+    def wait(self, duration_ms: int) -> None:
+        self.machine.wait(duration_ms)
+
+    @rule()
+    def restart(self) -> None:
+        """A manager that comes back from a snapshot has lost nothing."""
+        before = digest(self.machine.state)
+        captured = capture(self.machine.state)
+        self.machine.state = restore(iter(captured.next_chunk, None))
+        assert digest(self.machine.state) == before
+
+    @invariant()
+    def an_outcome_is_final(self) -> None:
+        for job in self.machine.state.jobs.values():
+            for index in range(job.count):
+                state = job.task_state(index)
+                if state.final:
+                    assert self.outcomes.setdefault((job.id, index), state) is state
+
+    @invariant()
+    def everything_can_be_shown(self) -> None:
+        state = self.machine.state
+        for job in state.jobs.values():
+            assert queries.job_view(state, job.id) is not None
+            page = queries.list_tasks(state, job.id)
+            assert page is not None and [task.task_index for task in page.tasks] == list(range(job.count))
+            for task in page.tasks:
+                shown = queries.task_view(state, job.id, task.task_index)
+                assert shown is not None and len(shown.attempts) == shown.attempt == job.attempts_made(task.task_index)
+
+
+TestAnyOrder = AnyOrder.TestCase
+TestAnyOrder.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
