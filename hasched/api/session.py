@@ -43,7 +43,6 @@ class AgentSession:
         self.node_id = node_id
         self.name = name
         self.live = False
-        self.closed = False
         self.last_seen = opened
         self.usage: NodeUsage | None = None
         self.specs_sent: set[JobId] = set()
@@ -52,11 +51,11 @@ class AgentSession:
         self._queue: deque[bytes] = deque()
         self._queued_bytes = 0
         self._wake = asyncio.Event()
-        self._close: tuple[int, str] | None = None
+        self.closing: tuple[int, str] | None = None  # code and reason, once it was decided
 
     def send(self, message: ToAgent) -> None:
         """Queue a message. On a stream that is closing it goes nowhere, as it might on any stream."""
-        if self._close is not None:
+        if self.closing is not None:
             return
         data = _encode(message)
         if self._queued_bytes + len(data) > MAX_QUEUED_BYTES:
@@ -68,16 +67,16 @@ class AgentSession:
 
     def close(self, code: int, reason: str) -> None:
         """End the stream; what is still queued is dropped. The first reason counts."""
-        if self._close is None:
-            self._close = (code, reason)
+        if self.closing is None:
+            self.closing = (code, reason)
             self._wake.set()
 
     async def write(self) -> None:
         """Send what is queued until the stream closes. The session's one writer."""
-        while self._close is None:
+        while self.closing is None:
             await self._wake.wait()
             self._wake.clear()
-            while self._queue and self._close is None:
+            while self._queue and self.closing is None:
                 try:
                     async with asyncio.timeout(SEND_TIMEOUT_S):
                         await self.socket.send_bytes(self._next_frame())
@@ -85,7 +84,7 @@ class AgentSession:
                     self.close(WSCloseCode.POLICY_VIOLATION, "too slow: a frame could not be sent in time")
                 except ConnectionError:
                     self.close(WSCloseCode.ABNORMAL_CLOSURE, "the connection was lost")
-        code, reason = self._close
+        code, reason = self.closing
         log.info("agent_stream_closing", node=self.node_id, session=self.name, code=code, reason=reason)
         await self.socket.close(code=code, message=reason.encode()[:120])
 
@@ -102,7 +101,6 @@ class AgentSession:
 
     def end(self) -> None:
         """The stream is over: whoever waits for a log of it is told."""
-        self.closed = True
         for request in self.log_requests.values():
             request.chunks.put_nowait(None)
 

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from hasched.manager.leader import wall_clock_ms
-from hasched.model.errors import HaschedError, NoLeader
+from hasched.model.errors import NoLeader
 from hasched.raft.replica import Applied, Member, ReplicaStatus
 from hasched.statemachine.apply import apply
 from hasched.statemachine.commands import Command, decode_batch, encode_batch, encode_command
@@ -26,7 +26,7 @@ class LocalReplica:
         self.is_leader = False
         self.leader: Member | None = None
         self.commands: list[Command] = []
-        self.fail_next: list[HaschedError] = []  # each refuses one proposal
+        self.fail_next: list[Exception] = []  # each ends one proposal
         self.held = asyncio.Event()  # cleared: proposals wait
         self.held.set()
         self._now_ms = now_ms
@@ -95,5 +95,3 @@ async def until(condition: Callable[[], object], patience_s: float = 10.0) -> No
     async with asyncio.timeout(patience_s):
         while not condition():
             await asyncio.sleep(0.002)
-
-

@@ -49,9 +49,7 @@ class World:
         resources = Resources(
             cpu_milli=cpu * 1000, memory_bytes=memory, gpus=gpus, countables=tuple(sorted(countables.items()))
         )
-        self.do(
-            RegisterNode(node_id=node_id, info=NodeInfo(hostname=node_id, agent_version="1", resources=resources))
-        )
+        self.do(RegisterNode(node_id=node_id, info=NodeInfo(hostname=node_id, agent_version="1", resources=resources)))
         self.planner.node_came_or_went(self.state, node_id)
 
     def submit(
