@@ -17,7 +17,7 @@ from hasched.statemachine.commands import (
     SubmitJob,
     SuspendJob,
 )
-from hasched.statemachine.state import RETENTION_MS
+from hasched.statemachine.state import RETENTION_MS, Job
 from tests.statemachine.machine import Machine, retries
 
 NODES = ("n1", "n2", "n3")
@@ -39,7 +39,7 @@ def _happen(machine: Machine, dice: Random) -> None:
             spec = JobSpec(
                 name="job",
                 command=("true",),
-                count=dice.choice((1, 1, 3, 300)),
+                count=dice.choice((1, 1, 1, 3, 3, 3, 3, 300)),
                 max_running=dice.choice((0, 0, 2)),
                 labels=dice.choice(({}, {"team": "red"})),
                 retries=retries(dice.randrange(3), node_lost=dice.randrange(3), initial_ms=dice.choice((0, 500))),
@@ -71,8 +71,10 @@ def _happen(machine: Machine, dice: Random) -> None:
             machine.do(SetNodeState(node_id=node_id, state=dice.choice(list(NodeState)), reason="judged"))
         case 16:
             machine.do(RemoveNode(node_id=node_id, actor="ada"))
+        case 17:
+            _report_late(machine, job)
         case _:
-            machine.wait(dice.choice((0, 500, 2000, 2000, 2000, RETENTION_MS // 50)))
+            machine.wait(dice.choice((0, 500, 2000, 2000, 2000, RETENTION_MS // 4)))
 
 
 def _report(machine: Machine, dice: Random, node_id: str) -> None:
@@ -93,3 +95,12 @@ def _report(machine: Machine, dice: Random, node_id: str) -> None:
             )
     dice.shuffle(reports)
     machine.report(*reports, node_id=node_id)
+
+
+def _report_late(machine: Machine, job: Job) -> None:
+    """The lost attempts of a job report after all."""
+    for index, history in list((job.histories or {}).items()):
+        for record in history.attempts:
+            if not record.reported:
+                machine.end(job, index, record.attempt, record.node_id)
+                return
