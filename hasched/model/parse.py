@@ -39,12 +39,13 @@ from hasched.model.spec import (
     Resources,
     Retries,
 )
-from hasched.model.units import MAX_INTEGER, parse_bytes, parse_cpu_milli, parse_duration_ms
+from hasched.model.units import MAX_CHARS, MAX_INTEGER, parse_bytes, parse_cpu_milli, parse_duration_ms
 
 __all__ = ["JobDefaults", "parse_spec", "spec_schema"]
 
 MAX_ARGUMENT_BYTES = 128 * 1024 - 1  # Linux takes no longer one (MAX_ARG_STRLEN)
 MAX_RETRIES = 1000
+MAX_GPUS = 1024
 MAX_LABELS = 64
 MAX_LABEL_CHARS = 256
 MAX_COUNTABLES = 32
@@ -93,8 +94,8 @@ def _parse_slowly(document: Any, defaults: JobDefaults) -> JobSpec:
     reader = _Reader()
     values = reader.read(document, _JOB, "")
     try:
-        if isinstance(document, Mapping):
-            _check_program(document.get("command", UNSET), document.get("script", UNSET))
+        if isinstance(document, Mapping) and not reader.unknown_keys:
+            _check_program("command" in document, "script" in document)
         if not reader.errors:
             spec = _assemble(values, defaults)
             _check_size(spec)
@@ -110,8 +111,7 @@ def _parse_slowly(document: Any, defaults: JobDefaults) -> JobSpec:
 def _assemble(values: dict[str, Any], defaults: JobDefaults) -> JobSpec:
     """A spec of values that have been checked one by one. Raises _Refused for what they say together."""
     command = values.get("command")
-    if (command is None) == ("script" not in values):
-        _check_program(command or UNSET, values.get("script", UNSET))
+    _check_program(command is not None, "script" in values)
     resources = values.get("resources")
     values["resources"] = (
         defaults.resources if resources is None else msgspec.structs.replace(defaults.resources, **resources)
@@ -146,10 +146,10 @@ def _default_name(command: tuple[str, ...] | None) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", base)[:128].strip("._-") or "job"
 
 
-def _check_program(command: object, script: object) -> None:
-    if command is UNSET and script is UNSET:
+def _check_program(has_command: bool, has_script: bool) -> None:
+    if not has_command and not has_script:
         raise _Refused("there is nothing to run", "give a command (a list) or a script (text)", "command")
-    if command is not UNSET and script is not UNSET:
+    if has_command and has_script:
         raise _Refused("a job has a command or a script, not both", "leave one out", "script")
 
 
@@ -274,23 +274,20 @@ def _memory(value: int | str) -> int:
 
 
 def _parsed(parse: Callable[[Any], int], value: int | float | str) -> int:
+    if isinstance(value, str) and len(value) > MAX_CHARS:
+        raise _Refused(f"{_shown(value)} is too long for a quantity")
     try:
         return parse(value)
     except ValueError as error:
         raise _Refused(str(error)) from None
 
 
-def _gpus(value: int | float | str) -> int:
-    try:
-        amount = Decimal(str(value))
-        whole = amount.is_finite() and amount == amount.to_integral_value()
-    except ArithmeticError:
-        raise _Refused(f"{_shown(value)} is not a number of GPUs") from None
-    if not whole:
+def _gpus(value: int | float) -> int:
+    if value != value // 1:  # also for NaN
         raise _Refused(f"{_shown(value)} GPUs can't be given: a GPU is not divided", "ask for whole GPUs")
-    if not 0 <= amount <= MAX_TASKS:
-        raise _Refused(f"{_shown(value)} is not between 0 and {MAX_TASKS}")
-    return int(amount)
+    if not 0 <= value <= MAX_GPUS:
+        raise _Refused(f"{_shown(value)} is not between 0 and {MAX_GPUS}")
+    return int(value)
 
 
 def _countables(value: dict[str, int]) -> tuple[tuple[str, int], ...]:
@@ -438,6 +435,7 @@ class _Reader:
 
     def __init__(self) -> None:
         self.errors: list[FieldError] = []
+        self.unknown_keys = False
 
     def note(self, refused: _Refused, path: str) -> None:
         self.errors.append(FieldError(_join(path, refused.path), refused.cause, refused.hint))
@@ -452,6 +450,7 @@ class _Reader:
         for key, value in document.items():
             field = section.fields.get(key) if isinstance(key, str) else None
             if field is None:
+                self.unknown_keys = True
                 self.note(_unknown(key, section), path)
                 continue
             place = _join(path, key)

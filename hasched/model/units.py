@@ -7,8 +7,9 @@ represented exactly is refused rather than rounded: `0.0005` of a core is an err
 from __future__ import annotations
 
 import re
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
+MAX_CHARS = 64  # of a quantity, however it is written
 MAX_INTEGER = 2**53 - 1  # the largest integer that every JSON reader keeps exactly
 
 _BYTE_UNITS = {
@@ -19,24 +20,24 @@ _BYTE_UNITS = {
     "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "PiB": 2**50,
 }  # fmt: skip
 _DURATION_UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
-_QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)")
-_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|[smhdw]))+")
-_DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|[smhdw])")
+_PLAIN = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?", re.ASCII)
+_DIGITS = r"[0-9]{1,20}(?:\.[0-9]{1,9})?"  # So few that Decimal's 28 digits hold every product below MAX_INTEGER exactly.
+_NUMBER = re.compile(f"-?{_DIGITS}")
+_QUANTITY = re.compile(rf"({_DIGITS})\s*([A-Za-z]*)")
+_DURATION = re.compile(rf"(?:{_DIGITS}(?:ms|[smhdw]))+")
+_DURATION_PART = re.compile(rf"({_DIGITS})(ms|[smhdw])")
 
 
 def parse_cpu_milli(value: str | int | float) -> int:
     """CPU cores as thousandths: `1.5`, `"1.5"` and `"1500m"` are 1500. Raises ValueError."""
-    if isinstance(value, str) and value.endswith("m"):
-        milli = _number(value[:-1])
-    else:
-        milli = _number(value) * 1000
+    milli = _number(value[:-1]) if isinstance(value, str) and value.endswith("m") else _number(value) * 1000
     return _whole(milli, f"CPU {value!r} is finer than a thousandth of a core")
 
 
-def parse_bytes(value: str | int) -> int:
+def parse_bytes(value: str | int | float) -> int:
     """A size in bytes: `512Mi` is 2**29, `4G` is 4 * 10**9, a plain integer is bytes. Raises ValueError."""
-    if isinstance(value, int):
-        return _whole(_number(value), "")
+    if isinstance(value, int | float):
+        return _whole(_number(value), f"size {value!r} is not a whole number of bytes")
     match = _QUANTITY.fullmatch(value.strip())
     if match is None or match[2] not in _BYTE_UNITS:
         raise ValueError(f"{value!r} is not a size; write it as 512Mi, 4G or a number of bytes")
@@ -50,7 +51,9 @@ def parse_duration_ms(value: str | int | float) -> int:
     text = value.strip()
     if _DURATION.fullmatch(text) is None:
         raise ValueError(f"{value!r} is not a duration; write it as 10s, 5m or 1h30m")
-    total = sum((Decimal(number) * _DURATION_UNITS_MS[unit] for number, unit in _DURATION_PART.findall(text)), Decimal())
+    total = sum(
+        (Decimal(number) * _DURATION_UNITS_MS[unit] for number, unit in _DURATION_PART.findall(text)), Decimal()
+    )
     return _whole(total, f"duration {value!r} is finer than a millisecond")
 
 
@@ -79,12 +82,11 @@ def format_duration(duration_ms: int) -> str:
 
 
 def _number(value: str | int | float) -> Decimal:
-    if isinstance(value, bool):
+    if isinstance(value, bool) or (isinstance(value, str) and _NUMBER.fullmatch(value) is None):
         raise ValueError(f"{value!r} is not a number")
-    try:
-        number = Decimal(str(value))
-    except InvalidOperation:
-        raise ValueError(f"{value!r} is not a number") from None
+    if isinstance(value, int) and abs(value) > MAX_INTEGER:  # Before it is text: writing a long integer out is slow.
+        raise ValueError("the number is too large")
+    number = Decimal(str(value))
     if not number.is_finite() or number < 0:
         raise ValueError(f"{value!r} must be zero or more")
     return number
@@ -92,7 +94,7 @@ def _number(value: str | int | float) -> Decimal:
 
 def _whole(number: Decimal, complaint: str) -> int:
     if number > MAX_INTEGER:
-        raise ValueError(f"{number} is too large")
+        raise ValueError(f"{number:.6g} is too large")
     if number != number.to_integral_value():
         raise ValueError(complaint)
     return int(number)
