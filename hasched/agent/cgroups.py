@@ -6,7 +6,7 @@ also beside a version 2 without controllers, wherever its memory controller lets
 """
 
 # Plain strings, not pathlib: these are names of the kernel's control files.
-# ruff: noqa: PTH102, PTH106, PTH110
+# ruff: noqa: PTH102, PTH106, PTH110, PTH120, PTH208
 
 from __future__ import annotations
 
@@ -116,6 +116,20 @@ class Cgroups:
             raise
         return cgroup
 
+    def close(self) -> None:
+        """Remove our directories; one that still holds a process stays."""
+        for root in dict.fromkeys(self._roots.values()):
+            _remove_tree(root)
+
+    def sweep(self) -> None:
+        """Remove what supervisors left behind that are gone."""
+        for root in dict.fromkeys(self._roots.values()):
+            parent = os.path.dirname(root)
+            for name in os.listdir(parent):
+                pid = name.partition(".")[0]
+                if pid.isdigit() and not os.path.exists(f"/proc/{pid}"):
+                    _remove_tree(f"{parent}/{name}")
+
     def _settings(self, limits: Limits) -> list[tuple[str, str, str]]:
         settings = []
         if limits.memory_bytes:
@@ -137,13 +151,14 @@ class Cgroups:
 
 
 def detect(name: str) -> Cgroups | None:
-    """The control groups that work here, or None. `name` keeps several supervisors of a machine apart."""
+    """The control groups that work here, or None. `name` begins with our process id and a dot, and is ours alone."""
     for find in (_version_2, _version_1):
         try:
             cgroups = find(name)
         except OSError:
             continue  # this version refuses us: not usable here
         if cgroups is not None and _works(cgroups):
+            cgroups.sweep()
             return cgroups
     return None
 
@@ -196,6 +211,17 @@ def _works(cgroups: Cgroups) -> bool:
     pid = os.posix_spawn(argv[0], argv, {}, file_actions=[(os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0)])
     _, status = os.waitpid(pid, 0)
     return os.waitstatus_to_exitcode(status) == 0 and cgroup.remove()
+
+
+def _remove_tree(root: str) -> None:
+    try:
+        for entry in os.scandir(root):
+            if entry.is_dir(follow_symlinks=False):
+                _remove_tree(entry.path)
+        os.rmdir(root)
+    except OSError as error:
+        if error.errno not in (errno.EBUSY, errno.ENOTEMPTY, errno.ENOENT):
+            raise
 
 
 def _own_groups() -> dict[str, str]:

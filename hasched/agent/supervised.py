@@ -387,11 +387,11 @@ class Supervised:
 
     def _peak_bytes(self, running: _Running, usage: resource.struct_rusage) -> int:
         """The kernel counts our own size into a child that we spawned, so a smaller figure says nothing about it."""
+        if running.cgroup is not None and (peak_bytes := running.cgroup.peak_bytes()):
+            return peak_bytes
         peak_bytes = running.peak_bytes
         if usage.ru_maxrss > resource.getrusage(resource.RUSAGE_SELF).ru_maxrss:
             peak_bytes = max(peak_bytes, usage.ru_maxrss * 1024)
-        if running.cgroup is not None:
-            peak_bytes = max(peak_bytes, running.cgroup.peak_bytes())
         return peak_bytes
 
     def _finish(self, ended: AttemptEnded) -> None:

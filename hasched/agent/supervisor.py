@@ -70,7 +70,7 @@ class Supervisor:
     def __init__(self, data_dir: str, roster: Roster) -> None:
         self._instance = os.urandom(8).hex()
         self._supervised = Supervised(data_dir, roster, log)
-        self._cgroups = cgroups.detect(self._instance)
+        self._cgroups = cgroups.detect(f"{os.getpid()}.{self._instance}")
         self._configured: Configure | None = None
         self._isolation = "rlimit"
         self._launching: deque[tuple[LaunchJob, LaunchTask]] = deque()
@@ -98,6 +98,8 @@ class Supervisor:
         while not (self._ended and not len(self._supervised)):
             self._turn()
         self._send_news()
+        if self._cgroups is not None:
+            self._cgroups.close()
         log("ended")
 
     def _on_term(self, *_: object) -> None:

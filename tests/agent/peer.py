@@ -96,6 +96,7 @@ class Peer:
     heartbeat_ms: int = 200
     lease_ms: int = 5_000
     acknowledge: bool = True
+    answer_heartbeats: bool = True
     redirect_to: str = ""
     hellos: list[Hello] = field(default_factory=list)
     heartbeats: int = 0
@@ -155,7 +156,8 @@ class Peer:
                 self._socket = socket
             case Heartbeat(number=number):
                 self.heartbeats += 1
-                await socket.send_bytes(encode_frame([HeartbeatAck(number)]))
+                if self.answer_heartbeats:
+                    await socket.send_bytes(encode_frame([HeartbeatAck(number)]))
             case Reports(number=number, reports=reports):
                 self.reports += reports
                 if self.acknowledge:
