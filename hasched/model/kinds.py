@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from hasched.model.errors import FieldError, SpecInvalid
 from hasched.model.ids import NAME_PATTERN, is_name
-from hasched.model.units import MAX_INTEGER
+from hasched.model.units import MAX_INTEGER, MAX_QUANTITY_CHARS
 
 MAX_PROBLEMS = 50  # nobody reads on beyond so many
 MAX_WORD_BYTES = 128 * 1024 - 1  # what Linux passes to a program in one argument or variable (MAX_ARG_STRLEN)
@@ -109,30 +109,32 @@ def choice(options: type[StrEnum]) -> Kind:
     return Kind(read, {"enum": list(words)})
 
 
-def quantity(parse: Callable[[Any], int], noun: str, example: str, *, fractions: bool = True) -> Kind:
-    """A number with or without a unit, as `parse` of hasched.model.units reads it; `fractions` may stand without a unit."""
-    numbers = int | float if fractions else int
+def quantity(parse: Callable[[Any], int], high: int, write: Callable[[int], str], noun: str, example: str) -> Kind:
+    """A number with or without a unit up to `high`, as `parse` and `write` of hasched.model.units have it."""
     parse = functools.lru_cache(maxsize=1024, typed=True)(parse)  # The same few are asked for over and over.
 
     def read(value: Any, place: str, problems: Problems) -> Any:
-        if not isinstance(value, str | numbers) or isinstance(value, bool):
+        wrong = not isinstance(value, (str, int, float)) or isinstance(value, bool)
+        if wrong or (isinstance(value, str) and len(value) > MAX_QUANTITY_CHARS):
             problems.note(place, f"must be a {noun} such as {example}, not {describe(value)}")
             return 0
         try:
-            return parse(value)
+            amount = parse(value)
         except ValueError as error:
             problems.note(place, str(error))
             return 0
+        if amount > high:
+            problems.note(place, f"must be at most {write(high)}, not {describe(value)}")
+        return amount
 
-    plain = {"type": "number" if fractions else "integer", "minimum": 0}
-    return Kind(read, {"anyOf": [{"type": "string", "examples": [example]}, plain]})
+    return Kind(read, {"anyOf": [{"type": "string", "examples": [example]}, {"type": "number", "minimum": 0}]})
 
 
 def multiplier(low: int, high: int) -> Kind:
     """A factor, read as thousandths."""
 
     def read(value: Any, place: str, problems: Problems) -> Any:
-        if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not low <= value <= high:
             problems.note(place, f"must be a number from {low} to {high}, not {describe(value)}")
             return 0
         thousandths = round(value * 1000)
@@ -147,7 +149,7 @@ def words() -> Kind:
     """An argument vector: a program and its arguments, as a tuple."""
 
     def read(value: Any, place: str, problems: Problems) -> Any:
-        if not isinstance(value, list | tuple):
+        if not isinstance(value, (list, tuple)):
             hint = "for a line of shell, use `script`" if isinstance(value, str) else ""
             problems.note(place, f"must be a list such as [echo, hello], not {describe(value)}", hint)
             return ()
@@ -165,7 +167,7 @@ def exit_codes() -> Kind:
     """Exit codes of a process, as a sorted tuple without repetitions."""
 
     def read(value: Any, place: str, problems: Problems) -> Any:
-        if not isinstance(value, list | tuple) or not value:
+        if not isinstance(value, (list, tuple)) or not value:
             problems.note(place, f"must be a list of exit codes such as [0, 3], not {describe(value)}")
             return ()
         good = []

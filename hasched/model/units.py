@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
-MAX_CHARS = 64  # of a quantity, however it is written
+MAX_QUANTITY_CHARS = 64
 MAX_INTEGER = 2**53 - 1  # the largest integer that every JSON reader keeps exactly
 
 _BYTE_UNITS = {
@@ -20,8 +20,9 @@ _BYTE_UNITS = {
     "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "PiB": 2**50,
 }  # fmt: skip
 _DURATION_UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
-_PLAIN = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?", re.ASCII)
-_DIGITS = r"[0-9]{1,20}(?:\.[0-9]{1,9})?"  # So few that Decimal's 28 digits hold every product below MAX_INTEGER exactly.
+_DIGITS = (
+    r"[0-9]{1,20}(?:\.[0-9]{1,9})?"  # So few that Decimal's 28 digits hold every product below MAX_INTEGER exactly.
+)
 _NUMBER = re.compile(f"-?{_DIGITS}")
 _QUANTITY = re.compile(rf"({_DIGITS})\s*([A-Za-z]*)")
 _DURATION = re.compile(rf"(?:{_DIGITS}(?:ms|[smhdw]))+")
