@@ -153,6 +153,7 @@ class Engine(SyncObj):  # type: ignore[misc]
         self._may_stand = False
         self._votes: dict[ManagerId, None] = {}
         self._heard_at = float("-inf")
+        self._answered = (0, 0)  # the term and round of the last append that was answered
         self._peers = {name: Peer(name, place) for place, name in enumerate(sorted(peer_ids), start=1)}
         conf = SyncObjConf(
             autoTick=False,
@@ -255,7 +256,7 @@ class Engine(SyncObj):  # type: ignore[misc]
             self._announce, self._announced_commit = False, self.commit_index
 
     def begin_round(self) -> int:
-        """A heartbeat round that starts now; see `confirmed_round`."""
+        """A heartbeat round that starts now, and that every follower answers; see `confirmed_round`."""
         self.round += 1
         self._announce = True
         return self.round
@@ -431,7 +432,10 @@ class Engine(SyncObj):  # type: ignore[misc]
             self._SyncObj__raftCommitIndex = max(self.commit_index, min(message.commit_index, match_index))
             if not self.voter and match_index >= message.commit_index and syncobj.monotonicTime() >= self.joinable_at:
                 self.join()
-            self._send(node.id, AppendReply(self.term, match_index, message.round, self.voter))  # 8
+            if message.entries or self._answered != (self.term, message.round):
+                # Without entries and of a round that was answered, it only tells the commit index.
+                self._answered = (self.term, message.round)
+                self._send(node.id, AppendReply(self.term, match_index, message.round, self.voter))  # 8
 
     def _take_entries(self, prev_index: int, entries: list[Entry]) -> None:
         """7: entries that are here already stay; only a real conflict cuts the log, and never what is committed."""
@@ -523,6 +527,7 @@ class Engine(SyncObj):  # type: ignore[misc]
         if progress.probing:
             if announce or progress.impatient:
                 progress.impatient = False
+                self.round += 1  # so that it is answered
                 self._send_entries(node, progress, [])
             return
         sent = False
@@ -620,7 +625,7 @@ class Engine(SyncObj):  # type: ignore[misc]
     def _SyncObj__sendAppendEntries(self) -> None:
         """The library says that a heartbeat is due; it goes out at the end of the turn, with whatever else is new."""
         self._SyncObj__newAppendEntriesTime = syncobj.monotonicTime() + self._tuning.heartbeat_s
-        self._announce = True
+        self.begin_round()
 
     def _SyncObj__setCurrentTerm(self, term: int, voted_for: ManagerId | None) -> None:
         if term != self.term:
