@@ -97,11 +97,10 @@ class AgentStreams:
             log.warning("agent_refused", node=identity.name, peer=request.remote, reason=reason)
             await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=reason.encode()[:120])
             return socket
-        await self._serve(socket, hello)
+        await self._serve(AgentSession(socket, transport, hello.node_id, hello.session, self._hub.clock()), hello)
         return socket
 
-    async def _serve(self, socket: web.WebSocketResponse, hello: Hello) -> None:
-        session = AgentSession(socket, hello.node_id, hello.session, self._hub.clock())
+    async def _serve(self, session: AgentSession, hello: Hello) -> None:
         self._hub.admit(session)
         writer = asyncio.create_task(session.write())
         try:

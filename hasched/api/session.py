@@ -38,8 +38,16 @@ class LogRequest:
 class AgentSession:
     """An open stream to an agent. `live` once it has been told what should run there; from then on changes flow."""
 
-    def __init__(self, socket: web.WebSocketResponse, node_id: NodeId, name: str, opened: float) -> None:
+    def __init__(
+        self,
+        socket: web.WebSocketResponse,
+        transport: asyncio.Transport | None,
+        node_id: NodeId,
+        name: str,
+        opened: float,
+    ) -> None:
         self.socket = socket
+        self._transport = transport
         self.node_id = node_id
         self.name = name
         self.live = False
@@ -82,6 +90,8 @@ class AgentSession:
                         await self.socket.send_bytes(self._next_frame())
                 except TimeoutError:
                     self.close(WSCloseCode.POLICY_VIOLATION, "too slow: a frame could not be sent in time")
+                    if self._transport is not None:
+                        self._transport.abort()  # a close frame would wait behind what is stuck
                 except ConnectionError:
                     self.close(WSCloseCode.ABNORMAL_CLOSURE, "the connection was lost")
         code, reason = self.closing

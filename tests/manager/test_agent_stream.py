@@ -448,3 +448,18 @@ async def test_an_agent_that_does_not_read_is_cut_off(manager: Manager, monkeypa
         for _ in range(200):
             session.send(Stop((AttemptKey(1, 0, 1),), "x" * 100))
         assert await agent.closed() == (1008, "too slow: the queue to this agent is full")
+
+
+async def test_a_frozen_agent_is_cut_off_though_nothing_can_be_sent_to_it(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hasched.api.session.SEND_TIMEOUT_S", 0.1)
+    async with manager.agent() as agent:
+        transport = agent.socket._response.connection.transport  # type: ignore[union-attr]
+        transport.pause_reading()  # type: ignore[union-attr]
+        session = manager.hub.sessions["n1"]
+        for _ in range(30):
+            session.send(Stop((AttemptKey(1, 0, 1),), "x" * 1_000_000))
+        await until(lambda: not manager.hub.connected("n1"))
+        assert session.closing == (1008, "too slow: a frame could not be sent in time")
+        transport.resume_reading()  # type: ignore[union-attr]

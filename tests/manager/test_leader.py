@@ -62,7 +62,7 @@ async def duties(replica: LocalReplica, hub: AgentHub, clock: Clock) -> AsyncIte
 
 def connect(hub: AgentHub, node_id: str) -> AgentSession:
     """A stream on which the agent has been welcomed, and whose other end is not of interest."""
-    session = AgentSession(web.WebSocketResponse(), node_id, "s", hub.clock())
+    session = AgentSession(web.WebSocketResponse(), None, node_id, "s", hub.clock())
     session.live = True
     hub.admit(session)
     return session
