@@ -254,6 +254,15 @@ def test_a_lost_attempt_has_no_say_and_its_late_report_is_shown() -> None:
     assert shown.attempts[0].late_report is not None and shown.attempts[0].late_report.state == "SUCCEEDED"
 
 
+@pytest.mark.parametrize("how", [{}, {"reason": "in words"}], ids=["kept plainly", "kept in full"])
+def test_only_the_node_that_ran_an_attempt_can_repeat_its_end(how: dict[str, str]) -> None:
+    machine, job = placed()
+    machine.node("n2")
+    machine.end(job, **how)
+    assert machine.end(job, node_id="n2", **how).outcomes == [refused(job)]
+    assert machine.end(job, node_id="n1", **how).outcomes == [TAKEN]
+
+
 def test_a_lost_attempt_that_says_it_started_is_refused() -> None:
     machine, job = placed()
     machine.lose()

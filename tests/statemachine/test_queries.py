@@ -102,6 +102,18 @@ def test_who_cancelled_and_why_is_shown_from_the_request_to_the_end() -> None:
     assert not shown.cancelling
 
 
+def test_who_cancelled_a_single_running_task_is_shown_on_it_alone() -> None:
+    machine = Machine()
+    machine.node()
+    job = machine.submit(count=2)
+    machine.place(job, 0, 1)
+    machine.cancel(job, 0)
+    machine.report(machine.ended(job, 0, kind=EndKind.STOPPED), machine.ended(job, 1))
+    task = queries.task_view(machine.state, job.id, 0)
+    assert task is not None and task.actor == "bob"
+    assert task.reason == Reason(code="cancelled", text="cancelled (by bob: not needed)")
+
+
 def test_a_task_in_backoff_says_until_when() -> None:
     machine = Machine()
     machine.node()

@@ -80,7 +80,7 @@ def decide_report(state: State, node_id: str, report: AttemptReport) -> tuple[li
         return _NOTHING, False
     active = job.attempt_of(report.index)
     if active is None or active.attempt != report.attempt:
-        return _decide_past_report(job, node_id, report)
+        return _decide_past_report(state, job, node_id, report)
     if active.node_id != node_id:
         return _NOTHING, False
     match report:
@@ -95,11 +95,13 @@ def decide_report(state: State, node_id: str, report: AttemptReport) -> tuple[li
             assert_never(report)
 
 
-def _decide_past_report(job: Job, node_id: str, report: AttemptReport) -> tuple[list[Event], bool]:
+def _decide_past_report(state: State, job: Job, node_id: str, report: AttemptReport) -> tuple[list[Event], bool]:
     """A report of an attempt that isn't current: a repeat of what is recorded, a late one of a lost attempt, or nonsense."""
     history = job.history_of(report.index)
     if history is None:
-        return _NOTHING, report.attempt == 1 and job.plain_end_of(report.index) is not None
+        plain = job.plain_end_of(report.index)
+        repeated = plain is not None and report.attempt == 1 and state.node_names[plain.node_number] == node_id
+        return _NOTHING, repeated
     if not 1 <= report.attempt <= len(history.attempts):
         return _NOTHING, False
     record = history.attempts[report.attempt - 1]
@@ -109,8 +111,10 @@ def _decide_past_report(job: Job, node_id: str, report: AttemptReport) -> tuple[
         return _NOTHING, True
     if record.late is not None or not isinstance(report, EndedReport):
         return _NOTHING, False
-    state = _judge(job, False, report.kind, report.code)
-    return [LateReportRefused(job.id, report.index, report.attempt, node_id, state, report.kind, report.code)], False
+    late_state = _judge(job, False, report.kind, report.code)
+    return [
+        LateReportRefused(job.id, report.index, report.attempt, node_id, late_state, report.kind, report.code)
+    ], False
 
 
 def evolve_started(state: State, event: AttemptStarted) -> None:

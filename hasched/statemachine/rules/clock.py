@@ -52,12 +52,9 @@ def _due_retries(state: State) -> Iterator[tuple[int, int]]:
         if place >= len(heap) or heap[place][0] > state.now_ms:
             continue
         places += (2 * place + 1, 2 * place + 2)
-        due_ms, job_id, index = heap[place]
+        _, job_id, index = heap[place]
         job = state.jobs.get(job_id)
-        if job is None or job.phases[index] != IN_BACKOFF:
-            continue
-        history = job.history_of(index)
-        if history is not None and history.not_before_ms == due_ms:
+        if job is not None and job.phases[index] == IN_BACKOFF:  # it leaves backoff only here or for good, by a cancel
             yield job_id, index
 
 
