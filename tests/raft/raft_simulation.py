@@ -1,0 +1,363 @@
+"""Several cores in one thread, on a virtual clock: the real engine, journal and snapshot store; a fake network.
+
+Everything that is random comes from one seed. A node that crashes loses what its journal had not flushed, which is what
+a power cut loses. Links keep their order and break as TCP does: what is under way is lost, and both ends hear of it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from random import Random
+
+import pytest
+from pysyncobj import syncobj
+from raft_cluster import submit
+
+from hasched.model.errors import HaschedError, NoLeader, OutcomeUnknown, Overloaded
+from hasched.raft.core import Core
+from hasched.raft.identity import DataDirectory
+from hasched.raft.journal import Journal
+from hasched.raft.proposals import Proposal
+from hasched.raft.replica import Applied
+from hasched.raft.snapshots import SnapshotStore
+from hasched.raft.tuning import Tuning
+from hasched.statemachine.commands import encode_command
+from hasched.statemachine.digest import digest
+from hasched.statemachine.snapshot import capture, restore
+from hasched.statemachine.state import State
+
+TUNING = Tuning(
+    heartbeat_s=0.05,
+    election_min_s=0.2,
+    election_max_s=0.4,
+    orphaned_s=0.05,
+    max_entry_bytes=2000,
+    append_bytes=600,
+    inflight_bytes=4000,
+    segment_bytes=6000,
+    snapshot_entries=40,
+    retained_bytes=2000,
+    chunk_bytes=700,
+    chunk_window=2,
+    leader_wait_s=1.0,
+    proposal_timeout_s=4.0,
+    apply_slice_s=10.0,
+)
+
+
+class SimulatedNode:
+    """One manager: its core while it is up, and its disk."""
+
+    def __init__(self, simulation: Simulation, name: str) -> None:
+        self.simulation = simulation
+        self.name = name
+        self.life = 0
+        self.up = False
+        self.busy = False
+        self.paused_until = 0.0
+        self.inbox: list[Callable[[], None]] = []
+        self.turn_wanted = False
+
+    def start(self) -> None:
+        sim = self.simulation
+        path = sim.root / self.name
+        self.directory = DataDirectory(path, "sim", self.name, alone=len(sim.names) == 1)
+        self.journal = Journal(path / "journal", TUNING.segment_bytes)
+        self.store = SnapshotStore(path / "snapshots", "sim")
+        state = restore(self.store.chunks(self.store.latest.path)) if self.store.latest else State()
+        self.core = Core(
+            self.name,
+            [name for name in sim.names if name != self.name],
+            journal=self.journal,
+            snapshots=self.store,
+            state=state,
+            tuning=TUNING,
+            random=sim.random,
+            wall_ms=lambda: int(sim.now * 1000),
+            voter=self.directory.identity.voter,
+            on_join=self.directory.become_voter,
+            on_applied=self.note_applied,
+            on_role=lambda leading: None,
+        )
+        self.life += 1
+        self.up, self.busy, self.inbox = True, False, []
+        self.want_turn(0)
+        sim.dial_all(self.name)
+
+    def crash(self) -> None:
+        self.up = False
+        self.life += 1
+        self.journal.close()
+        self.directory.release()
+        if self.core.engine.incoming is not None:
+            self.core.engine.incoming.abandon()
+        for progress in self.core.engine.progress.values():
+            progress.stop_snapshot()
+        self.core.proposals.abandon("crash")
+        self.core.reads.abandon("crash")
+        self.simulation.break_links(self.name)
+
+    def note_applied(self, applied: Applied) -> None:
+        if applied.outcomes:
+            seen = self.simulation.history.setdefault(applied.index, repr(applied.outcomes))
+            assert seen == repr(applied.outcomes), f"{self.name} applies another entry at {applied.index}"
+
+    def deliver(self, action: Callable[[], None]) -> None:
+        self.inbox.append(action)
+        self.want_turn(0.0002)
+
+    def want_turn(self, delay: float) -> None:
+        self.simulation.after(delay, partial(self.turn, self.life))
+
+    def turn(self, life: int) -> None:
+        sim = self.simulation
+        if life != self.life or not self.up:
+            return
+        if sim.now < self.paused_until:
+            self.want_turn(self.paused_until - sim.now)
+            return
+        if self.busy:
+            self.turn_wanted = True
+            return
+        self.turn_wanted = False
+        inbox, self.inbox = self.inbox, []
+        for action in inbox:
+            action()
+        self.core.turn()
+        self.busy = True
+        delay = sim.random.choice((0.0002, 0.0002, 0.001, 0.02)) if self.journal.dirty else 0.0
+        sim.after(delay, partial(self.finish_turn, life))
+
+    def finish_turn(self, life: int) -> None:
+        if life != self.life:
+            return
+        sim = self.simulation
+        self.journal.flush()
+        for peer, message in self.core.take_outbox():
+            sim.send(self.name, peer, message)
+        self.busy = False
+        self.handle_snapshots()
+        if self.turn_wanted or self.core.wants_turn or self.inbox:
+            self.want_turn(0.0001)
+        self.want_turn(max(0.001, self.core.engine.wake_at - sim.now))
+
+    def handle_snapshots(self) -> None:
+        incoming = self.core.engine.incoming
+        if incoming is not None and incoming.complete:
+            incoming.finish()
+            state = restore(self.store.chunks(incoming.path))
+            published = self.store.publish(incoming.path)
+            if published is None:
+                self.deliver(self.core.engine.drop_incoming)
+            else:
+                self.adopt(published)
+                self.simulation.installed += 1
+                self.deliver(partial(self.core.install, state))
+        elif self.core.snapshot_due:
+            index = self.core.engine.applied_index
+            writer = self.store.write(index, self.core.engine.applied_term)
+            captured = capture(self.core.state)
+            while (chunk := captured.next_chunk()) is not None:
+                writer.add(chunk)
+            captured.close()
+            writer.finish()
+            published = self.store.publish(writer.path)
+            if published is not None:
+                self.adopt(published)
+                self.deliver(partial(self.core.compact, index))
+
+    def adopt(self, published) -> None:
+        older = self.store.adopt(published)
+        if older is not None:
+            older.path.unlink()
+
+
+class Simulation:
+    def __init__(self, root: Path, seed: int, size: int = 3, max_delay: float = 0.005) -> None:
+        self.root = root
+        self.random = Random(seed)
+        self.max_delay = max_delay
+        self.now = 1.0
+        self.names = [f"n{number}" for number in range(1, size + 1)]
+        self.history: dict[int, str] = {}
+        self.installed = 0
+        self.cut: dict[tuple[str, str], None] = {}
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._number = 0
+        self._links: dict[tuple[str, str], list] = {}  # open connections: [number, time of the last arrival]
+        self.acknowledged: dict[str, int] = {}
+        self.refused: dict[str, None] = {}
+        self.unknown: dict[str, None] = {}
+        self.reads_done = 0
+        self.submitted = 0
+        self.nodes = {name: SimulatedNode(self, name) for name in self.names}
+
+    # --- time ---
+
+    def after(self, delay: float, action: Callable[[], None]) -> None:
+        self._number += 1
+        heapq.heappush(self._events, (self.now + delay, self._number, action))
+
+    def run(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
+        end = self.now + seconds
+        while self._events and self._events[0][0] <= end:
+            self.now, _, action = heapq.heappop(self._events)
+            action()
+            if until():
+                return
+        self.now = end
+
+    # --- the network ---
+
+    def dial_all(self, name: str) -> None:
+        for other in self.names:
+            if other != name:
+                self.dial(name, other)
+                self.dial(other, name)
+
+    def dial(self, source: str, target: str) -> None:
+        if (source, target) in self._links:
+            return
+        a, b = self.nodes[source], self.nodes[target]
+        if not (a.up and b.up) or (source, target) in self.cut or (target, source) in self.cut:
+            if a.up:
+                self.after(self.random.uniform(0.05, 0.2), partial(self._redial, source, target, a.life))
+            return
+        self._number += 1
+        self._links[source, target] = [self._number, self.now]
+        a.deliver(partial(a.core.connected, target, b.core.engine.is_blank))
+
+    def _redial(self, source: str, target: str, life: int) -> None:
+        if self.nodes[source].life == life:
+            self.dial(source, target)
+
+    def send(self, source: str, target: str, message: object) -> None:
+        link = self._links.get((source, target))
+        if link is None:
+            return
+        link[1] = max(link[1], self.now + self.random.uniform(0.0001, self.max_delay))
+        self.after(link[1] - self.now, partial(self._arrive, source, target, link[0], message))
+
+    def _arrive(self, source: str, target: str, number: int, message: object) -> None:
+        link, node = self._links.get((source, target)), self.nodes[target]
+        if link is not None and link[0] == number and node.up and (source, target) not in self.cut:
+            node.deliver(partial(node.core.deliver, source, message))
+
+    def break_link(self, source: str, target: str) -> None:
+        if self._links.pop((source, target), None) is None:
+            return
+        a, b = self.nodes[source], self.nodes[target]
+        if a.up:
+            a.deliver(partial(a.core.disconnected, target))
+            self.after(self.random.uniform(0.02, 0.2), partial(self._redial, source, target, a.life))
+        if b.up:
+            b.deliver(partial(b.core.lost, source))
+
+    def break_links(self, name: str) -> None:
+        for source, target in list(self._links):
+            if name in (source, target):
+                self.break_link(source, target)
+
+    def partition(self, *cuts: tuple[str, str]) -> None:
+        """One-way cuts. What is sent vanishes at first; the connection breaks when the kernel gives up."""
+        for source, target in cuts:
+            self.cut[source, target] = None
+            self.after(self.random.uniform(0.1, 0.6), partial(self._give_up, source, target))
+
+    def _give_up(self, source: str, target: str) -> None:
+        if (source, target) in self.cut:
+            self.break_link(source, target)
+            self.break_link(target, source)
+
+    def heal(self) -> None:
+        """A cut that ends before its connection broke must break it: TCP would have delivered what vanished."""
+        for source, target in list(self.cut):
+            self.break_link(source, target)
+        self.cut.clear()
+
+    # --- clients ---
+
+    def submit(self, name: str, size: int = 0, count: int = 1) -> None:
+        node = self.nodes[name]
+        if not node.up:
+            return
+        numbers = range(self.submitted, self.submitted + count)
+        self.submitted += count
+        commands = [submit(number, size) for number in numbers]
+        ids = [command.submission_id for command in commands]
+        proposal = Proposal([encode_command(command) for command in commands], self.now, partial(self._settle, ids))
+        node.core.proposals.propose(proposal)
+        node.want_turn(0.0001)
+
+    def _settle(self, ids: list[str], result: object) -> None:
+        if isinstance(result, list):
+            assert len(result) == len(ids)
+            for submission, outcome in zip(ids, result, strict=True):
+                assert not outcome.duplicate, "each id is submitted once"
+                self.acknowledged[submission] = outcome.job_id
+        elif isinstance(result, OutcomeUnknown):
+            self.unknown.update(dict.fromkeys(ids))
+        else:
+            assert isinstance(result, (NoLeader, Overloaded)), result
+            self.refused.update(dict.fromkeys(ids))
+
+    def read(self, name: str) -> None:
+        """Whatever was acknowledged before the read began must be there when it is answered."""
+        node = self.nodes[name]
+        if not node.up:
+            return
+        before = dict(self.acknowledged)
+
+        def done(error: HaschedError | None) -> None:
+            if error is None:
+                self.reads_done += 1
+                missing = [job_id for job_id in before.values() if job_id not in node.core.state.jobs]
+                assert not missing, f"a read on {name} misses jobs {missing[:3]}"
+
+        node.core.reads.read(self.now, done)
+        node.want_turn(0.0001)
+
+    # --- verdict ---
+
+    def leader(self) -> SimulatedNode | None:
+        leading = [node for node in self.nodes.values() if node.up and node.core.leading]
+        return max(leading, key=lambda node: node.core.engine.term, default=None)
+
+    def settle(self) -> None:
+        """Heal everything; all managers must come to agree, and everything acknowledged must be there, once."""
+        self.heal()
+        for node in self.nodes.values():
+            node.paused_until = 0
+            if not node.up:
+                node.start()
+        self.run(30, self.agree)
+        assert self.agree(), "the managers don't come to agree: " + repr(
+            {n.name: (n.core.engine.role, n.core.engine.term, n.core.engine.last_index, n.core.engine.commit_index) for n in self.nodes.values()}
+        )
+        jobs = {job.submission_id: job.id for job in self.nodes[self.names[0]].core.state.jobs.values()}
+        lost = [submission for submission, job_id in self.acknowledged.items() if jobs.get(submission) != job_id]
+        assert not lost, f"acknowledged, but lost: {lost[:5]}"
+        undead = [submission for submission in self.refused if submission in jobs]
+        assert not undead, f"refused, but done: {undead[:5]}"
+        assert len({digest(node.core.state) for node in self.nodes.values()}) == 1
+
+    def agree(self) -> bool:
+        engines = [node.core.engine for node in self.nodes.values()]
+        return self.leader() is not None and len({(e.term, e.last_index, e.commit_index, e.applied_index) for e in engines}) == 1
+
+
+@pytest.fixture
+def simulate(tmp_path, monkeypatch):
+    """A simulation whose clock the engine reads."""
+
+    def build(seed: int = 1, **options) -> Simulation:
+        simulation = Simulation(tmp_path / f"seed-{seed}", seed, **options)
+        monkeypatch.setattr(syncobj, "monotonicTime", lambda: simulation.now)
+        for node in simulation.nodes.values():
+            node.start()
+        return simulation
+
+    return build

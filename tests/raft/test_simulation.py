@@ -1,0 +1,50 @@
+"""Crashes, power cuts, pauses and partitions, thousands of orders of events: nothing acknowledged is lost or doubled."""
+
+from __future__ import annotations
+
+import os
+from itertools import permutations
+
+import pytest
+from raft_simulation import Simulation, simulate  # noqa: F401 (a fixture)
+
+SEEDS = range(int(os.environ.get("HASCHED_SEED", "1")), int(os.environ.get("HASCHED_SEED", "1")) + int(os.environ.get("HASCHED_SEEDS", "12")))
+
+
+def disturb(simulation: Simulation) -> None:
+    """One random fault."""
+    random = simulation.random
+    name = random.choice(simulation.names)
+    node = simulation.nodes[name]
+    match random.randrange(6):
+        case 0 | 1:
+            if node.up:
+                node.crash()
+                simulation.after(random.uniform(0.01, 1.5), lambda: node.up or node.start())
+        case 2:
+            pairs = list(permutations(simulation.names, 2))
+            simulation.partition(*random.sample(pairs, random.randint(1, len(pairs) - 1)))
+        case 3:
+            leader = simulation.leader()
+            if leader is not None:
+                simulation.partition(*[pair for pair in permutations(simulation.names, 2) if leader.name in pair])
+        case 4:
+            simulation.heal()
+        case 5:
+            node.paused_until = simulation.now + random.uniform(0.05, 1.5)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(("size", "max_delay"), [(3, 0.005), (3, 0.15), (5, 0.05)])
+def test_nothing_acknowledged_is_lost_under_faults(simulate, seed, size, max_delay):  # noqa: F811
+    simulation = simulate(seed, size=size, max_delay=max_delay)
+    random = simulation.random
+    for _ in range(120):
+        if random.random() < 0.25:
+            disturb(simulation)
+        for _ in range(random.randrange(4)):
+            simulation.submit(random.choice(simulation.names), size=random.choice((0, 0, 900)), count=random.choice((1, 1, 5)))
+        if random.random() < 0.3:
+            simulation.read(random.choice(simulation.names))
+        simulation.run(random.choice((0.01, 0.1, 0.3)))
+    simulation.settle()
