@@ -1,0 +1,256 @@
+"""Jobs: submitted, shown, and steered.
+
+Every write goes through the log, from whichever manager it reached, and is answered once this manager has applied it: who
+asks the same manager next sees it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+from typing import Annotated, Any
+
+import msgspec
+
+from hasched.api.call import Call, Consistency
+from hasched.api.problem import describe, refusal
+from hasched.api.routing import Routes
+from hasched.model.errors import BadRequest, ConfigInvalid, HaschedError, MalformedBody, NotFound
+from hasched.model.parse import parse_spec
+from hasched.model.spec import JobSpec
+from hasched.model.states import TaskState
+from hasched.model.views import JobPage, JobView, Problem, Submitted
+from hasched.model.yaml_text import read_documents
+from hasched.scheduler.explain import pending_reason
+from hasched.statemachine import queries
+from hasched.statemachine.commands import CancelJob, DeleteJob, ResumeJob, SubmitJob, SuspendJob
+from hasched.statemachine.outcomes import JobAccepted, Rejected
+from hasched.statemachine.state import State
+
+MAX_JOB_BYTES = 4 * 1024 * 1024  # its spec may hold 512 KiB, and JSON may need six bytes for one
+MAX_BATCH = 10_000
+MAX_BATCH_BYTES = 16 * 1024 * 1024
+PARSED_AT_ONCE = 128  # specs read between two turns of the loop: consensus must not wait for a batch
+MAX_REASON_CHARS = 1000
+
+_SUBMISSION_ID = re.compile(r"[!-~]{1,128}")
+
+routes = Routes("jobs")
+
+
+class ListJobs(msgspec.Struct, frozen=True, kw_only=True):
+    state: Annotated[list[str], msgspec.Meta(description="Only jobs in this state; may be repeated.")] = []
+    queue: str | None = None
+    name: str | None = None
+    label: Annotated[list[str], msgspec.Meta(description="`KEY=VALUE`; of several, all must match.")] = []
+    actor: Annotated[str | None, msgspec.Meta(description="Only jobs that this user submitted.")] = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=queries.MAX_PAGE)] = 100
+    cursor: Annotated[str, msgspec.Meta(description="`next_cursor` of the page before.")] = ""
+    consistency: Consistency = "linearizable"
+
+
+class ReadOne(msgspec.Struct, frozen=True, kw_only=True):
+    consistency: Consistency = "linearizable"
+
+
+class StatusQuery(msgspec.Struct, frozen=True, kw_only=True):
+    id: Annotated[int, msgspec.Meta(ge=1)]
+
+
+class CancelRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Without `tasks`, the whole job."""
+
+    reason: Annotated[str, msgspec.Meta(max_length=MAX_REASON_CHARS)] = ""
+    tasks: Annotated[list[Annotated[int, msgspec.Meta(ge=0)]], msgspec.Meta(max_length=10_000)] = []
+
+
+class BatchItem(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A submission id is made where none is given; then a failed request can't be repeated safely."""
+
+    spec: msgspec.Raw
+    submission_id: str | None = None
+
+
+class BatchRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    jobs: Annotated[list[BatchItem], msgspec.Meta(min_length=1, max_length=MAX_BATCH)]
+
+
+class BatchResults(msgspec.Struct, frozen=True, kw_only=True):
+    """A `Submitted` or a `Problem` for each job, in order."""
+
+    results: list[Any]
+
+
+@routes.add("POST", "/v1/jobs", status=201, aliases=("/jobs/create", "/jobs/schedule"), body_bytes=MAX_JOB_BYTES)
+async def submit_job(call: Call, body: bytes) -> Submitted:
+    """Submit a job.
+
+    The body is the job's document (docs/jobs.md) as JSON, or as YAML with `Content-Type: application/yaml`. It is accepted
+    when a majority of managers has it on disk. `Idempotency-Key` is the submission id: a repeated one is answered 200 with
+    the job that it made the first time, so after any failure repeat the request with the same key.
+    """
+    headers = call.request.headers
+    spec = _read_spec(call, body, headers.get("Content-Type", ""))
+    submission_id = _check_submission_id(headers.get("Idempotency-Key"))
+    outcome = await call.propose(SubmitJob(submission_id=submission_id, actor=call.actor, spec=spec))
+    assert isinstance(outcome, JobAccepted)
+    if outcome.duplicate:
+        call.status = 200
+    return _submitted(submission_id, outcome)
+
+
+@routes.add("POST", "/v1/jobs/batch", body_bytes=MAX_BATCH_BYTES)
+async def submit_jobs(call: Call, body: BatchRequest) -> BatchResults:
+    """Submit up to 10,000 jobs in one request.
+
+    Each is accepted or refused by itself, and has its result at its place: what `POST /v1/jobs` answers, or a problem.
+    """
+    results: list[Submitted | Problem | None] = []
+    commands: list[SubmitJob] = []
+    for number, item in enumerate(body.jobs):
+        if number % PARSED_AT_ONCE == PARSED_AT_ONCE - 1:
+            await asyncio.sleep(0)
+        try:
+            submission_id = _check_submission_id(item.submission_id)
+            spec = parse_spec(item.spec, call.context.defaults)
+        except HaschedError as error:
+            results.append(describe(error))
+        else:
+            commands.append(SubmitJob(submission_id=submission_id, actor=call.actor, spec=spec))
+            results.append(None)
+    outcomes = iter(zip(commands, await call.context.replica.propose_many(commands), strict=True))
+    for place, result in enumerate(results):
+        if result is None:
+            command, outcome = next(outcomes)
+            if isinstance(outcome, Rejected):
+                results[place] = describe(refusal(outcome))
+            else:
+                assert isinstance(outcome, JobAccepted)
+                results[place] = _submitted(command.submission_id, outcome)
+    return BatchResults(results=results)
+
+
+@routes.add("GET", "/v1/jobs")
+async def list_jobs(call: Call, query: ListJobs) -> JobPage:
+    """List jobs, the newest first.
+
+    A page may hold fewer than `limit` jobs and still have a next one: go on until `next_cursor` is empty.
+    """
+    states = [state_named(name) for name in query.state]
+    labels = dict(_pair(text) for text in query.label)
+    state = await call.read_state(query.consistency)
+    try:
+        return queries.list_jobs(
+            state,
+            states=states,
+            queue=query.queue,
+            name=query.name,
+            labels=labels,
+            actor=query.actor,
+            limit=query.limit,
+            cursor=query.cursor,
+        )
+    except queries.BadCursor as error:
+        raise BadRequest(str(error)) from None
+
+
+@routes.add("GET", "/v1/jobs/{job_id}")
+async def show_job(call: Call, job_id: int, query: ReadOne) -> JobView:
+    """Show a job with its spec; a waiting one says why it waits."""
+    return view_job(await call.read_state(query.consistency), job_id, with_spec=True)
+
+
+@routes.add("GET", "/jobs/status")
+async def show_job_status(call: Call, query: StatusQuery) -> JobView:
+    """The same as `GET /v1/jobs/{job_id}`, without the spec."""
+    return view_job(await call.read_state("linearizable"), query.id, with_spec=False)
+
+
+@routes.add("POST", "/v1/jobs/{job_id}/cancel")
+async def cancel_job(call: Call, job_id: int, body: CancelRequest) -> JobView:
+    """End a job, or some of its tasks: waiting ones at once, running ones by TERM, their grace, KILL."""
+    indices = tuple(body.tasks)
+    return await _steer(call, CancelJob(job_id=job_id, actor=call.actor, reason=body.reason, indices=indices))
+
+
+@routes.add("POST", "/v1/jobs/{job_id}/suspend")
+async def suspend_job(call: Call, job_id: int) -> JobView:
+    """Start nothing more of a job and freeze what runs; its resources stay allocated."""
+    return await _steer(call, SuspendJob(job_id=job_id, actor=call.actor))
+
+
+@routes.add("POST", "/v1/jobs/{job_id}/resume")
+async def resume_job(call: Call, job_id: int) -> JobView:
+    """Let a suspended job go on."""
+    return await _steer(call, ResumeJob(job_id=job_id, actor=call.actor))
+
+
+@routes.add("DELETE", "/v1/jobs/{job_id}", status=204)
+async def delete_job(call: Call, job_id: int) -> None:
+    """Forget a job that has ended."""
+    await call.propose(DeleteJob(job_id=job_id, actor=call.actor))
+
+
+def view_job(state: State, job_id: int, *, with_spec: bool) -> JobView:
+    """Raises NotFound."""
+    job = state.jobs.get(job_id)
+    if job is None:
+        raise no_such_job(job_id)
+    view = queries.show_job(state, job, with_spec)
+    if view.reason is None and (reason := pending_reason(state, job)) is not None:
+        return msgspec.structs.replace(view, reason=reason)
+    return view
+
+
+def no_such_job(job_id: int) -> NotFound:
+    return NotFound(
+        f"there is no job {job_id}", "it may have been deleted, or have passed its retention", code="no_such_job"
+    )
+
+
+async def _steer(call: Call, command: CancelJob | SuspendJob | ResumeJob) -> JobView:
+    await call.propose(command)
+    return view_job(call.context.replica.state, command.job_id, with_spec=False)
+
+
+def _read_spec(call: Call, body: bytes, content_type: str) -> JobSpec:
+    if "yaml" not in content_type:
+        return parse_spec(body, call.context.defaults)
+    try:
+        documents = read_documents(body.decode(), "body")
+    except (ConfigInvalid, UnicodeDecodeError) as error:
+        raise MalformedBody(f"this is not YAML: {error}") from None
+    if len(documents) != 1:
+        raise MalformedBody(f"the body holds {len(documents)} YAML documents", "submit one job in one request")
+    return parse_spec(documents[0].value, call.context.defaults)
+
+
+def _check_submission_id(given: str | None) -> str:
+    """The submission id, made here if the client gives none."""
+    if given is None:
+        return secrets.token_hex(16)
+    if _SUBMISSION_ID.fullmatch(given) is None:
+        raise BadRequest("a submission id has 1 to 128 printable ASCII characters without blanks", "send a UUID")
+    return given
+
+
+def _submitted(submission_id: str, accepted: JobAccepted) -> Submitted:
+    return Submitted(
+        id=accepted.job_id, submission_id=submission_id, duplicate=accepted.duplicate, log_index=accepted.log_index
+    )
+
+
+def state_named(name: str) -> TaskState:
+    try:
+        return TaskState[name.upper()]
+    except KeyError:
+        known = ", ".join(state.name for state in TaskState)
+        raise BadRequest(f"there is no state {name[:40]!r}", f"known are: {known}") from None
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise BadRequest(f"the label {text[:80]!r} is not KEY=VALUE", "write it as label=KEY=VALUE")
+    return key, value

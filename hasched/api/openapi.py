@@ -1,0 +1,143 @@
+"""The OpenAPI 3.1 document, made from the route table and the types of its handlers."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from hasched import __version__
+from hasched.api.jobs import BatchResults, submit_job
+from hasched.api.routing import Route
+from hasched.model.parse import spec_schema
+from hasched.model.views import EventView, Problem, Submitted
+
+_REFERENCE = "#/components/schemas/{name}"
+_CREDENTIALS: dict[str, list[dict[str, list[str]]]] = {
+    "user": [{"token": []}, {"certificate": []}],
+    "agent": [{"certificate": []}],
+    "open": [],
+}
+
+
+def openapi_document(routes: Iterable[Route]) -> dict[str, Any]:
+    """The whole document, aliases included."""
+    table = list(routes)
+    types = [kind for route in table for kind in (_answer_of(route), _body_of(route)) if kind is not None]
+    _, components = msgspec.json.schema_components([*types, Submitted, Problem, EventView], ref_template=_REFERENCE)
+    components["JobDocument"] = spec_schema()
+    _refine(components)
+    paths: dict[str, dict[str, Any]] = {}
+    for route in table:
+        for number, path in enumerate((route.path, *route.aliases)):
+            operation = _operation(route)
+            if number:
+                operation["operationId"] += f"_{number}"
+                operation["summary"] = f"The same as {route.path}"
+            paths.setdefault(path, {})[route.method.lower()] = operation
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "hasched",
+            "version": __version__,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer"},
+                "certificate": {"type": "mutualTLS", "description": "A certificate of the cluster's own CA."},
+            },
+        },
+    }
+
+
+def _refine(components: dict[str, Any]) -> None:
+    """What the types alone don't say."""
+    components["BatchItem"]["properties"]["spec"] = {"$ref": _REFERENCE.format(name="JobDocument")}
+    either = [{"$ref": _REFERENCE.format(name=kind.__name__)} for kind in (Submitted, Problem)]
+    components[BatchResults.__name__]["properties"]["results"]["items"] = {"anyOf": either}
+
+
+def _operation(route: Route) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "operationId": route.handler.__name__,
+        "tags": [route.tag],
+        "summary": route.summary,
+        "description": route.description,
+        "parameters": [*_path_parameters(route), *_query_parameters(route), *_headers(route)],
+        "security": _CREDENTIALS[route.access],
+        "responses": {
+            str(route.status): _success(route),
+            "default": {
+                "description": "A problem (RFC 9457); `code` is stable.",
+                "content": {"application/problem+json": {"schema": {"$ref": _REFERENCE.format(name="Problem")}}},
+            },
+        },
+    }
+    if route.body_type is not None:
+        operation["requestBody"] = _request_body(route)
+    return operation
+
+
+def _success(route: Route) -> dict[str, Any]:
+    kind = _answer_of(route)
+    if kind is not None:
+        schema = {"$ref": _REFERENCE.format(name=kind.__name__)}
+        return {"description": "Done.", "content": {"application/json": {"schema": schema}}}
+    if route.returns is type(None):
+        return {"description": "Done; the answer is empty."}
+    return {"description": "A stream, see the description."}
+
+
+def _answer_of(route: Route) -> type[msgspec.Struct] | None:
+    kind = route.returns
+    if isinstance(kind, type) and issubclass(kind, web.StreamResponse | type(None)):
+        return None
+    return typing.cast(type[msgspec.Struct], kind)
+
+
+def _body_of(route: Route) -> type[msgspec.Struct] | None:
+    return None if route.body_type in (None, bytes) else route.body_type
+
+
+def _request_body(route: Route) -> dict[str, Any]:
+    kind = _body_of(route)
+    schema = {"$ref": _REFERENCE.format(name=kind.__name__ if kind is not None else "JobDocument")}
+    content = {"application/json": {"schema": schema}}
+    if kind is None:
+        content["application/yaml"] = {"schema": schema}
+    return {"required": kind is None, "content": content}
+
+
+def _path_parameters(route: Route) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "integer" if kind is int else "string"}}
+        for name, kind in route.path_types.items()
+    ]
+
+
+def _query_parameters(route: Route) -> list[dict[str, Any]]:
+    if route.query_type is None:
+        return []
+    _, components = msgspec.json.schema_components([route.query_type], ref_template=_REFERENCE)
+    schema = components[route.query_type.__name__]
+    parameters = []
+    for name, each in schema["properties"].items():
+        shown = dict(each)
+        text = shown.pop("description", "")
+        parameter = {"name": name, "in": "query", "required": name in schema.get("required", []), "schema": shown}
+        parameters.append({**parameter, "description": text} if text else parameter)
+    return parameters
+
+
+def _headers(route: Route) -> list[dict[str, Any]]:
+    if route.handler is not submit_job:
+        return []
+    schema = {"type": "string", "pattern": "^[!-~]{1,128}$"}
+    text = "The submission id; made here where it is missing."
+    return [{"name": "Idempotency-Key", "in": "header", "required": False, "schema": schema, "description": text}]
