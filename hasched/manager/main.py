@@ -19,7 +19,7 @@ from hasched.api.auth import Authenticator
 from hasched.api.context import ApiContext
 from hasched.api.hub import AgentHub
 from hasched.api.server import ApiServer
-from hasched.client.service_manager import feed_watchdog, notify
+from hasched.client.daemon import configure_logs, feed_watchdog, notify
 from hasched.client.tls import client_context, server_context
 from hasched.manager.config import ManagerConfig, split_address
 from hasched.manager.leader import LeaderDuties
@@ -33,6 +33,7 @@ log = structlog.get_logger(__name__)
 
 def run_manager(config: ManagerConfig) -> int:
     """Run the manager in the foreground. Returns the exit status: 0 after SIGTERM, 1 after a failure."""
+    configure_logs()
     try:
         Path(config.data_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
         return uvloop.run(_run(config))
