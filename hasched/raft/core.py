@@ -63,8 +63,8 @@ class Core:
             apply=self._apply,
             on_join=on_join,
         )
-        self.proposals = Proposals(tuning)
-        self.reads = Reads(self.engine, tuning)
+        self.proposals = Proposals(tuning, random.getrandbits(48))
+        self.reads = Reads(self.engine, tuning, random.getrandbits(48))
         self.leading = False
         self.snapshot_index = self.engine.applied_index
         self.bytes_since_snapshot = 0

@@ -83,16 +83,19 @@ class _Remote:
 
 
 class Proposals:
-    """The queue, and what is on its way. It is told of time, and never reads a clock."""
+    """The queue, and what is on its way. It is told of time, and never reads a clock.
 
-    def __init__(self, tuning: Tuning) -> None:
+    `first_request` is random: a reply that was meant for this manager's life before its restart must match nothing.
+    """
+
+    def __init__(self, tuning: Tuning, first_request: int) -> None:
         self._tuning = tuning
         self._queue: deque[tuple[Proposal | _Remote, int]] = deque()  # with the offset of what is still to be placed
         self._queued_commands = 0
         self._queued_bytes = 0
         self._placed: dict[int, tuple[int, list[tuple[Piece, int]]]] = {}  # by index: term, pieces and their positions
         self._forwards: dict[int, tuple[ManagerId, list[Piece]]] = {}
-        self._next_request = 1
+        self._next_request = first_request
         self._ageing: deque[Proposal] = deque()
 
     # --- coming in ---

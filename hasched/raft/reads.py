@@ -36,14 +36,14 @@ class _Round(NamedTuple):
 
 
 class Reads:
-    def __init__(self, engine: Engine, tuning: Tuning) -> None:
+    def __init__(self, engine: Engine, tuning: Tuning, first_request: int) -> None:
         self._engine = engine
         self._tuning = tuning
         self._readers: list[_Reader] = []
         self._remote: list[tuple[ManagerId, int]] = []
         self._rounds: list[_Round] = []
         self._asked: tuple[ManagerId, int, list[_Reader]] | None = None
-        self._next_request = 1
+        self._next_request = first_request  # random, as in Proposals
         self._waiters: list[tuple[int, int, Done]] = []  # heap of (index, number, done)
         self._next_waiter = 0
 

@@ -335,7 +335,10 @@ class Simulation:
                 node.start()
         self.run(30, self.agree)
         assert self.agree(), "the managers don't come to agree: " + repr(
-            {n.name: (n.core.engine.role, n.core.engine.term, n.core.engine.last_index, n.core.engine.commit_index) for n in self.nodes.values()}
+            {
+                n.name: (n.core.engine.role, n.core.engine.term, n.core.engine.last_index, n.core.engine.commit_index)
+                for n in self.nodes.values()
+            }
         )
         jobs = {job.submission_id: job.id for job in self.nodes[self.names[0]].core.state.jobs.values()}
         lost = [submission for submission, job_id in self.acknowledged.items() if jobs.get(submission) != job_id]
@@ -346,7 +349,10 @@ class Simulation:
 
     def agree(self) -> bool:
         engines = [node.core.engine for node in self.nodes.values()]
-        return self.leader() is not None and len({(e.term, e.last_index, e.commit_index, e.applied_index) for e in engines}) == 1
+        return (
+            self.leader() is not None
+            and len({(e.term, e.last_index, e.commit_index, e.applied_index) for e in engines}) == 1
+        )
 
 
 @pytest.fixture

@@ -8,7 +8,10 @@ from itertools import permutations
 import pytest
 from raft_simulation import Simulation, simulate  # noqa: F401 (a fixture)
 
-SEEDS = range(int(os.environ.get("HASCHED_SEED", "1")), int(os.environ.get("HASCHED_SEED", "1")) + int(os.environ.get("HASCHED_SEEDS", "12")))
+SEEDS = range(
+    int(os.environ.get("HASCHED_SEED", "1")),
+    int(os.environ.get("HASCHED_SEED", "1")) + int(os.environ.get("HASCHED_SEEDS", "12")),
+)
 
 
 def disturb(simulation: Simulation) -> None:
@@ -43,7 +46,9 @@ def test_nothing_acknowledged_is_lost_under_faults(simulate, seed, size, max_del
         if random.random() < 0.25:
             disturb(simulation)
         for _ in range(random.randrange(4)):
-            simulation.submit(random.choice(simulation.names), size=random.choice((0, 0, 900)), count=random.choice((1, 1, 5)))
+            simulation.submit(
+                random.choice(simulation.names), size=random.choice((0, 0, 900)), count=random.choice((1, 1, 5))
+            )
         if random.random() < 0.3:
             simulation.read(random.choice(simulation.names))
         simulation.run(random.choice((0.01, 0.1, 0.3)))
