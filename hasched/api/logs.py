@@ -29,14 +29,15 @@ FIRST_FOLLOWED_CHUNK_S = 0.3  # a task that is silent sends none, and its reader
 routes = Routes("logs")
 
 
+_Positive = Annotated[int, msgspec.Meta(ge=1, le=MAX_INTEGER)]
+
+
 class ReadLog(msgspec.Struct, frozen=True, kw_only=True):
     stream: Literal["stdout", "stderr"] = "stdout"
-    attempt: Annotated[int | None, msgspec.Meta(ge=1, description="Which attempt; the latest by default.")] = None
+    attempt: Annotated[_Positive | None, msgspec.Meta(description="Which attempt; the latest by default.")] = None
     offset: Annotated[int, msgspec.Meta(ge=0, le=MAX_INTEGER, description="The first byte wanted.")] = 0
-    limit: Annotated[int | None, msgspec.Meta(ge=1, le=MAX_INTEGER, description="At most so many bytes.")] = None
-    tail: Annotated[int | None, msgspec.Meta(ge=1, le=MAX_INTEGER, description="Only so many of the last bytes.")] = (
-        None
-    )
+    limit: Annotated[_Positive | None, msgspec.Meta(description="At most so many bytes.")] = None
+    tail: Annotated[_Positive | None, msgspec.Meta(description="Only so many of the last bytes.")] = None
     follow: Annotated[bool, msgspec.Meta(description="Go on until the attempt has ended.")] = False
 
 

@@ -79,6 +79,8 @@ def _operation(route: Route) -> dict[str, Any]:
             },
         },
     }
+    if route.handler is submit_job:
+        operation["responses"]["200"] = {**_success(route), "description": "The submission id was known: its first job."}
     if route.body_type is not None:
         operation["requestBody"] = _request_body(route)
     return operation
@@ -128,11 +130,21 @@ def _query_parameters(route: Route) -> list[dict[str, Any]]:
     schema = components[route.query_type.__name__]
     parameters = []
     for name, each in schema["properties"].items():
-        shown = dict(each)
+        shown = _without_null(each)
         text = shown.pop("description", "")
         parameter = {"name": name, "in": "query", "required": name in schema.get("required", []), "schema": shown}
         parameters.append({**parameter, "description": text} if text else parameter)
     return parameters
+
+
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """A parameter is left out rather than null."""
+    shown = dict(schema)
+    if shown.get("default", "") is None:
+        (inner,) = (each for each in shown.pop("anyOf") if each != {"type": "null"})
+        del shown["default"]
+        shown |= inner
+    return shown
 
 
 def _headers(route: Route) -> list[dict[str, Any]]:
