@@ -248,8 +248,9 @@ def mapping(fields: Mapping[str, Field], noun: str, elsewhere: Mapping[str, str]
         for key, item in value.items():
             field = fields.get(key)
             if field is None:
-                hint = (elsewhere or {}).get(key, "") or suggest(key, fields)
-                problems.note(f"{prefix}{shorten(str(key))}", "unknown key", hint)
+                known_as = shorten(key) if isinstance(key, str) else describe(key)
+                hint = (elsewhere or {}).get(key, "") or suggest(known_as, fields)
+                problems.note(f"{prefix}{known_as}", "unknown key", hint)
             elif item is None:
                 problems.note(f"{prefix}{key}", "has no value", "give it one, or leave the key out")
             else:
@@ -278,7 +279,7 @@ def fault_of_text(value: Any, max_bytes: int) -> str:
 
 def suggest(word: str, known: Iterable[str]) -> str:
     """`did you mean …?` for a mistyped word, empty if nothing is near."""
-    matches = difflib.get_close_matches(word, list(known), n=1) if len(word) <= _MAX_SHOWN_CHARS else []
+    matches = difflib.get_close_matches(word[:_MAX_SHOWN_CHARS], list(known), n=1)
     return f"did you mean {matches[0]!r}?" if matches else ""
 
 
@@ -304,4 +305,6 @@ def describe(value: Any) -> str:
 
 
 def shorten(text: str) -> str:
-    return text if len(text) <= _MAX_SHOWN_CHARS else f"{text[: _MAX_SHOWN_CHARS - 1]}…"
+    """Text that can be shown and sent: not long, and always UTF-8."""
+    shown = text if len(text) <= _MAX_SHOWN_CHARS else f"{text[: _MAX_SHOWN_CHARS - 1]}…"
+    return shown.encode("utf-8", "backslashreplace").decode()

@@ -60,6 +60,7 @@ MAX_LABELS = 64
 MAX_LABEL_BYTES = 256
 MAX_COUNTABLES = 32
 MAX_VARIABLES = 10_000
+MAX_VARIABLE_NAME_BYTES = 256
 MAX_PATH_BYTES = 4095  # Linux's PATH_MAX, less its NUL
 MAX_DURATION_MS = 3660 * 86_400_000
 MAX_GRACE_MS = 3_600_000
@@ -215,7 +216,7 @@ def _fault_of_name(key: str) -> str:
 def _fault_of_variable(key: str) -> str:
     if not key or "=" in key:
         return "is not a variable's name: it is empty or contains '='"
-    return fault_of_text(key, MAX_LABEL_BYTES)
+    return fault_of_text(key, MAX_VARIABLE_NAME_BYTES)
 
 
 _CPU = quantity(parse_cpu_milli, MAX_INTEGER, format_cpu, "number of cores", "500m")
@@ -230,7 +231,8 @@ _RESOURCES = {
     "countables": Field("countables", _countables(), "Amounts of named things that nodes offer, such as licences."),
 }
 
-_ENV = pairs(_fault_of_variable, text(MAX_WORD_BYTES, empty=True), MAX_VARIABLES)
+_VALUE = text(MAX_WORD_BYTES - MAX_VARIABLE_NAME_BYTES - len("="), empty=True)
+_ENV = pairs(_fault_of_variable, _VALUE, MAX_VARIABLES)
 _LABELS = pairs(_fault_of_name, text(MAX_LABEL_BYTES, empty=True), MAX_LABELS)
 
 _JOB = {
