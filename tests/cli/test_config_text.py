@@ -98,7 +98,7 @@ def test_the_environment_overrides_the_file_at_every_depth():
 
 def test_a_bad_override_names_its_variable():
     assert problems("", POLICY="x", PART__PORT="99999", PART__NAME="p", PARTS="[") == [
-        (0, "HASCHED_PARTS", "expected the node content, but found '<stream end>'"),
+        (0, "HASCHED_PARTS", "did not find expected node content"),
         (0, "HASCHED_POLICY", "must be one of bin_pack, spread, round_robin, not 'x'"),
         (0, "HASCHED_PART__PORT", "expected int <= 65535, not 99999"),
     ]

@@ -59,7 +59,8 @@ class Dev:
         )
 
     def json(self, *arguments: str) -> dict[str, object]:
-        done = self.run(*arguments, "--json")
+        end = arguments.index("--") if "--" in arguments else len(arguments)
+        done = self.run(*arguments[:end], "--json", *arguments[end:])
         assert done.returncode == 0, done.stderr
         answer: dict[str, object] = json.loads(done.stdout)
         return answer
@@ -73,6 +74,13 @@ class Dev:
                 found.append(line)
         return found
 
+    def __enter__(self) -> Dev:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.stop()
+
     def stop(self, number: signal.Signals = signal.SIGINT) -> int:
         self.process.send_signal(number)
         return self.process.wait(60)
@@ -80,11 +88,10 @@ class Dev:
 
 @pytest.fixture(scope="session")
 def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
-    dev = Dev(tmp_path_factory.mktemp("dev"))
-    yield dev
-    if dev.process.poll() is None:
+    with Dev(tmp_path_factory.mktemp("dev")) as dev:
+        yield dev
         assert dev.stop() == 0
-    assert dev.remains() == []
+        assert dev.remains() == []
 
 
 def test_a_job_is_like_a_command_run_here(dev: Dev):
@@ -139,7 +146,7 @@ def test_an_array_of_a_thousand_succeeds(dev: Dev):
 def test_a_file_of_jobs_and_its_mistakes(dev: Dev):
     text = "command: [echo, one]\n---\nname: two\ncommand: [echo, two]\n"
     done = dev.run("job", "submit", "-", "--wait", input=text)
-    assert (done.returncode, done.stdout.count("SUCCEEDED")) == (0, 2), done.stderr
+    assert (done.returncode, done.stdout.count("SUCCEEDED: 1 SUCCEEDED")) == (0, 2), done.stderr
     before = dev.json("job", "list")
     done = dev.run("job", "submit", "-", input="name: x\ncommand: [a]\nresources:\n  gpus: 3.5\ncont: 3\n")
     assert done.returncode == 65
@@ -222,18 +229,16 @@ def test_a_second_cluster_in_the_same_directory_is_refused(dev: Dev):
 
 
 def test_ctrl_c_leaves_nothing_and_the_same_directory_goes_on(tmp_path: Path):
-    dev = Dev(tmp_path, "--managers", "1", "--agents", "1")
-    ended = str(dev.json("job", "run", "--", "true")["id"])
-    assert dev.run("job", "wait", ended).returncode == 0
-    running = str(dev.json("job", "run", "--", "sleep", "600")["id"])
-    eventually("its start", lambda: dev.json("job", "status", running)["state"] == "RUNNING")
-    assert dev.stop() == 0
-    assert dev.remains() == []
+    with Dev(tmp_path, "--managers", "1", "--agents", "1") as dev:
+        ended = str(dev.json("job", "run", "--", "true")["id"])
+        assert dev.run("job", "wait", ended).returncode == 0
+        running = str(dev.json("job", "run", "--", "sleep", "600")["id"])
+        eventually("its start", lambda: dev.json("job", "status", running)["state"] == "RUNNING")
+        assert dev.stop() == 0
+        assert dev.remains() == []
 
     dev.log.unlink()
-    dev = Dev(tmp_path, "--managers", "1", "--agents", "1")
-    try:
+    with Dev(tmp_path, "--managers", "1", "--agents", "1") as dev:
         assert dev.json("job", "status", ended)["state"] == "SUCCEEDED"
-    finally:
         assert dev.stop(signal.SIGTERM) == 0
-    assert dev.remains() == []
+        assert dev.remains() == []

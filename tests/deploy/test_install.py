@@ -42,7 +42,9 @@ systemd-sysusers() { test -f "$1"; }
 systemctl() {
   [[ "$1" == enable ]] || return 0
   local unit="$LAB/$HOST/etc/systemd/system/$3.service"
-  local start="$(sed -n 's/^ExecStart=//p' "$unit" | sed "s|/opt/hasched/bin/|$PROGRAMS/|; s|/etc/hasched|$LAB/$HOST/etc/hasched|")"
+  local start="$(sed -n 's/^ExecStart=//p' "$unit")"
+  start="${start/\/opt\/hasched\/bin/$PROGRAMS}"
+  start="${start/\/etc\/hasched/$LAB/$HOST/etc/hasched}"
   setsid $start >>"$LAB/$HOST/$3.log" 2>&1 </dev/null &
   echo $! >>"$LAB/pids"
 }
@@ -79,6 +81,7 @@ class Lab:
         done = subprocess.run(
             ["bash", "-c", PRELUDE + self.translate(script, host)],
             env=self.environment | {"HOST": host},
+            check=False,
             capture_output=True,
             text=True,
             timeout=90,

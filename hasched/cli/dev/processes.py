@@ -40,7 +40,7 @@ class Child:
         self.pid = os.posix_spawn(
             self.command[0],
             self.command,
-            {name: value for name, value in os.environ.items() if not name.startswith("HASCHED_")},
+            _environment(),
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_OPEN, 1, str(self.log), append, 0o600),
@@ -179,6 +179,15 @@ def _kill(processes: Sequence[psutil.Process]) -> list[int]:
             process.kill()
     psutil.wait_procs(processes, timeout=10)
     return [process.pid for process in processes]
+
+
+def _environment() -> dict[str, str]:
+    """Ours, without overrides that were meant for another cluster; how to log is everybody's."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("HASCHED_") or name.startswith("HASCHED_LOG_")
+    }
 
 
 def _ending(status: int) -> str:
