@@ -29,13 +29,14 @@ RETRY_HINT = "retry with the same submission id; it is accepted once"
 class Proposal:
     """Commands that travel together. `done` is called once."""
 
-    __slots__ = ("_done", "_missing", "_outcomes", "commands", "created", "finished", "placed", "size")
+    __slots__ = ("_done", "_missing", "_outcomes", "commands", "created", "finished", "placed", "size", "under_way")
 
     def __init__(self, commands: Sequence[bytes], created: float, done: Done) -> None:
         self.commands = commands
         self.created = created
         self.size = sum(map(len, commands))
-        self.placed = False  # some of it may stand in a log
+        self.placed = False  # some of it stands in a log
+        self.under_way = 0  # pieces that were forwarded and not answered
         self.finished = False
         self._done = done
         self._missing = len(commands)
@@ -50,10 +51,10 @@ class Proposal:
                 self._done([outcome for outcome in self._outcomes if outcome is not None])
 
     def fail(self, error: HaschedError) -> None:
-        """`error` says that nothing was done; that is not so if another part of the proposal was placed."""
+        """`error` says that nothing was done; that is not so if another part of the proposal was, or may be, placed."""
         if not self.finished:
             self.finished = True
-            self._done(_unknown("a part of it was placed in the log") if self.placed else error)
+            self._done(_unknown("a part of it was sent before") if self.placed or self.under_way else error)
 
     def lose(self, cause: str) -> None:
         if not self.finished:
@@ -207,6 +208,9 @@ class Proposals:
             return None
         request, self._next_request = self._next_request, self._next_request + 1
         self._forwards[request] = (leader, [piece for piece, _ in pieces])
+        for piece, _ in pieces:
+            assert piece.proposal is not None, "what others forwarded is refused before"
+            piece.proposal.under_way += 1
         return Forward(request, commands)
 
     def refusals(self) -> list[tuple[ManagerId, Forwarded]]:
@@ -228,6 +232,9 @@ class Proposals:
         leader, pieces = self._forwards.pop(message.request, ("", []))
         if leader != sender:
             return
+        for piece in pieces:
+            assert piece.proposal is not None
+            piece.proposal.under_way -= 1
         if message.refused:
             for piece in pieces:
                 self._refuse(piece, message)
