@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 
@@ -51,5 +52,6 @@ class ApiContext:
         self.defaults = defaults
         self.limits = limits or ApiLimits()
         self.now_ms = now_ms
+        self.yaml_turn = asyncio.Semaphore(1)
         self.feed = EventFeed(replica)
         self.peers = Peers(replica)

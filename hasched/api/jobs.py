@@ -16,9 +16,17 @@ import msgspec
 from hasched.api.call import Call, Consistency
 from hasched.api.problem import describe, refusal
 from hasched.api.routing import Routes
-from hasched.model.errors import BadRequest, ConfigInvalid, HaschedError, MalformedBody, NotFound
+from hasched.model.errors import (
+    BadRequest,
+    BodyTooLarge,
+    ConfigInvalid,
+    FieldError,
+    HaschedError,
+    MalformedBody,
+    NotFound,
+    SpecInvalid,
+)
 from hasched.model.parse import parse_spec
-from hasched.model.spec import JobSpec
 from hasched.model.states import TaskState
 from hasched.model.views import JobPage, JobView, Problem, Submitted
 from hasched.model.yaml_text import read_documents
@@ -29,6 +37,7 @@ from hasched.statemachine.outcomes import JobAccepted, Rejected
 from hasched.statemachine.state import State
 
 MAX_JOB_BYTES = 4 * 1024 * 1024  # its spec may hold 512 KiB, and JSON may need six bytes for one
+MAX_YAML_BYTES = 512 * 1024  # YAML takes a hundred times as long to read as JSON
 MAX_BATCH = 10_000
 MAX_BATCH_BYTES = 16 * 1024 * 1024
 PARSED_AT_ONCE = 128  # specs read between two turns of the loop: consensus must not wait for a batch
@@ -91,7 +100,8 @@ async def submit_job(call: Call, body: bytes) -> Submitted:
     the job that it made the first time, so after any failure repeat the request with the same key.
     """
     headers = call.request.headers
-    spec = _read_spec(call, body, headers.get("Content-Type", ""))
+    yaml = "yaml" in headers.get("Content-Type", "")
+    spec = parse_spec(await _read_yaml(call, body) if yaml else body, call.context.defaults)
     submission_id = _check_submission_id(headers.get("Idempotency-Key"))
     outcome = await call.propose(SubmitJob(submission_id=submission_id, actor=call.actor, spec=spec))
     assert isinstance(outcome, JobAccepted)
@@ -214,16 +224,20 @@ async def _steer(call: Call, command: CancelJob | SuspendJob | ResumeJob) -> Job
     return view_job(call.context.replica.state, command.job_id, with_spec=False)
 
 
-def _read_spec(call: Call, body: bytes, content_type: str) -> JobSpec:
-    if "yaml" not in content_type:
-        return parse_spec(body, call.context.defaults)
+async def _read_yaml(call: Call, body: bytes) -> Any:
+    """The one document of a body, read on a thread, one at a time: consensus must not wait for it."""
+    if len(body) > MAX_YAML_BYTES:
+        raise BodyTooLarge(f"YAML may be {MAX_YAML_BYTES} bytes long, and not {len(body)}", "send JSON")
     try:
-        documents = read_documents(body.decode(), "body")
+        async with call.context.yaml_turn:
+            documents = await asyncio.to_thread(lambda: read_documents(body.decode(), "body"))
     except (ConfigInvalid, UnicodeDecodeError) as error:
         raise MalformedBody(f"this is not YAML: {error}") from None
     if len(documents) != 1:
         raise MalformedBody(f"the body holds {len(documents)} YAML documents", "submit one job in one request")
-    return parse_spec(documents[0].value, call.context.defaults)
+    if not isinstance(documents[0].value, dict):
+        raise SpecInvalid([FieldError("", "a job is a mapping of keys")])
+    return documents[0].value
 
 
 def _check_submission_id(given: str | None) -> str:
