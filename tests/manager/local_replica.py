@@ -1,7 +1,7 @@
 """A replica of one member whose log is this process: the real state machine, and a role that the test decides.
 
-Proposals go through the same encoding as a real log. What a real replica can answer besides an outcome (it doesn't
-lead, the outcome is not known) happens when the test asks for it.
+Proposals go through the same encoding as a real log, and pass on a follower too, as if forwarded. What a real replica can
+answer besides an outcome (nobody leads, the outcome is not known) happens when the test asks for it.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class LocalReplica:
         await self.held.wait()
         if self.fail_next:
             raise self.fail_next.pop(0)
-        if not self.is_leader:
+        if self.leader is None:
             raise NoLeader("nobody leads")
         entry = encode_batch(self._now_ms(), [encode_command(command) for command in commands])
         applied = apply(self.state, self.state.index + 1, decode_batch(entry))
@@ -74,7 +74,7 @@ class LocalReplica:
     async def read_barrier(self) -> int:
         await asyncio.sleep(0)
         await self.held.wait()
-        if not self.is_leader:
+        if self.leader is None:
             raise NoLeader("nobody leads")
         return self.applied_index
 

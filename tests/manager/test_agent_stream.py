@@ -346,7 +346,6 @@ async def test_no_lease_is_renewed_until_leadership_is_confirmed(manager: Manage
         await until(lambda: manager.hub.usage("n1") is not None)
         replica_of(manager).is_leader = False  # deposed, and not told yet
         replica_of(manager).held.set()
-        replica_of(manager).is_leader = False
         await until(lambda: not manager.streams._acknowledging)
         replica_of(manager).is_leader = True
         await agent.send(Heartbeat(2, NodeUsage()))

@@ -88,7 +88,7 @@ def proposed(replica: LocalReplica, kind: type) -> list[object]:
 
 
 async def test_a_follower_does_nothing(replica: LocalReplica, hub: AgentHub, duties: LeaderDuties) -> None:
-    replica.is_leader = True  # so that proposals would pass
+    replica.lead(False)
     await register(replica)
     await submit(replica)
     connect(hub, "n1")
@@ -107,7 +107,6 @@ async def test_a_new_leader_goes_on_where_the_last_one_stopped(
     job = replica.state.jobs[job_id]
     await until(lambda: job.active == 4)
     replica.lead(False)
-    replica.is_leader = True
     ends = tuple(AttemptEnded(job_id, index, 1, 1, 2, EndKind.EXITED) for index in range(4))
     await replica.propose(ReportAttempts(node_id="n1", reports=ends))
     assert job.active == 0

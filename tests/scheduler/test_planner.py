@@ -291,6 +291,18 @@ def test_capacity_that_grows_is_offered_to_each_class_once() -> None:
     assert world.planner.units_spent - before == 10
 
 
+def test_only_the_node_that_grew_is_looked_at_again() -> None:
+    world = World()
+    for number in range(320):
+        world.node(f"n{number}", cpu=1)
+    world.submit(count=330)
+    world.settle()
+    before = world.planner.units_spent
+    world.end(1, 17)
+    assert len(world.settle()) == 1
+    assert world.planner.units_spent - before == 2
+
+
 def test_a_slice_is_bounded() -> None:
     world = World()
     world.node("n1", cpu=1000)
