@@ -8,6 +8,7 @@ defaults filled in. The schema that the API shows is made from the same table.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import msgspec
@@ -74,18 +75,19 @@ class JobDefaults(msgspec.Struct, frozen=True, kw_only=True):
     resources: Resources = Resources(cpu_milli=1000)
 
 
-Document: TypeAlias = bytes | bytearray | memoryview | msgspec.Raw | dict[str, Any]
+JsonText: TypeAlias = bytes | bytearray | memoryview | msgspec.Raw
+PlainValue: TypeAlias = dict[str, Any] | list[Any] | str | int | float | None  # as JSON or YAML is decoded
 
 _PLAIN = JobDefaults()
 
 
-def parse_spec(document: Document, defaults: JobDefaults | None = None) -> JobSpec:
-    """The spec that `document` asks for: JSON text, or the plain values of a document that was decoded before.
+def parse_spec(document: JsonText | PlainValue, defaults: JobDefaults | None = None) -> JobSpec:
+    """The spec that `document` asks for: JSON text as bytes, or the plain value of a document that was decoded before.
 
     Raises SpecInvalid with everything that is wrong, MalformedBody if the bytes are not JSON.
     """
     defaults = defaults or _PLAIN
-    plain = document if isinstance(document, dict) else _decode(document)
+    plain = _decode(document) if isinstance(document, (bytes, bytearray, memoryview, msgspec.Raw)) else document
     problems = Problems()
     given = _read_job(plain, "", problems)
     if isinstance(plain, dict) and ("command" in plain) == ("script" in plain):
@@ -114,11 +116,11 @@ def spec_schema() -> dict[str, Any]:
     return {**_JOB_KIND.schema, "oneOf": [{"required": ["command"]}, {"required": ["script"]}]}
 
 
-_decode_json = msgspec.json.Decoder().decode
+_decode_json: Callable[[JsonText], PlainValue] = msgspec.json.Decoder().decode
 _encode = msgspec.msgpack.Encoder().encode
 
 
-def _decode(document: bytes | bytearray | memoryview | msgspec.Raw) -> Any:
+def _decode(document: JsonText) -> PlainValue:
     try:
         return _decode_json(document)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
