@@ -80,7 +80,10 @@ def _operation(route: Route) -> dict[str, Any]:
         },
     }
     if route.handler is submit_job:
-        operation["responses"]["200"] = {**_success(route), "description": "The submission id was known: its first job."}
+        operation["responses"]["200"] = {
+            **_success(route),
+            "description": "The submission id was known: its first job.",
+        }
     if route.body_type is not None:
         operation["requestBody"] = _request_body(route)
     return operation

@@ -78,7 +78,9 @@ def _operation(method: str, path: str, aliases: tuple[str, ...], operation: dict
         for each in parameters:
             place = " (header)" if each["in"] == "header" else ""
             default = each["schema"].get("default")
-            note = each.get("description", "") + (f" Default: `{default}`." if default not in (None, "", [], False) else "")
+            note = each.get("description", "") + (
+                f" Default: `{default}`." if default not in (None, "", [], False) else ""
+            )
             yield f"| `{each['name']}`{place} | {_type(each['schema'])} | {note.strip()} |"
         yield ""
     if "requestBody" in operation:

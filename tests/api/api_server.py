@@ -23,6 +23,7 @@ from hasched.raft.node import ReplicaConfig, ReplicaNode, open_replica
 from hasched.raft.replica import Member
 from hasched.raft.tuning import Tuning
 from hasched.statemachine.digest import digest
+from hasched.statemachine.snapshot import records
 
 FAST = Tuning(heartbeat_s=0.03, election_min_s=0.1, election_max_s=0.2)
 
@@ -87,6 +88,12 @@ class Manager:
     @property
     def digest(self) -> str:
         return digest(self.replica.state)
+
+    @property
+    def contents(self) -> list[Any]:
+        """The state without the index and the time that it goes up to: what a committed refusal leaves as it was."""
+        state = self.replica.state
+        return [*list(records(state))[1:], state.next_job_id, *sorted(state.nodes), *state.submissions]
 
     async def request(self, method: str, path: str, *, token: str | None = "", **options: Any) -> Answer:
         headers = dict(options.pop("headers", {}))

@@ -1,8 +1,13 @@
-"""Jobs over HTTP."""
+"""Jobs over HTTP: submitted once, shown, listed and steered."""
 
 from __future__ import annotations
 
+import asyncio
+
+import pytest
 from api_server import Manager
+
+TRUE = {"command": ["true"]}
 
 
 async def test_a_job_is_submitted_and_shown(manager: Manager) -> None:
@@ -13,3 +18,116 @@ async def test_a_job_is_submitted_and_shown(manager: Manager) -> None:
     assert (shown["name"], shown["state"], shown["actor"]) == ("greet", "PENDING", "alice")
     assert shown["reason"]["code"] == "no_nodes"
     assert shown["spec"]["command"] == ["echo", "hi"]
+
+
+@pytest.mark.parametrize("path", ["/jobs/create", "/jobs/schedule"])
+async def test_the_aliases_submit_too(manager: Manager, path: str) -> None:
+    job_id = (await manager.post(path, TRUE)).json["id"]
+    shown = (await manager.get(f"/jobs/status?id={job_id}")).json
+    assert (shown["id"], shown["state"], shown["spec"]) == (job_id, "PENDING", None)
+
+
+async def test_a_repeated_key_is_answered_with_the_first_job(manager: Manager) -> None:
+    key = {"Idempotency-Key": "again"}
+    first, *others = await asyncio.gather(*(manager.post("/v1/jobs", TRUE, headers=key) for _ in range(8)))
+    answers = [first, *others]
+    assert sorted(answer.status for answer in answers) == [200] * 7 + [201]
+    assert {answer.json["id"] for answer in answers} == {first.json["id"]}
+    assert {answer.json["log_index"] for answer in answers} == {first.json["log_index"]}
+    assert all(answer.json["duplicate"] == (answer.status == 200) for answer in answers)
+    assert len(manager.replica.state.jobs) == 1
+
+
+async def test_a_key_is_made_where_none_is_given(manager: Manager) -> None:
+    first, second = await manager.post("/v1/jobs", TRUE), await manager.post("/v1/jobs", TRUE)
+    assert first.json["submission_id"] != second.json["submission_id"]
+    assert len(manager.replica.state.jobs) == 2
+
+
+async def test_a_job_may_be_written_in_yaml(manager: Manager) -> None:
+    text = b"name: nightly\ncommand: [backup, --all]\nresources: {memory: 512Mi}\n"
+    answer = await manager.post("/v1/jobs", text, headers={"Content-Type": "application/yaml"})
+    assert answer.status == 201
+    spec = manager.replica.state.jobs[answer.json["id"]].spec
+    assert (spec.name, spec.resources.memory_bytes) == ("nightly", 2**29)
+
+
+async def test_each_job_of_a_batch_stands_for_itself(manager: Manager) -> None:
+    jobs = [
+        {"submission_id": "a", "spec": TRUE},
+        {"submission_id": "b", "spec": {"command": ["true"], "gpu": 1}},
+        {"submission_id": "a", "spec": TRUE},
+        {"submission_id": "with blank", "spec": TRUE},
+        {"spec": {"command": ["true"], "count": 3}},
+    ]
+    results = (await manager.post("/v1/jobs/batch", {"jobs": jobs})).json["results"]
+    assert [result.get("code", result.get("duplicate")) for result in results] == [
+        False,
+        "invalid_spec",
+        True,
+        "bad_request",
+        False,
+    ]
+    assert results[0]["id"] == results[2]["id"]
+    assert [job.count for job in manager.replica.state.jobs.values()] == [1, 3]
+
+
+async def test_a_large_batch_is_one_request(manager: Manager) -> None:
+    jobs = [{"submission_id": f"s{number}", "spec": TRUE} for number in range(10_000)]
+    results = (await manager.post("/v1/jobs/batch", {"jobs": jobs})).json["results"]
+    assert [result["submission_id"] for result in results] == [f"s{number}" for number in range(10_000)]
+    assert len({result["id"] for result in results}) == 10_000
+
+
+async def test_jobs_are_listed_page_by_page_and_filtered(manager: Manager) -> None:
+    for number in range(5):
+        await manager.submit(name=f"job{number}", queue="night" if number % 2 else "day", labels={"n": str(number)})
+    first = (await manager.get("/v1/jobs?limit=2")).json
+    second = (await manager.get(f"/v1/jobs?limit=2&cursor={first['next_cursor']}")).json
+    assert [job["name"] for job in first["jobs"] + second["jobs"]] == ["job4", "job3", "job2", "job1"]
+
+    async def names(query: str) -> list[str]:
+        return [job["name"] for job in (await manager.get(f"/v1/jobs?{query}")).json["jobs"]]
+
+    assert await names("queue=night") == ["job3", "job1"]
+    assert await names("name=job2") == ["job2"]
+    assert await names("label=n=3") == ["job3"]
+    assert await names("label=n=3&label=n=4") == ["job4"]
+    assert await names("state=RUNNING&state=succeeded") == []
+    assert await names("actor=bob") == []
+    assert await names("actor=alice&consistency=stale&limit=1") == ["job4"]
+
+
+async def test_a_job_is_suspended_resumed_cancelled_and_deleted(manager: Manager) -> None:
+    job_id = await manager.submit()
+    assert (await manager.post(f"/v1/jobs/{job_id}/suspend")).json["suspended"] is True
+    assert (await manager.post(f"/v1/jobs/{job_id}/resume")).json["suspended"] is False
+    assert (await manager.request("DELETE", f"/v1/jobs/{job_id}")).code == "job_active"
+    cancelled = (await manager.post(f"/v1/jobs/{job_id}/cancel", {"reason": "enough"})).json
+    assert (cancelled["state"], cancelled["reason"]["code"]) == ("CANCELLED", "cancelled")
+    assert "enough" in cancelled["reason"]["text"]
+    assert (await manager.post(f"/v1/jobs/{job_id}/suspend")).code == "job_ended"
+    deleted = await manager.request("DELETE", f"/v1/jobs/{job_id}")
+    assert (deleted.status, deleted.body) == (204, b"")
+    assert (await manager.get(f"/v1/jobs/{job_id}")).code == "no_such_job"
+
+
+async def test_some_tasks_of_an_array_are_cancelled(manager: Manager) -> None:
+    job_id = await manager.submit(count=4)
+    await manager.post(f"/v1/jobs/{job_id}/cancel", {"tasks": [1, 3]})
+    page = (await manager.get(f"/v1/jobs/{job_id}/tasks?state=CANCELLED")).json
+    assert [task["task_index"] for task in page["tasks"]] == [1, 3]
+    task = (await manager.get(f"/v1/jobs/{job_id}/tasks/0")).json
+    assert (task["state"], task["attempts"], task["reason"]["code"]) == ("PENDING", [], "no_nodes")
+    assert (await manager.get(f"/v1/jobs/{job_id}/tasks/4")).code == "no_such_task"
+    first = (await manager.get(f"/v1/jobs/{job_id}/tasks?limit=3")).json
+    rest = (await manager.get(f"/v1/jobs/{job_id}/tasks?limit=3&cursor={first['next_cursor']}")).json
+    assert ([task["task_index"] for task in rest["tasks"]], rest["next_cursor"]) == ([3], "")
+
+
+async def test_answers_say_how_far_they_see(manager: Manager) -> None:
+    submitted = await manager.post("/v1/jobs", TRUE)
+    fresh = await manager.get("/v1/jobs")
+    assert int(fresh.headers["Hasched-Applied-Index"]) >= submitted.json["log_index"]
+    stale = await manager.get("/v1/jobs?consistency=stale")
+    assert int(stale.headers["Hasched-Applied-Age-Ms"]) >= 0
