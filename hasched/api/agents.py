@@ -254,11 +254,6 @@ class AgentStreams:
             log.error("agent_stream_failed", exc_info=error)
 
 
-def agent_routes(streams: AgentStreams) -> list[web.RouteDef]:
-    """The agents' routes, for the manager's HTTPS server, which verifies client certificates where they are shown."""
-    return [web.get(AGENT_STREAM_PATH, streams.handle)]
-
-
 async def _receive_hello(socket: web.WebSocketResponse, name: NodeId) -> Hello:
     async with asyncio.timeout(HELLO_TIMEOUT_S):
         frame = await socket.receive()

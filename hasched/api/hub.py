@@ -7,7 +7,7 @@ the next leader. Heartbeats end here, so a cluster with nothing to do writes not
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 import msgspec
@@ -103,7 +103,7 @@ class AgentHub:
         offset: int = 0,
         limit: int = 0,
         follow: bool = False,
-    ) -> AsyncIterator[LogChunk]:
+    ) -> AsyncGenerator[LogChunk]:
         """Bytes of an attempt's log from the node that keeps it; arguments as in `LogRead`. The last chunk says `end`.
 
         Asks for one window at a time, and for the next when the reader has taken the last: a slow reader holds at most

@@ -11,7 +11,7 @@ from typing import TypeVar
 import aiohttp
 from aiohttp import web
 
-from hasched.api.agents import AGENT_STREAM_PATH, AgentStreams, StreamSettings, agent_routes
+from hasched.api.agents import AGENT_STREAM_PATH, AgentStreams, StreamSettings
 from hasched.api.hub import AgentHub
 from hasched.client.tls import MANAGER_HOSTNAME, client_context, server_context
 from hasched.manager.certs import create_ca, issue_agent, issue_manager
@@ -58,7 +58,7 @@ class Manager:
     @asynccontextmanager
     async def run(self) -> AsyncIterator[Manager]:
         app = web.Application()
-        app.add_routes(agent_routes(self.streams))
+        app.router.add_get(AGENT_STREAM_PATH, self.streams.handle)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
         context = server_context(self.certs / "ca.crt", self.certs / "m1.crt", self.certs / "m1.key")
