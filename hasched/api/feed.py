@@ -23,6 +23,7 @@ from hasched.statemachine.events import AttemptEnded, ClockStepped, Event, JobSu
 
 MAX_KEPT = 32_768
 MAX_QUEUED = 65_536
+END_OF_ENTRY = 2**31 - 1  # larger than the number of any event of an entry
 _HOUSEKEEPING = (ClockStepped, SubmissionsForgotten)  # of no interest outside
 
 _encode = msgspec.json.Encoder().encode
@@ -45,9 +46,6 @@ def parse_event_id(text: str) -> EventId:
     if not all(part.isascii() and part.isdigit() and len(part) < 20 for part in parts):
         raise BadRequest(f"{text[:40]!r} is not an event's id", "send the id of the last event that you saw")
     return EventId(int(index), int(number) if dot else END_OF_ENTRY)
-
-
-END_OF_ENTRY = 2**31 - 1
 
 
 class Record(msgspec.Struct, gc=False):
@@ -73,8 +71,9 @@ class Record(msgspec.Struct, gc=False):
 class Subscription:
     """The queue of one reader. Use it as a context manager, so that it ends with its reader."""
 
-    def __init__(self, feed: EventFeed, job_id: int | None, types: frozenset[str]) -> None:
+    def __init__(self, feed: EventFeed, after: EventId, job_id: int | None, types: frozenset[str]) -> None:
         self._feed = feed
+        self._after = after  # may lie ahead: another manager knew more
         self._types = types
         self._queue: deque[Record] = deque()
         self._wake = asyncio.Event()
@@ -82,7 +81,7 @@ class Subscription:
         self.ended = ""  # why nothing more comes
 
     def push(self, record: Record) -> None:
-        if self._types and record.type not in self._types:
+        if (record.log_index, record.number) <= self._after or (self._types and record.type not in self._types):
             return
         if len(self._queue) >= MAX_QUEUED:
             self.end("the reader is too slow")
@@ -128,7 +127,7 @@ class EventFeed:
 
     def follow(self, after: EventId | None, job_id: int | None, types: Iterable[str] = ()) -> Subscription:
         """What happens from now on, or after the event `after`. Raises EventsCompacted if some of that is gone."""
-        subscription = Subscription(self, job_id, frozenset(types))
+        subscription = Subscription(self, after or EventId(0, 0), job_id, frozenset(types))
         if after is not None:
             if self._floor and after < (self._floor, END_OF_ENTRY):
                 raise EventsCompacted(
@@ -136,7 +135,7 @@ class EventFeed:
                     "read the state anew, and follow from its applied index",
                 )
             for record in self._kept:
-                if (record.log_index, record.number) > after and job_id in (None, record.job_id):
+                if job_id in (None, record.job_id):
                     subscription.push(record)
         if self._closed:
             subscription.end("the manager stops")
