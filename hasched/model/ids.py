@@ -21,7 +21,7 @@ _NAME = re.compile(NAME_PATTERN[1:-1])
 
 class TaskId(NamedTuple):
     job_id: JobId
-    index: TaskIndex
+    index: TaskIndex  # type: ignore[assignment]  # it shadows tuple.index, which nobody calls
 
     def __str__(self) -> str:
         return f"{self.job_id}.{self.index}"
@@ -29,7 +29,7 @@ class TaskId(NamedTuple):
 
 class AttemptId(NamedTuple):
     job_id: JobId
-    index: TaskIndex
+    index: TaskIndex  # type: ignore[assignment]  # it shadows tuple.index, which nobody calls
     attempt: Attempt
 
     def __str__(self) -> str:

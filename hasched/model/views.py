@@ -17,19 +17,19 @@ class _View(msgspec.Struct, frozen=True, kw_only=True):
     pass
 
 
-class Reason(_View):
+class Reason(_View, frozen=True):
     """Why something is as it is: a code from a closed list, and a sentence."""
 
     code: str
     text: str
 
 
-class UsageView(_View):
+class UsageView(_View, frozen=True):
     cpu_ms: int = 0
     peak_memory_bytes: int = 0
 
 
-class LateReport(_View):
+class LateReport(_View, frozen=True):
     """What an attempt reported after it had stopped to count; kept for people, changes nothing."""
 
     state: str
@@ -38,7 +38,7 @@ class LateReport(_View):
     index: int  # log index
 
 
-class AttemptView(_View):
+class AttemptView(_View, frozen=True):
     attempt: int
     state: str  # a TaskState's name
     node_id: str
@@ -52,7 +52,7 @@ class AttemptView(_View):
     late_report: LateReport | None = None
 
 
-class TaskView(_View):
+class TaskView(_View, frozen=True):
     job_id: int
     task_index: int
     state: str
@@ -73,7 +73,7 @@ class TaskView(_View):
     attempts: list[AttemptView] = []  # only where one task is shown
 
 
-class JobView(_View):
+class JobView(_View, frozen=True):
     """A job without its tasks. `state` is a TaskState's name: PENDING before the first start, RUNNING until the last end,
     then SUCCEEDED, or the most telling of its tasks' final states."""
 
@@ -98,31 +98,31 @@ class JobView(_View):
     spec: JobSpec | None = None  # only where one job is shown
 
 
-class JobPage(_View):
+class JobPage(_View, frozen=True):
     jobs: list[JobView]
     next_cursor: str = ""
 
 
-class TaskPage(_View):
+class TaskPage(_View, frozen=True):
     tasks: list[TaskView]
     next_cursor: str = ""
 
 
-class Submitted(_View):
+class Submitted(_View, frozen=True):
     id: int
     submission_id: str
     duplicate: bool  # whether the job was there already under this submission id
     log_index: int
 
 
-class NodeUsageView(_View):
+class NodeUsageView(_View, frozen=True):
     cpu_milli: int = 0
     memory_bytes: int = 0
     load_milli: int = 0
     disk_free_bytes: int = 0
 
 
-class NodeView(_View):
+class NodeView(_View, frozen=True):
     id: str
     state: str  # healthy, unhealthy, disconnected
     reason: Reason | None
@@ -141,11 +141,11 @@ class NodeView(_View):
     usage: NodeUsageView | None = None  # as of the last heartbeat that this leader saw
 
 
-class NodePage(_View):
+class NodePage(_View, frozen=True):
     nodes: list[NodeView]
 
 
-class ManagerView(_View):
+class ManagerView(_View, frozen=True):
     id: str
     api_url: str
     raft_address: str
@@ -159,12 +159,12 @@ class ManagerView(_View):
     lag: int | None = None  # entries behind the leader, where known
 
 
-class ManagerPage(_View):
+class ManagerPage(_View, frozen=True):
     managers: list[ManagerView]
     leader: str | None
 
 
-class EventView(_View):
+class EventView(_View, frozen=True):
     """One thing that happened. `id` is `LOG_INDEX.NUMBER`; a stream resumes after the id it saw last."""
 
     id: str
@@ -178,7 +178,7 @@ class EventView(_View):
     data: dict[str, Any] = {}
 
 
-class ClusterView(_View):
+class ClusterView(_View, frozen=True):
     """One page of everything that `hasched top` shows."""
 
     cluster: str
@@ -193,7 +193,7 @@ class ClusterView(_View):
     allocated: Resources
 
 
-class Problem(_View):
+class Problem(_View, frozen=True):
     """RFC 9457 problem details, plus our stable `code`, `cause` and `hint`."""
 
     type: str

@@ -26,27 +26,27 @@ class _Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
     pass
 
 
-class Usage(_Message):
+class Usage(_Message, frozen=True):
     """What an attempt consumed."""
 
     cpu_ms: int = 0
     peak_memory_bytes: int = 0
 
 
-class AttemptKey(_Message):
+class AttemptKey(_Message, frozen=True):
     job_id: int
     index: int
     attempt: int
 
 
-class AttemptStarted(_Message, tag="started"):
+class AttemptStarted(_Message, frozen=True, tag="started"):
     job_id: int
     index: int
     attempt: int
     started_ms: int  # the agent's wall clock
 
 
-class AttemptEnded(_Message, tag="ended"):
+class AttemptEnded(_Message, frozen=True, tag="ended"):
     """The end of an attempt; says also that it started, so a short task needs one report."""
 
     job_id: int
@@ -64,7 +64,7 @@ class AttemptEnded(_Message, tag="ended"):
 AttemptReport: TypeAlias = AttemptStarted | AttemptEnded
 
 
-class GpuDevice(_Message):
+class GpuDevice(_Message, frozen=True):
     uuid: str
     model: str
     memory_bytes: int
@@ -82,7 +82,7 @@ class NodeInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     boot_id: str = ""
 
 
-class Hello(_Message, tag="hello"):
+class Hello(_Message, frozen=True, tag="hello"):
     """The first message. `attempts` lists everything on the agent that no manager has acknowledged as ended."""
 
     protocol: int
@@ -92,26 +92,26 @@ class Hello(_Message, tag="hello"):
     attempts: tuple[AttemptKey, ...]
 
 
-class NodeUsage(_Message):
+class NodeUsage(_Message, frozen=True):
     cpu_milli: int = 0  # in use over the last interval
     memory_bytes: int = 0
     load_milli: int = 0
     disk_free_bytes: int = 0
 
 
-class Heartbeat(_Message, tag="heartbeat"):
+class Heartbeat(_Message, frozen=True, tag="heartbeat"):
     number: int
     usage: NodeUsage
 
 
-class Reports(_Message, tag="reports"):
+class Reports(_Message, frozen=True, tag="reports"):
     """Repeated until acknowledged; `number` rises with every batch of a session."""
 
     number: int
     reports: tuple[AttemptReport, ...]
 
 
-class LogChunk(_Message, tag="log"):
+class LogChunk(_Message, frozen=True, tag="log"):
     """Bytes of a log from `offset`. `end`: nothing follows (end of file and not following, or `error`).
 
     `first_offset` is the oldest byte still kept: offsets count from the attempt's first byte for ever.
@@ -128,7 +128,7 @@ class LogChunk(_Message, tag="log"):
 FromAgent: TypeAlias = Hello | Heartbeat | Reports | LogChunk
 
 
-class Welcome(_Message, tag="welcome"):
+class Welcome(_Message, frozen=True, tag="welcome"):
     """This manager leads, and the session is open."""
 
     leader: str
@@ -137,18 +137,18 @@ class Welcome(_Message, tag="welcome"):
     lease_ms: int  # each heartbeat's acknowledgement renews the lease for this long
 
 
-class Redirect(_Message, tag="redirect"):
+class Redirect(_Message, frozen=True, tag="redirect"):
     """This manager doesn't lead. `api_url` is the leader's, empty if not known. The stream closes."""
 
     leader: str
     api_url: str
 
 
-class HeartbeatAck(_Message, tag="heartbeat_ack"):
+class HeartbeatAck(_Message, frozen=True, tag="heartbeat_ack"):
     number: int
 
 
-class Assignment(_Message):
+class Assignment(_Message, frozen=True):
     """Start these tasks of one job: (index, attempt) pairs. `spec` is sent once per job and session, then left out."""
 
     job_id: int
@@ -156,32 +156,32 @@ class Assignment(_Message):
     tasks: tuple[tuple[int, int], ...]
 
 
-class Assign(_Message, tag="assign"):
+class Assign(_Message, frozen=True, tag="assign"):
     assignments: tuple[Assignment, ...]
 
 
-class Stop(_Message, tag="stop"):
+class Stop(_Message, frozen=True, tag="stop"):
     """End these attempts (TERM, the job's grace, KILL). `superseded` ones have no say any more."""
 
     attempts: tuple[AttemptKey, ...]
     reason: str
 
 
-class Freeze(_Message, tag="freeze"):
+class Freeze(_Message, frozen=True, tag="freeze"):
     """Suspend (SIGSTOP) or resume (SIGCONT) attempts; a frozen attempt's timeout stands still."""
 
     attempts: tuple[AttemptKey, ...]
     frozen: bool
 
 
-class ReportsAck(_Message, tag="reports_ack"):
+class ReportsAck(_Message, frozen=True, tag="reports_ack"):
     """The batch is committed. `refused` names the reports that came from an attempt that no longer counts."""
 
     number: int
     refused: tuple[AttemptKey, ...] = ()
 
 
-class LogRead(_Message, tag="log_read"):
+class LogRead(_Message, frozen=True, tag="log_read"):
     """Send up to `limit` bytes (0: all) from `offset`; a negative offset counts from the end. `stream`: stdout, stderr."""
 
     request: int
@@ -194,7 +194,7 @@ class LogRead(_Message, tag="log_read"):
     follow: bool
 
 
-class LogCancel(_Message, tag="log_cancel"):
+class LogCancel(_Message, frozen=True, tag="log_cancel"):
     request: int
 
 
