@@ -101,7 +101,7 @@ async def test_an_event_stream_that_nobody_reads_is_cut_off(impatient: Manager) 
 async def test_an_answer_that_nobody_takes_is_cut_off(impatient: Manager) -> None:
     jobs = [{"spec": {"command": ["true"], "name": "x" * 100}} for _ in range(2000)]
     await impatient.post("/v1/jobs/batch", {"jobs": jobs})
-    async with connected(impatient, receive_buffer=4096) as (reader, writer):
+    async with connected(impatient, receive_buffer=4096) as (_reader, writer):
         writer.transport.pause_reading()
         for _ in range(20):
             writer.write(head(impatient, "GET", "/v1/jobs?limit=1000"))
