@@ -306,6 +306,7 @@ class Engine(SyncObj):  # type: ignore[misc]
         if self._may_stand or (self.voter and not self._peers):
             self._may_stand = False
             return
+        self._SyncObj__raftLeader = None
         now = syncobj.monotonicTime()
         self._SyncObj__raftElectionDeadline = now + self._random.uniform(1, 3) * self._tuning.orphaned_s
         if self.voter:

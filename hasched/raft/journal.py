@@ -93,7 +93,7 @@ class Journal:
         self._disk_last = (FIRST_INDEX, 0)  # the last entry that the disk knows, once all notes are written
         self._disk_vote: tuple[int, str | None] = (0, None)
         self._broken = False
-        directory.mkdir(mode=0o700, exist_ok=True)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._open()
 
     # --- the interface that pysyncobj knows ---

@@ -54,7 +54,7 @@ class SnapshotStore:
     def __init__(self, directory: Path, cluster_id: str) -> None:
         self._directory = directory
         self._cluster_id = cluster_id
-        directory.mkdir(mode=0o700, exist_ok=True)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         for leftover in directory.glob("*.tmp"):
             leftover.unlink()
         found = sorted(path for path in directory.iterdir() if path.suffix == SUFFIX)

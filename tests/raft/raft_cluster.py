@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import socket
 import ssl
@@ -151,6 +152,97 @@ class Cluster:
     async def followers(self) -> list[ReplicaNode]:
         leader = await self.leader()
         return [node for node in self.nodes.values() if node is not leader]
+
+
+class Wire:
+    """A TCP proxy in front of one manager, for what one other sends. While it is `cut` it swallows bytes without a word."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._target = (host, port)
+        self.cut = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self._writers: list[asyncio.StreamWriter] = []
+
+    async def open(self) -> str:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        host, port = self._server.sockets[0].getsockname()[:2]
+        return f"{host}:{port}"
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.append(writer)
+        try:
+            far_reader, far_writer = await asyncio.open_connection(*self._target)
+        except OSError:
+            writer.close()
+            return
+        self._writers.append(far_writer)
+        self._tasks += [
+            asyncio.create_task(self._pump(reader, far_writer)),
+            asyncio.create_task(self._pump(far_reader, writer)),
+        ]
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                if self.cut:
+                    break
+                writer.write(data)
+        if not self.cut:
+            writer.close()
+
+    def heal(self) -> None:
+        """What was swallowed is gone, so the connections end."""
+        self.cut = False
+        for writer in self._writers:
+            writer.close()
+        self._writers.clear()
+
+    async def close(self) -> None:
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        self.heal()
+
+
+class PartitionedCluster(Cluster):
+    """Every manager reaches every other through a wire of its own."""
+
+    async def wire(self) -> None:
+        self.wires: dict[tuple[str, str], Wire] = {}
+        self._views: dict[str, list[Member]] = {}
+        for member in self.members:
+            view = []
+            for other in self.members:
+                host, _, port = other.raft_address.rpartition(":")
+                wire = self.wires[member.manager_id, other.manager_id] = Wire(host, int(port))
+                view.append(msgspec.structs.replace(other, raft_address=await wire.open()))
+            self._views[member.manager_id] = view
+
+    def config(self, name: str, **changes: object) -> ReplicaConfig:
+        return super().config(name, members=self._views[name], **changes)
+
+    def isolate(self, name: str) -> None:
+        for pair, wire in self.wires.items():
+            if name in pair:
+                wire.cut = True
+
+    def heal(self) -> None:
+        for wire in self.wires.values():
+            if wire.cut:
+                wire.heal()
+
+
+@asynccontextmanager
+async def partitioned(root: Path, tuning: Tuning) -> AsyncIterator[PartitionedCluster]:
+    cluster = PartitionedCluster(root, NAMES, tuning)
+    await cluster.wire()
+    await cluster.start()
+    try:
+        yield cluster
+    finally:
+        await cluster.stop()
+        for wire in cluster.wires.values():
+            await wire.close()
 
 
 @asynccontextmanager
