@@ -10,6 +10,7 @@ import uuid
 from benchmarks.cluster import Cluster
 from benchmarks.figures import percentile
 from benchmarks.submissions import Target
+from hasched.model.errors import HaschedError
 
 RUNS_TRUE = {"command": ["/bin/true"], "resources": {"cpu": "0.01"}}
 
@@ -22,18 +23,26 @@ class EndWatcher:
         self.states: dict[int, str] = {}
         self._changed = threading.Condition()
         self._client = cluster.client()
-        self._connected = threading.Event()
+        self._over = False
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._thread.start()
 
+    def stop(self) -> None:
+        """The cluster is about to end, and with it the stream."""
+        self._over = True
+
     def _follow(self) -> None:
-        for event in self._client.events(types=["JobEnded"]):
-            now = time.perf_counter()
-            with self._changed:
-                assert event.job_id is not None
-                self.ended_at[event.job_id] = now
-                self.states[event.job_id] = str(event.data["state"])
-                self._changed.notify_all()
+        try:
+            for event in self._client.events(types=["JobEnded"]):
+                now = time.perf_counter()
+                with self._changed:
+                    assert event.job_id is not None
+                    self.ended_at[event.job_id] = now
+                    self.states[event.job_id] = str(event.data["state"])
+                    self._changed.notify_all()
+        except HaschedError:
+            if not self._over:
+                raise
 
     def wait(self, job_ids: list[int], timeout_s: float = 300) -> None:
         with self._changed:
