@@ -38,6 +38,7 @@ from hasched.model.wire import (
 
 STREAM_PATH = "/v1/agent/stream"
 CONNECT_TIMEOUT_S = 5.0
+CLOSE_TIMEOUT_S = 0.5  # a manager that is gone doesn't answer a goodbye, and work waits elsewhere
 FIRST_PAUSE_S = 0.05
 SILENT_HEARTBEATS = 5  # unacknowledged for so many intervals, but at least MIN_SILENCE_MS: the manager is gone
 MIN_SILENCE_MS = 3_000
@@ -142,6 +143,7 @@ class Link:
             server_hostname=MANAGER_HOSTNAME,
             max_msg_size=MAX_FRAME_BYTES,
             compress=0,
+            timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_TIMEOUT_S),
         ) as socket:
             info, attempts = self._agent.describe()
             hello_ms = boot_ms()

@@ -15,7 +15,7 @@ from hasched.client import calls
 from hasched.client.calls import Call, Document
 from hasched.client.context import Context
 from hasched.client.event_text import EventLines
-from hasched.client.policy import Endpoints, Tries
+from hasched.client.policy import CONNECT_TIMEOUT_S, Endpoints, Tries
 from hasched.client.problems import error_of
 from hasched.client.tls import MANAGER_HOSTNAME, client_context
 from hasched.model.errors import EventsCompacted, HaschedError, NotFound
@@ -179,8 +179,10 @@ class AsyncClient:
             path = calls.logs_path(
                 job_id, index, stream=stream, attempt=attempt, offset=position, limit=limit, tail=tail, follow=follow
             )
+            opened = False
             try:
-                async with await self._open(path) as response:
+                async with await self._open(tries, path) as response:
+                    opened = True
                     position = int(response.headers.get("Hasched-Log-Offset", position or 0))
                     tail = None
                     async for piece in response.content.iter_any():
@@ -191,7 +193,12 @@ class AsyncClient:
                         tries = self._tries()
                     return
             except (OSError, HaschedError, aiohttp.ClientError) as error:
-                await asyncio.sleep(tries.failed(_as_oserror(error), time.monotonic()))
+                if limit == 0:
+                    return
+                if opened and follow and isinstance(error, TimeoutError):
+                    tries = self._tries()  # a silent task, or a dead link: ask anew to know which
+                else:
+                    await asyncio.sleep(tries.failed(_as_oserror(error), time.monotonic()))
 
     # --- the cluster ---
 
@@ -219,7 +226,7 @@ class AsyncClient:
         tries = self._tries()
         while True:
             try:
-                async with await self._open(calls.events_path(after, job, types)) as response:
+                async with await self._open(tries, calls.events_path(after, job, types)) as response:
                     lines = EventLines()
                     async for line in response.content:
                         event = lines.feed(line.rstrip(b"\r\n"))
@@ -237,10 +244,12 @@ class AsyncClient:
         tries = self._tries()
         while True:
             try:
-                timeout = aiohttp.ClientTimeout(total=tries.attempt_timeout_s(time.monotonic()))
+                timeout = aiohttp.ClientTimeout(
+                    total=tries.attempt_timeout_s(time.monotonic()), sock_connect=CONNECT_TIMEOUT_S
+                )
                 async with self._session().request(
                     call.method,
-                    self._endpoints.current + call.path,
+                    tries.url + call.path,
                     data=call.body or None,
                     headers=call.headers,
                     server_hostname=MANAGER_HOSTNAME,
@@ -267,12 +276,11 @@ class AsyncClient:
             self._http = aiohttp.ClientSession(connector=connector, headers=self._headers, read_bufsize=2**20)
         return self._http
 
-    async def _open(self, path: str) -> aiohttp.ClientResponse:
+    async def _open(self, tries: Tries, path: str) -> aiohttp.ClientResponse:
         """A stream. Raises the error that the manager answers with."""
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._timeout_s, sock_read=STREAM_SILENCE_S)
-        response = await self._session().get(
-            self._endpoints.current + path, server_hostname=MANAGER_HOSTNAME, timeout=timeout
-        )
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=STREAM_SILENCE_S)
+        async with asyncio.timeout(tries.attempt_timeout_s(time.monotonic())):
+            response = await self._session().get(tries.url + path, server_hostname=MANAGER_HOSTNAME, timeout=timeout)
         if response.status >= 400:
             async with response:
                 raise error_of(response.status, await response.read())

@@ -15,7 +15,7 @@ from hasched.client import calls
 from hasched.client.calls import Call, Document
 from hasched.client.context import Context
 from hasched.client.event_text import EventLines
-from hasched.client.policy import Endpoints, Tries
+from hasched.client.policy import CONNECT_TIMEOUT_S, Endpoints, Tries
 from hasched.client.problems import error_of
 from hasched.client.tls import MANAGER_HOSTNAME, client_context
 from hasched.model.errors import ClusterUnreachable, EventsCompacted, HaschedError, NotFound
@@ -44,9 +44,15 @@ class _Connection(http.client.HTTPSConnection):
 
     def connect(self) -> None:
         assert self.host is not None
-        plain = socket.create_connection((self.host, self.port or 443), self.timeout)
-        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.sock = self._context.wrap_socket(plain, server_hostname=MANAGER_HOSTNAME)  # type: ignore[attr-defined]
+        timeout_s = CONNECT_TIMEOUT_S if self.timeout is None else min(self.timeout, CONNECT_TIMEOUT_S)
+        plain = socket.create_connection((self.host, self.port or 443), timeout_s)
+        try:
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.sock = self._context.wrap_socket(plain, server_hostname=MANAGER_HOSTNAME)  # type: ignore[attr-defined]
+        except BaseException:
+            plain.close()
+            raise
+        self.sock.settimeout(self.timeout)
 
 
 class Client:
@@ -179,7 +185,7 @@ class Client:
         `offset` counts from the attempt's first byte for ever; bytes that are no longer kept are left out.
         """
         position = offset
-        tries = Tries(self._endpoints, time.monotonic(), self._timeout_s)
+        tries = self._tries()
         while True:
             path = calls.logs_path(
                 job_id,
@@ -191,8 +197,10 @@ class Client:
                 tail=tail,
                 follow=follow,
             )
+            opened = False
             try:
-                response, connection = self._open(path, {}, STREAM_SILENCE_S if follow else None)
+                response, connection = self._open(tries, path, STREAM_SILENCE_S)
+                opened = True
                 try:
                     position = int(response.headers.get("Hasched-Log-Offset", position or 0))
                     tail = None
@@ -201,14 +209,17 @@ class Client:
                         if limit is not None:
                             limit -= len(piece)
                         yield piece
-                        tries = Tries(self._endpoints, time.monotonic(), self._timeout_s)
-                    if response.isclosed():
+                        tries = self._tries()
+                    if response.isclosed() or limit == 0:
                         return
                     raise ConnectionResetError("the log broke off")
                 finally:
                     connection.close()
             except (OSError, HaschedError, http.client.HTTPException) as error:
-                time.sleep(tries.failed(_as_oserror(error), time.monotonic()))
+                if opened and follow and isinstance(error, TimeoutError):
+                    tries = self._tries()  # a silent task, or a dead link: ask anew to know which
+                else:
+                    time.sleep(tries.failed(_as_oserror(error), time.monotonic()))
 
     # --- the cluster ---
 
@@ -235,13 +246,13 @@ class Client:
         return self._events(after or calls.after_index(self.cluster().applied_index), job, types, None)
 
     def _events(self, after: str, job: int | None, types: Sequence[str], deadline: float | None) -> Iterator[EventView]:
-        tries = Tries(self._endpoints, time.monotonic(), self._timeout_s)
+        tries = self._tries()
         while deadline is None or time.monotonic() < deadline:
             silence = STREAM_SILENCE_S
             if deadline is not None:
                 silence = max(0.05, min(silence, deadline - time.monotonic()))
             try:
-                response, connection = self._open(calls.events_path(after, job, types), {}, silence)
+                response, connection = self._open(tries, calls.events_path(after, job, types), silence)
                 try:
                     lines = EventLines()
                     while line := response.readline():
@@ -249,7 +260,7 @@ class Client:
                         if event is not None:
                             after = event.id
                             yield event
-                        tries = Tries(self._endpoints, time.monotonic(), self._timeout_s)
+                        tries = self._tries()
                     raise ConnectionResetError("the event stream ended")
                 finally:
                     connection.close()
@@ -261,11 +272,11 @@ class Client:
     # --- the wire ---
 
     def _do(self, call: Call[T]) -> T:
-        tries = Tries(self._endpoints, time.monotonic(), self._timeout_s)
+        tries = self._tries()
         while True:
             reused = False
             try:
-                connection = self._connect(tries.attempt_timeout_s(time.monotonic()))
+                connection = self._connect(tries.url, tries.attempt_timeout_s(time.monotonic()))
                 reused = connection.used
                 connection.used = True
                 connection.request(call.method, call.path, call.body or None, {**self._headers, **call.headers})
@@ -285,32 +296,34 @@ class Client:
                 pause = tries.failed(_as_oserror(error), time.monotonic(), reused_connection=reused)
             time.sleep(pause)
 
-    def _connect(self, timeout_s: float) -> _Connection:
-        url = self._endpoints.current
+    def _tries(self) -> Tries:
+        return Tries(self._endpoints, time.monotonic(), self._timeout_s)
+
+    def _connect(self, url: str, timeout_s: float) -> _Connection:
         if self._connection is None or self._connected_to != url:
             self.close()
-            self._connection, self._connected_to = self._new_connection(timeout_s), url
+            self._connection, self._connected_to = self._new_connection(url, timeout_s), url
         self._connection.timeout = timeout_s
         if self._connection.sock is not None:
             self._connection.sock.settimeout(timeout_s)
         return self._connection
 
-    def _new_connection(self, timeout_s: float) -> _Connection:
-        parts = urlsplit(self._endpoints.current)
+    def _new_connection(self, url: str, timeout_s: float) -> _Connection:
+        parts = urlsplit(url)
         if parts.scheme != "https" or parts.hostname is None:
-            raise ClusterUnreachable(f"{self._endpoints.current!r} is not an https URL", "check the context")
+            raise ClusterUnreachable(f"{url!r} is not an https URL", "check the context")
         return _Connection(parts.hostname, parts.port, timeout=timeout_s, context=self._tls)
 
-    def _open(
-        self, path: str, headers: dict[str, str], silence_s: float | None
-    ) -> tuple[http.client.HTTPResponse, _Connection]:
+    def _open(self, tries: Tries, path: str, silence_s: float) -> tuple[http.client.HTTPResponse, _Connection]:
         """A stream on a connection of its own. Raises the error that the manager answers with."""
-        connection = self._new_connection(silence_s or self._timeout_s)
+        connection = self._new_connection(tries.url, min(silence_s, tries.attempt_timeout_s(time.monotonic())))
         try:
-            connection.request("GET", path, headers={**self._headers, **headers})
+            connection.request("GET", path, headers=self._headers)
+            stream = connection.sock
             response = connection.getresponse()
             if response.status >= 400:
                 raise error_of(response.status, response.read())
+            stream.settimeout(silence_s)
         except BaseException:
             connection.close()
             raise
