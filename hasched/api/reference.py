@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +11,7 @@ from hasched.api.problem import PROBLEM_TYPE
 from hasched.api.routing import MethodNotAllowed
 from hasched.api.table import ROUTES
 from hasched.model import errors
-from hasched.model.errors import ConfigInvalid, FieldError, HaschedError
+from hasched.model.errors import ClusterUnreachable, ConfigInvalid, FieldError, HaschedError
 
 _INTRODUCTION = f"""\
 # HTTP API
@@ -39,6 +38,8 @@ errors. Errors are problem documents (RFC 9457, `{PROBLEM_TYPE}`) with a `code` 
 `cause` and a `hint`; those of a job's document list every mistake in `errors`.
 """
 
+_ELSEWHERE = (ClusterUnreachable, ConfigInvalid, FieldError)  # no manager answers with these
+
 
 def api_reference() -> str:
     """The whole page as Markdown."""
@@ -60,11 +61,14 @@ def _codes() -> Iterator[str]:
     yield "Refusals of the state machine are 409 with codes of their own (`job_ended`, `job_active`, …), or 404"
     yield "(`no_such_job`, `no_such_task`, `no_such_node`).\n"
     yield "| code | status | means |\n| --- | --- | --- |"
-    kinds = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, HaschedError)]
-    shown = [kind for kind in (*kinds, MethodNotAllowed) if kind not in (FieldError, ConfigInvalid)]
-    for kind in sorted(shown, key=lambda kind: (kind.status, kind.code)):
+    shown = [kind for kind in _kinds(HaschedError) if kind.__module__ == errors.__name__ and kind not in _ELSEWHERE]
+    for kind in sorted((HaschedError, *shown, MethodNotAllowed), key=lambda kind: (kind.status, kind.code)):
         yield f"| `{kind.code}` | {kind.status} | {kind.title} |"
     yield ""
+
+
+def _kinds(root: type[HaschedError]) -> list[type[HaschedError]]:
+    return [found for child in root.__subclasses__() for found in (child, *_kinds(child))]
 
 
 def _operation(method: str, path: str, aliases: tuple[str, ...], operation: dict[str, Any]) -> Iterator[str]:

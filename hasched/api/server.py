@@ -84,10 +84,10 @@ class ApiServer:
         if self._listener is not None:
             self._listener.close()
         self._context.feed.close()
+        await self._context.peers.stop()
         if self._http is not None:
             self._http.pre_shutdown()
             await self._http.shutdown(SHUTDOWN_S)
-        await self._context.peers.stop()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         assert isinstance(request, web.Request)
@@ -145,15 +145,19 @@ class _LargeResponse(web.Response):
     def __init__(self, write_s: float, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._write_s = write_s
+        self._transport: asyncio.Transport | None = None
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        self._transport = request.transport
+        return await super().prepare(request)
 
     async def write_eof(self, data: bytes = b"") -> None:
-        transport = self._req.transport if self._req is not None else None
         try:
             async with asyncio.timeout(self._write_s):
                 await super().write_eof(data)
         except TimeoutError:
-            if transport is not None:
-                transport.abort()
+            if self._transport is not None:
+                self._transport.abort()
             raise ConnectionResetError("the client was too slow to take its answer") from None
 
 

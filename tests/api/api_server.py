@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -132,20 +133,34 @@ def make_server(
     return ApiServer(context, "127.0.0.1", port, pki.server(name), pki.client(name))
 
 
+def replica_config(
+    folder: Path, pki: Pki, name: str, members: list[Member], tuning: Tuning, listen: str = ""
+) -> ReplicaConfig:
+    return ReplicaConfig(
+        cluster_id="test",
+        manager_id=name,
+        members=members,
+        listen=listen or next(member.raft_address for member in members if member.manager_id == name),
+        data_dir=folder / name,
+        server_ssl=pki.server(name, "required"),
+        client_ssl=pki.client(name),
+        tuning=tuning,
+    )
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nothing listens on at the moment."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
 @asynccontextmanager
 async def running_manager(folder: Path, pki: Pki, limits: ApiLimits | None = None) -> AsyncIterator[Manager]:
-    replica = open_replica(
-        ReplicaConfig(
-            cluster_id="test",
-            manager_id="m1",
-            members=[Member("m1", "https://127.0.0.1:1", "127.0.0.1:2")],
-            listen="127.0.0.1:0",
-            data_dir=folder / "m1",
-            server_ssl=pki.server("m1", "required"),
-            client_ssl=pki.client("m1"),
-            tuning=FAST,
-        )
-    )
+    members = [Member("m1", "https://127.0.0.1:1", "127.0.0.1:2")]
+    replica = open_replica(replica_config(folder, pki, "m1", members, FAST, listen="127.0.0.1:0"))
     hub = AgentHub()
     server = make_server(pki, "m1", replica, hub, limits or ApiLimits())
     leading = asyncio.Event()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import aiohttp
 import msgspec
@@ -13,6 +15,7 @@ from api_server import Manager
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hasched.api.table import ROUTES
 from hasched.model.views import Problem
 
 TRUE = {"command": ["true"]}
@@ -148,22 +151,20 @@ async def test_a_body_of_50_mb_is_refused_and_not_kept(manager: Manager, chunked
     assert manager.digest == before
 
 
-@pytest.mark.parametrize(
-    "document",
-    [
-        st.recursive(
-            st.none() | st.booleans() | st.floats() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)
-        ),
-    ],
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
 )
-async def test_no_document_is_an_internal_error(manager: Manager, document: st.SearchStrategy[Any]) -> None:
+
+
+async def test_no_document_is_an_internal_error(manager: Manager) -> None:
     """Every answer is a refusal with a reason, whatever stands where in a job."""
     loop = asyncio.get_running_loop()
     keys = st.sampled_from(["command", "script", "resources", "retries", "env", "input", "labels", "count", "x"])
     seen: list[tuple[bytes, int]] = []
 
     @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), database=None)
-    @given(st.dictionaries(keys, document) | document)
+    @given(st.dictionaries(keys, VALUES) | VALUES)
     def submit(value: Any) -> None:
         body = msgspec.json.encode(value)
         answer = asyncio.run_coroutine_threadsafe(manager.post("/v1/jobs", body), loop).result(10)
@@ -172,3 +173,24 @@ async def test_no_document_is_an_internal_error(manager: Manager, document: st.S
 
     await asyncio.to_thread(submit)
     assert len(manager.replica.state.jobs) == sum(status == 201 for _, status in seen)
+
+
+async def test_no_path_or_query_is_an_internal_error(manager: Manager) -> None:
+    loop = asyncio.get_running_loop()
+    paths = sorted({path for route in ROUTES for path in (route.path, *route.aliases)} - {"/v1/events"})
+    parts = st.text(st.characters(codec="utf-8"), max_size=20) | st.integers().map(str)
+    names = st.sampled_from(
+        ["state", "limit", "cursor", "label", "consistency", "after", "id", "offset", "follow", "x"]
+    )
+
+    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @given(st.sampled_from(paths), parts, st.sampled_from(["GET", "DELETE", "POST"]), st.dictionaries(names, parts))
+    def ask(path: str, part: str, method: str, query: dict[str, str]) -> None:
+        filled = re.sub(r"\{\w+\}", lambda _: quote(part, safe=""), path)
+        url = f"{filled}?{urlencode(query)}" if query else filled
+        answer = asyncio.run_coroutine_threadsafe(manager.request(method, url), loop).result(10)
+        assert answer.status < 500, answer.body
+
+    before = manager.contents
+    await asyncio.to_thread(ask)
+    assert manager.contents == before

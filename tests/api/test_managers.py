@@ -1,0 +1,142 @@
+"""Three managers: each answers everything, whoever leads."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import aiohttp
+import msgspec
+import pytest
+from api_server import FAST, Manager, Pki, free_ports, make_server, replica_config
+from test_logs import PATIENCE_S, connected_agent, start, whole
+
+from hasched.api.context import ApiLimits
+from hasched.api.hub import AgentHub
+from hasched.raft.node import open_replica
+from hasched.raft.replica import Member
+
+NAMES = ("m1", "m2", "m3")
+
+
+class Cluster:
+    def __init__(self, managers: dict[str, Manager]) -> None:
+        self.managers = managers
+
+    async def leader(self) -> Manager:
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                for manager in self.managers.values():
+                    if manager.hub.leading:
+                        return manager
+                await asyncio.sleep(0.005)
+
+    async def followers(self) -> list[Manager]:
+        leader = await self.leader()
+        async with asyncio.timeout(PATIENCE_S):
+            while not all(manager.replica.leader for manager in self.managers.values()):
+                await asyncio.sleep(0.005)
+        return [manager for manager in self.managers.values() if manager is not leader]
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path, pki: Pki) -> AsyncIterator[Cluster]:
+    ports = free_ports(6)
+    members = [
+        Member(name, f"https://127.0.0.1:{api}", f"127.0.0.1:{raft}")
+        for name, api, raft in zip(NAMES, ports[:3], ports[3:], strict=True)
+    ]
+    async with AsyncExitStack() as stack:
+        managers = {}
+        for member, port in zip(members, ports, strict=False):
+            config = replica_config(tmp_path, pki, member.manager_id, members, FAST)
+            replica, hub = open_replica(config), AgentHub()
+            replica.on_role_change(lambda leads, hub=hub: hub.start_leading() if leads else hub.stop_leading())
+            server = make_server(pki, member.manager_id, replica, hub, ApiLimits(), port)
+            await replica.start()
+            stack.push_async_callback(replica.stop)
+            await server.start()
+            stack.push_async_callback(server.stop)
+            managers[member.manager_id] = manager = Manager(pki, replica, hub, server)
+            stack.push_async_callback(manager.session.close)
+        yield Cluster(managers)
+
+
+async def test_a_follower_takes_jobs_and_reads_its_own_writes(cluster: Cluster) -> None:
+    for follower in await cluster.followers():
+        job_id = await follower.submit(name="here")
+        for manager in cluster.managers.values():
+            shown = (await manager.get(f"/v1/jobs/{job_id}")).json
+            assert (shown["name"], shown["actor"]) == ("here", "alice")
+
+
+async def test_an_event_has_the_same_id_everywhere(cluster: Cluster) -> None:
+    leader = await cluster.leader()
+    submitted = (await leader.post("/v1/jobs", {"command": ["true"]})).json
+    seen = []
+    for manager in cluster.managers.values():
+        await manager.replica.wait_for(submitted["log_index"])
+        with manager.server._context.feed.follow(None, None) as nothing:
+            assert not nothing.ended
+        seen.append([record.render() for record in manager.server._context.feed._kept])
+    assert seen[0] == seen[1] == seen[2]
+
+
+async def test_what_only_the_leader_knows_is_told_by_all(cluster: Cluster) -> None:
+    leader = await cluster.leader()
+    async with connected_agent(leader) as agent:
+        agent.answer = whole(b"far away\n")
+        job_id = await start(leader)
+        for follower in await cluster.followers():
+            (node,) = (await follower.get("/v1/nodes")).json["nodes"]
+            assert (node["id"], node["connected"]) == ("n1", True)
+            answer = await follower.get(f"/v1/jobs/{job_id}/tasks/0/logs?offset=4")
+            assert (answer.status, answer.body) == (200, b"away\n")
+            assert answer.headers["Hasched-Log-Offset"] == "4"
+            missing = await follower.get("/v1/nodes/none")
+            assert (missing.status, missing.code) == (404, "no_such_node")
+
+
+async def test_a_request_is_passed_on_once(cluster: Cluster, pki: Pki) -> None:
+    """Two managers that take each other for the leader don't send a request round and round."""
+    (follower, _) = await cluster.followers()
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=pki.client("m1"))) as session:
+        answer = await follower.get("/v1/nodes", token=None, session=session)
+    assert (answer.status, answer.code) == (503, "not_leader")
+
+
+async def test_managers_are_listed_with_the_one_that_is_down(cluster: Cluster) -> None:
+    leader = await cluster.leader()
+    gone, asked = await cluster.followers()
+    await gone.server.stop()
+    await gone.replica.stop()
+    page = (await asked.get("/v1/managers")).json
+    roles = {manager["id"]: manager["role"] for manager in page["managers"]}
+    assert page["leader"] == leader.replica.manager_id
+    assert roles[gone.replica.manager_id] == "unreachable"
+    assert sorted(roles.values()) == ["follower", "leader", "unreachable"]
+    lags = {manager["id"]: manager["lag"] for manager in page["managers"]}
+    assert lags[leader.replica.manager_id] == 0
+    assert lags[gone.replica.manager_id] is None
+
+
+async def test_without_a_majority_nothing_is_promised(cluster: Cluster) -> None:
+    leader = await cluster.leader()
+    for follower in await cluster.followers():
+        await follower.replica.stop()
+    async with asyncio.timeout(PATIENCE_S):
+        while leader.replica.is_leader:
+            await asyncio.sleep(0.01)
+    ready = await leader.get("/readyz")
+    assert (ready.status, ready.code) == (503, "no_leader")
+    assert ready.headers["Retry-After"] == "1"
+    assert (await leader.get("/livez")).status == 200
+    assert (await leader.get("/v1/nodes")).code == "no_leader"
+    assert (await leader.get("/v1/jobs?consistency=stale")).status == 200
+    writes, reads = await asyncio.gather(leader.post("/v1/jobs", {"command": ["true"]}), leader.get("/v1/jobs"))
+    assert writes.code in ("no_leader", "outcome_unknown")
+    assert reads.code == "no_leader"
+    page = msgspec.json.decode((await leader.get("/v1/managers")).body)
+    assert page["leader"] is None
