@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -33,7 +34,7 @@ from hasched.model.yaml_text import read_documents
 from hasched.scheduler.explain import pending_reason
 from hasched.statemachine import queries
 from hasched.statemachine.commands import CancelJob, DeleteJob, ResumeJob, SubmitJob, SuspendJob
-from hasched.statemachine.outcomes import JobAccepted, Rejected
+from hasched.statemachine.outcomes import JobAccepted, Outcome, Rejected
 from hasched.statemachine.state import State
 
 MAX_JOB_BYTES = 4 * 1024 * 1024  # its spec may hold 512 KiB, and JSON may need six bytes for one
@@ -41,6 +42,7 @@ MAX_YAML_BYTES = 512 * 1024  # YAML takes a hundred times as long to read as JSO
 MAX_BATCH = 10_000
 MAX_BATCH_BYTES = 16 * 1024 * 1024
 PARSED_AT_ONCE = 128  # specs read between two turns of the loop: consensus must not wait for a batch
+PROPOSED_AT_ONCE = 1000
 MAX_REASON_CHARS = 1000
 
 _SUBMISSION_ID = re.compile(r"[!-~]{1,128}")
@@ -116,29 +118,43 @@ async def submit_jobs(call: Call, body: BatchRequest) -> BatchResults:
 
     Each is accepted or refused by itself, and has its result at its place: what `POST /v1/jobs` answers, or a problem.
     """
-    results: list[Submitted | Problem | None] = []
+    results: list[Submitted | Problem] = []
+    for start in range(0, len(body.jobs), PROPOSED_AT_ONCE):
+        try:
+            results += await _submit_some(call, body.jobs[start : start + PROPOSED_AT_ONCE])
+        except HaschedError as error:
+            if start == 0:
+                raise
+            raise OutcomeUnknown(
+                f"the first {start} jobs of the batch are decided, the others may be: {error.cause}",
+                "repeat the batch with the same submission ids",
+            ) from None
+    return BatchResults(results=results)
+
+
+async def _submit_some(call: Call, items: Sequence[BatchItem]) -> list[Submitted | Problem]:
+    """One result for each item; those that can be proposed travel together."""
     commands: list[SubmitJob] = []
-    for number, item in enumerate(body.jobs):
-        if number % PARSED_AT_ONCE == PARSED_AT_ONCE - 1:
+    refused: dict[int, Problem] = {}
+    for place, item in enumerate(items):
+        if place % PARSED_AT_ONCE == PARSED_AT_ONCE - 1:
             await asyncio.sleep(0)
         try:
             submission_id = _check_submission_id(item.submission_id)
             spec = parse_spec(item.spec, call.context.defaults)
         except HaschedError as error:
-            results.append(describe(error))
+            refused[place] = describe(error)
         else:
             commands.append(SubmitJob(submission_id=submission_id, actor=call.actor, spec=spec))
-            results.append(None)
-    outcomes = iter(zip(commands, await call.context.replica.propose_many(commands), strict=True))
-    for place, result in enumerate(results):
-        if result is None:
-            command, outcome = next(outcomes)
-            if isinstance(outcome, Rejected):
-                results[place] = describe(refusal(outcome))
-            else:
-                assert isinstance(outcome, JobAccepted)
-                results[place] = _submitted(command.submission_id, outcome)
-    return BatchResults(results=results)
+    decided = iter(zip(commands, await call.context.replica.propose_many(commands), strict=True))
+    return [refused.get(place) or _result(*next(decided)) for place in range(len(items))]
+
+
+def _result(command: SubmitJob, outcome: Outcome) -> Submitted | Problem:
+    if isinstance(outcome, Rejected):
+        return describe(refusal(outcome))
+    assert isinstance(outcome, JobAccepted)
+    return _submitted(command.submission_id, outcome)
 
 
 @routes.add("GET", "/v1/jobs")

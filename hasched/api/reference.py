@@ -61,8 +61,9 @@ def _codes() -> Iterator[str]:
     yield "Refusals of the state machine are 409 with codes of their own (`job_ended`, `job_active`, …), or 404"
     yield "(`no_such_job`, `no_such_task`, `no_such_node`).\n"
     yield "| code | status | means |\n| --- | --- | --- |"
-    shown = [kind for kind in _kinds(HaschedError) if kind.__module__ == errors.__name__ and kind not in _ELSEWHERE]
-    for kind in sorted((HaschedError, *shown, MethodNotAllowed), key=lambda kind: (kind.status, kind.code)):
+    shown: list[type[HaschedError]] = [HaschedError, MethodNotAllowed]
+    shown += [kind for kind in _kinds(HaschedError) if kind.__module__ == errors.__name__ and kind not in _ELSEWHERE]
+    for kind in sorted(shown, key=lambda kind: (kind.status, kind.code)):
         yield f"| `{kind.code}` | {kind.status} | {kind.title} |"
     yield ""
 
