@@ -25,6 +25,7 @@ from hasched.model.errors import (
     HaschedError,
     MalformedBody,
     NotFound,
+    OutcomeUnknown,
     SpecInvalid,
 )
 from hasched.model.parse import parse_spec
