@@ -60,8 +60,8 @@ class _BatchResults(msgspec.Struct):
 
 
 def path_of(path: str, **query: object) -> str:
-    """A path with its query; None and empty values are left out, sequences repeat the key."""
-    pairs = [(key, value) for key, value in query.items() if value not in (None, "", (), [], False)]
+    """A path with its query; None, False and what is empty are left out, sequences repeat the key."""
+    pairs = [(key, value) for key, value in query.items() if value or (value == 0 and value is not False)]
     encoded = urlencode([(key, "true" if value is True else value) for key, value in pairs], doseq=True)
     return f"{path}?{encoded}" if encoded else path
 

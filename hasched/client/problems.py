@@ -40,15 +40,15 @@ def error_of(status: int, body: bytes) -> HaschedError:
 
 def from_problem(problem: Problem) -> HaschedError:
     """The class of the problem's code, else of its status; the code itself stands in `extra["code"]`."""
-    if problem.code == SpecInvalid.code and problem.errors:
+    if problem.code == SpecInvalid.code:
         fields = [
             (str(each.get("path", "")), str(each.get("cause", "")), str(each.get("hint", "")))
             for each in problem.errors
-        ]
+        ] or [("", problem.cause, problem.hint)]
         return SpecInvalid([FieldError(path, cause, hint) for path, cause, hint in fields])
     kind = _BY_CODE.get(problem.code)
     if kind is NotLeader:
         return NotLeader(None)
-    if kind is None or kind in (SpecInvalid, FieldError):
+    if kind is None or kind is FieldError:
         kind = _BY_STATUS.get(problem.status, HaschedError)
     return kind(problem.cause, problem.hint, code=problem.code)
