@@ -98,9 +98,9 @@ class BatchResults(msgspec.Struct, frozen=True, kw_only=True):
 async def submit_job(call: Call, body: bytes) -> Submitted:
     """Submit a job.
 
-    The body is the job's document (docs/jobs.md) as JSON, or as YAML with `Content-Type: application/yaml`. It is accepted
-    when a majority of managers has it on disk. `Idempotency-Key` is the submission id: a repeated one is answered 200 with
-    the job that it made the first time, so after any failure repeat the request with the same key.
+    The body is the job's document (docs/jobs.md) as JSON, or as up to 512 KiB of YAML with `Content-Type: application/yaml`.
+    It is accepted when a majority of managers has it on disk. `Idempotency-Key` is the submission id: a repeated one is
+    answered 200 with the job that it made the first time, so after any failure repeat the request with the same key.
     """
     headers = call.request.headers
     yaml = "yaml" in headers.get("Content-Type", "")

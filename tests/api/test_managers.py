@@ -11,7 +11,7 @@ import aiohttp
 import msgspec
 import pytest
 from api_server import FAST, Manager, Pki, free_ports, make_server, replica_config
-from test_logs import PATIENCE_S, connected_agent, start, whole
+from log_agent import PATIENCE_S, connected_agent, start, whole
 
 from hasched.api.context import ApiLimits
 from hasched.api.hub import AgentHub
@@ -54,7 +54,7 @@ async def cluster(tmp_path: Path, pki: Pki) -> AsyncIterator[Cluster]:
             config = replica_config(tmp_path, pki, member.manager_id, members, FAST)
             replica, hub = open_replica(config), AgentHub()
             replica.on_role_change(lambda leads, hub=hub: hub.start_leading() if leads else hub.stop_leading())
-            server = make_server(pki, member.manager_id, replica, hub, ApiLimits(), port)
+            server = make_server(pki, member.manager_id, replica, hub, ApiLimits(keep_alive_s=0.05), port)
             await replica.start()
             stack.push_async_callback(replica.stop)
             await server.start()
@@ -124,11 +124,14 @@ async def test_managers_are_listed_with_the_one_that_is_down(cluster: Cluster) -
 
 async def test_without_a_majority_nothing_is_promised(cluster: Cluster) -> None:
     leader = await cluster.leader()
+    following = asyncio.create_task(leader.get("/v1/events"))
     for follower in await cluster.followers():
         await follower.replica.stop()
     async with asyncio.timeout(PATIENCE_S):
         while leader.replica.is_leader:
             await asyncio.sleep(0.01)
+    async with asyncio.timeout(PATIENCE_S):
+        await following  # a stream that may miss what others see comes to its end
     ready = await leader.get("/readyz")
     assert (ready.status, ready.code) == (503, "no_leader")
     assert ready.headers["Retry-After"] == "1"

@@ -52,6 +52,12 @@ async def test_a_job_may_be_written_in_yaml(manager: Manager) -> None:
     assert (spec.name, spec.resources.memory_bytes) == ("nightly", 2**29)
 
 
+async def test_yaml_is_taken_in_small_amounts(manager: Manager) -> None:
+    text = b"command: [x]\nenv:\n" + b"".join(b"  V%d: x\n" % number for number in range(60_000))
+    answer = await manager.post("/v1/jobs", text, headers={"Content-Type": "application/yaml"})
+    assert (answer.status, answer.code) == (413, "body_too_large")
+
+
 async def test_each_job_of_a_batch_stands_for_itself(manager: Manager) -> None:
     jobs = [
         {"submission_id": "a", "spec": TRUE},
