@@ -70,6 +70,7 @@ class Core:
         self.bytes_since_snapshot = 0
         self._peer_ids = peer_ids
         self._journal = journal
+        self._snapshots = snapshots
         self._tuning = tuning
         self._wall_ms = wall_ms
         self._on_applied = on_applied
@@ -104,6 +105,7 @@ class Core:
         all_blank = len(self._blank_peers) == len(self._peer_ids) and all(self._blank_peers.values())
         if not self.engine.voter and self.engine.is_blank and all_blank:
             self.engine.join()
+            self.engine.stand_soon()
 
     def disconnected(self, name: ManagerId) -> None:
         self.engine.disconnected(name)
@@ -178,10 +180,11 @@ class Core:
 
     @property
     def snapshot_due(self) -> bool:
+        """So much log lies behind the latest snapshot; the larger the snapshot, the more, so that writing stays in proportion."""
         entries = self.engine.applied_index - self.snapshot_index
-        return entries > 0 and (
-            entries >= self._tuning.snapshot_entries or self.bytes_since_snapshot >= self._tuning.snapshot_bytes
-        )
+        latest = self._snapshots.latest
+        enough_bytes = max(self._tuning.snapshot_bytes, latest.size if latest is not None else 0)
+        return entries > 0 and (entries >= self._tuning.snapshot_entries or self.bytes_since_snapshot >= enough_bytes)
 
     def _append_queue(self) -> None:
         """Everything that was queued since the last turn, as few entries as the caps allow (18, 19)."""
@@ -213,7 +216,13 @@ class Core:
             engine.outbox.append((leader, message))
 
     def _note_role(self) -> None:
-        leading = self.engine.is_leader and self.engine.applied_index >= self.engine.first_own_index
+        self._set_leading(self.engine.is_leader and self.engine.applied_index >= self.engine.first_own_index)
+
+    def leave_duties(self) -> None:
+        """This manager can't do a leader's work for now, whatever the engine says; the next turn will tell."""
+        self._set_leading(False)
+
+    def _set_leading(self, leading: bool) -> None:
         if leading != self.leading:
             self.leading = leading
             self._on_role(leading)

@@ -172,6 +172,8 @@ class Engine(SyncObj):  # type: ignore[misc]
         if journal[-1].term > self.term:
             raise StorageFailed("the journal is damaged: it holds an entry of a term that never began", REPAIR_HINT)
         self._adopt_snapshot()
+        if not self._peers:
+            self.stand_soon()
         self.joinable_at = syncobj.monotonicTime() + 2 * tuning.election_max_s
 
     # --- what a manager sees ---
@@ -290,8 +292,12 @@ class Engine(SyncObj):  # type: ignore[misc]
         if name == self.leader_id and not self.is_leader:
             self._SyncObj__raftLeader = None
             self._heard_at = float("-inf")
-            soon = syncobj.monotonicTime() + self._random.uniform(0.1, 1) * self._tuning.orphaned_s
-            self._SyncObj__raftElectionDeadline = min(self._SyncObj__raftElectionDeadline, soon)
+            self.stand_soon()
+
+    def stand_soon(self) -> None:
+        """There is probably no leader: ask for votes without waiting for one to be silent long enough."""
+        soon = syncobj.monotonicTime() + self._random.uniform(0.1, 1) * self._tuning.orphaned_s
+        self._SyncObj__raftElectionDeadline = min(self._SyncObj__raftElectionDeadline, soon)
 
     def join(self) -> None:
         """Become a voter, for good."""

@@ -82,6 +82,7 @@ class ReplicaNode:
         self._role_callbacks: dict[int, Callable[[bool], None]] = {}
         self._next_callback = 0
         self._run: asyncio.Task[None] | None = None
+        self._leaving: asyncio.Task[None] | None = None
         self._stopped = False
         self._directory = DataDirectory(config.data_dir, config.cluster_id, config.manager_id, alone=not self._peer_ids)
         try:
@@ -132,9 +133,10 @@ class ReplicaNode:
     async def stop(self) -> None:
         """Leave, and free the data directory. Proposals under way end as OutcomeUnknown."""
         self._driver.stop()
-        await self._transport.stop()
+        if self._leaving is None:
+            await self._transport.stop()
         if self._run is not None:
-            await asyncio.wait([self._run])
+            await asyncio.wait([task for task in (self._run, self._leaving) if task is not None])
         self._close("this manager stops")
 
     async def wait_failed(self) -> None:
@@ -147,6 +149,7 @@ class ReplicaNode:
         if error is not None:
             log.critical("replica_failed", cause=str(error), exc_info=error)
             self._close(f"this manager has failed: {error}")
+            self._leaving = asyncio.get_running_loop().create_task(self._transport.stop())
 
     def _close(self, cause: str) -> None:
         if not self._stopped:
@@ -177,7 +180,7 @@ class ReplicaNode:
 
     @property
     def is_leader(self) -> bool:
-        return self._core.engine.is_leader and not self._stopped
+        return self._core.engine.is_leader and not (self._stopped or self._driver.disk_full)
 
     @property
     def leader(self) -> Member | None:
@@ -228,7 +231,11 @@ class ReplicaNode:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._core.reads.read(time.monotonic(), partial(_settle, future))
         self._driver.wake()
-        await future
+        try:
+            async with asyncio.timeout(self._config.tuning.proposal_timeout_s):
+                await future
+        except TimeoutError:
+            raise NoLeader("this manager can't catch up with the others", "ask another manager") from None
         return self.applied_index
 
     def wait_for(self, index: int) -> Awaitable[None]:

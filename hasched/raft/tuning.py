@@ -29,7 +29,7 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True):
 
     segment_bytes: int = 8 * 2**20
     snapshot_entries: int = 50_000
-    snapshot_bytes: int = 64 * 2**20
+    snapshot_bytes: int = 16 * 2**20  # or as much as the latest snapshot, if that is more
     snapshot_retry_s: float = 5.0
     retained_bytes: int = 4 * 2**20  # of log before a snapshot, for followers that are a little behind
     chunk_bytes: int = 256 * 2**10

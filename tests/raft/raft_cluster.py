@@ -41,6 +41,13 @@ class Authority:
         directory.mkdir(exist_ok=True)
         self.path.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
 
+    @classmethod
+    def load(cls, directory: Path) -> Authority:
+        """One whose certificates are all issued."""
+        authority = cls.__new__(cls)
+        authority.directory, authority.path = directory, directory / "ca.pem"
+        return authority
+
     def issue(self, name: str, role: str = "manager") -> tuple[Path, Path]:
         certificate, private = self.directory / f"{role}-{name}.pem", self.directory / f"{role}-{name}.key"
         if not certificate.exists():

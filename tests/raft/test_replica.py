@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
+import subprocess
 
 import msgspec
 import pytest
@@ -246,3 +248,60 @@ async def test_a_data_directory_has_one_owner(tmp_path):
 
 def other_member(name):
     return Member(name, "https://127.0.0.1:1", "127.0.0.1:2")
+
+
+async def test_15_an_exception_in_apply_stops_the_manager_and_says_so(tmp_path):
+    """A log entry of a kind that this version doesn't know stands for a state machine that fails."""
+    async with running(tmp_path, ("m1",)) as cluster:
+        node = await cluster.leader()
+        node._journal.add(b"\x63what is this", node._journal[-1].index + 1, node.term)
+        proposal = asyncio.create_task(node.propose(submit(1)))
+        with pytest.raises(StorageFailed, match="kind 99"):
+            await node.wait_failed()
+        for waiting in (proposal, node.propose(submit(2))):
+            with pytest.raises(NoLeader):
+                await waiting
+        assert not node.is_leader
+
+
+async def test_a_subscriber_that_fails_harms_nobody_else(tmp_path):
+    async with running(tmp_path, ("m1",)) as cluster:
+        node = await cluster.leader()
+        reported, seen = [], []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: reported.append(context["exception"]))
+        node.subscribe(lambda applied: 1 // 0)
+        node.subscribe(lambda applied: seen.append(applied.index))
+        await node.propose(submit(1))
+        assert seen == [node.applied_index]
+        assert [type(error) for error in reported] == [ZeroDivisionError]
+
+
+async def test_a_manager_whose_disk_is_full_refuses_and_leaves_the_lead_to_others(tmp_path):
+    """Its journal is on 256 KiB of tmpfs. What the others accept meanwhile it learns once there is room."""
+    disk = tmp_path / "m1"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)], capture_output=True, check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"can't mount a tmpfs here: {mounted.stderr.decode().strip()}")
+    try:
+        async with running(tmp_path) as cluster:
+            leader = await cluster.leader()
+            ballast = disk / "journal" / "ballast"
+            ballast.write_bytes(bytes(200_000))
+            others = [cluster.nodes[name] for name in ("m2", "m3")]
+            accepted = []
+            for number in range(20):
+                for node in others:
+                    with contextlib.suppress(NoLeader, OutcomeUnknown):
+                        accepted.append((await node.propose(submit(number, size=10_000))).job_id)
+            with pytest.raises(StorageFailed):
+                await cluster.nodes["m1"].propose(submit(99))
+            leader = await cluster.leader()
+            assert leader.manager_id != "m1"
+            ballast.unlink()
+            subprocess.run(["mount", "-o", "remount,size=4m", str(disk)], check=True)
+            await until(lambda: set(accepted) <= set(cluster.nodes["m1"].state.jobs))
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
