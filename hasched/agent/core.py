@@ -118,6 +118,8 @@ class AgentCore:
         self._supervisor = ""  # the instance that is connected
         self._saves = 0
         self._saving: dict[int, list[AttemptId]] = {}  # by number of the Save, what it adds
+        self._removing: dict[int, tuple[AttemptId, ...]] = {}  # by number of the Save
+        self._unremoved: list[AttemptId] = []  # rows that a failed Save was to remove
         self._forget_after: dict[int, list[AttemptId]] = {}  # by number of the Save that makes it safe
         self._ready: dict[AttemptId, None] = {}
         self._starts: dict[AttemptId, int] = {}  # unreported, and since when
@@ -283,7 +285,11 @@ class AgentCore:
         removed: Sequence[AttemptId] = (),
     ) -> int:
         self._saves += 1
-        self._out.append(Save(self._saves, tuple(added), tuple(ended), tuple(removed)))
+        removing = (*(key for key in self._unremoved if key not in self._attempts), *removed)
+        self._unremoved.clear()
+        if removing:
+            self._removing[self._saves] = removing
+        self._out.append(Save(self._saves, tuple(added), tuple(ended), removing))
         return self._saves
 
     def _saved(self, number: int) -> None:
@@ -293,11 +299,15 @@ class AgentCore:
                 if attempt is not None and attempt.phase is Phase.SAVING:
                     attempt.phase = Phase.READY
                     self._ready[key] = None
+        for done in [n for n in self._removing if n <= number]:
+            del self._removing[done]
         for done in [n for n in self._forget_after if n <= number]:
             self._forget(self._forget_after.pop(done))
 
     def _save_failed(self, number: int, reason: str, now: Now) -> None:
-        """Without a row nothing is started. An end that could not be written stays with the supervisor meanwhile."""
+        """Without a row nothing is started. An end stays with the supervisor; a removal is part of the next save."""
+        for done in [n for n in self._removing if n <= number]:
+            self._unremoved += self._removing.pop(done)
         for done in [n for n in self._saving if n <= number]:
             for key in self._saving.pop(done):
                 attempt = self._attempts.get(key)

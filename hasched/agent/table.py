@@ -38,8 +38,9 @@ OnSaved = Callable[[int, str], None]  # the number of the last Save, and why it 
 class Table:
     """`on_saved` is called in the table's thread, after each transaction."""
 
-    def __init__(self, path: str, on_saved: OnSaved) -> None:
+    def __init__(self, path: str, on_saved: OnSaved, max_pages: int = 1 << 20) -> None:
         self._path = path
+        self._max_pages = max_pages  # of 4 KiB
         self._on_saved = on_saved
         self._queue: queue.SimpleQueue[Save | None] = queue.SimpleQueue()
         self._rows: queue.SimpleQueue[tuple[Row, ...] | Exception] = queue.SimpleQueue()
@@ -66,6 +67,7 @@ class Table:
             connection = sqlite3.connect(self._path, isolation_level=None)
             for statement in ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", SCHEMA):
                 connection.execute(statement)
+            connection.execute(f"PRAGMA max_page_count = {self._max_pages:d}")
             self._rows.put(_read(connection))
         except (sqlite3.Error, msgspec.MsgspecError) as error:
             self._rows.put(error)
