@@ -27,6 +27,7 @@ from hasched.statemachine.digest import digest
 from hasched.statemachine.snapshot import records
 
 FAST = Tuning(heartbeat_s=0.03, election_min_s=0.1, election_max_s=0.2)
+ALONE = Tuning(heartbeat_s=0.01, election_min_s=0.02, election_max_s=0.04)
 
 
 class Pki:
@@ -160,7 +161,7 @@ def free_ports(count: int) -> list[int]:
 @asynccontextmanager
 async def running_manager(folder: Path, pki: Pki, limits: ApiLimits | None = None) -> AsyncIterator[Manager]:
     members = [Member("m1", "https://127.0.0.1:1", "127.0.0.1:2")]
-    replica = open_replica(replica_config(folder, pki, "m1", members, FAST, listen="127.0.0.1:0"))
+    replica = open_replica(replica_config(folder, pki, "m1", members, ALONE, listen="127.0.0.1:0"))
     hub = AgentHub()
     server = make_server(pki, "m1", replica, hub, limits or ApiLimits())
     leading = asyncio.Event()
