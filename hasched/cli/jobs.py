@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shlex
 import sys
 from typing import TYPE_CHECKING
 
@@ -244,7 +245,7 @@ def _print_job(job: JobView) -> None:
     ]
     if spec is not None:
         fields += [
-            ("command", click.style(" ".join(spec.command), bold=True) if spec.command else "(script)"),
+            ("command", shlex.join(spec.command) if spec.command else "(script)"),
             ("each task asks", resources(spec.resources)),
             ("timeout", format_duration(spec.timeout_ms) if spec.timeout_ms else ""),
             ("retries", f"{spec.retries.max}, {spec.retries.node_lost} more for lost nodes"),
@@ -254,7 +255,7 @@ def _print_job(job: JobView) -> None:
 
 
 def _print_task(task: TaskView) -> None:
-    from hasched.cli.output import moment, print_fields, print_table, short_bytes, span
+    from hasched.cli.output import moment, print_fields, print_table, short_bytes, took
 
     click.echo()
     print_fields(
@@ -278,7 +279,7 @@ def _print_task(task: TaskView) -> None:
                 attempt.node_id,
                 _ending(attempt.exit_code, attempt.signal),
                 moment(attempt.started_ms),
-                span(attempt.ended_ms - attempt.started_ms) if attempt.ended_ms and attempt.started_ms else "",
+                took(attempt.started_ms, attempt.ended_ms),
                 f"{attempt.usage.cpu_ms / 1000:.2f}s",
                 short_bytes(attempt.usage.peak_memory_bytes),
                 f"refused: {attempt.late_report.state}" if attempt.late_report else "",

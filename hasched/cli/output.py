@@ -119,6 +119,16 @@ def span(duration_ms: float) -> str:
     return f"{seconds}s"
 
 
+def took(begun_ms: int, ended_ms: int) -> str:
+    """How long something ran: `12ms`, `3.4s`, `5m`; empty unless it began and ended."""
+    if not begun_ms or not ended_ms:
+        return ""
+    duration_ms = max(0, ended_ms - begun_ms)
+    if duration_ms < 1000:
+        return f"{duration_ms}ms"
+    return f"{duration_ms / 1000:.1f}s" if duration_ms < 120_000 else span(duration_ms)
+
+
 def moment(time_ms: int) -> str:
     """A time of day in the reader's zone."""
     return time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(time_ms / 1000)) if time_ms else ""

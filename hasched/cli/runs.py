@@ -91,7 +91,10 @@ def run(
 @json_option
 @click.pass_obj
 def submit(settings: Settings, file: str, submission_id: str | None, wait: bool) -> int:
-    """Submit the jobs of a YAML file, one for each document (`---`); `-` reads stdin."""
+    """Submit the jobs of a YAML file, one for each document (`---`); `-` reads stdin.
+
+    Mistakes are named with their lines, and then none of the jobs is submitted.
+    """
     from hasched.cli.output import print_json
     from hasched.cli.specs import place_errors, read_job_file
 

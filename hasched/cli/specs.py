@@ -1,11 +1,13 @@
-"""Job documents from the command line and from files. What they say is judged by the managers; here only syntax is."""
+"""Job documents from the command line and from files.
+
+A file is judged here as the managers would, before anything is sent: a mistake in its third job leaves none submitted.
+"""
 
 from __future__ import annotations
 
 import base64
 import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import IO
 
 import click
@@ -27,7 +29,9 @@ class FileInvalid(SpecInvalid):
 
 
 def read_job_file(path: str) -> list[Document]:
-    """The documents of a YAML (or JSON) file, `-` for stdin. Raises FileInvalid."""
+    """The documents of a YAML (or JSON) file, `-` for stdin. Raises FileInvalid with all that is wrong."""
+    from hasched.model.parse import parse_spec
+
     with click.open_file(path, encoding="utf-8") as file:
         try:
             text = file.read()
@@ -39,14 +43,22 @@ def read_job_file(path: str) -> list[Document]:
         raise FileInvalid(path, error.errors) from None
     if not documents:
         raise FileInvalid(path, [FieldError("", "there is no job in it", line=1)])
+    errors: list[FieldError] = []
     for document in documents:
         if not isinstance(document.value, dict):
-            raise FileInvalid(path, [FieldError("", "a job is a mapping", line=document.line_of(""))])
+            errors.append(FieldError("", "a job is a mapping", line=document.line_of("")))
+            continue
+        try:
+            parse_spec(document.value)
+        except SpecInvalid as error:
+            errors += place_errors(path, document, error).errors
+    if errors:
+        raise FileInvalid(path, errors)
     return documents
 
 
 def place_errors(path: str, document: Document, invalid: SpecInvalid) -> FileInvalid:
-    """The managers' verdict on a document of the file `path`, with the lines that it speaks of."""
+    """The verdict on a document of the file `path`, with the lines that it speaks of."""
     return FileInvalid(
         path,
         [FieldError(error.path, error.cause, error.hint, document.line_of(error.path)) for error in invalid.errors],
@@ -80,11 +92,6 @@ def read_pairs(texts: Iterable[str], option: str, from_environment: bool = False
             value = os.environ[key]
         mapping[key] = value
     return mapping
-
-
-def absolute(path: str) -> str:
-    """A working directory as seen from here: tasks run elsewhere, so it can't stay relative."""
-    return str(Path(path).absolute())
 
 
 def _sentence(error: FieldError) -> str:

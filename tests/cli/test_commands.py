@@ -141,6 +141,8 @@ def test_a_command_line_that_can_not_be_understood(run, arguments):
     [
         ("", 65, "-:1: there is no job in it"),
         ("command: [a]\n---\n- 3\n", 65, "-:3: a job is a mapping"),
+        ("command: [a]\n---\ncommand: [b]\nresources:\n  gpus: 3.5\n", 65, "-:5: resources.gpus"),
+        ("comand: [a]\ncount: 0\n---\ncount: x\n", 65, "-:4: count"),
         ("command: [a\n", 65, "-:2: "),
         ("command: *x\n", 65, "-:1: anchors and aliases are not allowed"),
     ],

@@ -242,3 +242,23 @@ def test_ctrl_c_leaves_nothing_and_the_same_directory_goes_on(tmp_path: Path):
         assert dev.json("job", "status", ended)["state"] == "SUCCEEDED"
         assert dev.stop(signal.SIGTERM) == 0
         assert dev.remains() == []
+
+
+def test_a_killed_terminal_loses_nothing_that_runs(tmp_path: Path):
+    """`hasched dev` itself is killed: its daemons are taken over by the next one, and a task never notices."""
+    with Dev(tmp_path, "--managers", "1", "--agents", "1") as dev:
+        go = tmp_path / "go"
+        script = f"echo begun; while [ ! -e {go} ]; do sleep 0.05; done; echo done"
+        job = str(dev.json("job", "run", "--", "sh", "-c", script)["id"])
+        eventually("its output", lambda: dev.run("job", "logs", job).stdout == "begun\n")
+        dev.process.kill()
+        dev.process.wait()
+
+    dev.log.unlink()
+    with Dev(tmp_path, "--managers", "1", "--agents", "1") as dev:
+        go.touch()
+        assert dev.run("job", "wait", job).returncode == 0
+        assert dev.run("job", "logs", job).stdout == "begun\ndone\n"
+        assert dev.json("job", "show", f"{job}.0")["attempt"] == 1
+        assert dev.stop() == 0
+        assert dev.remains() == []
