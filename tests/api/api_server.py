@@ -27,7 +27,7 @@ from hasched.statemachine.digest import digest
 from hasched.statemachine.snapshot import records
 
 FAST = Tuning(heartbeat_s=0.03, election_min_s=0.1, election_max_s=0.2)
-ALONE = Tuning(heartbeat_s=0.01, election_min_s=0.02, election_max_s=0.04)
+ALONE = Tuning(heartbeat_s=0.01, election_min_s=0.04, election_max_s=0.08)
 
 
 class Pki:
