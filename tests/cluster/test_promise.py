@@ -27,8 +27,8 @@ def cluster(tmp_path: Path) -> Iterator[ProcessCluster]:
 
 
 def test_submissions_survive_the_death_of_the_leader_exactly_once(cluster: ProcessCluster) -> None:
-    """Eight clients, 2,000 submissions, the leader killed in the middle: every id names exactly one job."""
-    clients, each = 8, 250
+    """Eight clients, 5,000 submissions, the leader killed in the middle: every id names exactly one job."""
+    clients, each = 8, 625
     ids = [[uuid.uuid4().hex for _ in range(each)] for _ in range(clients)]
     accepted: list[dict[str, int]] = [{} for _ in range(clients)]
     quarter = threading.Event()
