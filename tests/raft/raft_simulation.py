@@ -58,6 +58,7 @@ class SimulatedNode:
         self.up = False
         self.busy = False
         self.paused_until = 0.0
+        self.dies_at_sync = False
         self.inbox: list[Callable[[], None]] = []
         self.turn_wanted = False
 
@@ -100,6 +101,10 @@ class SimulatedNode:
         self.core.reads.abandon("crash")
         self.simulation.break_links(self.name)
 
+    def start_again(self) -> None:
+        if not self.up:
+            self.start()
+
     def note_applied(self, applied: Applied) -> None:
         if applied.outcomes:
             seen = self.simulation.history.setdefault(applied.index, repr(applied.outcomes))
@@ -135,6 +140,11 @@ class SimulatedNode:
         if life != self.life:
             return
         sim = self.simulation
+        if self.dies_at_sync and self.journal.dirty:
+            self.dies_at_sync = False
+            self.crash()
+            sim.after(sim.random.uniform(0.01, 0.3), self.start_again)
+            return
         self.journal.flush()
         for peer, message in self.core.take_outbox():
             sim.send(self.name, peer, message)

@@ -19,11 +19,11 @@ def disturb(simulation: Simulation) -> None:
     random = simulation.random
     name = random.choice(simulation.names)
     node = simulation.nodes[name]
-    match random.randrange(6):
+    match random.randrange(8):
         case 0 | 1:
             if node.up:
                 node.crash()
-                simulation.after(random.uniform(0.01, 1.5), lambda: node.up or node.start())
+                simulation.after(random.uniform(0.01, 1.5), node.start_again)
         case 2:
             pairs = list(permutations(simulation.names, 2))
             simulation.partition(*random.sample(pairs, random.randint(1, len(pairs) - 1)))
@@ -33,7 +33,9 @@ def disturb(simulation: Simulation) -> None:
                 simulation.partition(*[pair for pair in permutations(simulation.names, 2) if leader.name in pair])
         case 4:
             simulation.heal()
-        case 5:
+        case 5 | 6:
+            node.dies_at_sync = True
+        case 7:
             node.paused_until = simulation.now + random.uniform(0.05, 1.5)
 
 
@@ -53,3 +55,44 @@ def test_nothing_acknowledged_is_lost_under_faults(simulate, seed, size, max_del
             simulation.read(random.choice(simulation.names))
         simulation.run(random.choice((0.01, 0.1, 0.3)))
     simulation.settle()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_leader_that_is_cut_off_answers_no_read_once_another_has_committed(simulate, seed):  # noqa: F811
+    """For a while two managers believe that they lead. Each read is checked against what was acknowledged before it began."""
+    simulation = simulate(seed)
+    random = simulation.random
+    simulation.run(3, lambda: simulation.leader() is not None)
+    for _ in range(10):
+        deposed = simulation.leader()
+        others = [name for name in simulation.names if name != deposed.name]
+        simulation.partition(*[pair for pair in permutations(simulation.names, 2) if deposed.name in pair])
+        for _ in range(60):
+            simulation.submit(random.choice(others))
+            simulation.read(deposed.name)
+            simulation.run(0.01)
+        simulation.heal()
+        simulation.run(3, lambda: simulation.leader() is not None and simulation.agree())
+    simulation.settle()
+    assert len(simulation.acknowledged) > 50
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_power_cut_of_all_managers_loses_nothing_whichever_come_back_first(simulate, seed):  # noqa: F811
+    simulation = simulate(seed)
+    random = simulation.random
+    for _ in range(25):
+        simulation.run(2, lambda: simulation.leader() is not None)
+        for _ in range(random.randrange(5, 40)):
+            simulation.submit(random.choice(simulation.names))
+            simulation.run(random.choice((0.001, 0.005)))
+        leader = simulation.leader()
+        for node in simulation.nodes.values():
+            if node.up:
+                node.crash()
+        late = leader or simulation.nodes["n1"]
+        for node in simulation.nodes.values():
+            simulation.after(1.2 if node is late else 0.01, node.start_again)
+        simulation.run(1.3)
+    simulation.settle()
+    assert len(simulation.acknowledged) > 100
