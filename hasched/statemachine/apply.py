@@ -19,7 +19,7 @@ from hasched.statemachine import commands as c
 from hasched.statemachine import events as e
 from hasched.statemachine.events import Event
 from hasched.statemachine.outcomes import Outcome, PlanTaken, Rejected, ReportsTaken
-from hasched.statemachine.rules import Decision, attempts, clock, jobs, nodes
+from hasched.statemachine.rules import Decision, clock, ends, jobs, nodes, placement, reports
 from hasched.statemachine.state import State
 
 _LOCAL_FAILURES = (MemoryError, RecursionError)  # of this process, not of the command: other managers don't share them
@@ -97,7 +97,7 @@ def _take_reports(state: State, command: c.ReportAttempts, events: list[Event], 
     refused: list[AttemptKey] = []
     for report in command.reports:
         try:
-            happened, counts = attempts.decide_report(state, command.node_id, report)
+            happened, counts = reports.decide_report(state, command.node_id, report)
         except _LOCAL_FAILURES:
             raise
         except Exception as error:
@@ -113,10 +113,10 @@ def _take_reports(state: State, command: c.ReportAttempts, events: list[Event], 
 
 def _take_plan(state: State, command: c.PlacePlan, events: list[Event], faults: list[str]) -> PlanTaken:
     asked = scheduled = 0
-    for placement in command.placements:
-        asked += len(placement.indices)
+    for one in command.placements:
+        asked += len(one.indices)
         try:
-            event = attempts.decide_placement(state, placement)
+            event = placement.decide_placement(state, one)
         except _LOCAL_FAILURES:
             raise
         except Exception as error:
@@ -137,15 +137,15 @@ def evolve(state: State, event: Event) -> None:
     """The only writer."""
     match event:
         case e.AttemptEnded():
-            attempts.evolve_attempt_ended(state, event)
+            ends.evolve_attempt_ended(state, event)
         case e.JobEnded():
             jobs.evolve_ended(state, event)
         case e.TasksScheduled():
-            attempts.evolve_scheduled(state, event)
+            placement.evolve_scheduled(state, event)
         case e.JobSubmitted():
             jobs.evolve_submitted(state, event)
         case e.AttemptStarted():
-            attempts.evolve_started(state, event)
+            reports.evolve_started(state, event)
         case e.JobSuspended():
             jobs.evolve_suspended(state, event)
         case e.JobResumed():
@@ -155,9 +155,9 @@ def evolve(state: State, event: Event) -> None:
         case e.JobDeleted() | e.JobExpired():
             jobs.evolve_gone(state, event)
         case e.TasksEligible():
-            attempts.evolve_eligible(state, event)
+            ends.evolve_eligible(state, event)
         case e.LateReportRefused():
-            attempts.evolve_late_report(state, event)
+            reports.evolve_late_report(state, event)
         case e.NodeRegistered():
             nodes.evolve_registered(state, event)
         case e.NodeStateChanged():

@@ -11,7 +11,7 @@ from hasched.statemachine import queries
 from hasched.statemachine.commands import Placement, PlacePlan, ReportAttempts, SetNodeState
 from hasched.statemachine.events import JobEnded, LateReportRefused
 from hasched.statemachine.outcomes import PlanTaken, ReportsTaken
-from hasched.statemachine.rules.attempts import backoff_ms
+from hasched.statemachine.rules.ends import backoff_ms
 from hasched.statemachine.state import Job
 from tests.statemachine.machine import GIB, Machine, retries
 

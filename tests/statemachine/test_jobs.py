@@ -212,3 +212,13 @@ def test_a_job_ends_as_the_most_telling_of_its_tasks(ends: tuple[int, int], stat
     for index, code in enumerate(ends):
         machine.end(job, index, code=code)
     assert (job.state, job.exit_code) == (state, exit_code)
+
+
+def test_a_cancelled_job_is_cancelled_whatever_its_tasks_did_before() -> None:
+    machine = Machine()
+    machine.node()
+    job = machine.submit(count=3)
+    machine.place(job, 0, 1)
+    machine.end(job, 0, code=1)
+    machine.end(job, 1)
+    assert machine.cancel(job).events[-1] == JobEnded(job.id, TaskState.CANCELLED)

@@ -9,6 +9,7 @@ from hasched.model.states import EndKind, TaskState
 from hasched.model.views import Reason, UsageView
 from hasched.statemachine import queries
 from hasched.statemachine.commands import DeleteJob, SuspendJob
+from hasched.statemachine.queries import jobs
 from tests.statemachine.machine import T0, Machine, retries
 
 
@@ -183,7 +184,7 @@ def test_jobs_can_be_filtered(filters: dict[str, object], ids: list[int]) -> Non
 
 
 def test_a_rare_match_does_not_hold_up_the_manager(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queries, "MAX_SCANNED", 2)
+    monkeypatch.setattr(jobs, "MAX_SCANNED", 2)
     machine = Machine()
     machine.submit(name="rare")
     for _ in range(4):

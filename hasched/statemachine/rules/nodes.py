@@ -14,7 +14,7 @@ from hasched.statemachine.events import NodeRegistered, NodeRemoved, NodeStateCh
 from hasched.statemachine.node import Node
 from hasched.statemachine.outcomes import Rejected
 from hasched.statemachine.rules import Decision
-from hasched.statemachine.rules.attempts import MAX_REASON_LENGTH, decide_losses
+from hasched.statemachine.rules.ends import MAX_REASON_LENGTH, decide_losses
 from hasched.statemachine.state import State
 
 

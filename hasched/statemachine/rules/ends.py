@@ -1,150 +1,28 @@
-"""Attempts: placed on nodes, started, ended, tried again.
+"""Ends: what an attempt's end makes of its task, and how it is remembered.
 
-An attempt's number is its fence. Only the attempt that the state holds as current can decide about its task; what any
-other reports is refused, whatever it says, so a task's outcome is recorded once even if its command ran twice.
+A failure is tried again after a backoff, within the job's `retries.max`. A lost node is nobody's failure: the task starts
+elsewhere at once, within `retries.node_lost`. A cancelled task is never tried again.
 """
 
 from __future__ import annotations
 
 from typing import assert_never
 
-import msgspec
-
 from hasched.model.spec import MAX_OUTPUT_BYTES, Backoff
-from hasched.model.states import BackoffKind, EndKind, NodeState, RestartPolicy, TaskState
+from hasched.model.states import BackoffKind, EndKind, RestartPolicy, TaskState
 from hasched.model.wire import AttemptEnded as EndedReport
-from hasched.model.wire import AttemptReport, Usage
-from hasched.model.wire import AttemptStarted as StartedReport
+from hasched.model.wire import Usage
 from hasched.statemachine import columns
-from hasched.statemachine.commands import Placement
-from hasched.statemachine.events import (
-    AttemptEnded,
-    AttemptStarted,
-    Event,
-    JobEnded,
-    LateReportRefused,
-    TasksEligible,
-    TasksScheduled,
-)
-from hasched.statemachine.job import IN_BACKOFF, ActiveAttempt, AttemptRecord, Job, Late, TaskHistory, derive_state
+from hasched.statemachine.events import AttemptEnded, Event, JobEnded, TasksEligible
+from hasched.statemachine.job import IN_BACKOFF, ActiveAttempt, AttemptRecord, Job, TaskHistory, derive_state
 from hasched.statemachine.node import Node
 from hasched.statemachine.state import State
 
 MAX_REASON_LENGTH = 1000
 NO_USAGE = Usage()
-_NOTHING: list[Event] = []
 
 
-# ── Placement ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def decide_placement(state: State, placement: Placement) -> TasksScheduled | None:
-    """As many of the placement's tasks as may start there now, in its order; None if none may."""
-    job = state.jobs.get(placement.job_id)
-    node = state.nodes.get(placement.node_id)
-    if job is None or node is None or node.state is not NodeState.HEALTHY or job.suspended or job.cancelling:
-        return None
-    indices = [index for index in dict.fromkeys(placement.indices) if job.is_eligible(index)]
-    room = node.room_for(job.resources, len(indices))
-    if job.max_running:
-        room = min(room, job.max_running - job.active)
-    if room <= 0 or not indices:
-        return None
-    placed = tuple(indices[:room])
-    return TasksScheduled(job.id, node.id, placed, tuple(job.attempts_made(index) + 1 for index in placed))
-
-
-def evolve_scheduled(state: State, event: TasksScheduled) -> None:
-    job = state.jobs[event.job_id]
-    node = state.nodes[event.node_id]
-    state.touch(job)
-    if job.active_attempts is None:
-        job.active_attempts = {}
-    for index, attempt in zip(event.indices, event.attempts, strict=True):
-        state.move_task(job, index, TaskState.SCHEDULED)
-        job.active_attempts[index] = ActiveAttempt(
-            attempt, node.id, TaskState.SCHEDULED, state.now_ms, state.index, state.now_ms
-        )
-        node.attempts[job.id, index] = attempt
-    node.allocate(job.resources, len(event.indices))
-    state.settle(job)
-
-
-# ── Reports ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def decide_report(state: State, node_id: str, report: AttemptReport) -> tuple[list[Event], bool]:
-    """What a report makes happen, and whether it counts. A repeated report counts and makes nothing happen."""
-    job = state.jobs.get(report.job_id)
-    if job is None or not 0 <= report.index < job.count:
-        return _NOTHING, False
-    active = job.attempt_of(report.index)
-    if active is None or active.attempt != report.attempt:
-        return _decide_past_report(state, job, node_id, report)
-    if active.node_id != node_id:
-        return _NOTHING, False
-    match report:
-        case EndedReport():
-            return _decide_end(state, job, active, report), True
-        case StartedReport():
-            if active.state is TaskState.RUNNING:
-                return _NOTHING, True
-            started = AttemptStarted(job.id, report.index, report.attempt, active.node_id, report.started_ms)
-            return [started], True
-        case _:
-            assert_never(report)
-
-
-def _decide_past_report(state: State, job: Job, node_id: str, report: AttemptReport) -> tuple[list[Event], bool]:
-    """A report of an attempt that isn't current: a repeat of what is recorded, a late one of a lost attempt, or nonsense."""
-    history = job.history_of(report.index)
-    if history is None:
-        plain = job.plain_end_of(report.index)
-        repeated = plain is not None and report.attempt == 1 and state.node_names[plain.node_number] == node_id
-        return _NOTHING, repeated
-    if not 1 <= report.attempt <= len(history.attempts):
-        return _NOTHING, False
-    record = history.attempts[report.attempt - 1]
-    if record.node_id != node_id:
-        return _NOTHING, False
-    if record.reported:
-        return _NOTHING, True
-    if record.late is not None or not isinstance(report, EndedReport):
-        return _NOTHING, False
-    late_state = _judge(job, False, report.kind, report.code)
-    return [
-        LateReportRefused(job.id, report.index, report.attempt, node_id, late_state, report.kind, report.code)
-    ], False
-
-
-def evolve_started(state: State, event: AttemptStarted) -> None:
-    job = state.jobs[event.job_id]
-    state.touch(job)
-    active = job.attempt_of(event.index)
-    assert active is not None, "only a current attempt starts"
-    active.state = TaskState.RUNNING
-    active.started_ms = event.started_ms
-    active.changed_ms = state.now_ms
-    active.log_index = state.index
-    job.started_ms = job.started_ms or event.started_ms
-    state.move_task(job, event.index, TaskState.RUNNING)
-    state.settle(job)
-
-
-def evolve_late_report(state: State, event: LateReportRefused) -> None:
-    job = state.jobs[event.job_id]
-    state.touch(job)
-    history = job.history_of(event.index)
-    assert history is not None, "a lost attempt is in its task's history"
-    late = Late(event.state, event.kind, event.code, state.now_ms, state.index)
-    place = event.attempt - 1
-    history.attempts[place] = msgspec.structs.replace(history.attempts[place], late=late)
-
-
-# ── Ends ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _judge(job: Job, stopping: bool, kind: EndKind, code: int) -> TaskState:
+def judge(job: Job, stopping: bool, kind: EndKind, code: int) -> TaskState:
     """What an attempt's end makes of it. Success counts even where a stop was on its way."""
     if kind is EndKind.EXITED and code in job.success_exit_codes:
         return TaskState.SUCCEEDED
@@ -164,8 +42,8 @@ def _judge(job: Job, stopping: bool, kind: EndKind, code: int) -> TaskState:
             assert_never(kind)
 
 
-def _decide_end(state: State, job: Job, active: ActiveAttempt, report: EndedReport) -> list[Event]:
-    end = _judge(job, active.stopping, report.kind, report.code)
+def decide_end(state: State, job: Job, active: ActiveAttempt, report: EndedReport) -> list[Event]:
+    end = judge(job, active.stopping, report.kind, report.code)
     task_state, not_before_ms = (end, 0) if end is TaskState.SUCCEEDED else _what_next(state, job, report.index, end)
     ended = AttemptEnded(
         job.id,

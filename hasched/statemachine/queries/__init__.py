@@ -1,0 +1,26 @@
+"""What the API shows of the state: pure functions from state to views.
+
+Why a waiting job waits is the scheduler's to explain, so it is left out here, except that the job is suspended.
+"""
+
+from __future__ import annotations
+
+from hasched.statemachine.queries.jobs import job_view, list_jobs, show_job
+from hasched.statemachine.queries.nodes import cluster_view, desired_attempts, list_nodes, node_view
+from hasched.statemachine.queries.pages import MAX_PAGE, BadCursor
+from hasched.statemachine.queries.tasks import list_tasks, show_task, task_view
+
+__all__ = [
+    "MAX_PAGE",
+    "BadCursor",
+    "cluster_view",
+    "desired_attempts",
+    "job_view",
+    "list_jobs",
+    "list_nodes",
+    "list_tasks",
+    "node_view",
+    "show_job",
+    "show_task",
+    "task_view",
+]

@@ -1,0 +1,103 @@
+"""Attempts, whichever way they are kept, and why they ended as they did."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hasched.model.states import EndKind, TaskState
+from hasched.model.views import AttemptView, LateReport, Reason, UsageView
+from hasched.statemachine.job import ActiveAttempt, AttemptRecord, Cancel, Job
+from hasched.statemachine.state import State
+
+
+def attempt_records(state: State, job: Job, index: int) -> Sequence[AttemptRecord]:
+    """The ended attempts of a task, oldest first, whichever way they are kept."""
+    history = job.history_of(index)
+    if history is not None:
+        return history.attempts
+    plain = job.plain_end_of(index)
+    if plain is None:
+        return ()
+    ended_ms = job.submitted_ms + plain.ended_after_ms
+    return (
+        AttemptRecord(
+            1,
+            job.task_state(index),
+            state.node_names[plain.node_number],
+            EndKind(plain.kind),
+            plain.code,
+            "",
+            job.submitted_ms + plain.scheduled_after_ms,
+            ended_ms - plain.duration_ms,
+            ended_ms,
+            plain.cpu_ms,
+            plain.peak_memory_bytes,
+            ended_ms,
+            job.submitted_index + plain.index_after,
+        ),
+    )
+
+
+def show_active(active: ActiveAttempt) -> AttemptView:
+    return AttemptView(
+        attempt=active.attempt,
+        state=active.state.name,
+        node_id=active.node_id,
+        scheduled_ms=active.scheduled_ms,
+        started_ms=active.started_ms,
+    )
+
+
+def show_attempt(record: AttemptRecord, cancel: Cancel | None) -> AttemptView:
+    late = record.late
+    return AttemptView(
+        attempt=record.attempt,
+        state=record.state.name,
+        node_id=record.node_id,
+        reason=_reason_of_end(record, cancel),
+        exit_code=record.code if record.kind is EndKind.EXITED else None,
+        signal=record.code if record.kind is EndKind.SIGNALED else None,
+        scheduled_ms=record.scheduled_ms,
+        started_ms=record.started_ms,
+        ended_ms=record.ended_ms,
+        usage=UsageView(cpu_ms=record.cpu_ms, peak_memory_bytes=record.peak_memory_bytes),
+        late_report=LateReport(
+            state=late.state.name, code=late.code, reported_ms=late.reported_ms, index=late.log_index
+        )
+        if late is not None
+        else None,
+    )
+
+
+def _reason_of_end(record: AttemptRecord, cancel: Cancel | None) -> Reason | None:
+    match record.state:
+        case TaskState.SUCCEEDED:
+            return None
+        case TaskState.CANCELLED if cancel is not None:
+            return cancelled(cancel)
+        case TaskState.NODE_LOST:
+            return Reason(code="node_lost", text=record.reason or "its node was lost")
+        case TaskState.TIMED_OUT:
+            return Reason(code="timed_out", text=record.reason or "ran longer than its timeout")
+        case TaskState.OUT_OF_MEMORY:
+            return Reason(code="out_of_memory", text=record.reason or "used more memory than it asked for")
+        case _ if record.kind is EndKind.LAUNCH_FAILED:
+            return Reason(code="launch_failed", text=record.reason or "could not be started")
+        case _ if record.kind is EndKind.SIGNALED:
+            return Reason(code="signal", text=record.reason or f"killed by signal {record.code}")
+        case _:
+            return Reason(code="exit_code", text=record.reason or f"exited with code {record.code}")
+
+
+def cancel_of(job: Job, index: int) -> Cancel | None:
+    """The request that cancelled a task: one of its own, or the whole job's."""
+    history = job.history_of(index)
+    return (history.cancel if history is not None else None) or job.cancel
+
+
+def cancelled(cancel: Cancel) -> Reason:
+    return Reason(code="cancelled", text=words_of(cancel, "cancelled"))
+
+
+def words_of(cancel: Cancel, what: str) -> str:
+    return f"{what} (by {cancel.actor}{': ' + cancel.reason if cancel.reason else ''})"

@@ -1,0 +1,84 @@
+"""Nodes, what should run on them, and the cluster as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from hasched.model.spec import Resources
+from hasched.model.states import TaskState
+from hasched.model.views import ClusterView, NodePage, NodeView, Reason
+from hasched.statemachine.node import Node
+from hasched.statemachine.state import State
+
+
+def node_view(state: State, node_id: str) -> NodeView | None:
+    """`connected` and `usage` are known to the leader's streams alone."""
+    node = state.nodes.get(node_id)
+    return _show_node(node) if node is not None else None
+
+
+def list_nodes(state: State) -> NodePage:
+    return NodePage(nodes=[_show_node(node) for _, node in sorted(state.nodes.items())])
+
+
+def _show_node(node: Node) -> NodeView:
+    return NodeView(
+        id=node.id,
+        state=node.state.value,
+        reason=Reason(code=node.state.value, text=node.reason) if node.reason else None,
+        hostname=node.info.hostname,
+        agent_version=node.info.agent_version,
+        isolation=node.info.isolation,
+        labels=node.info.labels,
+        total=node.total,
+        allocated=node.allocated,
+        gpus=list(node.info.gpus),
+        running=len(node.attempts),
+        connected=False,
+        registered_ms=node.registered_ms,
+        changed_ms=node.changed_ms,
+        log_index=node.log_index,
+    )
+
+
+def desired_attempts(state: State, node_id: str) -> Iterator[tuple[int, int, int, bool, bool]]:
+    """What should be on a node: (job, index, attempt, stopping, frozen)."""
+    node = state.nodes.get(node_id)
+    if node is None:
+        return
+    for (job_id, index), attempt in node.attempts.items():
+        job = state.jobs[job_id]
+        active = job.attempt_of(index)
+        assert active is not None, "a node holds only current attempts"
+        yield job_id, index, attempt, active.stopping, job.suspended and not active.stopping
+
+
+def cluster_view(state: State, *, cluster: str, leader: str | None, term: int) -> ClusterView:
+    nodes: dict[str, int] = {}
+    for node in state.nodes.values():
+        nodes[node.state.value] = nodes.get(node.state.value, 0) + 1
+    return ClusterView(
+        cluster=cluster,
+        leader=leader,
+        term=term,
+        applied_index=state.index,
+        now_ms=state.now_ms,
+        jobs={state.name: count for state, count in zip(TaskState, state.job_counts, strict=True) if count},
+        tasks={state.name: count for state, count in zip(TaskState, state.task_counts, strict=True) if count},
+        nodes=nodes,
+        total=_sum([node.total for node in state.nodes.values()]),
+        allocated=_sum([node.allocated for node in state.nodes.values()]),
+    )
+
+
+def _sum(amounts: Sequence[Resources]) -> Resources:
+    countables: dict[str, int] = {}
+    for amount in amounts:
+        for name, units in amount.countables:
+            countables[name] = countables.get(name, 0) + units
+    return Resources(
+        cpu_milli=sum(amount.cpu_milli for amount in amounts),
+        memory_bytes=sum(amount.memory_bytes for amount in amounts),
+        gpus=sum(amount.gpus for amount in amounts),
+        countables=tuple(sorted(countables.items())),
+    )

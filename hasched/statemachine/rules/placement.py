@@ -1,0 +1,41 @@
+"""Placement: a plan is a proposal, and every task of it is checked again against the state that it meets."""
+
+from __future__ import annotations
+
+from hasched.model.states import NodeState, TaskState
+from hasched.statemachine.commands import Placement
+from hasched.statemachine.events import TasksScheduled
+from hasched.statemachine.job import ActiveAttempt
+from hasched.statemachine.state import State
+
+
+def decide_placement(state: State, placement: Placement) -> TasksScheduled | None:
+    """As many of the placement's tasks as may start there now, in its order; None if none may."""
+    job = state.jobs.get(placement.job_id)
+    node = state.nodes.get(placement.node_id)
+    if job is None or node is None or node.state is not NodeState.HEALTHY or job.suspended or job.cancelling:
+        return None
+    indices = [index for index in dict.fromkeys(placement.indices) if job.is_eligible(index)]
+    room = node.room_for(job.resources, len(indices))
+    if job.max_running:
+        room = min(room, job.max_running - job.active)
+    if room <= 0 or not indices:
+        return None
+    placed = tuple(indices[:room])
+    return TasksScheduled(job.id, node.id, placed, tuple(job.attempts_made(index) + 1 for index in placed))
+
+
+def evolve_scheduled(state: State, event: TasksScheduled) -> None:
+    job = state.jobs[event.job_id]
+    node = state.nodes[event.node_id]
+    state.touch(job)
+    if job.active_attempts is None:
+        job.active_attempts = {}
+    for index, attempt in zip(event.indices, event.attempts, strict=True):
+        state.move_task(job, index, TaskState.SCHEDULED)
+        job.active_attempts[index] = ActiveAttempt(
+            attempt, node.id, TaskState.SCHEDULED, state.now_ms, state.index, state.now_ms
+        )
+        node.attempts[job.id, index] = attempt
+    node.allocate(job.resources, len(event.indices))
+    state.settle(job)
