@@ -74,8 +74,8 @@ class TaskView(_View, frozen=True):
 
 
 class JobView(_View, frozen=True):
-    """A job without its tasks. `state` is a TaskState's name: PENDING before the first start, RUNNING until the last end,
-    then SUCCEEDED, or the most telling of its tasks' final states."""
+    """A job without its tasks. `state` is a TaskState's name: PENDING or SCHEDULED while no task has got further, RUNNING
+    while one runs or some have ended, then SUCCEEDED, or the most telling of its tasks' final states."""
 
     id: int
     name: str
@@ -94,7 +94,7 @@ class JobView(_View, frozen=True):
     ended_ms: int = 0
     submitted_index: int = 0
     log_index: int = 0
-    exit_code: int | None = None  # of the first task that failed, else 0 once all have succeeded
+    exit_code: int | None = None  # of the first task that failed (128 + n: signal n), else 0 once all have succeeded
     spec: JobSpec | None = None  # only where one job is shown
 
 
