@@ -37,6 +37,7 @@ from hasched.agent.events import (
     SupervisorUp,
     Tick,
 )
+from hasched.agent.outbox import Outbox, key_of
 from hasched.agent.protocol import (
     Forget,
     FreezeAttempts,
@@ -60,16 +61,11 @@ from hasched.model.wire import (
     AttemptStarted,
     Freeze,
     HeartbeatAck,
-    Reports,
     ReportsAck,
     Stop,
 )
 
-START_REPORT_DELAY_MS = 5  # a task that ends sooner under load needs one report instead of two
 SAVE_END_DELAY_MS = 100  # the supervisor keeps an end; it is written down here only if no manager takes it soon
-REPORTS_IN_FLIGHT = 2  # frames without acknowledgement; what comes meanwhile goes into the next one
-MAX_REPORTS = 1000
-MAX_REPORT_BYTES = 1024 * 1024
 MAX_LAUNCH_JOBS = 64  # in one message: 64 of the largest specs fit into a frame
 
 RESTARTED = "the supervisor of this attempt is gone (it died, or the machine restarted), so its end can't be known"
@@ -122,12 +118,8 @@ class AgentCore:
         self._unremoved: list[AttemptId] = []  # rows that a failed Save was to remove
         self._forget_after: dict[int, list[AttemptId]] = {}  # by number of the Save that makes it safe
         self._ready: dict[AttemptId, None] = {}
-        self._starts: dict[AttemptId, int] = {}  # unreported, and since when
-        self._ends: dict[AttemptId, None] = {}  # unreported
+        self._outbox = Outbox()
         self._unsaved: dict[AttemptId, None] = {}  # ends that are not in the table, oldest first
-        self._connected = False
-        self._number = 0
-        self._in_flight: dict[int, tuple[AttemptReport, ...]] = {}
         self._lease_ms = 0
         self._lease: Lease | None = None
         self._heartbeats: dict[int, int] = {}
@@ -156,12 +148,10 @@ class AgentCore:
     @property
     def wake_at_ms(self) -> int | None:
         """When to send a `Tick`, if nothing else happens before."""
-        times = []
+        times = [self._outbox.wake_at_ms]
         if self._unsaved:
             times.append(self._attempts[next(iter(self._unsaved))].ended_at_ms + SAVE_END_DELAY_MS)
-        if self._starts and self._connected and len(self._in_flight) < REPORTS_IN_FLIGHT:
-            times.append(next(iter(self._starts.values())) + START_REPORT_DELAY_MS)
-        return min(times, default=None)
+        return min((time for time in times if time is not None), default=None)
 
     # Events.
 
@@ -184,8 +174,7 @@ class AgentCore:
                 self._connect(event)
                 self._report(now)
             case Disconnected():
-                self._connected = False
-                self._in_flight.clear()
+                self._outbox.close()
                 self._heartbeats.clear()
             case SaveFailed(number=number, reason=reason, now=now):
                 self._save_failed(number, reason, now)
@@ -343,7 +332,7 @@ class AgentCore:
     def _observe(self, reports: Iterable[AttemptReport], now: Now) -> None:
         stray: list[AttemptId] = []
         for report in reports:
-            key = AttemptId(report.job_id, report.index, report.attempt)
+            key = key_of(report)
             attempt = self._attempts.get(key)
             if isinstance(report, AttemptEnded):
                 if attempt is None:
@@ -354,7 +343,7 @@ class AgentCore:
             elif attempt is not None and attempt.phase is Phase.LAUNCHED:
                 attempt.phase = Phase.RUNNING
                 attempt.started = report
-                self._starts[key] = now.boot_ms
+                self._outbox.add_start(report, now.boot_ms)
         self._forget(stray)
         self._report(now)
 
@@ -366,8 +355,7 @@ class AgentCore:
         self._devices.release(attempt.gpus)
         attempt.gpus = ()
         self._ready.pop(attempt.key, None)
-        self._starts.pop(attempt.key, None)
-        self._ends[attempt.key] = None
+        self._outbox.add_end(ended)
         self._unsaved[attempt.key] = None
 
     def _end_here(self, attempt: _Attempt, kind: EndKind, reason: str, now: Now) -> None:
@@ -404,18 +392,18 @@ class AgentCore:
 
     def _connect(self, connected: Connected) -> None:
         """Begin a session: everything that is not known to be committed is reported again."""
-        self._connected = True
-        self._in_flight.clear()
         self._heartbeats.clear()
         self._specs.clear()
         self._lease_ms = connected.welcome.lease_ms
         self._renew_lease(connected.hello_ms)
-        self._ends = {key: None for key, attempt in self._attempts.items() if attempt.phase is Phase.ENDED}
-        self._starts = {
-            key: connected.now.boot_ms
-            for key, attempt in self._attempts.items()
-            if attempt.phase is Phase.RUNNING and not attempt.start_known
-        }
+        attempts = self._attempts.values()
+        ends = [attempt.ended for attempt in attempts if attempt.ended is not None]
+        starts = [
+            attempt.started
+            for attempt in attempts
+            if attempt.phase is Phase.RUNNING and attempt.started is not None and not attempt.start_known
+        ]
+        self._outbox.open(ends, starts, connected.now.boot_ms)
 
     def _renew_lease(self, from_ms: int) -> None:
         """A lease counts from when we asked for it: the managers can only have counted from later."""
@@ -423,39 +411,14 @@ class AgentCore:
         self._out.append(self._lease)
 
     def _report(self, now: Now) -> None:
-        """Send what is due, as long as few enough frames are on the way."""
-        while self._connected and len(self._in_flight) < REPORTS_IN_FLIGHT:
-            batch: list[AttemptReport] = []
-            size = 0
-            for key in self._ends:
-                ended = self._attempts[key].ended
-                assert ended is not None, "only ended attempts are queued as ends"
-                if batch and (size + len(ended.output) > MAX_REPORT_BYTES or len(batch) == MAX_REPORTS):
-                    break
-                batch.append(ended)
-                size += len(ended.output)
-            for report in batch:
-                del self._ends[AttemptId(report.job_id, report.index, report.attempt)]
-            for key, since_ms in list(self._starts.items()):
-                early = self._in_flight and since_ms + START_REPORT_DELAY_MS > now.boot_ms
-                if early or len(batch) >= MAX_REPORTS:
-                    break
-                del self._starts[key]
-                started = self._attempts[key].started
-                assert started is not None, "only running attempts are queued as starts"
-                batch.append(started)
-            if not batch:
-                return
-            self._number += 1
-            self._in_flight[self._number] = tuple(batch)
-            self._out.append(Send(Reports(self._number, tuple(batch))))
+        self._out += [Send(reports) for reports in self._outbox.take(now.boot_ms)]
 
     def _acknowledge(self, number: int) -> None:
         """These reports are committed, or refused for good: either way they need no repeating."""
         removed: list[AttemptId] = []
         held: list[AttemptId] = []
-        for report in self._in_flight.pop(number, ()):
-            key = AttemptId(report.job_id, report.index, report.attempt)
+        for report in self._outbox.acknowledge(number):
+            key = key_of(report)
             attempt = self._attempts.get(key)
             if attempt is None:
                 continue
@@ -481,7 +444,6 @@ class AgentCore:
             self._learn(attempt)
             if row.ended is not None:
                 attempt.phase, attempt.ended = Phase.ENDED, row.ended
-                self._ends[row.key] = None
 
     def _learn(self, attempt: _Attempt) -> None:
         key = attempt.key
@@ -522,7 +484,7 @@ class AgentCore:
         """Forget attempts that certainly never started: the supervisor is the one they were meant for, and lacks them."""
         for key in keys:
             self._devices.release(self._attempts.pop(key).gpus)
-            self._starts.pop(key, None)
+            self._outbox.discard(key)
             if self._latest.get(TaskId(key.job_id, key.index)) == key:
                 del self._latest[TaskId(key.job_id, key.index)]
         if keys:
@@ -541,7 +503,7 @@ class AgentCore:
             if attempt.phase is Phase.LAUNCHED:
                 attempt.phase = Phase.RUNNING
                 attempt.started = AttemptStarted(*key, each.started_ms)
-                self._starts[key] = now.boot_ms
+                self._outbox.add_start(attempt.started, now.boot_ms)
                 if not attempt.gpus:
                     attempt.gpus = self._devices.claim(each.gpus)
         if added:

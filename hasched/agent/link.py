@@ -89,6 +89,7 @@ class Link:
         self._outgoing: list[FromAgent] = []
         self._wake = asyncio.Event()
         self._acknowledged_ms = 0
+        self._closing: asyncio.Task[bool] | None = None  # held, so that it isn't collected before it is done
 
     async def run(self) -> None:
         """Keep a session open until cancelled."""
@@ -133,7 +134,7 @@ class Link:
     def reconnect(self) -> None:
         """End the session, so that a new one compares everything."""
         if self._socket is not None:
-            self._socket_closing = asyncio.create_task(self._socket.close())
+            self._closing = asyncio.create_task(self._socket.close())
 
     async def _session(self, http: aiohttp.ClientSession, url: str) -> None:
         """One session with one manager, until it ends. Raises Refused if it never began."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hasched.agent.core import MAX_REPORTS, REPORTS_IN_FLIGHT, SAVE_END_DELAY_MS, START_REPORT_DELAY_MS, AgentCore
+from hasched.agent.core import SAVE_END_DELAY_MS, AgentCore
 from hasched.agent.events import (
     Connected,
     Disconnected,
@@ -23,6 +23,7 @@ from hasched.agent.events import (
     SupervisorUp,
     Tick,
 )
+from hasched.agent.outbox import MAX_REPORTS, REPORTS_IN_FLIGHT, START_REPORT_DELAY_MS
 from hasched.agent.protocol import (
     Forget,
     FreezeAttempts,

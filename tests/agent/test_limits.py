@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from hasched.model.states import EndKind
 from tests.agent.peer import AgentProcess, Peer, until
 from tests.agent.test_running import shell
 
-GREEDY = "python3 -c \"block = b'x' * 200_000_000; print('held')\""
+GREEDY = f"{sys.executable} -c \"block = b'x' * 200_000_000; print('held')\""
 LIMIT = Resources(cpu_milli=500, memory_bytes=64 * 1024 * 1024)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import queue
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -124,12 +126,14 @@ def test_a_roster_of_another_boot_is_void(tmp_path: Path) -> None:
 
 def test_a_family_holds_those_that_left_the_session() -> None:
     command = "import os, time\nif os.fork() == 0: os.setsid()\nprint(os.getpid(), flush=True); time.sleep(300)"
-    with subprocess.Popen(["python3", "-c", command], start_new_session=True, stdout=subprocess.PIPE) as leader:
+    argv = [sys.executable, "-c", command]
+    with subprocess.Popen(argv, start_new_session=True, stdout=subprocess.PIPE, bufsize=0) as leader:
         assert leader.stdout is not None
         both = {int(leader.stdout.readline()), int(leader.stdout.readline())}
-        assert set(Families().of(leader.pid)) == both
+        found = set(Families().of(leader.pid))
         for pid in both:
-            os.kill(pid, 9)
+            os.kill(pid, signal.SIGKILL)
+    assert found == both
 
 
 @given(st.lists(st.integers(1, 9), min_size=1), st.data())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -169,7 +170,7 @@ async def test_a_log_directory_that_cannot_be_written_fails_the_launch_only(agen
 
 async def test_usage_is_measured(running: Peer) -> None:
     program = "import time\nblock = b'x' * 100_000_000\nwhile time.process_time() < 0.2: pass"
-    ended = await running.run(JobSpec(name="usage", command=("python3", "-c", program)))
+    ended = await running.run(JobSpec(name="usage", command=(sys.executable, "-c", program)))
     assert 200 <= ended.usage.cpu_ms < 2000
     assert 100_000_000 <= ended.usage.peak_memory_bytes < 200_000_000
 
