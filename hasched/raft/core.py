@@ -16,12 +16,13 @@ from pysyncobj import syncobj
 
 from hasched.model.errors import StorageFailed
 from hasched.model.ids import ManagerId
-from hasched.raft.engine import COMMANDS, NO_OP, Engine, Snapshots
+from hasched.raft.engine import COMMANDS, NO_OP, Engine
 from hasched.raft.journal import Journal, LogEntry
 from hasched.raft.messages import Forward, Forwarded, Hello, Message, ReadIndex, ReadIndexReply
 from hasched.raft.proposals import Proposals
 from hasched.raft.reads import Reads
 from hasched.raft.replica import Applied
+from hasched.raft.sender import Snapshots
 from hasched.raft.tuning import Tuning
 from hasched.statemachine.apply import apply
 from hasched.statemachine.commands import decode_batch, encode_batch

@@ -13,14 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from random import Random
-from typing import Any, Protocol
 
-import pysyncobj.version
 import structlog
 from pysyncobj import SyncObjConf, syncobj
-from pysyncobj.node import Node
 from pysyncobj.syncobj import SyncObj
-from pysyncobj.transport import Transport
 
 from hasched.model.errors import HaschedError, StorageFailed
 from hasched.model.ids import ManagerId
@@ -42,11 +38,10 @@ from hasched.raft.messages import (
 )
 from hasched.raft.progress import Progress
 from hasched.raft.segments import REPAIR_HINT
-from hasched.raft.snapshots import IncomingSnapshot, OutgoingSnapshot, Snapshot
+from hasched.raft.sender import Sender, Snapshots
+from hasched.raft.snapshots import IncomingSnapshot
+from hasched.raft.surroundings import Letterbox, NoPoller, Peer
 from hasched.raft.tuning import Tuning
-
-if pysyncobj.version.VERSION != "0.3.17":
-    raise ImportError(f"the engine overrides private methods of pysyncobj 0.3.17; this is {pysyncobj.version.VERSION}")
 
 FOLLOWER, CANDIDATE, LEADER = 0, 1, 2  # pysyncobj's
 ROLES = ("follower", "candidate", "leader")
@@ -59,52 +54,6 @@ class ConsensusBroken(HaschedError):
     """What Raft proves can't happen has happened: two histories, or two leaders of one term. The manager stops."""
 
     code = "consensus_broken"
-
-
-class Snapshots(Protocol):
-    """What the engine needs of a snapshot store."""
-
-    @property
-    def latest(self) -> Snapshot | None: ...
-    def send(self, snapshot: Snapshot) -> OutgoingSnapshot: ...
-    def receive(self, index: int, term: int, size: int) -> IncomingSnapshot: ...
-
-
-class Peer(Node):  # type: ignore[misc]
-    """A manager as the library sees it. Its hash is its place, so that sets of peers have one order in every process."""
-
-    def __init__(self, manager_id: ManagerId, place: int) -> None:
-        super().__init__(manager_id)
-        self.place = place
-
-    def __hash__(self) -> int:
-        return self.place
-
-
-class _Letterbox(Transport):  # type: ignore[misc]
-    """Takes the two messages that the library itself sends, as dicts, and puts them into the outbox, typed."""
-
-    def __init__(self, outbox: list[tuple[ManagerId, Message]]) -> None:
-        super().__init__(None, None, ())
-        self._outbox = outbox
-
-    def send(self, node: Peer, message: dict[str, Any]) -> bool:
-        match message["type"]:
-            case "request_vote":
-                asked = RequestVote(message["term"], message["last_log_index"], message["last_log_term"])
-                self._outbox.append((node.id, asked))
-            case "response_vote":
-                self._outbox.append((node.id, Vote(message["term"])))
-            case other:
-                raise AssertionError(f"the library sends {other!r} past its overrides")
-        return True
-
-
-class _NoPoller:
-    """The library polls sockets at the end of each tick; the engine has none."""
-
-    def poll(self, _timeout: float) -> None:
-        pass
 
 
 class Engine(SyncObj):  # type: ignore[misc]
@@ -143,6 +92,7 @@ class Engine(SyncObj):  # type: ignore[misc]
         self.incoming: IncomingSnapshot | None = None
         self.round = 0
         self._tuning = tuning
+        self._sender = Sender(self, journal, snapshots, tuning)
         self._random = random
         self._snapshots = snapshots
         self._apply = apply
@@ -164,8 +114,8 @@ class Engine(SyncObj):  # type: ignore[misc]
             connectionTimeout=tuning.election_max_s * 2,
             useFork=False,
         )
-        super().__init__(Peer(manager_id, 0), list(self._peers.values()), conf, transport=_Letterbox(self.outbox))
-        self._poller = _NoPoller()
+        super().__init__(Peer(manager_id, 0), list(self._peers.values()), conf, transport=Letterbox(self.outbox))
+        self._poller = NoPoller()
         self._SyncObj__raftLog = journal
         self._SyncObj__raftCurrentTerm = journal.getCurrentTerm()
         self._SyncObj__votedForNodeId = journal.getVotedForNodeId()
@@ -209,7 +159,7 @@ class Engine(SyncObj):  # type: ignore[misc]
 
     @property
     def applied_term(self) -> int:
-        return self._term_at(self.applied_index)
+        return self.term_at(self.applied_index)
 
     @property
     def first_own_index(self) -> int:
@@ -254,7 +204,8 @@ class Engine(SyncObj):  # type: ignore[misc]
         if self.is_leader:
             announce = self._announce or self._announced_commit != self.commit_index
             for name, progress in self.progress.items():
-                self._send_to(self._peers[name], progress, announce)
+                if self.can_send(name):
+                    self._sender.send_new(name, progress, announce)
             self._announce, self._announced_commit = False, self.commit_index
 
     def begin_round(self) -> int:
@@ -319,7 +270,7 @@ class Engine(SyncObj):  # type: ignore[misc]
             self._pre_votes = {}
             last = self._journal[-1]
             for name in self._peers:
-                self._send(name, PreVote(self.term + 1, last.index, last.term))
+                self.send(name, PreVote(self.term + 1, last.index, last.term))
 
     def _on_pre_vote(self, node: Peer, message: PreVote) -> None:
         now = syncobj.monotonicTime()
@@ -333,7 +284,7 @@ class Engine(SyncObj):  # type: ignore[misc]
         )
         if granted:
             self._postpone_election()
-        self._send(node.id, PreVoteReply(self.term, message.term, granted))
+        self.send(node.id, PreVoteReply(self.term, message.term, granted))
 
     def _on_pre_vote_reply(self, node: Peer, message: PreVoteReply) -> None:
         if message.term > self.term:
@@ -347,7 +298,7 @@ class Engine(SyncObj):  # type: ignore[misc]
 
     def _on_request_vote(self, node: Peer, message: RequestVote) -> None:
         if message.term < self.term:
-            self._send(node.id, Outdated(self.term))  # 11
+            self.send(node.id, Outdated(self.term))  # 11
         elif self.voter:
             self._pass_to_library(
                 node,
@@ -384,7 +335,7 @@ class Engine(SyncObj):  # type: ignore[misc]
     def _heard_leader(self, node: Peer, term: int) -> bool:
         """Whether `node` leads in our term, or in a newer one that we then enter."""
         if term < self.term:
-            self._send(node.id, Outdated(self.term))  # 11: or it would never learn
+            self.send(node.id, Outdated(self.term))  # 11: or it would never learn
             return False
         if term > self.term:
             self._SyncObj__setCurrentTerm(term, None)
@@ -430,7 +381,7 @@ class Engine(SyncObj):  # type: ignore[misc]
         prev_index, entries = message.prev_index + known, message.entries[known:]
         if prev_index > self.last_index:
             self._refuse(node, message, self.last_index + 1)
-        elif not known and self._term_at(prev_index) != message.prev_term:
+        elif not known and self.term_at(prev_index) != message.prev_term:
             self._refuse(node, message, self._first_index_of_term_at(prev_index))
         else:
             match_index = message.prev_index + len(message.entries)
@@ -442,14 +393,14 @@ class Engine(SyncObj):  # type: ignore[misc]
             if message.entries or self._answered != (self.term, message.round):
                 # Without entries and of a round that was answered, it only tells the commit index.
                 self._answered = (self.term, message.round)
-                self._send(node.id, AppendReply(self.term, match_index, message.round, self.voter))  # 8
+                self.send(node.id, AppendReply(self.term, match_index, message.round, self.voter))  # 8
 
     def _take_entries(self, prev_index: int, entries: list[Entry]) -> None:
         """7: entries that are here already stay; only a real conflict cuts the log, and never what is committed."""
         for number, entry in enumerate(entries):
             index = prev_index + 1 + number
             if index <= self.last_index:
-                if self._term_at(index) == entry.term:
+                if self.term_at(index) == entry.term:
                     continue
                 if index <= self.commit_index:
                     raise ConsensusBroken(f"a leader contradicts the committed entry {index}", REPAIR_HINT)
@@ -459,16 +410,16 @@ class Engine(SyncObj):  # type: ignore[misc]
     def _refuse(self, node: Peer, message: Append, hint: int) -> None:
         if message.prev_index <= self.commit_index:
             raise ConsensusBroken(f"a leader contradicts the committed entry {message.prev_index}", REPAIR_HINT)
-        self._send(node.id, AppendRefused(self.term, message.prev_index, hint, message.round, self.voter))
+        self.send(node.id, AppendRefused(self.term, message.prev_index, hint, message.round, self.voter))
 
     def _first_index_of_term_at(self, index: int) -> int:
         """9: all entries of a conflicting term are skipped at once (Raft paper, end of section 5.3)."""
-        term = self._term_at(index)
-        while index - 1 > self.commit_index and self._term_at(index - 1) == term:
+        term = self.term_at(index)
+        while index - 1 > self.commit_index and self.term_at(index - 1) == term:
             index -= 1
         return index
 
-    def _term_at(self, index: int) -> int:
+    def term_at(self, index: int) -> int:
         return self._journal[index - self._journal[0].index].term
 
     def _on_chunk(self, node: Peer, message: SnapshotChunk) -> None:
@@ -490,7 +441,7 @@ class Engine(SyncObj):  # type: ignore[misc]
         self._answer_snapshot(node.id, message.index, message.round, received=incoming.received, done=False)
 
     def _answer_snapshot(self, name: ManagerId, index: int, round_: int, *, received: int, done: bool) -> None:
-        self._send(name, SnapshotReply(self.term, index, received, done, round_, self.voter))
+        self.send(name, SnapshotReply(self.term, index, received, done, round_, self.voter))
 
     def drop_incoming(self) -> None:
         if self.incoming is not None:
@@ -512,7 +463,7 @@ class Engine(SyncObj):  # type: ignore[misc]
             raise StorageFailed(
                 f"the journal begins after entry {base.index}, but there is no snapshot of what was before", REPAIR_HINT
             )
-        if index > self.last_index or self._term_at(index) != term:
+        if index > self.last_index or self.term_at(index) != term:
             self._journal.reset(index, term)
         self._SyncObj__raftLastApplied = max(index, FIRST_INDEX)
         self._SyncObj__raftCommitIndex = max(self.commit_index, index)
@@ -525,75 +476,13 @@ class Engine(SyncObj):  # type: ignore[misc]
 
     # --- replication, the leader's side ---
 
-    def _send_to(self, node: Peer, progress: Progress, announce: bool) -> None:
-        if not self.isNodeConnected(node):
-            return
-        if progress.snapshot is not None or progress.next_index <= self._journal[0].index:
-            self._send_snapshot(node, progress, announce)
-            return
-        if progress.probing:
-            if announce or progress.impatient:
-                progress.impatient = False
-                self.round += 1  # so that it is answered
-                self._send_entries(node, progress, [])
-            return
-        sent = False
-        while progress.next_index <= self.last_index and progress.inflight_bytes < self._tuning.inflight_bytes:
-            entries = self._gather(progress.next_index)
-            self._send_entries(node, progress, entries)
-            progress.sent(entries[-1].index, sum(len(entry.data) for entry in entries))
-            sent = True
-        if announce and not sent:
-            self._send_entries(node, progress, [])
-
-    def _gather(self, index: int) -> list[LogEntry]:
-        """19: whole entries, about `append_bytes` of them and at least one; none is ever sent in pieces."""
-        position = index - self._journal[0].index
-        size, end = 0, position
-        while end < len(self._journal) and (end == position or size < self._tuning.append_bytes):
-            size += len(self._journal[end].data)
-            end += 1
-        return self._journal[position:end]
-
-    def _send_entries(self, node: Peer, progress: Progress, entries: list[LogEntry]) -> None:
-        prev_index = progress.next_index - 1
-        travelling = [Entry(entry.term, entry.data) for entry in entries]
-        self._send(
-            node.id,
-            Append(self.term, self.commit_index, prev_index, self._term_at(prev_index), travelling, self.round),
-        )
-
-    def _send_snapshot(self, node: Peer, progress: Progress, announce: bool) -> None:
-        """10: each chunk says what it is a part of. A heartbeat is a chunk without data; a silent follower gets them again."""
-        if progress.snapshot is None:
-            assert self._snapshots.latest is not None, "the log was cut only after a snapshot"
-            progress.snapshot = self._snapshots.send(self._snapshots.latest)
-            log.info("snapshot_sending", to=node.id, index=progress.snapshot.snapshot.index)
-        outgoing = progress.snapshot
-        window = self._tuning.chunk_window * self._tuning.chunk_bytes
-        sent = False
-        while outgoing.sent < outgoing.snapshot.size and outgoing.sent - outgoing.acknowledged < window:
-            self._send_chunk(node, outgoing, self._tuning.chunk_bytes)
-            sent = True
-        if announce and not sent:
-            self._send_chunk(node, outgoing, 0)
-
-    def _send_chunk(self, node: Peer, outgoing: OutgoingSnapshot, count: int) -> None:
-        snapshot, offset = outgoing.snapshot, outgoing.sent
-        data = outgoing.read(count)
-        self._send(
-            node.id,
-            SnapshotChunk(self.term, snapshot.index, snapshot.term, snapshot.size, offset, data, self.round),
-        )
-
     def _on_reply(self, node: Peer, message: AppendReply | AppendRefused | SnapshotReply) -> None:
         if message.term > self.term:
             self._step_down(message.term)
             return
         progress = self.progress.get(node.id)
-        if (
-            not self.is_leader or progress is None or message.term != self.term
-        ):  # 8: an acknowledgement counts in its own term only
+        # 8: an acknowledgement counts in its own term only.
+        if progress is None or message.term != self.term or not self.is_leader:
             return
         if message.voter:
             progress.round = max(progress.round, message.round)
@@ -608,19 +497,9 @@ class Engine(SyncObj):  # type: ignore[misc]
             case AppendRefused():
                 progress.refused(message.prev_index, message.hint)  # 9, 25
             case SnapshotReply():
-                self._on_snapshot_reply(progress, message)
+                progress.snapshot_reply(message.index, message.received, message.done)
 
-    def _on_snapshot_reply(self, progress: Progress, message: SnapshotReply) -> None:
-        outgoing = progress.snapshot
-        if outgoing is None or message.index < outgoing.snapshot.index:
-            return
-        if message.done:
-            progress.stop_snapshot()
-            progress.probe_from(outgoing.snapshot.index + 1)
-        else:
-            outgoing.progress_to(message.received)
-
-    def _send(self, name: ManagerId, message: Message) -> None:
+    def send(self, name: ManagerId, message: Message) -> None:
         self.outbox.append((name, message))
 
     # --- overrides of the library ---

@@ -9,7 +9,7 @@ from pysyncobj import syncobj
 from pysyncobj.syncobj import SyncObj
 
 from hasched.model.errors import StorageFailed
-from hasched.raft.engine import ConsensusBroken, Engine, Peer
+from hasched.raft.engine import ConsensusBroken, Engine
 from hasched.raft.journal import Journal
 from hasched.raft.messages import (
     Append,
@@ -25,6 +25,7 @@ from hasched.raft.messages import (
     Vote,
 )
 from hasched.raft.snapshots import SnapshotStore
+from hasched.raft.surroundings import Peer
 from hasched.raft.tuning import Tuning
 
 TUNING = Tuning(append_bytes=50)
