@@ -76,6 +76,7 @@ class Core:
         self._wall_ms = wall_ms
         self._on_applied = on_applied
         self._on_role = on_role
+        self._forwarded_to: ManagerId | None = None
         self._blank_peers: dict[ManagerId, bool] = {}
         self._uncommitted: deque[tuple[int, int]] = deque()  # of this leader: index, size
         self._uncommitted_bytes = 0
@@ -207,6 +208,9 @@ class Core:
         self._uncommitted_bytes = 0
         engine.outbox += self.proposals.refusals()
         leader = engine.leader_id
+        if leader != self._forwarded_to and self._forwarded_to is not None:
+            self.proposals.lost_link(self._forwarded_to)
+        self._forwarded_to = leader
         if leader is None or not engine.can_send(leader):
             self.proposals.expire_queue(now)
             return

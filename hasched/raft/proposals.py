@@ -287,11 +287,11 @@ class Proposals:
             self._lose_pieces(self._placed.pop(passed)[1], "this manager caught up by a snapshot")
 
     def lost_link(self, peer: ManagerId) -> None:
-        """Whatever was forwarded to `peer` and not answered may or may not have arrived."""
+        """`peer` is gone, or leads no more: whatever was forwarded to it and not answered may or may not have been taken."""
         for request in [request for request, (leader, _) in self._forwards.items() if leader == peer]:
             for piece in self._forwards.pop(request)[1]:
                 if piece.proposal is not None:
-                    piece.proposal.lose("the link to the leader broke before it answered")
+                    piece.proposal.lose("the leader was lost before it answered")
 
     def _lose_pieces(self, pieces: list[tuple[Piece, int]], cause: str) -> None:
         for piece, _ in pieces:

@@ -107,6 +107,17 @@ async def test_what_was_proposed_and_not_committed_in_time_is_unknown(tmp_path):
             await leader.propose(submit(1))
 
 
+async def test_what_was_forwarded_to_a_leader_that_fell_silent_is_unknown_as_soon_as_it_is_given_up(tmp_path):
+    async with partitioned(tmp_path, FAST) as cluster:
+        leader = await cluster.leader()
+        follower = (await cluster.followers())[0]
+        cluster.isolate(leader.manager_id)
+        async with asyncio.timeout(3):  # far below proposal_timeout_s
+            with pytest.raises(OutcomeUnknown):
+                await follower.propose(submit(1))
+            assert (await follower.propose(submit(1))).job_id == 1
+
+
 async def test_a_deposed_leader_answers_no_read(tmp_path):
     """It is cut off without noticing: to itself it leads, but the round of heartbeats is never answered."""
     tuning = msgspec.structs.replace(FAST, leader_wait_s=0.5)
