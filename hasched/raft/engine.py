@@ -1,4 +1,4 @@
-"""The engine: pysyncobj's Raft, with every fault that `docs/adr` lists mended here and nowhere else.
+"""The engine: pysyncobj's Raft, with the faults mended that docs/adr/0008-consensus-engine.md lists.
 
 What is the library's: who may vote for whom, when a term begins, the commit rule (only entries of the current term are
 counted), the leader's no-op, check-quorum. What is ours: how entries, acknowledgements and snapshots travel, when an
@@ -109,7 +109,7 @@ class Engine(SyncObj):  # type: ignore[misc]
             autoTick=False,
             raftMinTimeout=tuning.election_min_s,
             raftMaxTimeout=tuning.election_max_s,
-            appendEntriesPeriod=tuning.heartbeat_s,
+            appendEntriesPeriod=tuning.beat_s,
             leaderFallbackTimeout=tuning.election_max_s,  # 13: check-quorum at one election timeout
             connectionTimeout=tuning.election_max_s * 2,
             useFork=False,
@@ -217,9 +217,7 @@ class Engine(SyncObj):  # type: ignore[misc]
     def excuse(self, late_s: float) -> None:
         """This process didn't run for so long: what others sent meanwhile waits unread, and is no sign of their silence."""
         now = syncobj.monotonicTime()
-        self._SyncObj__raftElectionDeadline = max(
-            self._SyncObj__raftElectionDeadline, now + 2 * self._tuning.heartbeat_s
-        )
+        self._SyncObj__raftElectionDeadline = max(self._SyncObj__raftElectionDeadline, now + 2 * self._tuning.beat_s)
         allowance = min(late_s, self._tuning.election_max_s)
         for node in self._SyncObj__lastResponseTime:
             self._SyncObj__lastResponseTime[node] += allowance
@@ -514,7 +512,7 @@ class Engine(SyncObj):  # type: ignore[misc]
 
     def _SyncObj__sendAppendEntries(self) -> None:
         """The library says that a heartbeat is due; it goes out at the end of the turn, with whatever else is new."""
-        self._SyncObj__newAppendEntriesTime = syncobj.monotonicTime() + self._tuning.heartbeat_s
+        self._SyncObj__newAppendEntriesTime = syncobj.monotonicTime() + self._tuning.beat_s
         self.begin_round()
 
     def _SyncObj__setCurrentTerm(self, term: int, voted_for: ManagerId | None) -> None:

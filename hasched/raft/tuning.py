@@ -37,3 +37,8 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True):
 
     apply_slice_s: float = 0.01
     disk_full_retry_s: float = 0.25
+
+    @property
+    def beat_s(self) -> float:
+        """Between heartbeats: `heartbeat_s`, or what an election timeout can do with, which is at least four of them."""
+        return min(self.heartbeat_s, self.election_min_s / 4)

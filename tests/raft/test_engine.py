@@ -346,3 +346,9 @@ def test_a_manager_that_was_held_up_does_not_take_its_own_absence_for_the_leader
     bench.now += 30
     bench.engine.excuse(30)
     assert bench.turn() == []
+
+
+@pytest.mark.parametrize("election_min_s", [0.05, 0.3, 5.0])
+def test_a_follower_hears_several_heartbeats_in_any_election_timeout(election_min_s):
+    tuning = Tuning(election_min_s=election_min_s, election_max_s=2 * election_min_s)
+    assert tuning.beat_s * 4 <= election_min_s
