@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
@@ -65,7 +64,7 @@ def test_a_task_outlives_its_agent(cluster: ProcessCluster) -> None:
             "the task runs", lambda: client.task(job, 0).state == "RUNNING" and client.task(job, 0).node_id
         )
         cluster.kill(node)
-        time.sleep(0.5)  # part of the story: for a while the node has no agent
+        eventually("for a while the node has no agent", lambda: not client.node(node).connected)
         cluster.start(node)
         ended = client.wait(job)
         task = client.task(job, 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -44,10 +43,6 @@ def test_1_what_was_flushed_is_there_after_a_crash_and_what_was_not_is_not(tmp_p
     assert [index for index, _, _ in contents(open_journal(tmp_path))] == [2, 3, 4, 5]
 
 
-needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
-
-
-@needs_strace
 def test_1_flush_syncs_before_it_returns(tmp_path):
     """Seen from outside: one fdatasync for each turn, after its write."""
     script = (
@@ -255,7 +250,6 @@ def test_a_full_disk_refuses_and_goes_on_once_there_is_room(tiny_disk):
     assert [index for index, _, _ in contents(open_journal(tiny_disk))] == [2, 3, 4, 5]
 
 
-@needs_strace
 def test_a_failed_sync_is_fatal_and_never_tried_again(tmp_path):
     """The second fdatasync is made to fail as a dying disk would; a third is never asked for."""
     script = (
