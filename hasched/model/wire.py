@@ -100,8 +100,11 @@ class NodeUsage(_Message, frozen=True):
 
 
 class Heartbeat(_Message, frozen=True, tag="heartbeat"):
+    """`accepts` is false while the agent can't start anything, with a full or broken disk say: it wants no more work."""
+
     number: int
     usage: NodeUsage
+    accepts: bool = True
 
 
 class Reports(_Message, frozen=True, tag="reports"):
