@@ -11,7 +11,16 @@ import threading
 
 import pytest
 
-from hasched.client.tls import MANAGER_HOSTNAME, client_context, manager_hostname, peer_identity, server_context
+from hasched.client.tls import (
+    MANAGER_HOSTNAME,
+    PeerIdentity,
+    certificate_identity,
+    client_context,
+    find_tls_problems,
+    manager_hostname,
+    peer_identity,
+    server_context,
+)
 from hasched.manager.certs import CertsError, create_ca, create_token, describe, issue_agent, issue_manager
 from hasched.model.errors import Conflict, NotFound
 
@@ -132,3 +141,29 @@ def test_extending_a_tokens_file_keeps_its_mode(tmp_path):
     path.chmod(0o640)
     create_token(path, "bob")
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+def test_a_certificate_file_says_whose_it_is(certs):
+    assert certificate_identity(certs / "m1.crt") == PeerIdentity("manager", "m1")
+    assert certificate_identity(certs / "n1.crt") == PeerIdentity("agent", "n1")
+    for name in ("ca.crt", "ca.key"):
+        with pytest.raises(ValueError):
+            certificate_identity(certs / name)
+
+
+@pytest.mark.parametrize(
+    ("ca", "cert", "key", "place", "cause"),
+    [
+        ("ca.crt", "m1.crt", "m1.key", "", ""),
+        ("no.crt", "m1.crt", "m1.key", "tls.ca", "no.crt can't be read: No such file"),
+        ("m1.key", "m1.crt", "m1.key", "tls.ca", "m1.key holds no certificate"),
+        ("ca.crt", "m1.key", "m1.key", "tls.cert", "m1.key can't be used"),
+        ("ca.crt", "n1.crt", "n1.key", "tls.cert", "n1.crt is the certificate of agent n1, not of manager m1"),
+        ("ca.crt", "m1.crt", "n1.key", "tls.key", "n1.key is not the key of"),
+    ],
+)
+def test_files_that_can_not_prove_who_a_daemon_is(certs, ca, cert, key, place, cause):
+    files = (str(certs / name) for name in (ca, cert, key))
+    problems = list(find_tls_problems(*files, PeerIdentity("manager", "m1")))
+    assert [problem.path for problem in problems] == ([place] if place else [])
+    assert all(cause in problem.cause for problem in problems)
