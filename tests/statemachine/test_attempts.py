@@ -6,7 +6,7 @@ import pytest
 
 from hasched.model.spec import MAX_OUTPUT_BYTES, Backoff, Resources
 from hasched.model.states import BackoffKind, EndKind, NodeState, RestartPolicy, TaskState
-from hasched.model.wire import AttemptKey, AttemptReport
+from hasched.model.wire import AttemptEnded, AttemptKey, AttemptReport
 from hasched.statemachine import queries
 from hasched.statemachine.commands import Placement, PlacePlan, ReportAttempts, SetNodeState
 from hasched.statemachine.events import JobEnded, LateReportRefused
@@ -234,6 +234,15 @@ def test_start_and_end_may_come_in_one_batch() -> None:
     machine, job = placed()
     applied = machine.report(machine.started(job), machine.ended(job))
     assert [type(event).__name__ for event in applied.events] == ["AttemptStarted", "AttemptEnded", "JobEnded"]
+
+
+def test_a_start_that_is_known_outlives_a_report_that_does_not_know_it() -> None:
+    machine, job = placed()
+    machine.report(machine.started(job))
+    began_ms = machine.now_ms
+    lost = AttemptEnded(job.id, 0, 1, 0, began_ms + 50, EndKind.LOST, reason="the node rebooted")
+    machine.report(lost)
+    assert job.history_of(0).attempts[0].started_ms == began_ms
 
 
 def test_a_lost_attempt_has_no_say_and_its_late_report_is_shown() -> None:

@@ -57,7 +57,7 @@ def decide_end(state: State, job: Job, active: ActiveAttempt, report: EndedRepor
         report.reason[:MAX_REASON_LENGTH],
         report.usage,
         report.output[:MAX_OUTPUT_BYTES],
-        report.started_ms,
+        report.started_ms or active.started_ms,  # an agent that lost the attempt doesn't know when it began; we do
         report.ended_ms,
         not_before_ms,
     )
