@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import time
 from collections.abc import Awaitable, Callable
@@ -25,6 +26,8 @@ FOLLOW_INTERVAL_S = 0.1
 MAX_READS = 256  # at once
 SETTLED_S = 60  # nothing younger is removed, whatever the bounds say
 STREAMS = ("stdout", "stderr")
+JOB = re.compile(r"[0-9]+")  # the directories that are ours; a task may have made others beside them
+ATTEMPT = re.compile(r"([0-9]+)\.([0-9]+)")
 _log = structlog.get_logger(__name__)
 
 
@@ -95,8 +98,8 @@ class LogServer:
         return key if number > 0 and (self._is_active(key) or directory.is_dir()) else None
 
     def _latest_on_disk(self, job_id: int, index: int) -> int:
-        numbers = [int(path.suffix[1:]) for path in (self._attempts / str(job_id)).glob(f"{index}.*")]
-        return max(numbers, default=0)
+        found = (ATTEMPT.fullmatch(path.name) for path in (self._attempts / str(job_id)).glob(f"{index}.*"))
+        return max((int(name[2]) for name in found if name is not None), default=0)
 
     async def _copy(self, request: LogRead, key: AttemptId, path: Path) -> None:
         """Send from the offset to the end or the limit, and wait for more as long as the attempt runs."""
@@ -141,16 +144,22 @@ def read_piece(path: Path, offset: int, size: int) -> Piece:
 
 
 class Retention:
-    """Removes the directories of ended attempts, the oldest first, until age and size are within bounds."""
+    """Removes the directories of ended attempts, the oldest first, until age and size are within bounds.
+
+    Tasks can write beside their own directories: what has another name than ours is left alone, and what can't be read
+    or removed keeps nothing else from being removed.
+    """
 
     def __init__(self, data_dir: Path, keep_ms: int, keep_bytes: int) -> None:
         self._attempts = data_dir / "attempts"
         self._keep_s = keep_ms / 1000
         self._keep_bytes = keep_bytes
+        self._complaints: dict[str, None] = {}  # of the last pass: each is logged once
 
     def sweep(self, active: frozenset[AttemptId]) -> int:
         """One pass, in any thread. Returns how many directories were removed."""
         now_s = time.time()
+        known, self._complaints = self._complaints, {}
         found = sorted(self._measure(active), key=lambda each: each[0])
         total_bytes = sum(size for _, size, _ in found)
         removed = 0
@@ -158,32 +167,58 @@ class Retention:
             age_s = now_s - ended_s
             if age_s < SETTLED_S or (age_s <= self._keep_s and total_bytes <= self._keep_bytes):
                 break
-            shutil.rmtree(path)
+            try:
+                shutil.rmtree(path)
+            except OSError as error:
+                self._complain(error)
+                continue
             total_bytes -= size
             removed += 1
         for job in self._attempts.iterdir() if removed else ():
             try:
                 job.rmdir()
             except OSError:
-                continue  # not empty
+                continue  # not empty, or not ours
+        for complaint in self._complaints:
+            if complaint not in known:
+                _log.error("logs_not_removed", cause=complaint)
         return removed
 
     def _measure(self, active: frozenset[AttemptId]) -> list[tuple[float, int, Path]]:
         """(last written, bytes used on disk, directory) of each attempt that may be removed."""
         found = []
-        if not self._attempts.exists():
-            return []
-        for job in os.scandir(self._attempts):
-            for entry in os.scandir(job.path):
-                index, _, number = entry.name.partition(".")
-                if AttemptId(int(job.name), int(index), int(number)) in active:
-                    continue
-                status = entry.stat(follow_symlinks=False)
-                used, written_s = status.st_blocks * 512, status.st_mtime
-                for folder, _, names in os.walk(entry.path):
-                    for name in names:
-                        inside = os.lstat(Path(folder, name))
-                        used += inside.st_blocks * 512
-                        written_s = max(written_s, inside.st_mtime) if name in STREAMS else written_s
-                found.append((written_s, used, Path(entry.path)))
+        for job in self._directories(self._attempts, JOB):
+            for path in self._directories(job, ATTEMPT):
+                index, _, number = path.name.partition(".")
+                if AttemptId(int(job.name), int(index), int(number)) not in active:
+                    try:
+                        found.append((*_measure(path), path))
+                    except OSError as error:
+                        self._complain(error)
         return found
+
+    def _directories(self, parent: Path, name: re.Pattern[str]) -> list[Path]:
+        try:
+            return [
+                Path(entry.path)
+                for entry in os.scandir(parent)
+                if name.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)
+            ]
+        except OSError as error:
+            self._complain(error)
+            return []
+
+    def _complain(self, error: OSError) -> None:
+        self._complaints[str(error)] = None
+
+
+def _measure(attempt: Path) -> tuple[float, int]:
+    """When a log of the attempt was written last, and the bytes that its directory uses on disk. Raises OSError."""
+    status = attempt.lstat()
+    used, written_s = status.st_blocks * 512, status.st_mtime
+    for folder, _, names in os.walk(attempt):
+        for name in names:
+            inside = os.lstat(Path(folder, name))
+            used += inside.st_blocks * 512
+            written_s = max(written_s, inside.st_mtime) if name in STREAMS else written_s
+    return written_s, used

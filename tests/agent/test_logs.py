@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ async def test_following_ends_with_the_task(agent: AgentProcess, peer: Peer) -> 
     request = await peer.request_log(1, 0, 0, follow=True)
     await peer.until(lambda: text_of(peer.of(request)) == b"one\n")
     assert not peer.of(request)[-1].end
-    (agent.data_dir / "attempts/1/0.1/go").touch()
+    (agent.data_dir / "attempts/1/0.1/work/go").touch()
     await peer.until(lambda: peer.of(request)[-1].end)
     assert text_of(peer.of(request)) == b"one\ntwo\n"
 
@@ -117,6 +118,32 @@ def test_retention_leaves_what_has_only_just_ended(tmp_path: Path) -> None:
     fresh = attempt(tmp_path, "1/0.1", 5, 500_000)
     assert Retention(tmp_path, keep_ms=0, keep_bytes=0).sweep(frozenset()) == 0
     assert fresh.exists()
+
+
+def test_retention_passes_over_what_tasks_made_beside_their_directories(tmp_path: Path) -> None:
+    old = attempt(tmp_path, "1/0.1", 5000, 10)
+    attempts = tmp_path / "attempts"
+    for name in ("checkpoints", "checkpoints/0.1", "1/checkpoints", "1/1.x", "1/.2", "1/0.²", "1/01"):
+        (attempts / name).mkdir()
+    for name in ("7", "notes", "1/0.7"):
+        (attempts / name).write_text("a file")
+    (attempts / "8").symlink_to(attempts / "1")
+    assert Retention(tmp_path, keep_ms=1, keep_bytes=0).sweep(frozenset()) == 1
+    assert not old.exists()
+    assert {path.name for path in attempts.iterdir()} == {"checkpoints", "1", "7", "8", "notes"}
+
+
+async def test_a_task_cannot_end_the_agent_with_names_of_its_own(agent: AgentProcess, peer: Peer) -> None:
+    await agent.start()
+    foreign = "for up in . .. ../..; do mkdir $up/checkpoints; touch $up/notes $up/0.x; done"
+    await peer.run(shell(f"cd $(dirname $HASCHED_OUTPUT); {foreign}; echo said"))
+    await agent.kill(signal.SIGTERM)
+    await agent.start()
+    await peer.until(lambda: len(peer.hellos) == 2)
+    assert text_of(await peer.read_log(1, 0, 0)) == b"said\n"
+    beats = peer.heartbeats
+    await peer.until(lambda: peer.heartbeats > beats + 2)
+    assert len(peer.hellos) == 2
 
 
 def test_a_table_that_cannot_be_opened_says_so(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ async def test_a_task_outlives_its_agent(agent: AgentProcess, peer: Peer) -> Non
     await peer.assign(1, shell("echo $$; while [ ! -e go ]; do sleep 0.02; done; echo end; exit 7"))
     pid = int(await said(peer, 1, 0, 1))
     await agent.kill(signal.SIGKILL)
-    (agent.data_dir / "attempts/1/0.1/go").touch()
+    (agent.data_dir / "attempts/1/0.1/work/go").touch()
     await until(lambda: not is_running(pid))
     await agent.start()
     ended = await peer.ended(1, 0, 1)

@@ -5,7 +5,7 @@ posix_spawn doesn't copy the page tables of the supervisor, so a start costs the
 """
 
 # Plain strings, not pathlib: this is the path of every start.
-# ruff: noqa: PTH113
+# ruff: noqa: PTH102, PTH113
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from hasched.agent.cgroups import Cgroup
 from hasched.agent.executors import LaunchFailed
 from hasched.agent.protocol import Configure, LaunchJob, LaunchTask
 
+WORKING_DIR = "work"  # in the attempt's directory: what a task writes there can't replace what we write beside it
 LIMIT = 'ulimit -v "$1" || exit 125; shift; exec "$@"'
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 # Python ignores SIGPIPE and SIGXFSZ, and whoever started us may have ignored more; a task begins with the defaults.
@@ -56,8 +57,10 @@ class ProcessExecutor:
         if job.script:
             _write(f"{directory}/script", job.script.encode(), 0o750)
             argv = [f"{directory}/script"] if job.script.startswith("#!") else ["/bin/sh", f"{directory}/script"]
-        working_dir = job.working_dir or directory
+        working_dir = job.working_dir or f"{directory}/{WORKING_DIR}"
         try:
+            if not job.working_dir:
+                os.mkdir(working_dir, 0o750)
             os.chdir(working_dir)
         except OSError as error:
             raise LaunchFailed(f"working directory {working_dir}: {_cause(error)}") from error
