@@ -7,12 +7,14 @@ the configuration files and the units are those of the page and of deploy/.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
 import signal
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +27,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "install.md"
 HOSTS = ("admin", "m1", "m2", "m3", "n1", "n2")
 STEP = re.compile(r"<!-- (on|file): (.*?) -->\n```(?:sh|yaml)\n(.*?)```\n", re.DOTALL)
+DAY_TWO = re.compile(r" *<!-- day two: (.*?) -->\n *```sh\n(.*?) *```\n", re.DOTALL)
 
 # The outside world of a command on `$HOST`.
 PRELUDE = r"""
@@ -40,13 +43,19 @@ scp() {
 chown() { :; }
 systemd-sysusers() { test -f "$1"; }
 systemctl() {
+  if [[ "$1" == stop ]]; then
+    local pid="$(cat "$LAB/$HOST/$2.pid")"
+    kill "$pid"
+    while grep -q . "/proc/$pid/cmdline" 2>/dev/null; do sleep 0.05; done
+    return 0
+  fi
   [[ "$1" == enable ]] || return 0
   local unit="$LAB/$HOST/etc/systemd/system/$3.service"
   local start="$(sed -n 's/^ExecStart=//p' "$unit")"
   start="${start/\/opt\/hasched\/bin/$PROGRAMS}"
   start="${start/\/etc\/hasched/$LAB/$HOST/etc/hasched}"
   setsid $start >>"$LAB/$HOST/$3.log" 2>&1 </dev/null &
-  echo $! >>"$LAB/pids"
+  echo $! | tee "$LAB/$HOST/$3.pid" >>"$LAB/pids"
 }
 """
 
@@ -129,3 +138,10 @@ def test_the_page_sets_up_a_cluster_that_runs_a_job(lab: Lab):
     output = lab.run("admin", job)
     assert re.fullmatch(r"hello from n[12]\n", output)
     assert shlex.split(job)[1:4] == ["job", "run", "--wait"]
+
+    ((host, rebuild),) = DAY_TWO.findall(PAGE.read_text())
+    lab.run(host, textwrap.dedent(rebuild))
+    identity = lab.folder / host / "var/lib/hasched/identity.json"
+    eventually("its vote", lambda: identity.exists() and json.loads(identity.read_text())["voter"])
+    lab.run("m1", "systemctl stop hasched-manager")
+    assert re.fullmatch(r"hello from n[12]\n", lab.run("admin", job))
