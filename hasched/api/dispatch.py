@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypeAlias
 
+import msgspec
 import structlog
 from aiohttp import WSCloseCode
 
@@ -16,7 +17,7 @@ from hasched.api.hub import AgentHub
 from hasched.api.session import AgentSession
 from hasched.model.ids import Attempt, AttemptId, JobId, NodeId, TaskIndex
 from hasched.model.states import NodeState
-from hasched.model.wire import Assign, Assignment, AttemptKey, Freeze, Stop
+from hasched.model.wire import AttemptKey, Freeze, PackedAssign, PackedAssignment, Stop
 from hasched.raft.replica import Replica
 from hasched.statemachine.apply import Applied
 from hasched.statemachine.events import (
@@ -119,22 +120,22 @@ class Dispatcher:
 
     def _assign(self, session: AgentSession, work: Iterable[tuple[JobId, Tasks]]) -> None:
         """Assign tasks, in as few messages as fit. A job of one task is not noted in `specs_sent`: it would only fill it."""
-        assignments: list[Assignment] = []
+        assignments: list[PackedAssignment] = []
         size = 0
         for job_id, tasks in work:
             job = self._job(job_id)
             if job is None:
                 continue
             if size >= FULL_MESSAGE_BYTES:
-                session.send(Assign(tuple(assignments)))
+                session.send(PackedAssign(tuple(assignments)))
                 assignments, size = [], 0
             known = job_id in session.specs_sent
-            assignments.append(Assignment(job_id, None if known else job.spec, tasks))
+            assignments.append(PackedAssignment(job_id, None if known else msgspec.Raw(job.packed_spec), tasks))
             size += TASK_BYTES * len(tasks) + (0 if known else len(job.packed_spec))
             if job.count > 1:
                 session.specs_sent.add(job_id)
         if assignments:
-            session.send(Assign(tuple(assignments)))
+            session.send(PackedAssign(tuple(assignments)))
 
     def _stop_tasks(self, job_id: JobId, indices: tuple[TaskIndex, ...], reason: str) -> None:
         job = self._job(job_id)

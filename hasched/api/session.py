@@ -15,13 +15,13 @@ import structlog
 from aiohttp import WSCloseCode, web
 
 from hasched.model.ids import JobId, NodeId
-from hasched.model.wire import MAX_FRAME_BYTES, LogChunk, NodeUsage, ToAgent
+from hasched.model.wire import LogChunk, NodeUsage, PackedAssign, ToAgent
 
-MAX_QUEUED_BYTES = 64 * 1024 * 1024
+FULL_FRAME_BYTES = 1024 * 1024  # a frame takes nothing beyond it; one more message of the largest size still fits
+MAX_QUEUED_MESSAGES = 65_536  # far more than a full node's work takes
 MAX_QUEUED_CHUNKS = 4096
 MAX_REPORTS_IN_FLIGHT = 16
 SEND_TIMEOUT_S = 10.0
-_FRAME_HEADER_BYTES = 5
 
 log = structlog.get_logger(__name__)
 _encode = msgspec.msgpack.Encoder().encode
@@ -56,21 +56,18 @@ class AgentSession:
         self.specs_sent: set[JobId] = set()
         self.report_slots = asyncio.Semaphore(MAX_REPORTS_IN_FLIGHT)
         self.log_requests: dict[int, LogRequest] = {}
-        self._queue: deque[bytes] = deque()
-        self._queued_bytes = 0
+        self._queue: deque[ToAgent | PackedAssign] = deque()
         self._wake = asyncio.Event()
         self.closing: tuple[int, str] | None = None  # code and reason, once it was decided
 
-    def send(self, message: ToAgent) -> None:
+    def send(self, message: ToAgent | PackedAssign) -> None:
         """Queue a message. On a stream that is closing it goes nowhere, as it might on any stream."""
         if self.closing is not None:
             return
-        data = _encode(message)
-        if self._queued_bytes + len(data) > MAX_QUEUED_BYTES:
+        if len(self._queue) >= MAX_QUEUED_MESSAGES:
             self.close(WSCloseCode.POLICY_VIOLATION, "too slow: the queue to this agent is full")
             return
-        self._queue.append(data)
-        self._queued_bytes += len(data)
+        self._queue.append(message)
         self._wake.set()
 
     def close(self, code: int, reason: str) -> None:
@@ -116,11 +113,10 @@ class AgentSession:
 
     def _next_frame(self) -> bytes:
         """As many queued messages as one frame may carry."""
-        size = _FRAME_HEADER_BYTES
+        size = 0
         messages: list[msgspec.Raw] = []
-        while self._queue and (not messages or size + len(self._queue[0]) <= MAX_FRAME_BYTES):
-            data = self._queue.popleft()
+        while self._queue and size < FULL_FRAME_BYTES:
+            data = _encode(self._queue.popleft())
             size += len(data)
             messages.append(msgspec.Raw(data))
-        self._queued_bytes -= size - _FRAME_HEADER_BYTES
         return _encode(messages)

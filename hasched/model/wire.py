@@ -163,6 +163,20 @@ class Assign(_Message, frozen=True, tag="assign"):
     assignments: tuple[Assignment, ...]
 
 
+class PackedAssignment(_Message, frozen=True):
+    """An `Assignment` as the leader queues it: the spec in the bytes that the state keeps, so that waiting copies nothing."""
+
+    job_id: int
+    spec: msgspec.Raw | None
+    tasks: tuple[tuple[int, int], ...]
+
+
+class PackedAssign(_Message, frozen=True, tag="assign"):
+    """An `Assign` to whoever decodes it."""
+
+    assignments: tuple[PackedAssignment, ...]
+
+
 class Stop(_Message, frozen=True, tag="stop"):
     """End these attempts (TERM, the job's grace, KILL). `superseded` ones have no say any more."""
 

@@ -13,7 +13,7 @@ import pytest
 from hasched.api.hub import LOG_WINDOW_BYTES
 from hasched.manager.settings import LeaderSettings
 from hasched.model.errors import NodeUnreachable, OutcomeUnknown, Overloaded
-from hasched.model.spec import JobSpec, Resources
+from hasched.model.spec import MAX_INPUT_BYTES, JobSpec, Resources
 from hasched.model.states import EndKind, NodeState, TaskState
 from hasched.model.wire import (
     Assign,
@@ -37,6 +37,8 @@ from hasched.model.wire import (
 from hasched.statemachine.commands import (
     CancelJob,
     DeleteJob,
+    Placement,
+    PlacePlan,
     RegisterNode,
     ReportAttempts,
     ResumeJob,
@@ -304,6 +306,22 @@ async def test_a_hello_is_answered_with_the_difference(manager: Manager) -> None
         assert await agent.expect(Freeze) == Freeze((AttemptKey(running, 0, 1),), False)
 
 
+async def test_a_node_gets_all_of_its_work_however_large_the_inputs_are(manager: Manager) -> None:
+    async with manager.agent():
+        pass
+    data, one = b"x" * MAX_INPUT_BYTES, Resources(cpu_milli=1)
+    job_ids = [await submit(manager, input=data, resources=one) for _ in range(270)]
+    placements = tuple(Placement(job_id, "n1", (0,)) for job_id in job_ids)
+    await manager.replica.propose(PlacePlan(placements=placements))
+    async with manager.agent() as agent:
+        received: list[int] = []
+        while len(received) < len(job_ids):
+            for assignment in (await agent.expect(Assign)).assignments:
+                assert assignment.spec is not None and assignment.spec.input == data
+                received.append(assignment.job_id)
+        assert received == job_ids
+
+
 async def test_what_was_superseded_or_forgotten_is_stopped(manager: Manager) -> None:
     async with manager.agent() as agent:
         job_id = await submit(manager)
@@ -441,7 +459,7 @@ async def test_a_log_of_a_node_that_is_or_goes_away_is_unreachable(manager: Mana
 
 
 async def test_an_agent_that_does_not_read_is_cut_off(manager: Manager, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hasched.api.session.MAX_QUEUED_BYTES", 10_000)
+    monkeypatch.setattr("hasched.api.session.MAX_QUEUED_MESSAGES", 100)
     async with manager.agent() as agent:
         session = manager.hub.sessions["n1"]
         for _ in range(200):
