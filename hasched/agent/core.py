@@ -48,6 +48,7 @@ from hasched.agent.protocol import (
     Lease,
     RunningAttempt,
     StopAttempts,
+    cut,
 )
 from hasched.agent.specs import SpecCache
 from hasched.model.ids import AttemptId, TaskId
@@ -361,7 +362,7 @@ class AgentCore:
     def _end_here(self, attempt: _Attempt, kind: EndKind, reason: str, now: Now) -> None:
         """End an attempt of which the supervisor has nothing to say."""
         started_ms = attempt.started.started_ms if attempt.started else 0
-        self._end(attempt, AttemptEnded(*attempt.key, started_ms, now.wall_ms, kind, reason=reason), now)
+        self._end(attempt, AttemptEnded(*attempt.key, started_ms, now.wall_ms, kind, reason=cut(reason)), now)
 
     def _stop(self, keys: Sequence[AttemptId], reason: str, now: Now) -> None:
         running: list[AttemptKey] = []

@@ -77,7 +77,7 @@ class Outbox:
         batch: list[AttemptReport] = []
         size = 0
         for ended in self._ends.values():
-            size += len(ended.output)
+            size += len(ended.output) + len(ended.reason.encode())
             if batch and (size > MAX_REPORT_BYTES or len(batch) == MAX_REPORTS):
                 break
             batch.append(ended)

@@ -18,6 +18,7 @@ import msgspec
 from hasched.model.wire import AttemptEnded, AttemptKey, AttemptReport
 
 MAX_FRAME_BYTES = 64 * 1024 * 1024
+MAX_REASON = 1000  # characters
 _HEADER_BYTES = 4
 
 
@@ -126,6 +127,11 @@ FromSupervisor: TypeAlias = Inventory | Observed
 _encoder = msgspec.msgpack.Encoder()
 _to_supervisor = msgspec.msgpack.Decoder(list[ToSupervisor])
 _from_supervisor = msgspec.msgpack.Decoder(list[FromSupervisor])
+
+
+def cut(reason: str) -> str:
+    """A reason quotes what the job says, which may be long; people need its beginning."""
+    return reason if len(reason) <= MAX_REASON else reason[: MAX_REASON - 1] + "…"
 
 
 class FrameTooLarge(Exception):

@@ -18,11 +18,13 @@ import signal
 import stat
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from hasched.agent import holes, processes
 from hasched.agent.cgroups import Cgroup, Cgroups, Limits
 from hasched.agent.executors import Executor, LaunchFailed
 from hasched.agent.processes import Families, boot_ms, wall_ms
-from hasched.agent.protocol import Configure, LaunchJob, LaunchTask, Lease, RunningAttempt
+from hasched.agent.protocol import MAX_REASON, Configure, LaunchJob, LaunchTask, Lease, RunningAttempt, cut
 from hasched.agent.roster import Roster, RosterFull
 from hasched.model.ids import AttemptId
 from hasched.model.spec import MAX_OUTPUT_BYTES
@@ -395,6 +397,8 @@ class Supervised:
         return peak_bytes
 
     def _finish(self, ended: AttemptEnded) -> None:
+        if len(ended.reason) > MAX_REASON:
+            ended = msgspec.structs.replace(ended, reason=cut(ended.reason))
         key = AttemptId(ended.job_id, ended.index, ended.attempt)
         self._ended[key] = ended
         self._news[key] = ended

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from hasched.agent.core import SAVE_END_DELAY_MS, AgentCore
 from hasched.agent.events import (
     Connected,
@@ -25,6 +27,7 @@ from hasched.agent.events import (
 )
 from hasched.agent.outbox import MAX_REPORTS, REPORTS_IN_FLIGHT, START_REPORT_DELAY_MS
 from hasched.agent.protocol import (
+    MAX_REASON,
     Forget,
     FreezeAttempts,
     Inventory,
@@ -188,6 +191,24 @@ def test_a_batch_is_bounded() -> None:
     story.saved()
     sends = only(Send, story.happens(*(AttemptEnded(1, index, 1, 1, 2, EndKind.EXITED) for index in range(3000))))
     assert [len(reported([send])) for send in sends] == [MAX_REPORTS, MAX_REPORTS]
+
+
+def test_a_batch_is_bounded_in_bytes_of_output_and_of_reasons() -> None:
+    story = Story()
+    story.receive(Assign((Assignment(1, SPEC, tuple((index, 1) for index in range(80))),)))
+    story.saved()
+    large = AttemptEnded(1, 0, 1, 1, 2, EndKind.LAUNCH_FAILED, output=bytes(16_384), reason="é" * 100_000)
+    ends = [msgspec.structs.replace(large, index=index) for index in range(80)]
+    sends = only(Send, story.happens(*ends))
+    assert [len(reported([send])) for send in sends] == [4, 4]
+
+
+def test_what_the_agent_says_itself_is_cut() -> None:
+    story = Story()
+    story.assign()
+    (report,) = reported(story.tell(SaveFailed(1, "x" * 100_000, story.now)))
+    assert isinstance(report, AttemptEnded)
+    assert len(report.reason) == MAX_REASON
 
 
 def test_a_new_session_repeats_what_is_not_acknowledged() -> None:

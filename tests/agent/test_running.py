@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from hasched.agent.protocol import MAX_REASON
 from hasched.model.spec import MAX_OUTPUT_BYTES, JobSpec, Resources
 from hasched.model.states import EndKind
 from tests.agent.peer import AgentProcess, Certificates, Peer, run_agent, run_peer, text_of
@@ -153,6 +154,12 @@ async def test_what_cannot_start_says_why(running: Peer, spec: JobSpec, reason: 
     ended = await running.run(spec)
     assert ended.kind is EndKind.LAUNCH_FAILED
     assert reason in ended.reason
+
+
+async def test_a_reason_stays_short_whatever_the_command_is(running: Peer) -> None:
+    ended = await running.run(JobSpec(name="x", command=("x" * 131_000,), env={"PATH": ":".join(["/y"] * 40_000)}))
+    assert len(ended.reason) <= MAX_REASON
+    assert "no such program in PATH (/y:/y" in ended.reason
 
 
 async def test_a_log_directory_that_cannot_be_written_fails_the_launch_only(agent: AgentProcess, peer: Peer) -> None:

@@ -20,6 +20,7 @@ from hasched.agent.protocol import Configure, LaunchJob, LaunchTask
 
 WORKING_DIR = "work"  # in the attempt's directory: what a task writes there can't replace what we write beside it
 LIMIT = 'ulimit -v "$1" || exit 125; shift; exec "$@"'
+MAX_NAME = 200  # of what a reason quotes
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 # Python ignores SIGPIPE and SIGXFSZ, and whoever started us may have ignored more; a task begins with the defaults.
 _DEFAULTS = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
@@ -63,7 +64,7 @@ class ProcessExecutor:
                 os.mkdir(working_dir, 0o750)
             os.chdir(working_dir)
         except OSError as error:
-            raise LaunchFailed(f"working directory {working_dir}: {_cause(error)}") from error
+            raise LaunchFailed(f"working directory {_short(working_dir)}: {_cause(error)}") from error
         program = self._resolve(argv[0], env["PATH"])
         if cgroup is not None:
             argv = cgroup.enter_command([program, *argv[1:]])
@@ -99,9 +100,9 @@ class ProcessExecutor:
             )
         except OSError as error:
             self._programs.clear()
-            raise LaunchFailed(f"{program}: {_cause(error)}") from error
+            raise LaunchFailed(f"{_short(program)}: {_cause(error)}") from error
         except ValueError as error:
-            raise LaunchFailed(f"{program}: {error}") from error
+            raise LaunchFailed(f"{_short(program)}: {error}") from error
         finally:
             os.close(out)
             os.close(err)
@@ -141,7 +142,7 @@ class ProcessExecutor:
                     program = candidate
                     break
             else:
-                raise LaunchFailed(f"{name}: no such program in PATH ({path})")
+                raise LaunchFailed(f"{_short(name)}: no such program in PATH ({path})")
             if program.startswith("/"):
                 self._programs[name, path] = program
         return program
@@ -158,6 +159,11 @@ def _write(path: str, content: bytes, mode: int) -> None:
             os.close(fd)
     except OSError as error:
         raise LaunchFailed(f"{path} can't be written: {_cause(error)}") from error
+
+
+def _short(name: str) -> str:
+    """So that what is wrong with it isn't cut off behind it."""
+    return name if len(name) <= MAX_NAME else name[:MAX_NAME] + "…"
 
 
 def _cause(error: OSError) -> str:
