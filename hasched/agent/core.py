@@ -302,7 +302,7 @@ class AgentCore:
             for key in self._saving.pop(done):
                 attempt = self._attempts.get(key)
                 if attempt is not None and attempt.phase is Phase.SAVING:
-                    self._end_here(attempt, EndKind.LAUNCH_FAILED, f"the agent can't write its table: {reason}", now)
+                    self._end_here(attempt, EndKind.LOST, f"the agent can't write its table: {reason}", now)
         for done in [n for n in self._forget_after if n <= number]:
             self._forget([key for key in self._forget_after.pop(done) if key not in self._attempts])
 

@@ -33,6 +33,7 @@ from hasched.agent.events import (
     SupervisorUp,
     Tick,
 )
+from hasched.agent.health import Health
 from hasched.agent.link import Link
 from hasched.agent.logs import LogServer, Retention
 from hasched.agent.processes import boot_ms, wall_ms
@@ -64,6 +65,7 @@ class Driver:
         self._link = Link(self, config.node_id, config.managers, tls, config.reconnect_max)
         self._logs = LogServer(self._data_dir, self._core.is_active, self._core.latest_attempt, self._link.send_now)
         self._retention = Retention(self._data_dir, config.logs.keep, config.logs.keep_bytes)
+        self._health = Health(self._data_dir, self._link.beat)
         self._supervisor: SupervisorConnection | None = None
         self._supervisor_lost = asyncio.Event()
         self._inventoried = asyncio.Event()
@@ -81,6 +83,7 @@ class Driver:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep_supervisor(), name="supervisor")
             tasks.create_task(self._link.run(), name="link")
+            tasks.create_task(self._health.run(), name="health")
             tasks.create_task(self._sweep(), name="retention")
 
     def close(self) -> None:
@@ -132,7 +135,11 @@ class Driver:
         self._loop.call_soon_threadsafe(self._saved, number, failure)
 
     def _saved(self, number: int, failure: str) -> None:
-        self._handle(SaveFailed(number, failure, now()) if failure else Saved(number, now()))
+        if failure:
+            self._health.failed(failure)  # before the reports: the managers must know it when they read them
+            self._handle(SaveFailed(number, failure, now()))
+        else:
+            self._handle(Saved(number, now()))
 
     # The supervisor.
 
@@ -174,6 +181,8 @@ class Driver:
             if isinstance(message, Inventory):
                 self._meet(message)
             else:
+                if message.node_failure:
+                    self._health.failed(message.node_failure)
                 self._handle(Happened(message, now()))
 
     def _meet(self, inventory: Inventory) -> None:
@@ -202,6 +211,9 @@ class Driver:
 
     def usage(self) -> NodeUsage:
         return discovery.read_usage(self._config.data_dir)
+
+    def accepts(self) -> bool:
+        return self._health.accepts
 
     def opened(self, welcome: Welcome, hello_ms: int) -> None:
         self._handle(Connected(welcome, hello_ms, now()))

@@ -55,6 +55,10 @@ class Agent(Protocol):
 
     def usage(self) -> NodeUsage: ...
 
+    def accepts(self) -> bool:
+        """Whether the agent wants more work."""
+        ...
+
     def opened(self, welcome: Welcome, hello_ms: int) -> None:
         """A session begins. `hello_ms` is when it was asked for (CLOCK_BOOTTIME)."""
         ...
@@ -89,6 +93,7 @@ class Link:
         self._outgoing: list[FromAgent] = []
         self._wake = asyncio.Event()
         self._acknowledged_ms = 0
+        self._beats = 0
         self._closing: asyncio.Task[bool] | None = None  # held, so that it isn't collected before it is done
 
     async def run(self) -> None:
@@ -130,6 +135,14 @@ class Link:
         if self._socket is None:
             raise ConnectionResetError("no session")
         await self._socket.send_bytes(encode_frame([message]))
+
+    def beat(self) -> None:
+        """Send a heartbeat now, if there is a session."""
+        if self._socket is None:
+            return
+        self._beats += 1
+        self._agent.heartbeat_sent(self._beats, boot_ms())
+        self.send(Heartbeat(self._beats, self._agent.usage(), self._agent.accepts()))
 
     def reconnect(self) -> None:
         """End the session, so that a new one compares everything."""
@@ -204,11 +217,8 @@ class Link:
 
     async def _beat(self, socket: aiohttp.ClientWebSocketResponse, heartbeat_ms: int) -> None:
         silence_ms = max(MIN_SILENCE_MS, SILENT_HEARTBEATS * heartbeat_ms)
-        number = 0
         while True:
-            number += 1
-            self._agent.heartbeat_sent(number, boot_ms())
-            self.send(Heartbeat(number, self._agent.usage()))
+            self.beat()
             await asyncio.sleep(heartbeat_ms / 1000)
             if boot_ms() - self._acknowledged_ms > silence_ms:
                 _log.warning("manager_silent", silent_ms=boot_ms() - self._acknowledged_ms)

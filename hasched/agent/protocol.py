@@ -117,9 +117,10 @@ class Inventory(_Message, frozen=True, tag="inventory"):
 
 
 class Observed(_Message, frozen=True, tag="observed"):
-    """What happened since the last message, in order."""
+    """What happened since the last message, in order, and why the node itself could not start a task (empty: it could)."""
 
     reports: tuple[AttemptReport, ...]
+    node_failure: str = ""
 
 
 FromSupervisor: TypeAlias = Inventory | Observed

@@ -22,7 +22,7 @@ import msgspec
 
 from hasched.agent import holes, processes
 from hasched.agent.cgroups import Cgroup, Cgroups, Limits
-from hasched.agent.executors import Executor, LaunchFailed
+from hasched.agent.executors import Executor, LaunchFailed, NodeFailed
 from hasched.agent.processes import Families, boot_ms, wall_ms
 from hasched.agent.protocol import MAX_REASON, Configure, LaunchJob, LaunchTask, Lease, RunningAttempt, cut
 from hasched.agent.roster import Roster, RosterFull
@@ -79,6 +79,7 @@ class Supervised:
         self._by_key: dict[AttemptId, _Running] = {}
         self._ended: dict[AttemptId, AttemptEnded] = {}
         self._news: dict[AttemptId, AttemptReport] = {}
+        self._node_failure = ""
         self._alarms: list[tuple[int, int]] = []  # (boot ms, pid): look at it then
         self._lease: Lease | None = None
         self._leased: dict[int, _Running] = {}
@@ -108,6 +109,11 @@ class Supervised:
         news, self._news = tuple(self._news.values()), {}
         return news
 
+    def take_node_failure(self) -> str:
+        """Why this node could not start a task since the last call, empty if it could."""
+        failure, self._node_failure = self._node_failure, ""
+        return failure
+
     @property
     def has_news(self) -> bool:
         return bool(self._news)
@@ -125,8 +131,11 @@ class Supervised:
             return
         try:
             self._start(key, job, task)
-        except (LaunchFailed, RosterFull) as error:
+        except LaunchFailed as error:
             self._finish(AttemptEnded(*key, 0, wall_ms(), EndKind.LAUNCH_FAILED, reason=str(error)))
+        except (NodeFailed, RosterFull) as error:
+            self._node_failure = cut(str(error))
+            self._finish(AttemptEnded(*key, 0, wall_ms(), EndKind.LOST, reason=str(error)))
 
     def _start(self, key: AttemptId, job: LaunchJob, task: LaunchTask) -> None:
         assert self._executor is not None, "an agent configures before it launches"
@@ -136,7 +145,7 @@ class Supervised:
         running = _Running(key, job, task.gpus, directory, cgroup)
         try:
             running.pid = pid = self._executor.start(job, task, directory, cgroup)
-        except LaunchFailed:
+        except (LaunchFailed, NodeFailed):
             if cgroup is not None:
                 self._remove_cgroup(cgroup)
             raise
@@ -166,7 +175,7 @@ class Supervised:
                 shutil.rmtree(directory)
                 os.mkdir(directory, 0o750)
         except OSError as error:
-            raise LaunchFailed(f"{directory} can't be made: {error.strerror}") from error
+            raise NodeFailed(f"{directory} can't be made: {error.strerror}") from error
         return directory
 
     def _make_cgroup(self, key: AttemptId, job: LaunchJob) -> Cgroup | None:
@@ -178,7 +187,7 @@ class Supervised:
             limits = Limits(job.memory_bytes, job.cpu_milli, self._settings.pids_max)
             return self._cgroups.create(f"{key.job_id}.{key.index}.{key.attempt}", limits)
         except OSError as error:
-            raise LaunchFailed(f"the control group can't be made: {error.strerror} ({error.filename})") from error
+            raise NodeFailed(f"the control group can't be made: {error.strerror} ({error.filename})") from error
 
     # Ending.
 

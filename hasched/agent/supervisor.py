@@ -237,7 +237,7 @@ class Supervisor:
         self._news_at_ms = 0
         news = self._supervised.take_news()
         if news and self._connection is not None and self._configured is not None:
-            self._send([Observed(news)])
+            self._send([Observed(news, self._supervised.take_node_failure())])
 
     def _send(self, messages: list[FromSupervisor]) -> None:
         self._outgoing += encode(messages)

@@ -100,6 +100,7 @@ class Peer:
     redirect_to: str = ""
     hellos: list[Hello] = field(default_factory=list)
     heartbeats: int = 0
+    accepts: bool = True
     reports: list[AttemptReport] = field(default_factory=list)
     chunks: list[LogChunk] = field(default_factory=list)
     url: str = ""
@@ -154,8 +155,9 @@ class Peer:
                 self.hellos.append(message)
                 await socket.send_bytes(encode_frame([Welcome("m1", 1, self.heartbeat_ms, self.lease_ms)]))
                 self._socket = socket
-            case Heartbeat(number=number):
+            case Heartbeat(number=number, accepts=accepts):
                 self.heartbeats += 1
+                self.accepts = accepts
                 if self.answer_heartbeats:
                     await socket.send_bytes(encode_frame([HeartbeatAck(number)]))
             case Reports(number=number, reports=reports):

@@ -243,12 +243,12 @@ def test_an_end_that_nobody_takes_is_written_down() -> None:
     assert story.core.wake_at_ms is None
 
 
-def test_a_table_that_cannot_be_written_fails_the_launch() -> None:
+def test_a_table_that_cannot_be_written_loses_the_attempt() -> None:
     story = Story()
     story.assign()
     (report,) = reported(story.tell(SaveFailed(1, "disk full", story.now)))
     assert isinstance(report, AttemptEnded)
-    assert (report.kind, report.ended_ms) == (EndKind.LAUNCH_FAILED, story.now.wall_ms)
+    assert (report.kind, report.ended_ms) == (EndKind.LOST, story.now.wall_ms)
     assert "disk full" in report.reason
 
 

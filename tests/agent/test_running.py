@@ -162,16 +162,19 @@ async def test_a_reason_stays_short_whatever_the_command_is(running: Peer) -> No
     assert "no such program in PATH (/y:/y" in ended.reason
 
 
-async def test_a_log_directory_that_cannot_be_written_fails_the_launch_only(agent: AgentProcess, peer: Peer) -> None:
+async def test_a_log_directory_that_cannot_be_written_costs_the_attempt_only(agent: AgentProcess, peer: Peer) -> None:
     await agent.start()
     await peer.run(shell("true"))
     attempts = agent.data_dir / "attempts"
     attempts.rename(agent.data_dir / "moved")
     attempts.write_text("in the way")
     ended = await peer.run(shell("true"))
-    assert ended.kind is EndKind.LAUNCH_FAILED
+    assert ended.kind is EndKind.LOST
     assert "can't be made" in ended.reason
+    assert not peer.accepts
     attempts.unlink()
+    (agent.data_dir / "moved").rename(attempts)
+    await peer.until(lambda: peer.accepts)
     assert (await peer.run(shell("true"))).kind is EndKind.EXITED
 
 

@@ -15,7 +15,7 @@ import pwd
 import signal
 
 from hasched.agent.cgroups import Cgroup
-from hasched.agent.executors import LaunchFailed
+from hasched.agent.executors import LaunchFailed, NodeFailed
 from hasched.agent.protocol import Configure, LaunchJob, LaunchTask
 
 WORKING_DIR = "work"  # in the attempt's directory: what a task writes there can't replace what we write beside it
@@ -24,6 +24,11 @@ MAX_NAME = 200  # of what a reason quotes
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 # Python ignores SIGPIPE and SIGXFSZ, and whoever started us may have ignored more; a task begins with the defaults.
 _DEFAULTS = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
+# What the machine has run out of, or lost: no job is to blame.
+_NODE_ERRNOS = (
+    errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS,
+    errno.ESTALE, errno.ENODEV,
+)  # fmt: skip
 _CAUSES = {
     errno.ENOENT: "no such file",
     errno.ENOTDIR: "not a directory",
@@ -58,13 +63,7 @@ class ProcessExecutor:
         if job.script:
             _write(f"{directory}/script", job.script.encode(), 0o750)
             argv = [f"{directory}/script"] if job.script.startswith("#!") else ["/bin/sh", f"{directory}/script"]
-        working_dir = job.working_dir or f"{directory}/{WORKING_DIR}"
-        try:
-            if not job.working_dir:
-                os.mkdir(working_dir, 0o750)
-            os.chdir(working_dir)
-        except OSError as error:
-            raise LaunchFailed(f"working directory {_short(working_dir)}: {_cause(error)}") from error
+        self._enter(job.working_dir, directory)
         program = self._resolve(argv[0], env["PATH"])
         if cgroup is not None:
             argv = cgroup.enter_command([program, *argv[1:]])
@@ -74,6 +73,21 @@ class ProcessExecutor:
             program = argv[0]
         return self._spawn(program, argv, env, directory)
 
+    def _enter(self, working_dir: str, directory: str) -> None:
+        """Make the current directory the one that the task begins in."""
+        if working_dir:
+            try:
+                os.chdir(working_dir)
+            except OSError as error:
+                raise _failed(error, f"working directory {_short(working_dir)}") from error
+            return
+        own = f"{directory}/{WORKING_DIR}"
+        try:
+            os.mkdir(own, 0o750)
+            os.chdir(own)
+        except OSError as error:
+            raise NodeFailed(f"{own} can't be made: {_cause(error)}") from error
+
     def _spawn(self, program: str, argv: list[str], env: dict[str, str], directory: str) -> int:
         opened: list[int] = []
         try:
@@ -82,7 +96,7 @@ class ProcessExecutor:
         except OSError as error:
             for fd in opened:
                 os.close(fd)
-            raise LaunchFailed(f"the log can't be written in {directory}: {_cause(error)}") from error
+            raise NodeFailed(f"the log can't be written in {directory}: {_cause(error)}") from error
         out, err = opened
         try:
             return os.posix_spawn(
@@ -100,7 +114,7 @@ class ProcessExecutor:
             )
         except OSError as error:
             self._programs.clear()
-            raise LaunchFailed(f"{_short(program)}: {_cause(error)}") from error
+            raise _failed(error, _short(program)) from error
         except ValueError as error:
             raise LaunchFailed(f"{_short(program)}: {error}") from error
         finally:
@@ -158,7 +172,13 @@ def _write(path: str, content: bytes, mode: int) -> None:
         finally:
             os.close(fd)
     except OSError as error:
-        raise LaunchFailed(f"{path} can't be written: {_cause(error)}") from error
+        raise NodeFailed(f"{path} can't be written: {_cause(error)}") from error
+
+
+def _failed(error: OSError, what: str) -> LaunchFailed | NodeFailed:
+    """Whose failure it is: the job's, which names something that isn't there, or the node's."""
+    kind = NodeFailed if error.errno in _NODE_ERRNOS else LaunchFailed
+    return kind(f"{what}: {_cause(error)}")
 
 
 def _short(name: str) -> str:
