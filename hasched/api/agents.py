@@ -169,7 +169,7 @@ class AgentStreams:
                     case Reports():
                         await self._take_reports(session, message)
                     case Heartbeat():
-                        self._hub.heard_from(session, message.usage)
+                        self._hub.take_heartbeat(session, message)
                         self._beats.append((session, message.number))
                         self._acknowledge_soon()
                     case LogChunk():

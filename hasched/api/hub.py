@@ -7,19 +7,22 @@ the next leader. Heartbeats end here, so a cluster with nothing to do writes not
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Container
 from contextlib import aclosing
 
 import msgspec
+import structlog
 from aiohttp import WSCloseCode
 
 from hasched.api.session import AgentSession, LogRequest
 from hasched.model.errors import NodeUnreachable, Overloaded
 from hasched.model.ids import Attempt, JobId, NodeId, TaskIndex
-from hasched.model.wire import LogCancel, LogChunk, LogRead, NodeUsage
+from hasched.model.wire import Heartbeat, LogCancel, LogChunk, LogRead, NodeUsage
 
 LOG_WINDOW_BYTES = 1024 * 1024
 MAX_LOG_READS_PER_AGENT = 64
+
+log = structlog.get_logger(__name__)
 
 
 class AgentHub:
@@ -29,8 +32,10 @@ class AgentHub:
         self.clock = clock
         self.sessions: dict[NodeId, AgentSession] = {}
         self.leading = False
+        self.taking_work: Container[NodeId] = _TakingWork(self)
         self._last_seen: dict[NodeId, float] = {}
-        self._watchers: list[Callable[[NodeId, bool], None]] = []
+        self._refusing: set[NodeId] = set()
+        self._watchers: list[Callable[[NodeId], None]] = []
         self._requests = 0
 
     # Leadership
@@ -38,6 +43,7 @@ class AgentHub:
     def start_leading(self) -> None:
         """Take agents from now on. What an earlier term remembered says nothing about today."""
         self._last_seen.clear()
+        self._refusing.clear()
         self.leading = True
 
     def stop_leading(self) -> None:
@@ -55,27 +61,44 @@ class AgentHub:
             older.close(WSCloseCode.POLICY_VIOLATION, "replaced by a newer stream of the same node")
         self.sessions[session.node_id] = session
         self.heard_from(session)
-        for watcher in self._watchers:
-            watcher(session.node_id, True)
+        self._tell_watchers(session.node_id)
 
     def leave(self, session: AgentSession) -> None:
         """Forget a stream that has ended."""
         session.end()
         if self.sessions.get(session.node_id) is session:
             del self.sessions[session.node_id]
-            for watcher in self._watchers:
-                watcher(session.node_id, False)
+            self._tell_watchers(session.node_id)
 
-    def watch(self, watcher: Callable[[NodeId, bool], None]) -> Callable[[], None]:
-        """Call `watcher(node_id, connected)` at every change. Returns the way to stop it."""
+    def watch(self, watcher: Callable[[NodeId], None]) -> Callable[[], None]:
+        """Call `watcher` with every node that comes to be in `taking_work`, or to be out of it. Returns the way to stop it."""
         self._watchers.append(watcher)
         return lambda: self._watchers.remove(watcher)
 
-    def heard_from(self, session: AgentSession, usage: NodeUsage | None = None) -> None:
-        """The agent is alive now, and uses this much."""
+    def heard_from(self, session: AgentSession) -> None:
+        """The agent is alive now."""
         session.last_seen = self._last_seen[session.node_id] = self.clock()
-        if usage is not None:
-            session.usage = usage
+
+    def take_heartbeat(self, session: AgentSession, beat: Heartbeat) -> None:
+        """The agent is alive, uses this much, and says whether it can start anything."""
+        self.heard_from(session)
+        session.usage = beat.usage
+        if beat.accepts is not self.refuses_work(session.node_id) or self.sessions.get(session.node_id) is not session:
+            return
+        if beat.accepts:
+            self._refusing.remove(session.node_id)
+        else:
+            self._refusing.add(session.node_id)
+        log.info("agent_takes_work" if beat.accepts else "agent_refuses_work", node=session.node_id)
+        self._tell_watchers(session.node_id)
+
+    def _tell_watchers(self, node_id: NodeId) -> None:
+        for watcher in self._watchers:
+            watcher(node_id)
+
+    def refuses_work(self, node_id: NodeId) -> bool:
+        """Whether the node's agent has said that it can't start anything. A new stream doesn't unsay it, a heartbeat does."""
+        return node_id in self._refusing
 
     def connected(self, node_id: NodeId) -> bool:
         """Whether the node has a stream to this manager now."""
@@ -146,3 +169,13 @@ class AgentHub:
             del session.log_requests[request.request]
             if not ended:
                 session.send(LogCancel(request.request))
+
+
+class _TakingWork(Container[NodeId]):
+    """The nodes that can be given work: connected, and not refusing it."""
+
+    def __init__(self, hub: AgentHub) -> None:
+        self._hub = hub
+
+    def __contains__(self, node_id: object) -> bool:
+        return isinstance(node_id, str) and self._hub.connected(node_id) and not self._hub.refuses_work(node_id)

@@ -8,7 +8,7 @@ from hasched.api.call import Call
 from hasched.api.hub import AgentHub
 from hasched.api.routing import Routes
 from hasched.model.errors import NotFound
-from hasched.model.views import NodePage, NodeUsageView, NodeView
+from hasched.model.views import NodePage, NodeUsageView, NodeView, Reason
 from hasched.statemachine import queries
 from hasched.statemachine.commands import RemoveNode
 
@@ -46,4 +46,7 @@ def _with_memory(hub: AgentHub, node: NodeView) -> NodeView:
         load_milli=usage.load_milli,
         disk_free_bytes=usage.disk_free_bytes,
     )
-    return msgspec.structs.replace(node, connected=hub.connected(node.id), usage=shown)
+    connected, reason = hub.connected(node.id), node.reason
+    if reason is None and connected and hub.refuses_work(node.id):
+        reason = Reason(code="refuses_work", text="its agent can't start anything now; the agent's log says why")
+    return msgspec.structs.replace(node, connected=connected, usage=shown, reason=reason)

@@ -15,7 +15,7 @@ import structlog
 from aiohttp import WSCloseCode, web
 
 from hasched.model.ids import JobId, NodeId
-from hasched.model.wire import LogChunk, NodeUsage, PackedAssign, ToAgent
+from hasched.model.wire import HeartbeatAck, LogChunk, NodeUsage, PackedAssign, ToAgent
 
 FULL_FRAME_BYTES = 1024 * 1024  # a frame takes nothing beyond it; one more message of the largest size still fits
 MAX_QUEUED_MESSAGES = 65_536  # far more than a full node's work takes
@@ -57,6 +57,7 @@ class AgentSession:
         self.report_slots = asyncio.Semaphore(MAX_REPORTS_IN_FLIGHT)
         self.log_requests: dict[int, LogRequest] = {}
         self._queue: deque[ToAgent | PackedAssign] = deque()
+        self._acks: deque[HeartbeatAck] = deque()  # they pass everything else: leases hang on them
         self._wake = asyncio.Event()
         self.closing: tuple[int, str] | None = None  # code and reason, once it was decided
 
@@ -64,10 +65,13 @@ class AgentSession:
         """Queue a message. On a stream that is closing it goes nowhere, as it might on any stream."""
         if self.closing is not None:
             return
-        if len(self._queue) >= MAX_QUEUED_MESSAGES:
+        if len(self._queue) + len(self._acks) >= MAX_QUEUED_MESSAGES:
             self.close(WSCloseCode.POLICY_VIOLATION, "too slow: the queue to this agent is full")
             return
-        self._queue.append(message)
+        if isinstance(message, HeartbeatAck):
+            self._acks.append(message)
+        else:
+            self._queue.append(message)
         self._wake.set()
 
     def close(self, code: int, reason: str) -> None:
@@ -81,7 +85,7 @@ class AgentSession:
         while self.closing is None:
             await self._wake.wait()
             self._wake.clear()
-            while self._queue and self.closing is None:
+            while (self._queue or self._acks) and self.closing is None:
                 try:
                     async with asyncio.timeout(SEND_TIMEOUT_S):
                         await self.socket.send_bytes(self._next_frame())
@@ -115,8 +119,8 @@ class AgentSession:
         """As many queued messages as one frame may carry."""
         size = 0
         messages: list[msgspec.Raw] = []
-        while self._queue and size < FULL_FRAME_BYTES:
-            data = _encode(self._queue.popleft())
+        while (queue := self._acks or self._queue) and size < FULL_FRAME_BYTES:
+            data = _encode(queue.popleft())
             size += len(data)
             messages.append(msgspec.Raw(data))
         return _encode(messages)

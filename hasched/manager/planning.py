@@ -35,7 +35,7 @@ class PlanningDuty:
     def __init__(self, replica: Replica, hub: AgentHub, policy: PlacementPolicy) -> None:
         self._replica = replica
         self._hub = hub
-        self._planner = Planner(policy, hub.sessions)
+        self._planner = Planner(policy, hub.taking_work)
         self._wake = asyncio.Event()
         self._pause_s = 0.0
         self._fault: Exception | None = None
@@ -96,7 +96,7 @@ class PlanningDuty:
         if self._planner.ready or self._fault is not None:
             self._wake.set()
 
-    def _node_came_or_went(self, node_id: NodeId, _connected: bool) -> None:
+    def _node_came_or_went(self, node_id: NodeId) -> None:
         self._planner.node_came_or_went(self._replica.state, node_id)
         if self._planner.ready:
             self._wake.set()

@@ -117,7 +117,12 @@ async def test_a_node_shows_what_its_agent_says(manager: Manager, agent: Agent) 
     (node,) = (await manager.get("/v1/nodes")).json["nodes"]
     assert (node["id"], node["connected"], node["running"]) == ("n1", True, 1)
     assert node["usage"] == {"cpu_milli": 250, "memory_bytes": 1024, "load_milli": 10, "disk_free_bytes": 99}
-    assert node["allocated"]["cpu_milli"] == 1000
+    assert (node["allocated"]["cpu_milli"], node["reason"]) == (1000, None)
+    await agent.send(Heartbeat(2, NodeUsage(), accepts=False))
+    async with asyncio.timeout(PATIENCE_S):
+        while (await manager.get("/v1/nodes/n1")).json["reason"] is None:
+            await asyncio.sleep(0.005)
+    assert (await manager.get("/v1/nodes/n1")).json["reason"]["code"] == "refuses_work"
     assert (await manager.request("DELETE", "/v1/nodes/n1")).status == 409
     cluster = (await manager.get("/v1/cluster")).json
     assert (cluster["nodes"], cluster["tasks"]) == ({"healthy": 1}, {"SCHEDULED": 1})

@@ -105,15 +105,15 @@ class Agent:
     async def send(self, *messages: FromAgent) -> None:
         await self.socket.send_bytes(encode_frame(messages))
 
-    async def expect(self, kind: type[_Message]) -> _Message:
-        """The next message, which has to be of this kind."""
+    async def expect(self, kind: type[_Message] | tuple[type[_Message], ...]) -> _Message:
+        """The next message, which has to be of this kind, or of one of these."""
         async with asyncio.timeout(10):
             while not self._received:
                 frame = await self.socket.receive()
                 assert frame.type is aiohttp.WSMsgType.BINARY, f"closed: {self.socket.close_code} {frame.extra}"
                 self._received += decode_to_agent(frame.data)
         message = self._received.pop(0)
-        assert isinstance(message, kind), f"expected {kind.__name__}, got {message}"
+        assert isinstance(message, kind), f"expected {kind}, got {message}"
         return message
 
     async def closed(self) -> tuple[int | None, str]:
