@@ -19,12 +19,20 @@ from hasched.model.errors import BadRequest, EventsCompacted
 from hasched.model.spec import JobSpec
 from hasched.raft.replica import Replica
 from hasched.statemachine.apply import Applied
-from hasched.statemachine.events import AttemptEnded, ClockStepped, Event, JobSubmitted, SubmissionsForgotten, view
+from hasched.statemachine.events import (
+    AttemptEnded,
+    ClockStepped,
+    Event,
+    JobSubmitted,
+    SubmissionsForgotten,
+    WatchStarted,
+    view,
+)
 
 MAX_KEPT = 32_768
 MAX_QUEUED = 65_536
 END_OF_ENTRY = 2**31 - 1  # larger than the number of any event of an entry
-_HOUSEKEEPING = (ClockStepped, SubmissionsForgotten)  # of no interest outside
+_HOUSEKEEPING = (ClockStepped, SubmissionsForgotten, WatchStarted)  # of no interest outside
 
 _encode = msgspec.json.Encoder().encode
 

@@ -2,7 +2,8 @@
 
 Silence counts only while somebody listens. A new leader gives every node a fresh grace, and so does a manager that finds
 that it was itself stopped or starved: what it didn't hear, it may have slept through. (Elsewhere a fresh leader once
-declared 192 live nodes dead within a minute.)
+declared 192 live nodes dead within a minute.) A watch is announced in the log before anybody is judged, so that the verdicts
+of an earlier leader, should they still be on their way, don't cut that grace short.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from hasched.manager.settings import LeaderSettings
 from hasched.model.errors import HaschedError
 from hasched.model.states import NodeState
 from hasched.raft.replica import Replica
-from hasched.statemachine.commands import SetNodeState
+from hasched.statemachine.commands import SetNodeState, WatchNodes
 from hasched.statemachine.outcomes import Rejected
 
 MISSED_HEARTBEATS = 3
@@ -52,16 +53,18 @@ def judge(state: NodeState, silent_ms: int, connected: bool, settings: LeaderSet
 
 
 class GraceWatch:
-    """Judges every node once a heartbeat interval, from the moment it is made."""
+    """Judges every node once a heartbeat interval, from the moment it is made. `term` is the one that this manager leads in."""
 
-    def __init__(self, replica: Replica, hub: AgentHub, settings: LeaderSettings) -> None:
+    def __init__(self, replica: Replica, hub: AgentHub, settings: LeaderSettings, term: int) -> None:
         self._replica = replica
         self._hub = hub
         self._settings = settings
+        self._term = term
         self._listening_since = hub.clock()
         self._last_tick = self._listening_since
 
     async def run(self) -> None:
+        await self._replica.propose(WatchNodes(term=self._term))
         while True:
             await asyncio.sleep(self._settings.heartbeat_ms / 1000)
             commands = self.tick()
@@ -94,7 +97,15 @@ class GraceWatch:
             verdict = judge(node.state, silent_ms, session is not None and session.live, self._settings)
             if verdict is not None:
                 log.info("node_judged", node=node.id, was=node.state.value, now=verdict.state.value, why=verdict.reason)
-                commands.append(SetNodeState(node_id=node.id, state=verdict.state, reason=verdict.reason))
+                commands.append(
+                    SetNodeState(
+                        node_id=node.id,
+                        state=verdict.state,
+                        reason=verdict.reason,
+                        term=self._term,
+                        log_index=node.log_index,
+                    )
+                )
             if session is not None and silent_ms >= self._settings.unhealthy_after_ms:
                 session.close(WSCloseCode.GOING_AWAY, "no heartbeat")
         return commands

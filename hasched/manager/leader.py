@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import structlog
 
@@ -39,10 +40,10 @@ class LeaderDuties:
     ) -> None:
         self._replica = replica
         self._hub = hub
-        self._duties: dict[str, Callable[[], Awaitable[None]]] = {
-            "planning": lambda: PlanningDuty(replica, hub, settings.placement).run(),
-            "clock": lambda: ClockDuty(replica, now_ms).run(),
-            "grace": lambda: GraceWatch(replica, hub, settings).run(),
+        self._duties: dict[str, Callable[[int], Awaitable[None]]] = {  # each for one term
+            "planning": lambda _: PlanningDuty(replica, hub, settings.placement).run(),
+            "clock": lambda _: ClockDuty(replica, now_ms).run(),
+            "grace": lambda term: GraceWatch(replica, hub, settings, term).run(),
         }
         self._leading: asyncio.Task[None] | None = None
         self._forget: Callable[[], None] | None = None
@@ -65,17 +66,17 @@ class LeaderDuties:
         if leads:
             log.info("leading", manager=self._replica.manager_id, term=self._replica.term)
             self._hub.start_leading()
-            self._leading = asyncio.create_task(self._lead())
+            self._leading = asyncio.create_task(self._lead(self._replica.term))
         elif self._leading is not None:
             log.info("following", manager=self._replica.manager_id, term=self._replica.term)
             self._leading.cancel()
             self._leading = None
             self._hub.stop_leading()
 
-    async def _lead(self) -> None:
+    async def _lead(self, term: int) -> None:
         async with asyncio.TaskGroup() as group:
             for name, duty in self._duties.items():
-                group.create_task(keep_doing(name, duty), name=name)
+                group.create_task(keep_doing(name, partial(duty, term)), name=name)
 
 
 async def keep_doing(name: str, duty: Callable[[], Awaitable[None]]) -> None:

@@ -83,6 +83,8 @@ def _decide(state: State, command: c.Command) -> Decision | Rejected:
             return nodes.decide_register(state, command)
         case c.SetNodeState():
             return nodes.decide_set_state(state, command)
+        case c.WatchNodes():
+            return nodes.decide_watch(state, command)
         case c.RemoveNode():
             return nodes.decide_remove(state, command)
         case c.StepClock():
@@ -164,6 +166,8 @@ def evolve(state: State, event: Event) -> None:
             nodes.evolve_state_changed(state, event)
         case e.NodeRemoved():
             nodes.evolve_removed(state, event)
+        case e.WatchStarted():
+            nodes.evolve_watch(state, event)
         case e.SubmissionsForgotten():
             clock.evolve_forgotten(state, event)
         case e.ClockStepped():

@@ -61,8 +61,7 @@ class DeleteJob(_Command, frozen=True, tag="delete_job"):
 class RegisterNode(_Command, frozen=True, tag="register_node"):
     """A node's agent has opened a stream: add the node, or take its new inventory, and make it healthy.
 
-    Attempts that the state holds on the node and that `attempts` doesn't list are not ended by this: the leader sends
-    them again.
+    What the state holds on the node is not ended by this: the leader sends what the agent lacks again.
     """
 
     node_id: str
@@ -70,11 +69,23 @@ class RegisterNode(_Command, frozen=True, tag="register_node"):
 
 
 class SetNodeState(_Command, frozen=True, tag="set_node_state"):
-    """The leader's judgement of a node. `disconnected` ends its attempts as lost."""
+    """The leader's judgement of a node. `disconnected` ends its attempts as lost.
+
+    A judgement counts only while what it rests on does: the watch of the term in which it was made, and the node as it was.
+    Either is 0, and not checked, in logs of versions that didn't say.
+    """
 
     node_id: str
     state: NodeState
     reason: str
+    term: int = 0
+    log_index: int = 0  # of the node, when it was judged
+
+
+class WatchNodes(_Command, frozen=True, tag="watch_nodes"):
+    """The leader of `term` listens to the nodes from here on: what leaders of earlier terms make of silence is void."""
+
+    term: int
 
 
 class RemoveNode(_Command, frozen=True, tag="remove_node"):
@@ -117,6 +128,7 @@ Command: TypeAlias = (
     | DeleteJob
     | RegisterNode
     | SetNodeState
+    | WatchNodes
     | RemoveNode
     | PlacePlan
     | ReportAttempts

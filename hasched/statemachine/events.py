@@ -146,6 +146,12 @@ class NodeRemoved(_Event, frozen=True):
     actor: str
 
 
+class WatchStarted(_Event, frozen=True):
+    """A new leader listens to the nodes, and gives each a fresh grace."""
+
+    term: int
+
+
 class SubmissionsForgotten(_Event, frozen=True):
     """Submission ids of jobs that went long ago are no longer known."""
 
@@ -172,6 +178,7 @@ Event: TypeAlias = (
     | NodeRegistered
     | NodeStateChanged
     | NodeRemoved
+    | WatchStarted
     | SubmissionsForgotten
     | ClockStepped
 )

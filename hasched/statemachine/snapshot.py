@@ -52,7 +52,9 @@ class _NodeRecord(msgspec.Struct, frozen=True, array_like=True):
     log_index: int
 
 
-class _Header(msgspec.Struct, frozen=True, kw_only=True):
+class _Header(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A field that is added later has a default: it is left out where it says nothing, so old digests stay true."""
+
     format: str
     version: int
     index: int
@@ -62,6 +64,7 @@ class _Header(msgspec.Struct, frozen=True, kw_only=True):
     nodes: list[_NodeRecord]
     tombstones: int
     jobs: int
+    watch_term: int = 0
 
 
 class _End(msgspec.Struct, frozen=True):
@@ -158,6 +161,7 @@ def _front_records(state: State) -> list[bytes]:
         ],
         tombstones=len(tombstones),
         jobs=len(state.jobs),
+        watch_term=state.watch_term,
     )
     return [
         _record(_encoder.encode(header)),
@@ -240,6 +244,7 @@ def _restore(documents: _Records) -> State:
     state.now_ms = header.now_ms
     state.next_job_id = header.next_job_id
     state.node_names = header.node_names
+    state.watch_term = header.watch_term
     state.node_numbers = {name: number for number, name in enumerate(header.node_names) if number}
     for record in header.nodes:
         state.nodes[record.id] = Node(

@@ -60,6 +60,7 @@ class State:
         self.nodes: dict[str, Node] = {}
         self.node_names: list[str] = [""]  # by number; a name keeps its number for ever
         self.node_numbers: dict[str, int] = {}
+        self.watch_term = 0  # of the leader whose judgements of nodes count; 0: none has said so
         self.submissions: dict[str, int] = {}  # of jobs that exist
         self.tombstones: dict[str, Tombstone] = {}  # by `gone_ms`, ascending
         self.ended: dict[int, None] = {}  # jobs that have ended, the earliest first

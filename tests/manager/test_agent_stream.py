@@ -45,6 +45,7 @@ from hasched.statemachine.commands import (
     SetNodeState,
     SubmitJob,
     SuspendJob,
+    WatchNodes,
 )
 from hasched.statemachine.outcomes import JobAccepted
 from tests.manager.local_replica import LocalReplica, until
@@ -68,6 +69,10 @@ async def manager(certs: Path) -> AsyncIterator[Manager]:
 def replica_of(manager: Manager) -> LocalReplica:
     assert isinstance(manager.replica, LocalReplica)
     return manager.replica
+
+
+def written(manager: Manager) -> list[type]:
+    return [type(command) for command in replica_of(manager).commands]
 
 
 async def submit(manager: Manager, count: int = 1, **options: object) -> int:
@@ -102,7 +107,7 @@ async def test_a_node_that_is_known_as_it_is_writes_nothing_when_it_comes_back(m
     async with manager.agent():
         pass
     async with manager.agent():
-        assert [type(command) for command in replica_of(manager).commands] == [RegisterNode]
+        assert written(manager) == [WatchNodes, RegisterNode]
 
 
 async def test_a_follower_sends_agents_to_the_leader(manager: Manager) -> None:
@@ -354,7 +359,19 @@ async def test_a_heartbeat_is_acknowledged_and_its_usage_kept(manager: Manager) 
         await agent.send(Heartbeat(3, usage), Heartbeat(4, usage))
         assert [(await agent.expect(HeartbeatAck)).number for _ in range(2)] == [3, 4]
         assert manager.hub.usage("n1") == usage
-    assert [type(command) for command in replica_of(manager).commands] == [RegisterNode]
+    assert written(manager) == [WatchNodes, RegisterNode]
+
+
+async def test_an_acknowledgement_passes_the_work_that_waits(manager: Manager) -> None:
+    async with manager.agent() as agent:
+        session = manager.hub.sessions["n1"]
+        for _ in range(40):  # more than a socket holds, so that most of it waits
+            session.send(Stop((AttemptKey(1, 0, 1),), "x" * 1_000_000))
+        await agent.send(Heartbeat(1, NodeUsage()))
+        before = 0
+        while isinstance(await agent.expect((Stop, HeartbeatAck)), Stop):
+            before += 1
+        assert before < 40
 
 
 async def test_no_lease_is_renewed_until_leadership_is_confirmed(manager: Manager) -> None:

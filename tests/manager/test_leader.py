@@ -16,8 +16,17 @@ from hasched.manager.settings import LeaderSettings
 from hasched.model.errors import NoLeader, OutcomeUnknown
 from hasched.model.spec import Backoff, JobSpec, Resources, Retries
 from hasched.model.states import EndKind, NodeState, TaskState
-from hasched.model.wire import AttemptEnded, NodeInfo
-from hasched.statemachine.commands import PlacePlan, RegisterNode, ReportAttempts, SetNodeState, StepClock, SubmitJob
+from hasched.model.wire import AttemptEnded, Heartbeat, NodeInfo, NodeUsage
+from hasched.statemachine.commands import (
+    PlacePlan,
+    RegisterNode,
+    ReportAttempts,
+    SetNodeState,
+    StepClock,
+    SubmitJob,
+    WatchNodes,
+)
+from hasched.statemachine.outcomes import Rejected
 from tests.manager.local_replica import LocalReplica, until
 
 SETTINGS = LeaderSettings()
@@ -124,6 +133,24 @@ async def test_an_idle_cluster_writes_nothing(replica: LocalReplica, hub: AgentH
     for _ in range(50):
         await asyncio.sleep(0.002)
     assert replica.state.index == index
+
+
+async def test_a_node_that_refuses_work_gets_none_until_it_takes_it_again(
+    replica: LocalReplica, hub: AgentHub, duties: LeaderDuties
+) -> None:
+    replica.lead(True)
+    await register(replica)
+    session = connect(hub, "n1")
+    await until(lambda: hub._watchers)
+    hub.take_heartbeat(session, Heartbeat(1, NodeUsage(), accepts=False))
+    job = replica.state.jobs[await submit(replica)]
+    hub.leave(session)
+    session = connect(hub, "n1")
+    for _ in range(20):
+        await asyncio.sleep(0.002)
+    assert not job.active and not proposed(replica, PlacePlan)
+    hub.take_heartbeat(session, Heartbeat(1, NodeUsage()))
+    await until(lambda: job.active == 1)
 
 
 # ── What fails ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -242,7 +269,7 @@ async def watch(replica: LocalReplica, hub: AgentHub) -> GraceWatch:
     replica.lead(True)
     for name in ("n1", "n2", "n3"):
         await register(replica, name)
-    return GraceWatch(replica, hub, SETTINGS)
+    return GraceWatch(replica, hub, SETTINGS, replica.term)
 
 
 def tick(watch: GraceWatch, clock: Clock, seconds: int) -> list[tuple[int, str, NodeState]]:
@@ -290,11 +317,32 @@ async def test_a_silent_stream_is_cut(watch: GraceWatch, clock: Clock, hub: Agen
     assert session.closing == (1001, "no heartbeat")
 
 
+async def test_the_verdict_of_a_deposed_leader_does_not_cut_short_the_grace_of_its_successor(
+    replica: LocalReplica, hub: AgentHub, duties: LeaderDuties, clock: Clock
+) -> None:
+    replica.lead(True)
+    await register(replica)
+    await until(lambda: proposed(replica, WatchNodes))
+    watch = GraceWatch(replica, hub, SETTINGS, replica.term)
+    clock.seconds += 1
+    watch.tick()
+    for _ in range(29):
+        clock.seconds += 1
+        late = watch.tick()
+    assert [command.state for command in late] == [DISCONNECTED]
+    replica.lead(False)
+    replica.lead(True)  # a new term
+    await until(lambda: len(proposed(replica, WatchNodes)) == 2)
+    (outcome,) = await replica.propose_many(late)
+    assert isinstance(outcome, Rejected) and outcome.code == "node_changed"
+    assert replica.state.nodes["n1"].state is not DISCONNECTED
+
+
 async def test_a_lost_nodes_tasks_run_again_elsewhere(
     replica: LocalReplica, hub: AgentHub, duties: LeaderDuties, clock: Clock
 ) -> None:
-    watch = GraceWatch(replica, hub, SETTINGS)
     replica.lead(True)
+    watch = GraceWatch(replica, hub, SETTINGS, replica.term)
     await register(replica, "n1")
     lost = connect(hub, "n1")
     job_id = await submit(replica)

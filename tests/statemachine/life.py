@@ -16,6 +16,7 @@ from hasched.statemachine.commands import (
     SetNodeState,
     SubmitJob,
     SuspendJob,
+    WatchNodes,
 )
 from hasched.statemachine.state import RETENTION_MS, Job
 from tests.statemachine.machine import Machine, retries
@@ -68,7 +69,13 @@ def _happen(machine: Machine, dice: Random) -> None:
             ]
             machine.do(dice.choice(commands), dice.choice(commands))
         case 15:
-            machine.do(SetNodeState(node_id=node_id, state=dice.choice(list(NodeState)), reason="judged"))
+            state, node = dice.choice(list(NodeState)), machine.state.nodes.get(node_id)
+            judged = dice.choice((0, node.log_index if node is not None else 0, 1))
+            term = dice.choice((0, machine.state.watch_term, 1))
+            machine.do(
+                SetNodeState(node_id=node_id, state=state, reason="judged", term=term, log_index=judged),
+                WatchNodes(term=dice.randrange(9)),
+            )
         case 16:
             machine.do(RemoveNode(node_id=node_id, actor="ada"))
         case 17:

@@ -167,7 +167,7 @@ class Storyteller:
                 return f"{kind} {event.node_id}"
             case e.SubmissionsForgotten():
                 return f"{kind} {' '.join(event.submission_ids)}"
-            case e.ClockStepped():
+            case e.ClockStepped() | e.WatchStarted():
                 return ""
 
     def _next(self, event: e.AttemptEnded) -> str:

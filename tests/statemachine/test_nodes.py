@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from hasched.model.spec import Resources
 from hasched.model.states import NodeState, TaskState
 from hasched.model.wire import NodeInfo
 from hasched.statemachine import queries
-from hasched.statemachine.commands import RegisterNode, RemoveNode, SetNodeState
+from hasched.statemachine.commands import RegisterNode, RemoveNode, SetNodeState, WatchNodes
 from hasched.statemachine.events import JobEnded, NodeRegistered
 from hasched.statemachine.outcomes import Done
+from hasched.statemachine.snapshot import records, restore
 from tests.statemachine.machine import Machine, retries
 
 
@@ -100,6 +102,28 @@ def test_a_state_that_the_node_is_in_already_writes_no_event() -> None:
     machine.node()
     assert machine.do(SetNodeState(node_id="n1", state=NodeState.HEALTHY, reason="")).events == []
     assert machine.refusal(SetNodeState(node_id="n2", state=NodeState.HEALTHY, reason="")) == "no_such_node"
+
+
+def test_a_verdict_on_a_node_that_has_changed_since_is_refused() -> None:
+    machine = Machine()
+    machine.node()
+    judged = machine.state.nodes["n1"].log_index
+    late = SetNodeState(node_id="n1", state=NodeState.DISCONNECTED, reason="silent", log_index=judged)
+    machine.node(gpus=1)
+    assert machine.refusal(late) == "node_changed"
+    assert machine.do(msgspec.structs.replace(late, log_index=judged + 1)).events
+
+
+def test_only_the_verdicts_of_the_latest_watch_count() -> None:
+    machine = Machine()
+    machine.node()
+    verdict = SetNodeState(node_id="n1", state=NodeState.UNHEALTHY, reason="late", term=7)
+    assert machine.refusal(verdict) == "node_changed"
+    machine.do(WatchNodes(term=8))
+    assert machine.do(WatchNodes(term=7)).events == machine.do(WatchNodes(term=8)).events == []
+    machine.state = restore(records(machine.state))
+    assert machine.refusal(verdict) == "node_changed"
+    assert machine.do(msgspec.structs.replace(verdict, term=8)).events
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from hasched.model.ids import is_name
 from hasched.model.states import NodeState
 from hasched.model.units import MAX_INTEGER
 from hasched.model.wire import NodeInfo
-from hasched.statemachine.commands import RegisterNode, RemoveNode, SetNodeState
-from hasched.statemachine.events import NodeRegistered, NodeRemoved, NodeStateChanged
+from hasched.statemachine.commands import RegisterNode, RemoveNode, SetNodeState, WatchNodes
+from hasched.statemachine.events import NodeRegistered, NodeRemoved, NodeStateChanged, WatchStarted
 from hasched.statemachine.node import Node
 from hasched.statemachine.outcomes import Rejected
 from hasched.statemachine.rules import Decision
@@ -59,6 +59,10 @@ def decide_set_state(state: State, command: SetNodeState) -> Decision | Rejected
     node = state.nodes.get(command.node_id)
     if node is None:
         return _no_such_node(command.node_id)
+    if command.term and command.term != state.watch_term:
+        return Rejected("node_changed", f"node {node.id} was judged in term {command.term}, not {state.watch_term}")
+    if command.log_index and command.log_index != node.log_index:
+        return Rejected("node_changed", f"node {node.id} has changed since it was judged")
     if node.state is command.state:
         return Decision([])
     reason = command.reason[:MAX_REASON_LENGTH]
@@ -70,6 +74,15 @@ def decide_set_state(state: State, command: SetNodeState) -> Decision | Rejected
 
 def evolve_state_changed(state: State, event: NodeStateChanged) -> None:
     _change(state, state.nodes[event.node_id], event.state, event.reason)
+
+
+def decide_watch(state: State, command: WatchNodes) -> Decision:
+    """A leader that was deposed before its watch was committed comes too late, and changes nothing."""
+    return Decision([WatchStarted(command.term)] if command.term > state.watch_term else [])
+
+
+def evolve_watch(state: State, event: WatchStarted) -> None:
+    state.watch_term = event.term
 
 
 def decide_remove(state: State, command: RemoveNode) -> Decision | Rejected:
