@@ -44,6 +44,7 @@ from hasched.model.ids import AttemptId
 from hasched.model.wire import AttemptKey, LogCancel, LogRead, NodeInfo, NodeUsage, Redirect, ToAgent, Welcome
 
 SUPERVISOR_PAUSE_S = 1.0  # between two tries to start one
+INVENTORY_TIMEOUT_S = 30.0  # a supervisor that is stopped, or stuck, says nothing
 SWEEP_INTERVAL_S = 60.0
 _log = structlog.get_logger(__name__)
 
@@ -146,7 +147,7 @@ class Driver:
     async def _connect_supervisor(self) -> None:
         """Meet the supervisor. An idle one of another release is replaced, so there may be a second try."""
         if not await self._try_supervisor() and not await self._try_supervisor():
-            raise SupervisorFailed("the supervisor closed the connection before its inventory")
+            raise SupervisorFailed("the supervisor closed the connection, or said nothing, before its inventory")
 
     async def _try_supervisor(self) -> bool:
         self._inventoried.clear()
@@ -156,9 +157,12 @@ class Driver:
         )
         lost = asyncio.create_task(self._supervisor_lost.wait())
         met = asyncio.create_task(self._inventoried.wait())
-        await asyncio.wait([lost, met], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([lost, met], timeout=INVENTORY_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
         lost.cancel()
         met.cancel()
+        if not self._inventoried.is_set():
+            self._supervisor.abort()
+            await self._supervisor_lost.wait()
         return self._inventoried.is_set()
 
     async def _keep_supervisor(self) -> None:

@@ -94,6 +94,7 @@ class Link:
         self._wake = asyncio.Event()
         self._acknowledged_ms = 0
         self._beats = 0
+        self._complaint = ""  # about reading the usage, so that it is logged once
         self._closing: asyncio.Task[bool] | None = None  # held, so that it isn't collected before it is done
 
     async def run(self) -> None:
@@ -142,7 +143,18 @@ class Link:
             return
         self._beats += 1
         self._agent.heartbeat_sent(self._beats, boot_ms())
-        self.send(Heartbeat(self._beats, self._agent.usage(), self._agent.accepts()))
+        self.send(Heartbeat(self._beats, self._usage(), self._agent.accepts()))
+
+    def _usage(self) -> NodeUsage:
+        """A node whose usage can't be read is alive: its heartbeats go on."""
+        try:
+            usage, complaint = self._agent.usage(), ""
+        except Exception as error:
+            usage, complaint = NodeUsage(), repr(error)
+        if complaint and complaint != self._complaint:
+            _log.error("usage_not_read", cause=complaint)
+        self._complaint = complaint
+        return usage
 
     def reconnect(self) -> None:
         """End the session, so that a new one compares everything."""

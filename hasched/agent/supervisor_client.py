@@ -77,8 +77,14 @@ class SupervisorConnection(asyncio.Protocol):
             self._transport.write(encode(messages))
 
     def close(self) -> None:
+        """Send what is waiting, then end."""
         if self._transport is not None:
             self._transport.close()
+
+    def abort(self) -> None:
+        """End at once: a peer that doesn't read takes nothing more."""
+        if self._transport is not None:
+            self._transport.abort()
 
 
 async def connect(

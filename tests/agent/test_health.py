@@ -93,6 +93,16 @@ async def test_health_comes_back_when_the_disk_does(tmp_path: Path) -> None:
     running.cancel()
 
 
+async def test_heartbeats_go_on_when_the_usage_cannot_be_read(agent: AgentProcess, peer: Peer) -> None:
+    await agent.start()
+    await peer.until(lambda: peer.heartbeats)
+    agent.data_dir.rename(agent.data_dir.with_name("moved"))
+    beats = peer.heartbeats
+    await peer.until(lambda: peer.heartbeats > beats + 3)
+    assert len(peer.hellos) == 1
+    agent.data_dir.with_name("moved").rename(agent.data_dir)
+
+
 def test_a_probe_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "attempts").mkdir()
     probe(tmp_path)

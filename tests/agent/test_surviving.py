@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+from pathlib import Path
 
+import pytest
+
+from hasched.agent import driver, supervisor
+from hasched.agent.config import AgentConfig, TlsFiles
+from hasched.agent.supervisor_client import SupervisorFailed
 from hasched.model.states import EndKind
 from hasched.model.wire import AttemptEnded, AttemptKey
 from tests.agent.peer import AgentProcess, Certificates, Peer, is_running, run_peer, text_of, until
@@ -147,6 +154,21 @@ async def test_one_data_directory_has_one_agent(agent: AgentProcess, peer: Peer)
     await second.start()
     assert second.process is not None
     assert await second.process.wait() == 1
+
+
+async def test_a_supervisor_that_does_not_answer_is_not_awaited_for_ever(
+    certificates: Certificates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "INVENTORY_TIMEOUT_S", 0.1)
+    files = TlsFiles(ca="", cert="", key="")
+    config = AgentConfig(data_dir=str(tmp_path), managers=["https://localhost:1"], tls=files)
+    mute = supervisor.listen(str(tmp_path))
+    agent = driver.Driver(config, certificates.agent())
+    async with asyncio.timeout(10):
+        with pytest.raises(SupervisorFailed, match="inventory"):
+            await agent.start()
+    agent.close()
+    mute.close()
 
 
 async def test_a_stranger_cannot_use_the_socket(agent: AgentProcess, peer: Peer) -> None:
