@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from hasched.model.spec import MAX_OUTPUT_BYTES, Backoff, Resources
 from hasched.model.states import BackoffKind, EndKind, NodeState, RestartPolicy, TaskState
-from hasched.model.wire import AttemptEnded, AttemptKey, AttemptReport
+from hasched.model.wire import AttemptEnded, AttemptKey, AttemptReport, AttemptStarted, Usage
 from hasched.statemachine import queries
 from hasched.statemachine.commands import Placement, PlacePlan, ReportAttempts, SetNodeState
 from hasched.statemachine.events import JobEnded, LateReportRefused
 from hasched.statemachine.outcomes import PlanTaken, ReportsTaken
 from hasched.statemachine.rules.ends import backoff_ms
+from hasched.statemachine.snapshot import capture
 from hasched.statemachine.state import Job
 from tests.statemachine.machine import GIB, Machine, retries
 
@@ -222,6 +225,30 @@ def test_a_repeated_report_is_taken_and_changes_nothing() -> None:
     for report in (machine.ended(job, code=1), machine.ended(job, attempt=2)):
         repeated = machine.report(report)
         assert (repeated.outcomes, repeated.events) == ([TAKEN], [])
+
+
+@pytest.mark.parametrize(
+    "impossible",
+    [
+        pytest.param({"kind": EndKind.SIGNALED, "code": 2**64 - 1}, id="a signal"),
+        pytest.param({"code": -(2**63)}, id="an exit code"),
+        pytest.param({"usage": Usage(2**63, 0)}, id="CPU time"),
+        pytest.param({"usage": Usage(0, -1)}, id="memory"),
+    ],
+)
+def test_a_report_of_impossible_numbers_is_refused(impossible: dict[str, Any]) -> None:
+    machine, job = placed()
+    assert machine.end(job, **impossible).outcomes == [refused(job)]
+    machine.lose()
+    assert machine.end(job, **impossible).events == []
+    assert list(capture(machine.state).next_chunk() or b"")
+
+
+@pytest.mark.parametrize("time_ms", [-1, 2**64 - 1])
+def test_a_report_of_impossible_times_is_refused(time_ms: int) -> None:
+    machine, job = placed()
+    assert machine.report(AttemptStarted(job.id, 0, 1, time_ms)).outcomes == [refused(job)]
+    assert machine.report(AttemptEnded(job.id, 0, 1, 5, time_ms, EndKind.EXITED)).outcomes == [refused(job)]
 
 
 def test_a_repeat_of_a_plain_end_is_taken() -> None:

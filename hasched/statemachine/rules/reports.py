@@ -11,6 +11,7 @@ from typing import assert_never
 import msgspec
 
 from hasched.model.states import TaskState
+from hasched.model.units import MAX_INTEGER
 from hasched.model.wire import AttemptEnded as EndedReport
 from hasched.model.wire import AttemptReport
 from hasched.model.wire import AttemptStarted as StartedReport
@@ -25,7 +26,7 @@ _NOTHING: list[Event] = []
 def decide_report(state: State, node_id: str, report: AttemptReport) -> tuple[list[Event], bool]:
     """What a report makes happen, and whether it counts. A repeated report counts and makes nothing happen."""
     job = state.jobs.get(report.job_id)
-    if job is None or not 0 <= report.index < job.count:
+    if job is None or not 0 <= report.index < job.count or not _is_sound(report):
         return _NOTHING, False
     active = job.attempt_of(report.index)
     if active is None or active.attempt != report.attempt:
@@ -42,6 +43,18 @@ def decide_report(state: State, node_id: str, report: AttemptReport) -> tuple[li
             return [started], True
         case _:
             assert_never(report)
+
+
+def _is_sound(report: AttemptReport) -> bool:
+    """Whether its numbers can be: what is recorded has to fit every snapshot and every answer."""
+    if not 0 <= report.started_ms <= MAX_INTEGER:
+        return False
+    return not isinstance(report, EndedReport) or (
+        0 <= report.ended_ms <= MAX_INTEGER
+        and -MAX_INTEGER <= report.code <= MAX_INTEGER
+        and 0 <= report.usage.cpu_ms <= MAX_INTEGER
+        and 0 <= report.usage.peak_memory_bytes <= MAX_INTEGER
+    )
 
 
 def _decide_past_report(state: State, job: Job, node_id: str, report: AttemptReport) -> tuple[list[Event], bool]:
