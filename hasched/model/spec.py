@@ -13,6 +13,7 @@ from hasched.model.states import BackoffKind, OnDisconnect, RestartPolicy
 MAX_TASKS = 1_000_000
 MAX_INPUT_BYTES = 256 * 1024
 MAX_OUTPUT_BYTES = 16 * 1024
+MAX_JOB_OUTPUT_BYTES = 4 * 1024 * 1024  # of all tasks of a job together
 MAX_SPEC_BYTES = 512 * 1024
 MAX_PRIORITY = 1_000_000
 DEFAULT_QUEUE = "default"

@@ -13,6 +13,7 @@ from typing import NamedTuple, TypeAlias
 BLOCK = 256
 _RECORD = struct.Struct("<IiIIiBHIQ")
 _SIZE = _RECORD.size
+_OUTPUT_DROPPED = 0x80  # in the byte of the kind
 
 Blocks: TypeAlias = list[bytearray | None]
 
@@ -25,10 +26,22 @@ class Finished(NamedTuple):
     duration_ms: int
     index_after: int
     code: int
-    kind: int
+    packed_kind: int
     node_number: int  # from 1
     cpu_ms: int
     peak_memory_bytes: int
+
+    @property
+    def kind(self) -> int:
+        return self.packed_kind & ~_OUTPUT_DROPPED
+
+    @property
+    def output_dropped(self) -> bool:
+        return bool(self.packed_kind & _OUTPUT_DROPPED)
+
+
+def pack_kind(kind: int, output_dropped: bool) -> int:
+    return kind | _OUTPUT_DROPPED if output_dropped else kind
 
 
 def new_blocks(count: int) -> Blocks:

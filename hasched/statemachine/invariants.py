@@ -126,6 +126,10 @@ def _check_tables(state: State) -> Iterator[str]:
         yield "the table of submissions doesn't match the jobs"
     if any(submission_id in state.submissions for submission_id in state.tombstones):
         yield "a submission is known twice"
+    if state.output_bytes != {
+        job.id: sum(map(len, job.outputs.values())) for job in state.jobs.values() if job.outputs
+    }:
+        yield "the table of output sizes doesn't match the jobs"
     for task_state in TaskState:
         if state.job_counts[task_state] != sum(job.state is task_state for job in state.jobs.values()):
             yield f"the number of {task_state.name} jobs is wrong"

@@ -295,6 +295,8 @@ def _take_in(state: State, job: Job) -> None:
     state.jobs[job.id] = job
     state.submissions[job.submission_id] = job.id
     state.job_counts[job.state] += 1
+    if job.outputs:
+        state.output_bytes[job.id] = sum(map(len, job.outputs.values()))
     for task_state, tasks in enumerate(counts):
         state.task_counts[task_state] += tasks
     for index, active in (job.active_attempts or {}).items():

@@ -64,6 +64,7 @@ class State:
         self.submissions: dict[str, int] = {}  # of jobs that exist
         self.tombstones: dict[str, Tombstone] = {}  # by `gone_ms`, ascending
         self.ended: dict[int, None] = {}  # jobs that have ended, the earliest first
+        self.output_bytes: dict[int, int] = {}  # by job, of those that keep any
         self.backoffs: list[tuple[int, int, int]] = []  # heap of (not before, job, index); may hold what is past
         self.job_counts = [0] * len(TaskState)
         self.task_counts = [0] * len(TaskState)
@@ -112,6 +113,7 @@ class State:
         del self.jobs[job.id]
         del self.ended[job.id]
         del self.submissions[job.submission_id]
+        self.output_bytes.pop(job.id, None)
         if not self.tombstones:
             self.tombstones_due_ms = self.now_ms + SUBMISSION_MEMORY_MS
         self.tombstones[job.submission_id] = Tombstone(job.id, job.submitted_index, self.now_ms)
@@ -145,6 +147,11 @@ class State:
         if not self.ended:
             self.ended_due_ms = self.now_ms + RETENTION_MS
         self.ended[job.id] = None
+
+    def keep_output(self, job: Job, index: int, output: bytes) -> None:
+        job.outputs = job.outputs or {}
+        job.outputs[index] = output
+        self.output_bytes[job.id] = self.output_bytes.get(job.id, 0) + len(output)
 
     def add_backoff(self, not_before_ms: int, job_id: int, index: int) -> None:
         heapq.heappush(self.backoffs, (not_before_ms, job_id, index))

@@ -6,15 +6,16 @@ from typing import Any
 
 import pytest
 
-from hasched.model.spec import MAX_OUTPUT_BYTES, Backoff, Resources
+from hasched.model.spec import MAX_JOB_OUTPUT_BYTES, MAX_OUTPUT_BYTES, Backoff, Resources
 from hasched.model.states import BackoffKind, EndKind, NodeState, RestartPolicy, TaskState
 from hasched.model.wire import AttemptEnded, AttemptKey, AttemptReport, AttemptStarted, Usage
 from hasched.statemachine import queries
 from hasched.statemachine.commands import Placement, PlacePlan, ReportAttempts, SetNodeState
 from hasched.statemachine.events import JobEnded, LateReportRefused
+from hasched.statemachine.invariants import check
 from hasched.statemachine.outcomes import PlanTaken, ReportsTaken
-from hasched.statemachine.rules.ends import backoff_ms
-from hasched.statemachine.snapshot import capture
+from hasched.statemachine.rules.ends import OUTPUT_DROPPED, backoff_ms
+from hasched.statemachine.snapshot import capture, records, restore
 from hasched.statemachine.state import Job
 from tests.statemachine.machine import GIB, Machine, retries
 
@@ -209,6 +210,33 @@ def test_output_is_kept_and_capped() -> None:
     machine, job = placed()
     machine.end(job, output=b"x" * (MAX_OUTPUT_BYTES + 1))
     assert job.outputs == {0: b"x" * MAX_OUTPUT_BYTES}
+
+
+def test_the_outputs_of_a_job_are_capped_together_and_what_is_dropped_is_said() -> None:
+    machine = Machine()
+    fits = MAX_JOB_OUTPUT_BYTES // MAX_OUTPUT_BYTES
+    machine.node(cpu=fits + 3)
+    job = machine.submit(count=fits + 3)
+    machine.place(job, *range(fits + 3))
+    full = b"x" * MAX_OUTPUT_BYTES
+    machine.report(*(machine.ended(job, index, output=full) for index in range(fits)))
+    machine.state = restore(records(machine.state))
+    job = machine.state.jobs[job.id]
+    machine.report(
+        machine.ended(job, fits, output=b"1"),
+        machine.ended(job, fits + 1, output=b"1", code=3),
+        machine.ended(job, fits + 2, output=b"1", kind=EndKind.TIMED_OUT, reason="too slow"),
+    )
+    machine.state = restore(records(machine.state))
+    assert check(machine.state) == []
+    kept, dropped, failed, late = (
+        queries.task_view(machine.state, job.id, index) for index in range(fits - 1, fits + 3)
+    )
+    assert kept and (kept.output, kept.reason) == (full.decode(), None)
+    assert dropped and dropped.reason and (dropped.output, dropped.reason.code) == (None, "output_dropped")
+    assert dropped.state == "SUCCEEDED" and machine.state.jobs[job.id].plain_end_of(fits) is not None
+    assert failed and failed.reason and failed.reason.text == f"exited with code 3; {OUTPUT_DROPPED}"
+    assert late and late.reason and late.reason.text == f"too slow; {OUTPUT_DROPPED}"
 
 
 # ── Reports ─────────────────────────────────────────────────────────────────────────────────────────────────────────

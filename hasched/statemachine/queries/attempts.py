@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from hasched.model.states import EndKind, TaskState
 from hasched.model.views import AttemptView, LateReport, Reason, UsageView
 from hasched.statemachine.job import ActiveAttempt, AttemptRecord, Cancel, Job
+from hasched.statemachine.rules.ends import OUTPUT_DROPPED
 from hasched.statemachine.state import State
 
 
@@ -26,7 +29,7 @@ def attempt_records(state: State, job: Job, index: int) -> Sequence[AttemptRecor
             state.node_names[plain.node_number],
             EndKind(plain.kind),
             plain.code,
-            "",
+            OUTPUT_DROPPED if plain.output_dropped else "",
             job.submitted_ms + plain.scheduled_after_ms,
             ended_ms - plain.duration_ms,
             ended_ms,
@@ -70,6 +73,17 @@ def show_attempt(record: AttemptRecord, cancel: Cancel | None) -> AttemptView:
 
 
 def _reason_of_end(record: AttemptRecord, cancel: Cancel | None) -> Reason | None:
+    """That an output was dropped is added to why the attempt ended, or stands alone where nothing else needs a reason."""
+    if not record.reason.endswith(OUTPUT_DROPPED):
+        return _reason_of(record, cancel)
+    said = record.reason.removesuffix(OUTPUT_DROPPED).removesuffix("; ")
+    reason = _reason_of(msgspec.structs.replace(record, reason=said), cancel)
+    if reason is None:
+        return Reason(code="output_dropped", text=OUTPUT_DROPPED)
+    return Reason(code=reason.code, text=f"{reason.text}; {OUTPUT_DROPPED}")
+
+
+def _reason_of(record: AttemptRecord, cancel: Cancel | None) -> Reason | None:
     match record.state:
         case TaskState.SUCCEEDED:
             return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from hasched.model.spec import MAX_OUTPUT_BYTES, Backoff
+from hasched.model.spec import MAX_JOB_OUTPUT_BYTES, MAX_OUTPUT_BYTES, Backoff
 from hasched.model.states import BackoffKind, EndKind, RestartPolicy, TaskState
 from hasched.model.wire import AttemptEnded as EndedReport
 from hasched.model.wire import Usage
@@ -20,6 +20,7 @@ from hasched.statemachine.state import State
 
 MAX_REASON_LENGTH = 1000
 NO_USAGE = Usage()
+OUTPUT_DROPPED = f"its output was not kept: the job's outputs fill {MAX_JOB_OUTPUT_BYTES >> 20} MiB"
 
 
 def judge(job: Job, stopping: bool, kind: EndKind, code: int) -> TaskState:
@@ -45,6 +46,9 @@ def judge(job: Job, stopping: bool, kind: EndKind, code: int) -> TaskState:
 def decide_end(state: State, job: Job, active: ActiveAttempt, report: EndedReport) -> list[Event]:
     end = judge(job, active.stopping, report.kind, report.code)
     task_state, not_before_ms = (end, 0) if end is TaskState.SUCCEEDED else _what_next(state, job, report.index, end)
+    reason, output = report.reason[:MAX_REASON_LENGTH], report.output[:MAX_OUTPUT_BYTES]
+    if output and task_state.final and state.output_bytes.get(job.id, 0) + len(output) > MAX_JOB_OUTPUT_BYTES:
+        reason, output = f"{reason}; {OUTPUT_DROPPED}" if reason else OUTPUT_DROPPED, b""
     ended = AttemptEnded(
         job.id,
         report.index,
@@ -54,9 +58,9 @@ def decide_end(state: State, job: Job, active: ActiveAttempt, report: EndedRepor
         task_state,
         report.kind,
         report.code,
-        report.reason[:MAX_REASON_LENGTH],
+        reason,
         report.usage,
-        report.output[:MAX_OUTPUT_BYTES],
+        output,
         report.started_ms or active.started_ms,  # an agent that lost the attempt doesn't know when it began; we do
         report.ended_ms,
         not_before_ms,
@@ -158,8 +162,7 @@ def evolve_attempt_ended(state: State, event: AttemptEnded) -> None:
     else:
         state.move_task(job, index, event.task_state)
         if event.output:
-            job.outputs = job.outputs or {}
-            job.outputs[index] = event.output
+            state.keep_output(job, index, event.output)
         if job.exit_code is None and event.kind in (EndKind.EXITED, EndKind.SIGNALED) and _is_failure(event.task_state):
             job.exit_code = event.code if event.kind is EndKind.EXITED else 128 + event.code
     state.settle(job)
@@ -175,7 +178,7 @@ def _record_plainly(state: State, job: Job, active: ActiveAttempt, node: Node, e
         active.attempt != 1
         or event.task_state is TaskState.PENDING
         or event.state is TaskState.NODE_LOST
-        or event.reason
+        or event.reason not in ("", OUTPUT_DROPPED)
         or not event.reported
         or active.cancel is not None
         or not event.started_ms
@@ -194,7 +197,7 @@ def _record_plainly(state: State, job: Job, active: ActiveAttempt, node: Node, e
             event.ended_ms - event.started_ms,
             state.index - job.submitted_index,
             event.code,
-            event.kind,
+            columns.pack_kind(event.kind, output_dropped=bool(event.reason)),
             node.number,
             usage.cpu_ms,
             usage.peak_memory_bytes,
