@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from hasched.agent import processes
+
 # Moves itself into the groups named before `--`, then becomes the command that follows.
 ENTER = 'while [ "$1" != -- ]; do echo 0 > "$1" || exit 125; shift; done; shift; exec "$@"'
 DELEGATED = "agent"  # the subgroup that systemd starts us in
@@ -55,10 +57,7 @@ class Cgroup:
             _write(f"{self._memory}/cgroup.kill", "1")
             return
         for pid in self.pids():
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+            processes.send(pid, signal.SIGKILL)
 
     def oom_kills(self) -> int:
         """How many of its processes the kernel killed for want of memory."""

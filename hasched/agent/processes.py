@@ -74,20 +74,26 @@ class Families:
         return list(members)
 
 
-def send(pid: int, number: signal.Signals) -> None:
-    """Signal a process, if it is still there."""
+def send(pid: int, number: signal.Signals) -> bool:
+    """Signal a process, if it is still there. Whether we may: it can belong to another user by now."""
     try:
         os.kill(pid, number)
     except ProcessLookupError:
-        return
+        pass
+    except PermissionError:
+        return False
+    return True
 
 
-def send_group(group: int, number: signal.Signals) -> None:
-    """Signal a process group, if anything of it is still there."""
+def send_group(group: int, number: signal.Signals) -> bool:
+    """Signal a process group, if anything of it is still there. Whether we may."""
     try:
         os.killpg(group, number)
     except ProcessLookupError:
-        return
+        pass
+    except PermissionError:
+        return False
+    return True
 
 
 def own_children() -> list[int]:

@@ -85,6 +85,7 @@ class Supervised:
         self._leased: dict[int, _Running] = {}
         self._lease_due_ms: int | None = None
         self._finished: dict[int, None] = {}  # sessions, oldest first
+        self._foreign: dict[int, None] = {}
         self._unremoved: list[Cgroup] = []
         self._check_at_ms = 0
         self._job_directory = ""
@@ -224,13 +225,21 @@ class Supervised:
                 running.cgroup.kill()
 
     def _signal(self, running: _Running, number: signal.Signals, families: Families) -> None:
-        processes.send_group(running.pid, number)
+        self._note(running.pid, processes.send_group(running.pid, number))
         members = dict.fromkeys(families.of(running.pid))
         if running.cgroup is not None:
             members.update(dict.fromkeys(running.cgroup.pids()))
         for member in members:
             if member != running.pid and processes.group_of(member) != running.pid:
-                processes.send(member, number)
+                self._note(member, processes.send(member, number))
+
+    def _note(self, pid: int, allowed: bool) -> None:
+        """Say once of each process that it isn't ours to signal: a program with the setuid bit makes such."""
+        if not allowed and pid not in self._foreign:
+            if len(self._foreign) >= FINISHED_SESSIONS:
+                self._foreign.clear()
+            self._foreign[pid] = None
+            self._log("not_signalled", pid=pid, cause="it belongs to another user")
 
     def freeze(self, keys: Sequence[AttemptKey], frozen: bool) -> None:
         """Stop or continue all processes of these attempts, and their timeouts with them."""
@@ -354,7 +363,7 @@ class Supervised:
             running = self._by_pid.pop(pid, None)
             if running is not None:
                 # Its number can't be used again before we collect it, so this group is surely its own.
-                processes.send_group(pid, signal.SIGKILL)
+                self._note(pid, processes.send_group(pid, signal.SIGKILL))
             _, status, usage = os.wait4(pid, 0)
             collected = True
             if running is not None:
@@ -433,7 +442,7 @@ class Supervised:
                 continue
             owner = processes.attempt_of(pid)
             if session in self._finished or (owner is not None and owner not in self._by_key):
-                processes.send(pid, signal.SIGKILL)
+                self._note(pid, processes.send(pid, signal.SIGKILL))
 
 
 def read_output(path: str) -> tuple[bytes, str]:

@@ -288,10 +288,9 @@ def main(data_dir: str) -> int:
         log("not_a_subreaper", cause=os.strerror(ctypes.get_errno()))
     roster = Roster(f"{data_dir}/roster")
     leftovers = roster.leftovers()
-    for pid in leftovers:
-        send(pid, signal.SIGKILL)
+    foreign = [pid for pid in leftovers if not send(pid, signal.SIGKILL)]
     if leftovers:
-        log("leftovers_killed", pids=leftovers)
+        log("leftovers_killed", pids=[pid for pid in leftovers if pid not in foreign], foreign=foreign)
     roster.clear()
     os.umask(0o177)
     supervisor = Supervisor(data_dir, roster)
