@@ -29,6 +29,7 @@ from hasched.statemachine.node import Node
 __all__ = ["ActiveAttempt", "AttemptRecord", "Cancel", "Job", "Late", "Node", "State", "TaskHistory", "Tombstone"]
 
 SUBMISSION_MEMORY_MS = 24 * 3600 * 1000  # a submission id is known as long as its job, and so long after that
+MAX_TOMBSTONES = 1_000_000  # and of jobs that are gone at most so many, the latest
 RETENTION_MS = 7 * 24 * 3600 * 1000  # an ended job is kept so long
 MAX_ENDED_JOBS = 1_000_000  # and at most so many of them, the latest
 

@@ -85,6 +85,22 @@ def test_beyond_their_number_the_oldest_ended_jobs_go(monkeypatch: pytest.Monkey
     assert list(machine.state.jobs) == [jobs[1].id, jobs[3].id]
 
 
+def test_beyond_their_number_the_submissions_of_the_jobs_that_went_first_are_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tables, "MAX_TOMBSTONES", 2)
+    machine = Machine()
+    for name in "abcd":
+        machine.now_ms += 1
+        job = machine.submit(name)
+        machine.cancel(job)
+        machine.do(DeleteJob(job_id=job.id, actor="ada"))
+    assert next_deadline(machine.state) == machine.now_ms
+    assert SubmissionsForgotten(("a", "b")) in machine.wait(0).events
+    deadline = next_deadline(machine.state)
+    assert deadline is not None and deadline > machine.now_ms
+
+
 def test_a_step_forgets_a_bounded_number_but_never_tears_apart_what_ended_together(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -25,7 +25,8 @@ def next_deadline(state: State) -> int | None:
         overfull = len(state.ended) > tables.MAX_ENDED_JOBS
         deadlines.append(state.now_ms if overfull else state.ended_due_ms)
     if state.tombstones:
-        deadlines.append(state.tombstones_due_ms)
+        overfull = len(state.tombstones) > tables.MAX_TOMBSTONES
+        deadlines.append(state.now_ms if overfull else state.tombstones_due_ms)
     return min(deadlines, default=None)
 
 
@@ -71,10 +72,11 @@ def _due_jobs(state: State) -> Iterator[int]:
 
 
 def _due_tombstones(state: State) -> Iterator[str]:
+    excess = len(state.tombstones) - tables.MAX_TOMBSTONES
     last_ms = -1
     for number, (submission_id, tombstone) in enumerate(state.tombstones.items()):
-        due = tombstone.gone_ms + tables.SUBMISSION_MEMORY_MS <= state.now_ms
-        if not due or (number >= MAX_FORGOTTEN_PER_STEP and tombstone.gone_ms != last_ms):
+        due = number < excess or tombstone.gone_ms + tables.SUBMISSION_MEMORY_MS <= state.now_ms
+        if tombstone.gone_ms != last_ms and (not due or number >= MAX_FORGOTTEN_PER_STEP):
             return
         last_ms = tombstone.gone_ms
         yield submission_id
