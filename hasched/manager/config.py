@@ -41,7 +41,7 @@ class RaftConfig(msgspec.Struct, frozen=True, kw_only=True):
     election_timeout_min: Duration = 300
     election_timeout_max: Duration = 600
     snapshot_every: Annotated[int, msgspec.Meta(ge=100)] = 50_000  # log entries
-    snapshot_bytes: Size = 16 * 2**20  # or this much log, whichever comes first
+    snapshot_bytes: Size = 64 * 2**20  # or this much log, whichever comes first
 
 
 class MemberConfig(msgspec.Struct, frozen=True, kw_only=True):
