@@ -213,17 +213,21 @@ class AgentStreams:
         self._spawn(self._commit_reports(session, message))
 
     async def _commit_reports(self, session: AgentSession, message: Reports) -> None:
-        commands = [ReportAttempts(node_id=session.node_id, reports=part) for part in _split(message.reports)]
+        """Whatever goes wrong ends the stream: the agent repeats on its next one what it has no acknowledgement of."""
         try:
-            outcomes = await self._propose(commands)
+            await self._commit(session, message)
         except HaschedError as error:
-            # The agent repeats them on its next stream, whether they were committed or not.
             session.close(WSCloseCode.TRY_AGAIN_LATER, error.cause)
-            return
+        except Exception:
+            session.close(WSCloseCode.INTERNAL_ERROR, "the manager failed; say hello again")
+            raise
         finally:
             session.report_slots.release()
+
+    async def _commit(self, session: AgentSession, message: Reports) -> None:
+        commands = [ReportAttempts(node_id=session.node_id, reports=part) for part in _split(message.reports)]
         refused: list[AttemptKey] = []
-        for outcome in outcomes:
+        for outcome in await self._propose(commands):
             match outcome:
                 case ReportsTaken():
                     refused += outcome.refused
@@ -282,7 +286,7 @@ def _split(reports: tuple[AttemptReport, ...]) -> Iterator[tuple[AttemptReport, 
     """Parts that fit a log entry each."""
     start = size = 0
     for position, report in enumerate(reports):
-        size += len(report.output) + len(report.reason) if isinstance(report, AttemptEnded) else 0
+        size += len(report.output) + len(report.reason.encode()) if isinstance(report, AttemptEnded) else 0
         if position + 1 - start == MAX_REPORTS_PER_COMMAND or size >= MAX_REPORT_BYTES_PER_COMMAND:
             yield reports[start : position + 1]
             start, size = position + 1, 0

@@ -46,6 +46,7 @@ from hasched.statemachine.commands import (
     SubmitJob,
     SuspendJob,
     WatchNodes,
+    encode_command,
 )
 from hasched.statemachine.outcomes import JobAccepted
 from tests.manager.local_replica import LocalReplica, until
@@ -263,6 +264,22 @@ async def test_reports_wait_where_the_log_is_too_busy_for_them(manager: Manager)
         replica_of(manager).fail_next += [Overloaded("busy")] * 2
         await agent.send(Reports(1, (ended(job_id, 0),)))
         assert await agent.expect(ReportsAck) == ReportsAck(1)
+
+
+async def test_reports_that_meet_a_bug_end_the_stream(manager: Manager) -> None:
+    async with manager.agent() as agent:
+        replica_of(manager).fail_next.append(RuntimeError("a bug"))
+        await agent.send(Reports(1, (ended(99, 0),)))
+        assert await agent.closed() == (1011, "the manager failed; say hello again")
+
+
+async def test_a_batch_is_split_by_the_bytes_of_its_reasons(manager: Manager) -> None:
+    async with manager.agent() as agent:
+        wordy = msgspec.structs.replace(ended(99, 0), reason="…" * 1000)  # 3 bytes each
+        await agent.send(Reports(1, (wordy,) * 400))
+        await agent.expect(ReportsAck)
+    reports = [command for command in replica_of(manager).commands if isinstance(command, ReportAttempts)]
+    assert max(len(encode_command(command)) for command in reports) < 300_000
 
 
 async def test_cancelling_stops_what_runs(manager: Manager) -> None:
