@@ -39,7 +39,7 @@ from hasched.agent.logs import LogServer, Retention
 from hasched.agent.processes import boot_ms, wall_ms
 from hasched.agent.protocol import Configure, FromSupervisor, Inventory, ToSupervisor
 from hasched.agent.supervisor_client import SupervisorConnection, SupervisorFailed
-from hasched.agent.table import Table
+from hasched.agent.table import Table, TableFailed
 from hasched.model.ids import AttemptId
 from hasched.model.wire import AttemptKey, LogCancel, LogRead, NodeInfo, NodeUsage, Redirect, ToAgent, Welcome
 
@@ -62,7 +62,8 @@ class Driver:
         self._isolation = "rlimit"
         self._info = discovery.discover(config, self._isolation)
         self._core = AgentCore(self._info.resources.gpus)
-        self._table = Table(str(self._data_dir / "attempts.db"), self._on_saved)
+        self._table = Table(str(self._data_dir / "attempts.db"), self._on_saved, self._on_table_failed)
+        self._table_failed: asyncio.Future[None] = self._loop.create_future()
         self._link = Link(self, config.node_id, config.managers, tls, config.reconnect_max)
         self._logs = LogServer(self._data_dir, self._core.is_active, self._core.latest_attempt, self._link.send_now)
         self._retention = Retention(self._data_dir, config.logs.keep, config.logs.keep_bytes)
@@ -80,8 +81,9 @@ class Driver:
         await self._connect_supervisor()
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until cancelled. Raises TableFailed (in a group)."""
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._watch_table(), name="table")
             tasks.create_task(self._keep_supervisor(), name="supervisor")
             tasks.create_task(self._link.run(), name="link")
             tasks.create_task(self._health.run(), name="health")
@@ -134,6 +136,14 @@ class Driver:
     def _on_saved(self, number: int, failure: str) -> None:
         """Called in the table's thread."""
         self._loop.call_soon_threadsafe(self._saved, number, failure)
+
+    def _on_table_failed(self, error: Exception) -> None:
+        """Called in the table's thread."""
+        failed = TableFailed(f"the table can't be written any more: {error!r}")
+        self._loop.call_soon_threadsafe(self._table_failed.set_exception, failed)
+
+    async def _watch_table(self) -> None:
+        await self._table_failed
 
     def _saved(self, number: int, failure: str) -> None:
         if failure:

@@ -22,6 +22,7 @@ from hasched.agent import holes
 from hasched.agent.config import AgentConfig
 from hasched.agent.driver import Driver
 from hasched.agent.supervisor_client import SupervisorFailed
+from hasched.agent.table import TableFailed
 from hasched.client.tls import client_context
 
 _log = structlog.get_logger(__name__)
@@ -38,9 +39,19 @@ def run_agent(config: AgentConfig) -> int:
             if not holes.supported(str(data_dir)):
                 _log.warning("logs_unbounded", cause="the filesystem can't punch holes", directory=str(data_dir))
             return asyncio.run(_run(config, tls))
-    except (OSError, sqlite3.Error, SupervisorFailed) as error:
-        _log.error("agent_failed", cause=str(error))
-        return 1
+    except* (OSError, sqlite3.Error, SupervisorFailed, TableFailed) as failures:
+        for failure in leaves(failures):
+            _log.critical("agent_failed", cause=str(failure))
+    return 1
+
+
+def leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    """The exceptions in a group of groups."""
+    for each in group.exceptions:
+        if isinstance(each, BaseExceptionGroup):
+            yield from leaves(each)
+        else:
+            yield each
 
 
 async def _run(config: AgentConfig, tls: ssl.SSLContext) -> int:

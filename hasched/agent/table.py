@@ -33,15 +33,21 @@ _decoder = msgspec.msgpack.Decoder(AttemptEnded)
 _log = structlog.get_logger(__name__)
 
 OnSaved = Callable[[int, str], None]  # the number of the last Save, and why it failed (empty: it did not)
+OnFailed = Callable[[Exception], None]
+
+
+class TableFailed(Exception):
+    """The table's thread has ended of something that it can't mend: nothing is written down any more."""
 
 
 class Table:
-    """`on_saved` is called in the table's thread, after each transaction."""
+    """Both are called in the table's thread: `on_saved` after each transaction, `on_failed` if the thread has to end."""
 
-    def __init__(self, path: str, on_saved: OnSaved, max_pages: int = 1 << 20) -> None:
+    def __init__(self, path: str, on_saved: OnSaved, on_failed: OnFailed, max_pages: int = 1 << 20) -> None:
         self._path = path
         self._max_pages = max_pages  # of 4 KiB
         self._on_saved = on_saved
+        self._on_failed = on_failed
         self._queue: queue.SimpleQueue[Save | None] = queue.SimpleQueue()
         self._rows: queue.SimpleQueue[tuple[Row, ...] | Exception] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="table", daemon=True)
@@ -69,9 +75,17 @@ class Table:
                 connection.execute(statement)
             connection.execute(f"PRAGMA max_page_count = {self._max_pages:d}")
             self._rows.put(_read(connection))
-        except (sqlite3.Error, msgspec.MsgspecError) as error:
+        except Exception as error:  # whatever it is, `open` raises it
             self._rows.put(error)
             return
+        try:
+            self._serve(connection)
+        except Exception as error:
+            self._on_failed(error)
+        finally:
+            connection.close()
+
+    def _serve(self, connection: sqlite3.Connection) -> None:
         while (saves := self._take()) is not None:
             try:
                 _write(connection, saves)
@@ -82,7 +96,6 @@ class Table:
                 self._on_saved(saves[-1].number, str(error))
             else:
                 self._on_saved(saves[-1].number, "")
-        connection.close()
 
     def _take(self) -> list[Save] | None:
         """Wait for work, and take all that there is; None to end."""

@@ -323,6 +323,11 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.01)
 
 
+def not_expected(error: Exception) -> None:
+    """Where a failure would be told that must not come."""
+    raise AssertionError("not expected") from error
+
+
 def is_supervisor(pid: int) -> bool:
     try:
         return b"hasched.agent.supervisor" in Path(f"/proc/{pid}/cmdline").read_bytes()

@@ -12,7 +12,7 @@ from hasched.agent import holes
 from hasched.agent.logs import Retention, read_piece
 from hasched.agent.table import Table
 from hasched.model.ids import AttemptId
-from tests.agent.peer import AgentProcess, Peer, text_of
+from tests.agent.peer import AgentProcess, Peer, not_expected, text_of
 from tests.agent.test_running import shell
 
 
@@ -151,4 +151,4 @@ def test_a_table_that_cannot_be_opened_says_so(tmp_path: Path) -> None:
 
     (tmp_path / "attempts.db").write_bytes(b"not a database" * 100)
     with pytest.raises(sqlite3.DatabaseError):
-        Table(str(tmp_path / "attempts.db"), lambda number, failure: None).open()
+        Table(str(tmp_path / "attempts.db"), lambda number, failure: None, not_expected).open()

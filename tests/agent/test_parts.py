@@ -27,6 +27,7 @@ from hasched.model.ids import AttemptId
 from hasched.model.spec import JobSpec
 from hasched.model.states import EndKind
 from hasched.model.wire import AttemptEnded, AttemptKey
+from tests.agent.peer import not_expected
 
 CONFIG = """
 name: n1
@@ -70,25 +71,26 @@ def test_the_table_keeps_rows_until_they_are_removed(tmp_path: Path) -> None:
     saved: queue.Queue[int] = queue.Queue()
     first, second = AttemptId(1, 0, 1), AttemptId(1, 1, 1)
     ended = AttemptEnded(*first, 1, 2, EndKind.EXITED, 3, output=b"\0")
-    table = Table(str(tmp_path / "attempts.db"), lambda number, failure: saved.put(number))
+    table = Table(str(tmp_path / "attempts.db"), lambda number, failure: saved.put(number), not_expected)
     assert table.open() == ()
     table.save(Save(1, added=(Row(first, "s1"), Row(second, "s1"))))
     table.save(Save(2, ended=(ended,)))
     while saved.get(timeout=10) < 2:
         pass
     table.close()
-    table = Table(str(tmp_path / "attempts.db"), lambda number, failure: saved.put(number))
+    table = Table(str(tmp_path / "attempts.db"), lambda number, failure: saved.put(number), not_expected)
     assert table.open() == (Row(first, "s1", ended), Row(second, "s1"))
     table.save(Save(3, removed=(first, second)))
     table.close()
-    table = Table(str(tmp_path / "attempts.db"), lambda number, failure: None)
+    table = Table(str(tmp_path / "attempts.db"), lambda number, failure: None, not_expected)
     assert table.open() == ()
     table.close()
 
 
 def test_a_full_disk_is_told_and_outlived(tmp_path: Path) -> None:
     outcomes: queue.Queue[tuple[int, str]] = queue.Queue()
-    table = Table(str(tmp_path / "attempts.db"), lambda number, failure: outcomes.put((number, failure)), max_pages=12)
+    path = str(tmp_path / "attempts.db")
+    table = Table(path, lambda number, failure: outcomes.put((number, failure)), not_expected, max_pages=12)
     table.open()
     table.save(Save(1, added=tuple(Row(AttemptId(1, index, 1), "x" * 100) for index in range(10_000))))
     number, failure = outcomes.get(timeout=10)

@@ -171,6 +171,19 @@ async def test_a_supervisor_that_does_not_answer_is_not_awaited_for_ever(
     mute.close()
 
 
+async def test_an_agent_whose_table_is_gone_ends_loudly(agent: AgentProcess, peer: Peer) -> None:
+    """Whatever ends the table's thread: without it nothing would start again, and nobody would know."""
+    await agent.start()
+    await peer.assign(2**63, shell("true"))  # more than a column of the table holds
+    assert agent.process is not None
+    async with asyncio.timeout(10):
+        assert await agent.process.wait() == 1
+    log = (agent.data_dir.parent / "agent.log").read_text()
+    assert "agent_failed" in log
+    assert "table" in log
+    assert "Traceback" not in log
+
+
 async def test_a_stranger_cannot_use_the_socket(agent: AgentProcess, peer: Peer) -> None:
     await agent.start()
     await peer.until(lambda: peer.hellos)
