@@ -22,10 +22,11 @@ class ApiLimits(msgspec.Struct, frozen=True, kw_only=True):
 
     body_s: float = 20.0  # from the head of a request to the end of its body
     write_s: float = 20.0  # for the client to take what we send
-    idle_s: float = 60.0  # between requests, which bounds the receipt of a request's head too
+    idle_s: float = 60.0  # between requests, which bounds the receipt of a later request's head too
     handshake_s: float = 10.0
+    head_s: float = 10.0  # from there to the end of the first request's head
     linger_s: float = 2.0  # a refused body is read so long, unkept, for the client to see the answer
-    connections: int = 4096
+    connections: int = 4096  # the oldest that never showed who it is gives place to a new one
     keep_alive_s: float = 10.0  # between comments on a silent event stream
 
 

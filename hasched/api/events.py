@@ -7,18 +7,24 @@ ends its streams: it may be cut off, and the others know more.
 from __future__ import annotations
 
 import asyncio
+import typing
 from typing import Annotated
 
 import msgspec
 from aiohttp import web
 
 from hasched.api.call import Call
-from hasched.api.feed import EventId, Subscription, parse_event_id
+from hasched.api.feed import HOUSEKEEPING, EventId, Subscription, parse_event_id
+from hasched.api.jobs import no_such_job
 from hasched.api.routing import Routes
+from hasched.model.errors import BadRequest
+from hasched.model.kinds import suggest
 from hasched.raft.replica import Replica
+from hasched.statemachine.events import Event
 
 EVENTS_PER_WRITE = 512
 RECONNECT_MS = 500
+TYPES = tuple(kind.__name__ for kind in typing.get_args(Event) if kind not in HOUSEKEEPING)
 
 routes = Routes("events")
 
@@ -41,8 +47,16 @@ async def follow_events(call: Call, query: FollowEvents) -> web.StreamResponse:
     context = call.context
     text = call.request.headers.get("Last-Event-ID") or query.after
     after: EventId | None = parse_event_id(text) if text else None
+    for name in query.type:
+        if name not in TYPES:
+            raise BadRequest(
+                f"there is no event type {name[:40]!r}", suggest(name, TYPES) or f"known are: {', '.join(TYPES)}"
+            )
+    jobs = {} if query.job is None else (await call.read_state("linearizable")).jobs
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
     with context.feed.follow(after, query.job, query.type) as subscription:
+        if query.job is not None and query.job not in jobs and not subscription.waiting:
+            raise no_such_job(query.job)  # and nothing is left to tell of it
         await response.prepare(call.request)
         stream = _Stream(response, context.limits.write_s)
         try:

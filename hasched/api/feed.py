@@ -32,7 +32,7 @@ from hasched.statemachine.events import (
 MAX_KEPT = 32_768
 MAX_QUEUED = 65_536
 END_OF_ENTRY = 2**31 - 1  # larger than the number of any event of an entry
-_HOUSEKEEPING = (ClockStepped, SubmissionsForgotten, WatchStarted)  # of no interest outside
+HOUSEKEEPING = (ClockStepped, SubmissionsForgotten, WatchStarted)  # of no interest outside
 
 _encode = msgspec.json.Encoder().encode
 
@@ -96,6 +96,11 @@ class Subscription:
             return
         self._queue.append(record)
         self._wake.set()
+
+    @property
+    def waiting(self) -> int:
+        """How many events are queued."""
+        return len(self._queue)
 
     def end(self, reason: str) -> None:
         """What is queued is still read; nothing follows it."""
@@ -181,7 +186,7 @@ class EventFeed:
             self._end_all("this manager caught up by a snapshot")
         self._last = applied.index
         for number, event in enumerate(applied.events):
-            if not isinstance(event, _HOUSEKEEPING):
+            if not isinstance(event, HOUSEKEEPING):
                 self._keep(applied, number, event)
         while len(self._kept) > self._capacity:
             self._floor = self._kept[0].log_index

@@ -7,8 +7,9 @@ the next leader. Heartbeats end here, so a cluster with nothing to do writes not
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Callable, Container
-from contextlib import aclosing
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Container, Iterator
+from contextlib import aclosing, contextmanager
 
 import msgspec
 import structlog
@@ -20,7 +21,10 @@ from hasched.model.ids import Attempt, JobId, NodeId, TaskIndex
 from hasched.model.wire import Heartbeat, LogCancel, LogChunk, LogRead, NodeUsage
 
 LOG_WINDOW_BYTES = 1024 * 1024
-MAX_LOG_READS_PER_AGENT = 64
+SMALLEST_LOG_WINDOW_BYTES = 64 * 1024
+LOG_MEMORY_BYTES = 256 * 1024 * 1024  # of all windows: the more readers, the smaller each
+MAX_LOG_READS = LOG_MEMORY_BYTES // SMALLEST_LOG_WINDOW_BYTES
+MAX_LOG_READS_PER_AGENT = 1024  # of either, one actor may have half
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +41,7 @@ class AgentHub:
         self._refusing: set[NodeId] = set()
         self._watchers: list[Callable[[NodeId], None]] = []
         self._requests = 0
+        self._readers: Counter[tuple[NodeId, str]] = Counter()  # by node and actor; "" stands for all
 
     # Leadership
 
@@ -119,6 +124,7 @@ class AgentHub:
         self,
         node_id: NodeId,
         *,
+        actor: str,
         job_id: JobId,
         index: TaskIndex,
         attempt: Attempt,
@@ -130,11 +136,49 @@ class AgentHub:
         """Bytes of an attempt's log from the node that keeps it; arguments as in `LogRead`. The last chunk says `end`.
 
         Asks for one window at a time, and for the next when the reader has taken the last: a slow reader holds at most
-        a window here. Raises NodeUnreachable when the node isn't connected, also in the middle, and Overloaded.
+        a window here. Raises NodeUnreachable when the node isn't connected, also in the middle, and Overloaded, only at
+        the beginning.
         """
+        with self._place_for_reader(node_id, actor):
+            windows = self._read_windows(node_id, job_id, index, attempt, stream, offset, limit, follow)
+            async with aclosing(windows) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+
+    @contextmanager
+    def _place_for_reader(self, node_id: NodeId, actor: str) -> Iterator[None]:
+        """Count a reader for as long as it reads. One actor leaves room for others."""
+        places = {
+            ("", ""): MAX_LOG_READS,
+            ("", actor): MAX_LOG_READS // 2,
+            (node_id, ""): MAX_LOG_READS_PER_AGENT,
+            (node_id, actor): MAX_LOG_READS_PER_AGENT // 2,
+        }
+        if any(self._readers[place] >= most for place, most in places.items()):
+            raise Overloaded(f"too many logs are being read, of node {node_id} or in all", "try again later")
+        self._readers.update(places.keys())
+        try:
+            yield
+        finally:
+            self._readers.subtract(places.keys())
+            self._readers += Counter()  # drops what is zero
+
+    async def _read_windows(
+        self,
+        node_id: NodeId,
+        job_id: JobId,
+        index: TaskIndex,
+        attempt: Attempt,
+        stream: str,
+        offset: int,
+        limit: int,
+        follow: bool,
+    ) -> AsyncGenerator[LogChunk]:
         remaining = limit
         while True:
-            window = min(LOG_WINDOW_BYTES, remaining) if limit else LOG_WINDOW_BYTES
+            window = min(LOG_WINDOW_BYTES, LOG_MEMORY_BYTES // self._readers["", ""])
+            if limit:
+                window = min(window, remaining)
             received = 0
             self._requests += 1
             request = LogRead(self._requests, job_id, index, attempt, stream, offset, window, follow)
@@ -153,8 +197,6 @@ class AgentHub:
         session = self.sessions.get(node_id)
         if session is None:
             raise NodeUnreachable(f"node {node_id} is not connected", "its logs can be read when it is back")
-        if len(session.log_requests) >= MAX_LOG_READS_PER_AGENT:
-            raise Overloaded(f"too many logs of node {node_id} are being read", "try again later")
         waiting = session.log_requests[request.request] = LogRequest(request.limit)
         session.send(request)
         ended = False

@@ -29,6 +29,7 @@ from hasched.model.errors import (
     SpecInvalid,
 )
 from hasched.model.parse import parse_spec
+from hasched.model.spec import MAX_TASKS
 from hasched.model.states import TaskState
 from hasched.model.views import JobPage, JobView, Problem, Submitted
 from hasched.model.yaml_text import read_documents
@@ -74,7 +75,7 @@ class CancelRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Without `tasks`, the whole job."""
 
     reason: Annotated[str, msgspec.Meta(max_length=MAX_REASON_CHARS)] = ""
-    tasks: Annotated[list[Annotated[int, msgspec.Meta(ge=0)]], msgspec.Meta(max_length=10_000)] = []
+    tasks: Annotated[list[Annotated[int, msgspec.Meta(ge=0, lt=MAX_TASKS)]], msgspec.Meta(max_length=10_000)] = []
 
 
 class BatchItem(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -165,7 +166,11 @@ async def list_jobs(call: Call, query: ListJobs) -> JobPage:
     A page may hold fewer than `limit` jobs and still have a next one: go on until `next_cursor` is empty.
     """
     states = [state_named(name) for name in query.state]
-    labels = dict(_pair(text) for text in query.label)
+    labels: dict[str, str] = {}
+    for text in query.label:
+        key, value = _pair(text)
+        if labels.setdefault(key, value) != value:
+            raise BadRequest(f"the label {key[:80]!r} is given with two values", "a job has one for each label")
     state = await call.read_state(query.consistency)
     try:
         return queries.list_jobs(

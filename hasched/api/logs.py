@@ -54,6 +54,7 @@ async def read_log(call: Call, job_id: int, index: int, query: ReadLog) -> web.S
     attempt = _choose(task, query.attempt)
     chunks = call.context.hub.read_log(
         attempt.node_id,
+        actor=call.actor,
         job_id=job_id,
         index=index,
         attempt=attempt.attempt,

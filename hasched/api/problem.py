@@ -37,6 +37,18 @@ def refusal(rejected: Rejected) -> HaschedError:
     return Conflict(rejected.cause, rejected.hint, code=rejected.code)
 
 
+class MethodNotAllowed(HaschedError):
+    """`possible` are the methods that there are at this path."""
+
+    code = "method_not_allowed"
+    status = 405
+    title = "The method is not allowed here"
+
+    def __init__(self, method: str, possible: list[str]) -> None:
+        super().__init__(f"{method[:20]} is not possible here", f"possible are: {', '.join(possible)}")
+        self.possible = possible
+
+
 class _SpecRefused(HaschedError):
     """A spec that the state machine refuses, though `parse_spec` let it through."""
 
@@ -75,4 +87,6 @@ def problem_response(error: HaschedError, instance: str = "") -> web.Response:
         headers["Retry-After"] = RETRY_AFTER_S
     if isinstance(error, Unauthenticated):
         headers["WWW-Authenticate"] = 'Bearer realm="hasched"'
+    if isinstance(error, MethodNotAllowed):
+        headers["Allow"] = ", ".join(error.possible)
     return web.Response(status=error.status, body=_encode(describe(error, instance)), headers=headers)

@@ -7,8 +7,7 @@ from typing import Any
 
 from hasched.api.auth import ACTOR_HEADER
 from hasched.api.openapi import openapi_document
-from hasched.api.problem import PROBLEM_TYPE
-from hasched.api.routing import MethodNotAllowed
+from hasched.api.problem import PROBLEM_TYPE, MethodNotAllowed
 from hasched.api.table import ROUTES
 from hasched.model import errors
 from hasched.model.errors import ClusterUnreachable, ConfigInvalid, FieldError, HaschedError

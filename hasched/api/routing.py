@@ -14,9 +14,11 @@ from typing import Any, Generic, Literal, TypeAlias, TypeVar
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
+from aiohttp import web
 
-from hasched.model.config_text import closest
-from hasched.model.errors import BadRequest, HaschedError, MalformedBody, NotFound
+from hasched.api.problem import MethodNotAllowed
+from hasched.model.errors import BadRequest, MalformedBody, NotFound
+from hasched.model.kinds import suggest
 
 JSON_BODY_BYTES = 64 * 1024
 MAX_QUERY_FIELDS = 100
@@ -27,12 +29,6 @@ Handler: TypeAlias = Callable[..., Awaitable[Any]]
 Q = TypeVar("Q", bound=msgspec.Struct)
 
 _PARAMETER = re.compile(r"\{(\w+)\}")
-
-
-class MethodNotAllowed(HaschedError):
-    code = "method_not_allowed"
-    status = 405
-    title = "The method is not allowed here"
 
 
 class QueryReader(Generic[Q]):
@@ -58,7 +54,7 @@ class QueryReader(Generic[Q]):
         for name, value in pairs:
             many = self._many.get(name)
             if many is None:
-                hint = closest(name, self._many) or f"known are: {', '.join(self._many) or 'none'}"
+                hint = suggest(name, self._many) or f"known are: {', '.join(self._many) or 'none'}"
                 raise BadRequest(f"there is no query parameter {name[:80]!r} here", hint)
             if many:
                 values.setdefault(name, []).append(value)
@@ -104,6 +100,9 @@ class Route:
         self.body_type: Any = hints.get("body")
         self.path_types: dict[str, type] = {name: hints[name] for name in parameters if name not in ("query", "body")}
         assert set(_PARAMETER.findall(path)) == set(self.path_types), f"{path} and its handler disagree"
+        streams = isinstance(self.returns, type) and issubclass(self.returns, web.StreamResponse)
+        whole = not streams or issubclass(self.returns, web.Response)
+        self.answers_head = method == "GET" and whole and not by_leader
         self.query = QueryReader(self.query_type) if self.query_type else None
         self._body = msgspec.json.Decoder(self.body_type) if self.body_type not in (None, bytes) else None
 
@@ -212,9 +211,14 @@ class Router:
 
 def _choose(methods: dict[str, Route], method: str) -> Route:
     route = methods.get(method)
-    if route is None:
-        raise MethodNotAllowed(f"{method} is not possible here", f"possible are: {', '.join(sorted(methods))}")
-    return route
+    if route is not None:
+        return route
+    head = methods.get("GET")  # what it would say, without its body
+    if head is not None and head.answers_head:
+        if method == "HEAD":
+            return head
+        raise MethodNotAllowed(method, sorted([*methods, "HEAD"]))
+    raise MethodNotAllowed(method, sorted(methods))
 
 
 def _read_path(route: Route, names: tuple[str, ...], values: list[str]) -> dict[str, Any]:

@@ -19,8 +19,9 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
+from hasched.api.auth import peer_of
 from hasched.api.call import Call
-from hasched.api.context import ApiContext
+from hasched.api.context import ApiContext, ApiLimits
 from hasched.api.problem import problem_response, unforeseen
 from hasched.api.routing import Route, Router
 from hasched.api.table import ROUTES
@@ -60,7 +61,7 @@ class ApiServer:
         """Raises OSError if the address can't be listened on."""
         loop = asyncio.get_running_loop()
         limits = self._context.limits
-        self._http = _HttpServer(self._handle, limits.connections, limits.idle_s, limits.linger_s)
+        self._http = _HttpServer(self._handle, limits)
         self._context.peers.start(self._client_ssl)
         host, port = self._address
         self._listener = await loop.create_server(
@@ -111,6 +112,8 @@ class ApiServer:
     ) -> web.StreamResponse:
         context = self._context
         actor = context.authenticator.identify(request) if route.access == "user" else ""
+        if self._http is not None and (actor or (route.access == "agent" and peer_of(request) is not None)):
+            self._http.trust(request.protocol)
         if route.by_leader and not context.hub.leading:
             return await context.peers.pass_on(request, actor, context.limits.write_s)
         call = Call(context, request, route, actor)
@@ -162,22 +165,27 @@ class _LargeResponse(web.Response):
 
 
 class _HttpServer(web.Server):
-    """Makes a protocol for each connection, up to a cap. A handler is cancelled when its client goes away."""
+    """Makes a protocol for each connection, up to a cap. A handler is cancelled when its client goes away.
 
-    def __init__(self, handler: Any, max_connections: int, idle_s: float, linger_s: float) -> None:
+    A stranger is a connection whose client has not shown yet who it is; at the cap the oldest stranger gives place.
+    """
+
+    def __init__(self, handler: Any, limits: ApiLimits) -> None:
         super().__init__(
             handler,
             request_factory=self._make_web_request,
             handler_cancellation=True,
             access_log=None,
-            keepalive_timeout=idle_s,
-            lingering_time=linger_s,
+            keepalive_timeout=limits.idle_s,
+            lingering_time=limits.linger_s,
             max_line_size=MAX_HEAD_LINE,
             max_field_size=MAX_HEAD_LINE,
             max_headers=MAX_HEADERS,
             auto_decompress=False,
         )
-        self._max_connections = max_connections
+        self._max_connections = limits.connections
+        self._head_s = limits.head_s
+        self._strangers: dict[RequestHandler, None] = {}  # the oldest first
         self._full = False
 
     def __call__(self) -> RequestHandler:
@@ -189,8 +197,27 @@ class _HttpServer(web.Server):
             self._full = full
             log.warning("connections_full" if full else "connections_free", limit=self._max_connections)
         super().connection_made(handler, transport)
-        if full:
+        if full and self._strangers:
+            oldest = next(iter(self._strangers))
+            self._forget_stranger(oldest)
+            oldest.force_close()
+        elif full:
             transport.abort()
+            return
+        self._strangers[handler] = None
+        assert isinstance(handler, _Protocol)
+        self._loop.call_later(self._head_s, handler.expect_head)
+
+    def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
+        self._forget_stranger(handler)
+        super().connection_lost(handler, exc)
+
+    def trust(self, handler: RequestHandler) -> None:
+        """Its client has shown who it is."""
+        self._forget_stranger(handler)
+
+    def _forget_stranger(self, handler: RequestHandler) -> None:
+        self._strangers.pop(handler, None)
 
     def _make_web_request(
         self,
@@ -200,13 +227,25 @@ class _HttpServer(web.Server):
         writer: AbstractStreamWriter,
         task: asyncio.Task[None],
     ) -> web.Request:
-        return web.Request(message, payload, protocol, writer, task, self._loop)
+        return _Request(message, payload, protocol, writer, task, self._loop)
+
+
+class _Request(web.Request):
+    """Its answers say what product they are of, and not of which version of what."""
+
+    async def _prepare_hook(self, response: web.StreamResponse) -> None:
+        response.headers["Server"] = "hasched"
 
 
 class _Protocol(RequestHandler):
     """Answers what is not HTTP with a problem document, as everything else."""
 
     __slots__ = ()
+
+    def expect_head(self) -> None:
+        """Called when the first request must be there."""
+        if self._request_count == 0 and self.transport is not None:
+            self.force_close()
 
     def handle_error(
         self,

@@ -24,7 +24,7 @@ async def serve_agent(call: Call) -> web.StreamResponse:
 
 
 @_documents.add("GET", "/v1/openapi.json")
-async def show_openapi(call: Call) -> web.StreamResponse:
+async def show_openapi(call: Call) -> web.Response:
     """This API as an OpenAPI 3.1 document."""
     return web.Response(body=_openapi_text(), content_type="application/json")
 

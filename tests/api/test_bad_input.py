@@ -89,11 +89,15 @@ async def test_bad_yaml(manager: Manager, text: bytes) -> None:
         ("GET", "/v1/jobs?limit=1&limit=2", None, 400, "bad_request"),
         ("GET", "/v1/jobs?state=DONE", None, 400, "bad_request"),
         ("GET", "/v1/jobs?label=x", None, 400, "bad_request"),
+        ("GET", "/v1/jobs?label=a=1&label=a=2", None, 400, "bad_request"),
         ("GET", "/v1/jobs?cursor=x", None, 400, "bad_request"),
         ("GET", "/v1/jobs?consistency=eventual", None, 400, "bad_request"),
         ("GET", "/v1/jobs?name=%ff", None, 400, "bad_request"),
         ("GET", "/v1/managers?x=1", None, 400, "bad_request"),
         ("GET", "/v1/events?after=x", None, 400, "bad_request"),
+        ("GET", "/v1/events?type=JobEndd", None, 400, "bad_request"),
+        ("GET", "/v1/events?job=999", None, 404, "no_such_job"),
+        ("GET", "/v1/events?job=999&after=1", None, 404, "no_such_job"),
         ("GET", "/jobs/status", None, 400, "bad_request"),
         ("GET", "/v1/jobs/999", None, 404, "no_such_job"),
         ("GET", "/v1/jobs/-1", None, 404, "not_found"),
@@ -107,6 +111,8 @@ async def test_bad_yaml(manager: Manager, text: bytes) -> None:
         ("POST", "/v1/jobs/1/cancel", b"{}", 404, "no_such_job"),
         ("POST", "/v1/jobs/1/cancel", b'{"task": [1]}', 400, "bad_request"),
         ("POST", "/v1/jobs/1/cancel", b'{"tasks": [-1]}', 400, "bad_request"),
+        ("POST", "/v1/jobs/1/cancel", b'{"tasks": [1000000]}', 400, "bad_request"),
+        ("POST", "/v1/jobs/1/cancel", b'{"tasks": [%d]}' % 10**21, 400, "bad_request"),
         ("POST", "/v1/jobs/1/cancel", b"{", 400, "malformed_body"),
         ("POST", "/v1/jobs/1/suspend", None, 404, "no_such_job"),
         ("POST", "/v1/jobs/batch", b"{}", 400, "bad_request"),
@@ -123,6 +129,26 @@ async def test_a_bad_request(
 ) -> None:
     shown = await problem(manager, method, path, body)
     assert (shown.status, shown.code) == (status, code)
+
+
+async def test_a_wrong_method_is_told_the_right_ones(manager: Manager) -> None:
+    for path, allow in (("/v1/jobs", "GET, HEAD, POST"), ("/v1/events", "GET"), ("/v1/jobs/1/cancel", "POST")):
+        answer = await manager.request("PUT", path)
+        assert (answer.status, answer.headers["Allow"]) == (405, allow)
+
+
+async def test_a_head_is_what_a_get_says_without_its_body(manager: Manager) -> None:
+    for path, token in (("/livez", None), ("/readyz", None), ("/v1/jobs", ""), ("/v1/openapi.json", "")):
+        get = await manager.get(path, token=token)
+        head = await manager.request("HEAD", path, token=token)
+        assert (head.status, head.headers["Content-Length"], head.body) == (200, str(len(get.body)), b"")
+    assert (await manager.request("HEAD", "/v1/jobs", token=None)).status == 401
+    assert (await manager.request("HEAD", "/v1/events")).status == 405
+
+
+async def test_answers_name_the_product_alone(manager: Manager) -> None:
+    for path in ("/livez", "/nothing", "/v1/jobs"):
+        assert (await manager.get(path)).headers["Server"] == "hasched"
 
 
 @pytest.mark.parametrize("key", ["", "a b", "x" * 129, "schlüssel"])

@@ -15,6 +15,8 @@ from log_agent import PATIENCE_S, connected_agent, start, whole
 
 from hasched.api.context import ApiLimits
 from hasched.api.hub import AgentHub
+from hasched.client.tls import MANAGER_HOSTNAME
+from hasched.model.wire import LogChunk
 from hasched.raft.node import open_replica
 from hasched.raft.replica import Member
 
@@ -31,6 +33,12 @@ class Cluster:
                 for manager in self.managers.values():
                     if manager.hub.leading:
                         return manager
+                await asyncio.sleep(0.005)
+
+    async def wait_for_votes(self) -> None:
+        """Until every manager has one, so that any can be lost."""
+        async with asyncio.timeout(PATIENCE_S):
+            while not all(manager.replica._directory.identity.voter for manager in self.managers.values()):
                 await asyncio.sleep(0.005)
 
     async def followers(self) -> list[Manager]:
@@ -97,6 +105,27 @@ async def test_what_only_the_leader_knows_is_told_by_all(cluster: Cluster) -> No
             assert answer.headers["Hasched-Log-Offset"] == "4"
             missing = await follower.get("/v1/nodes/none")
             assert (missing.status, missing.code) == (404, "no_such_node")
+
+
+async def test_a_passed_on_stream_ends_with_its_leader(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A leader that is frozen says nothing and hangs up on nobody; its readers must be told to ask the new one."""
+    await cluster.wait_for_votes()
+    leader = await cluster.leader()
+    follower, _ = await cluster.followers()
+    async with connected_agent(leader) as agent:
+        agent.answer = lambda read: [LogChunk(read.request, 0, b"so far\n", 0)]
+        job_id = await start(leader)
+        async with follower.session.get(
+            f"{follower.url}/v1/jobs/{job_id}/tasks/0/logs?follow=true",
+            headers={"Authorization": f"Bearer {follower.pki.token}"},
+            server_hostname=MANAGER_HOSTNAME,
+        ) as response:
+            assert await response.content.readline() == b"so far\n"
+            monkeypatch.setattr(leader.hub, "stop_leading", lambda: None)
+            await leader.replica.stop()
+            async with asyncio.timeout(PATIENCE_S):
+                with pytest.raises(aiohttp.ClientError):
+                    await response.content.read()
 
 
 async def test_a_request_is_passed_on_once(cluster: Cluster, pki: Pki) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,9 @@ from api_server import Manager, Pki, running_manager
 from hasched.api.context import ApiLimits
 from hasched.client.tls import MANAGER_HOSTNAME
 
-IMPATIENT = ApiLimits(body_s=0.3, write_s=0.3, idle_s=0.4, linger_s=0.1, connections=8, keep_alive_s=0.05)
+IMPATIENT = ApiLimits(
+    body_s=0.3, write_s=0.3, idle_s=0.4, handshake_s=0.3, linger_s=0.1, connections=8, keep_alive_s=0.05
+)
 PATIENCE_S = 10
 
 
@@ -80,9 +82,21 @@ async def test_a_head_that_never_ends_is_cut_off(impatient: Manager) -> None:
         dripping.cancel()
 
 
-async def test_a_handshake_that_never_comes_holds_nothing(impatient: Manager) -> None:
-    with socket.create_connection(("127.0.0.1", impatient.server.port)):
-        assert (await impatient.get("/livez")).status == 200
+async def test_a_handshake_that_never_comes_is_not_waited_for(impatient: Manager) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", impatient.server.port)
+    assert (await impatient.get("/livez")).status == 200
+    assert await read_to_end(reader) == b""
+    writer.close()
+
+
+async def test_a_stranger_that_says_nothing_is_sent_away_before_others_are(tmp_path: Path, pki: Pki) -> None:
+    async with running_manager(tmp_path, pki, ApiLimits(head_s=0.2, idle_s=600)) as manager:
+        async with connected(manager) as (reader, writer), connected(manager) as (silent, _):
+            writer.write(head(manager, "GET", "/livez"))
+            assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+            assert await read_to_end(silent) == b""
+            writer.write(head(manager, "GET", "/livez", "Connection: close"))
+            assert (await read_to_end(reader)).count(b"HTTP/1.1 200") == 1
 
 
 async def test_an_event_stream_that_nobody_reads_is_cut_off(impatient: Manager) -> None:
@@ -112,25 +126,40 @@ async def test_an_answer_that_nobody_takes_is_cut_off(impatient: Manager) -> Non
                 await asyncio.sleep(0.01)
 
 
-async def test_connections_are_capped(impatient: Manager) -> None:
-    async def knock() -> bool:
-        try:
-            async with connected(impatient) as (reader, writer):
-                writer.write(head(impatient, "GET", "/livez"))
-                return (await reader.readline()).startswith(b"HTTP/1.1 200")
-        except OSError:
-            return False
+async def knock(manager: Manager) -> bool:
+    try:
+        async with connected(manager) as (reader, writer):
+            writer.write(head(manager, "GET", "/livez"))
+            return (await reader.readline()).startswith(b"HTTP/1.1 200")
+    except OSError:
+        return False
 
-    held = [connected(impatient) for _ in range(IMPATIENT.connections)]
-    for each in held:
-        _, writer = await each.__aenter__()
-        writer.write(b"GET /livez HTTP/1.1\r\n")
-    assert not await knock()
-    for each in held:
-        await each.__aexit__(None, None, None)
-    async with asyncio.timeout(PATIENCE_S):
-        while not await knock():
-            await asyncio.sleep(0.01)
+
+async def test_connections_are_capped(tmp_path: Path, pki: Pki) -> None:
+    async with running_manager(tmp_path, pki, ApiLimits(connections=8)) as manager:
+        async with AsyncExitStack() as users:
+            for _ in range(8):
+                reader, writer = await users.enter_async_context(connected(manager))
+                writer.write(head(manager, "GET", "/v1/managers"))
+                assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+            assert not await knock(manager)
+        async with asyncio.timeout(PATIENCE_S):
+            while not await knock(manager):
+                await asyncio.sleep(0.01)
+
+
+async def test_strangers_keep_nobody_out(tmp_path: Path, pki: Pki) -> None:
+    """At the cap the oldest connection gives place whose client never showed who it is; a user's stays."""
+    async with running_manager(tmp_path, pki, ApiLimits(connections=8)) as manager, AsyncExitStack() as held:
+        user, user_writer = await held.enter_async_context(connected(manager))
+        user_writer.write(head(manager, "GET", "/v1/events"))
+        await user.readuntil(b"retry: ")
+        strangers = [await held.enter_async_context(connected(manager)) for _ in range(7)]
+        assert await knock(manager)
+        assert await read_to_end(strangers[0][0]) == b""
+        await manager.submit()
+        async with asyncio.timeout(PATIENCE_S):
+            await user.readuntil(b"JobSubmitted")
 
 
 async def test_what_is_not_http_gets_a_problem(impatient: Manager) -> None:
