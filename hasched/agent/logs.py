@@ -23,7 +23,7 @@ from hasched.model.wire import LogChunk, LogRead
 
 CHUNK_BYTES = 64 * 1024
 FOLLOW_INTERVAL_S = 0.1
-MAX_READS = 256  # at once
+MAX_READS = 1024  # at once
 SETTLED_S = 60  # nothing younger is removed, whatever the bounds say
 STREAMS = ("stdout", "stderr")
 JOB = re.compile(r"[0-9]+")  # the directories that are ours; a task may have made others beside them

@@ -22,7 +22,7 @@ from hasched.model.wire import Heartbeat, LogCancel, LogChunk, LogRead, NodeUsag
 
 LOG_WINDOW_BYTES = 1024 * 1024
 SMALLEST_LOG_WINDOW_BYTES = 64 * 1024
-LOG_MEMORY_BYTES = 256 * 1024 * 1024  # of all windows: the more readers, the smaller each
+LOG_MEMORY_BYTES = 256 * 1024 * 1024  # shared by all windows: the more readers, the smaller the next one
 MAX_LOG_READS = LOG_MEMORY_BYTES // SMALLEST_LOG_WINDOW_BYTES
 MAX_LOG_READS_PER_AGENT = 1024  # of either, one actor may have half
 
@@ -139,9 +139,9 @@ class AgentHub:
         a window here. Raises NodeUnreachable when the node isn't connected, also in the middle, and Overloaded, only at
         the beginning.
         """
+        wanted = LogRead(0, job_id, index, attempt, stream, offset, limit, follow)
         with self._place_for_reader(node_id, actor):
-            windows = self._read_windows(node_id, job_id, index, attempt, stream, offset, limit, follow)
-            async with aclosing(windows) as chunks:
+            async with aclosing(self._read_windows(node_id, wanted)) as chunks:
                 async for chunk in chunks:
                     yield chunk
 
@@ -163,25 +163,15 @@ class AgentHub:
             self._readers.subtract(places.keys())
             self._readers += Counter()  # drops what is zero
 
-    async def _read_windows(
-        self,
-        node_id: NodeId,
-        job_id: JobId,
-        index: TaskIndex,
-        attempt: Attempt,
-        stream: str,
-        offset: int,
-        limit: int,
-        follow: bool,
-    ) -> AsyncGenerator[LogChunk]:
-        remaining = limit
+    async def _read_windows(self, node_id: NodeId, wanted: LogRead) -> AsyncGenerator[LogChunk]:
+        offset, remaining = wanted.offset, wanted.limit
         while True:
             window = min(LOG_WINDOW_BYTES, LOG_MEMORY_BYTES // self._readers["", ""])
-            if limit:
+            if wanted.limit:
                 window = min(window, remaining)
             received = 0
             self._requests += 1
-            request = LogRead(self._requests, job_id, index, attempt, stream, offset, window, follow)
+            request = msgspec.structs.replace(wanted, request=self._requests, offset=offset, limit=window)
             async with aclosing(self._read_window(node_id, request)) as chunks:
                 async for chunk in chunks:
                     received += len(chunk.data)

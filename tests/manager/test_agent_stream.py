@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import aiohttp
 import msgspec
 import pytest
 
-from hasched.api.hub import LOG_WINDOW_BYTES
-from hasched.manager.settings import LeaderSettings
-from hasched.model.errors import NodeUnreachable, OutcomeUnknown, Overloaded
+from hasched.model.errors import OutcomeUnknown, Overloaded
 from hasched.model.spec import MAX_INPUT_BYTES, JobSpec, Resources
 from hasched.model.states import EndKind, NodeState, TaskState
 from hasched.model.wire import (
@@ -24,9 +18,6 @@ from hasched.model.wire import (
     Heartbeat,
     HeartbeatAck,
     Hello,
-    LogCancel,
-    LogChunk,
-    LogRead,
     NodeUsage,
     Redirect,
     Reports,
@@ -50,21 +41,7 @@ from hasched.statemachine.commands import (
 )
 from hasched.statemachine.outcomes import JobAccepted
 from tests.manager.local_replica import LocalReplica, until
-from tests.manager.stream import INFO, Agent, Manager, make_certs
-
-
-@pytest.fixture(scope="module")
-def certs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("certs")
-    make_certs(folder)
-    return folder
-
-
-@pytest.fixture
-async def manager(certs: Path) -> AsyncIterator[Manager]:
-    async with Manager(LocalReplica(), certs, LeaderSettings()).run() as manager:
-        manager.replica.lead(True)  # type: ignore[attr-defined]
-        yield manager
+from tests.manager.stream import INFO, Manager
 
 
 def replica_of(manager: Manager) -> LocalReplica:
@@ -404,92 +381,7 @@ async def test_no_lease_is_renewed_until_leadership_is_confirmed(manager: Manage
         assert await agent.expect(HeartbeatAck) == HeartbeatAck(2)
 
 
-# ── Logs ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-async def read(manager: Manager, **options: object) -> tuple[bytes, str]:
-    """The whole answer, and its error if it had one."""
-    data, error = b"", ""
-    chunks = manager.hub.read_log("n1", job_id=1, index=0, attempt=0, stream="stdout", **options)  # type: ignore[arg-type]
-    async for chunk in chunks:
-        data, error = data + chunk.data, chunk.error
-    return data, error
-
-
-async def serve_log(agent: Agent, log: bytes, size: int) -> list[LogRead]:
-    """Answer requests for `log` in chunks until its end has been sent."""
-    requests = []
-    while True:
-        request = await agent.expect(LogRead)
-        requests.append(request)
-        start = request.offset if request.offset >= 0 else max(len(log) + request.offset, 0)
-        stop = min(start + request.limit, len(log))
-        for at in range(start, max(stop, start + 1), size):
-            data = log[at : min(at + size, stop)]
-            await agent.send(LogChunk(request.request, at, data, end=at + size >= stop))
-        if stop == len(log):
-            return requests
-
-
-async def test_a_log_is_read_from_the_node_window_by_window(manager: Manager) -> None:
-    log = bytes(range(256)) * (LOG_WINDOW_BYTES // 128)
-    async with manager.agent() as agent:
-        async with asyncio.TaskGroup() as group:
-            reading = group.create_task(read(manager))
-            serving = group.create_task(serve_log(agent, log[:-100], 64 * 1024))
-        assert reading.result() == (log[:-100], "")
-        assert [request.offset for request in serving.result()] == [0, LOG_WINDOW_BYTES]
-
-
-async def test_a_limit_and_a_tail_are_kept(manager: Manager) -> None:
-    log = b"0123456789" * 100
-    async with manager.agent() as agent:
-        async with asyncio.TaskGroup() as group:
-            reading = group.create_task(read(manager, offset=-7))
-            group.create_task(serve_log(agent, log, 1000))
-        assert reading.result() == (b"3456789", "")
-        reading = asyncio.create_task(read(manager, offset=5, limit=10))
-        request = await agent.expect(LogRead)
-        await agent.send(LogChunk(request.request, 5, log[5:15], end=True))
-        assert await reading == (log[5:15], "")
-
-
-async def test_a_log_that_can_not_be_read_says_why(manager: Manager) -> None:
-    async with manager.agent() as agent:
-        reading = asyncio.create_task(read(manager))
-        request = await agent.expect(LogRead)
-        await agent.send(LogChunk(request.request, 0, b"", end=True, error="that log is gone"))
-        assert await reading == (b"", "that log is gone")
-
-
-async def test_a_reader_that_leaves_cancels_at_the_agent(manager: Manager) -> None:
-    async with manager.agent() as agent:
-        reading = asyncio.create_task(read(manager, follow=True))
-        request = await agent.expect(LogRead)
-        reading.cancel()
-        assert await agent.expect(LogCancel) == LogCancel(request.request)
-        await agent.send(LogChunk(request.request, 0, b"too late"), Heartbeat(1, NodeUsage()))
-        await agent.expect(HeartbeatAck)
-
-
-async def test_more_of_a_log_than_was_asked_for_closes_the_stream(manager: Manager) -> None:
-    async with manager.agent() as agent:
-        reading = asyncio.create_task(read(manager, limit=10))
-        request = await agent.expect(LogRead)
-        await agent.send(LogChunk(request.request, 0, b"x" * 11))
-        assert await agent.closed() == (1008, "more of a log than was asked for")
-        with pytest.raises(NodeUnreachable):
-            await reading
-
-
-async def test_a_log_of_a_node_that_is_or_goes_away_is_unreachable(manager: Manager) -> None:
-    with pytest.raises(NodeUnreachable):
-        await read(manager)
-    async with manager.agent() as agent:
-        reading = asyncio.create_task(read(manager))
-        await agent.expect(LogRead)
-    with pytest.raises(NodeUnreachable):
-        await reading
+# ── Agents that don't read ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_an_agent_that_does_not_read_is_cut_off(manager: Manager, monkeypatch: pytest.MonkeyPatch) -> None:
