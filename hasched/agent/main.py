@@ -10,7 +10,6 @@ import contextlib
 import fcntl
 import os
 import signal
-import socket
 import sqlite3
 import ssl
 from collections.abc import Iterator
@@ -23,13 +22,26 @@ from hasched.agent.config import AgentConfig
 from hasched.agent.driver import Driver
 from hasched.agent.supervisor_client import SupervisorFailed
 from hasched.agent.table import TableFailed
-from hasched.client.tls import client_context
+from hasched.client.daemon import configure_logs, feed_watchdog, notify
+from hasched.client.tls import client_context, find_tls_problems
+from hasched.model.identity import PeerIdentity
 
 _log = structlog.get_logger(__name__)
 
 
 def run_agent(config: AgentConfig) -> int:
-    """Run the agent until SIGTERM or SIGINT; its tasks go on under the supervisor. Returns the exit status."""
+    """Run the agent until SIGTERM or SIGINT; its tasks go on under the supervisor.
+
+    Returns the exit status: 0 after a signal, 78 (EX_CONFIG) if the configuration has to be mended first, 1 otherwise.
+    """
+    configure_logs()
+    problems = list(
+        find_tls_problems(config.tls.ca, config.tls.cert, config.tls.key, PeerIdentity("agent", config.node_id))
+    )
+    for problem in problems:
+        _log.critical("agent_not_started", field=problem.path, cause=problem.cause)
+    if problems:
+        return os.EX_CONFIG
     data_dir = Path(config.data_dir)
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -64,7 +76,7 @@ async def _run(config: AgentConfig, tls: ssl.SSLContext) -> int:
     _log.info("agent_started", node=config.node_id, data_dir=config.data_dir)
     running = asyncio.create_task(driver.run())
     stopping = asyncio.create_task(stop.wait())
-    watchdog = asyncio.create_task(_feed_watchdog())
+    watchdog = asyncio.create_task(feed_watchdog())
     notify("READY=1")
     await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
     notify("STOPPING=1")
@@ -91,19 +103,3 @@ def _alone(data_dir: Path) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
-
-
-def notify(state: str) -> None:
-    """Tell systemd, if it asked for it (sd_notify(3))."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if address:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as endpoint:
-            endpoint.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
-
-
-async def _feed_watchdog() -> None:
-    """Show systemd that the loop still turns, twice in each of its intervals."""
-    interval_us = int(os.environ.get("WATCHDOG_USEC", "0"))
-    while interval_us:
-        notify("WATCHDOG=1")
-        await asyncio.sleep(interval_us / 2_000_000)
