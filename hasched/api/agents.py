@@ -50,6 +50,7 @@ AGENT_STREAM_PATH = "/v1/agent/stream"
 HELLO_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 2.0
 OVERLOAD_PAUSE_S = 0.1
+MISSED_HEARTBEATS = 3  # after so many an agent's place may be taken from another machine: it was moved, or rebooted
 MAX_REPORTS_PER_COMMAND = 512
 MAX_REPORT_BYTES_PER_COMMAND = 256 * 1024
 
@@ -97,7 +98,15 @@ class AgentStreams:
             log.warning("agent_refused", node=identity.name, peer=request.remote, reason=reason)
             await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=reason.encode()[:120])
             return socket
-        await self._serve(AgentSession(socket, transport, hello.node_id, hello.session, self._hub.clock()), hello)
+        machine = (hello.info.hostname, hello.info.boot_id)
+        rival = self._hub.rival_of(hello.node_id, machine, MISSED_HEARTBEATS * self._settings.heartbeat_ms / 1000)
+        if rival is not None:
+            reason = f"machine {rival.machine[0]} is connected as {hello.node_id}; each needs a certificate of its own"
+            log.error("agent_refused", node=identity.name, peer=request.remote, machine=machine[0], reason=reason)
+            await socket.close(code=WSCloseCode.TRY_AGAIN_LATER, message=reason.encode()[:120])
+            return socket
+        session = AgentSession(socket, transport, hello.node_id, hello.session, self._hub.clock(), machine=machine)
+        await self._serve(session, hello)
         return socket
 
     async def _serve(self, session: AgentSession, hello: Hello) -> None:

@@ -68,6 +68,13 @@ class AgentHub:
         self.heard_from(session)
         self._tell_watchers(session.node_id)
 
+    def rival_of(self, node_id: NodeId, machine: tuple[str, str], patience_s: float) -> AgentSession | None:
+        """The node's stream, if it comes from another machine that was heard from in the last `patience_s` seconds."""
+        older = self.sessions.get(node_id)
+        if older is None or older.closing is not None or older.machine == machine:
+            return None
+        return older if self.clock() - older.last_seen < patience_s else None
+
     def leave(self, session: AgentSession) -> None:
         """Forget a stream that has ended."""
         session.end()

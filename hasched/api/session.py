@@ -45,11 +45,14 @@ class AgentSession:
         node_id: NodeId,
         name: str,
         opened: float,
+        *,
+        machine: tuple[str, str] = ("", ""),
     ) -> None:
         self.socket = socket
         self._transport = transport
         self.node_id = node_id
         self.name = name
+        self.machine = machine  # hostname and boot id
         self.live = False
         self.last_seen = opened
         self.usage: NodeUsage | None = None

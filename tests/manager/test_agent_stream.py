@@ -157,6 +157,22 @@ async def test_a_newer_stream_of_a_node_replaces_the_older(manager: Manager) -> 
         assert manager.hub.connected("n1")
 
 
+async def test_two_machines_with_one_certificate_do_not_take_the_stream_from_each_other(manager: Manager) -> None:
+    other = msgspec.structs.replace(INFO, hostname="twin", boot_id="another")
+    async with manager.agent() as first:
+        async with manager.connect() as second:
+            await second.hello(info=other)
+            reason = "machine n1 is connected as n1; each needs a certificate of its own"
+            assert await second.closed() == (1013, reason)
+        await first.send(Heartbeat(1, NodeUsage()))
+        await first.expect(HeartbeatAck)
+        manager.hub.sessions["n1"].last_seen -= 3  # silent since three heartbeats
+        async with manager.connect() as second:
+            await second.hello(info=other)
+            await second.expect(Welcome)
+            assert (await first.closed())[0] == 1008
+
+
 async def test_an_inventory_that_can_not_be_is_refused(manager: Manager) -> None:
     async with manager.connect() as agent:
         await agent.hello(info=msgspec.structs.replace(INFO, resources=Resources(cpu_milli=-1)))
