@@ -31,9 +31,6 @@ class TaskState(IntEnum):
         return self in (TaskState.SCHEDULED, TaskState.RUNNING)
 
 
-FINAL_STATES = tuple(state for state in TaskState if state.final)
-
-
 class EndKind(IntEnum):
     """How the agent saw an attempt end. The numbers are part of the log format and never change."""
 

@@ -39,18 +39,6 @@ class Node(msgspec.Struct, gc=False, kw_only=True):
             countables=tuple(sorted(self.allocated_countables.items())),
         )
 
-    def fits(self, resources: Resources) -> bool:
-        """Whether so much is free now. What isn't asked for doesn't matter, even where the inventory shrank below its use."""
-        total = self.info.resources
-        return (
-            (not resources.cpu_milli or self.allocated_cpu_milli + resources.cpu_milli <= total.cpu_milli)
-            and (
-                not resources.memory_bytes or self.allocated_memory_bytes + resources.memory_bytes <= total.memory_bytes
-            )
-            and (not resources.gpus or self.allocated_gpus + resources.gpus <= total.gpus)
-            and (not resources.countables or self._countables_room(resources, 1) == 1)
-        )
-
     def room_for(self, resources: Resources, at_most: int) -> int:
         """How many times so much is free now, counted up to `at_most`."""
         total = self.info.resources
