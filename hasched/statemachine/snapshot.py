@@ -4,7 +4,7 @@ A stream is a sequence of records, each a 4-byte length and a MessagePack docume
 order of their ids, and an end that counts them. How the stream is cut into chunks has no meaning. What can be computed
 (counters, allocations, the retry heap, the order of ends) is left out and built again.
 
-A capture costs a list of ids; the encoding happens chunk by chunk between further entries. Before `evolve` first changes a
+A capture costs lists of ids; the encoding happens chunk by chunk between further entries. Before `evolve` first changes a
 job that isn't written yet, `State.touch` hands it over to be encoded as it was (copy on write).
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
+from itertools import chain, groupby, islice
 from typing import ClassVar, Self
 
 import msgspec
@@ -93,7 +94,8 @@ class Capture:
         self._written_id = 0  # jobs up to this id are written
         self._last_id = self._ids[-1] if self._ids else 0
         self._saved: dict[int, bytes] = {}
-        self._buffer = bytearray().join(_front_records(state))
+        self._front = _front_records(state)
+        self._buffer = bytearray()
         self._ended = False
         state.saver = self
 
@@ -104,13 +106,15 @@ class Capture:
 
     def next_chunk(self) -> bytes | None:
         """About `CHUNK_BYTES` more, None at the end. Encodes no more jobs than that takes."""
+        while len(self._buffer) < CHUNK_BYTES and (record := next(self._front, None)) is not None:
+            self._buffer += record
         while len(self._buffer) < CHUNK_BYTES and self._next < len(self._ids):
             job_id = self._ids[self._next]
             saved = self._saved.pop(job_id, None)
             self._buffer += _record(saved if saved is not None else _pack_job(self._state.jobs[job_id]))
             self._written_id = job_id
             self._next += 1
-        if self._next == len(self._ids) and not self._ended:
+        if len(self._buffer) < CHUNK_BYTES and not self._ended:
             self._buffer += _end_record(len(self._ids))
             self._ended = True
             self.close()
@@ -137,9 +141,9 @@ def records(state: State) -> Iterator[bytes]:
     yield _end_record(len(state.jobs))
 
 
-def _front_records(state: State) -> list[bytes]:
-    """Everything but the jobs. Canonical: the order in which things came to be known leaves no trace."""
-    tombstones = sorted(state.tombstones.items(), key=lambda item: (item[1].gone_ms, item[0]))
+def _front_records(state: State) -> Iterator[bytes]:
+    """Everything but the jobs, as it is at the call. Canonical: the order in which things came to be known leaves no trace."""
+    tombstones = list(state.tombstones.items())
     header = _Header(
         format=FORMAT,
         version=VERSION,
@@ -163,13 +167,14 @@ def _front_records(state: State) -> list[bytes]:
         jobs=len(state.jobs),
         watch_term=state.watch_term,
     )
-    return [
-        _record(_encoder.encode(header)),
-        *(
-            _record(_encoder.encode(tombstones[start : start + _TOMBSTONES_PER_RECORD]))
-            for start in range(0, len(tombstones), _TOMBSTONES_PER_RECORD)
-        ),
-    ]
+    return chain([_record(_encoder.encode(header))], _tombstone_records(tombstones))
+
+
+def _tombstone_records(tombstones: list[tuple[str, Tombstone]]) -> Iterator[bytes]:
+    """They stand in the order of their times already; of equals, the name decides."""
+    ordered = chain.from_iterable(map(sorted, (same for _, same in groupby(tombstones, lambda item: item[1].gone_ms))))
+    while batch := list(islice(ordered, _TOMBSTONES_PER_RECORD)):
+        yield _record(_encoder.encode(batch))
 
 
 def _pack_job(job: Job) -> bytes:

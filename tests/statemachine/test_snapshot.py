@@ -15,7 +15,7 @@ from hasched.statemachine.digest import digest
 from hasched.statemachine.invariants import check
 from hasched.statemachine.rules.clock import next_deadline
 from hasched.statemachine.snapshot import SnapshotInvalid, capture, restore
-from hasched.statemachine.state import State
+from hasched.statemachine.state import SUBMISSION_MEMORY_MS, State
 from tests.statemachine.life import live
 from tests.statemachine.machine import Machine
 
@@ -84,6 +84,20 @@ def test_a_job_deleted_during_a_capture_is_in_it(monkeypatch: pytest.MonkeyPatch
     machine.do(DeleteJob(job_id=jobs[2].id, actor="ada"))
     machine.submit()
     assert list(restore([first, *iter(captured.next_chunk, None)]).jobs) == [1, 2, 3]
+
+
+def test_submissions_forgotten_during_a_capture_are_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot, "CHUNK_BYTES", 10)
+    machine = Machine()
+    for name in ("b", "a"):
+        job = machine.submit(name)
+        machine.cancel(job)
+        machine.do(DeleteJob(job_id=job.id, actor="ada"))
+    before = digest(machine.state)
+    captured = capture(machine.state)
+    machine.wait(SUBMISSION_MEMORY_MS)
+    assert not machine.state.tombstones
+    assert digest(restore(iter(captured.next_chunk, None))) == before
 
 
 def test_a_closed_capture_lets_go_of_the_state() -> None:
