@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from hasched.model.states import NodeState, TaskState
 from hasched.statemachine.job import IN_BACKOFF, STATE_OF_PHASE, Job, derive_state
 from hasched.statemachine.node import Node
-from hasched.statemachine.state import State
+from hasched.statemachine.state import State, Tombstone
 
 
 def check(state: State) -> list[str]:
@@ -138,6 +138,6 @@ def _check_tables(state: State) -> Iterator[str]:
     ends = [state.jobs[job_id].ended_ms for job_id in state.ended]
     if ends != sorted(ends):
         yield "the table of ended jobs isn't in the order of their ends"
-    gone = [tombstone.gone_ms for tombstone in state.tombstones.values()]
+    gone = [Tombstone.unpack(packed).gone_ms for packed in state.tombstones.values()]
     if gone != sorted(gone):
         yield "the tombstones aren't in the order in which they were set"

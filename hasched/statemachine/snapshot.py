@@ -170,9 +170,10 @@ def _front_records(state: State) -> Iterator[bytes]:
     return chain([_record(_encoder.encode(header))], _tombstone_records(tombstones))
 
 
-def _tombstone_records(tombstones: list[tuple[str, Tombstone]]) -> Iterator[bytes]:
+def _tombstone_records(tombstones: list[tuple[str, bytes]]) -> Iterator[bytes]:
     """They stand in the order of their times already; of equals, the name decides."""
-    ordered = chain.from_iterable(map(sorted, (same for _, same in groupby(tombstones, lambda item: item[1].gone_ms))))
+    unpacked = ((submission_id, Tombstone.unpack(packed)) for submission_id, packed in tombstones)
+    ordered = chain.from_iterable(map(sorted, (same for _, same in groupby(unpacked, lambda item: item[1].gone_ms))))
     while batch := list(islice(ordered, _TOMBSTONES_PER_RECORD)):
         yield _record(_encoder.encode(batch))
 
@@ -236,7 +237,7 @@ def restore(chunks: Iterable[bytes]) -> State:
     documents = _Records(chunks)
     try:
         return _restore(documents)
-    except (msgspec.MsgspecError, LookupError, ValueError, OverflowError, RecursionError) as error:
+    except (msgspec.MsgspecError, LookupError, ValueError, OverflowError, RecursionError, struct.error) as error:
         raise SnapshotInvalid(f"the snapshot is damaged: {error}") from error
 
 
@@ -265,7 +266,7 @@ def _restore(documents: _Records) -> State:
     while len(state.tombstones) < header.tombstones:
         batch = _tombstones_decoder.decode(next(documents))
         _expect(bool(batch), "an empty record of tombstones")
-        state.tombstones.update(batch)
+        state.tombstones.update((submission_id, tombstone.pack()) for submission_id, tombstone in batch)
     last_id = 0
     for _ in range(header.jobs):
         job = _job_decoder.decode(next(documents))

@@ -7,6 +7,7 @@ Everything that can be computed from jobs and nodes (counters, heap, allocations
 from __future__ import annotations
 
 import heapq
+import struct
 from typing import Protocol, TypeVar, cast
 
 import msgspec
@@ -33,6 +34,7 @@ MAX_TOMBSTONES = 1_000_000  # and of jobs that are gone at most so many, the lat
 RETENTION_MS = 7 * 24 * 3600 * 1000  # an ended job is kept so long
 MAX_ENDED_JOBS = 1_000_000  # and at most so many of them, the latest
 
+_TOMBSTONE = struct.Struct("<QQQ")
 _INTERNED_AT_MOST = 4096
 _T = TypeVar("_T")
 _spec_encoder = msgspec.msgpack.Encoder()
@@ -44,6 +46,14 @@ class Tombstone(msgspec.Struct, frozen=True, array_like=True, gc=False):
     job_id: int
     log_index: int  # of the entry that accepted the job
     gone_ms: int  # when the job went
+
+    def pack(self) -> bytes:
+        """As it is kept: there may be a million of them."""
+        return _TOMBSTONE.pack(self.job_id, self.log_index, self.gone_ms)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Tombstone:
+        return cls(*_TOMBSTONE.unpack(data))
 
 
 class JobSaver(Protocol):
@@ -63,7 +73,7 @@ class State:
         self.node_numbers: dict[str, int] = {}
         self.watch_term = 0  # of the leader whose judgements of nodes count; 0: none has said so
         self.submissions: dict[str, int] = {}  # of jobs that exist
-        self.tombstones: dict[str, Tombstone] = {}  # by `gone_ms`, ascending
+        self.tombstones: dict[str, bytes] = {}  # packed, by `gone_ms`, ascending
         self.ended: dict[int, None] = {}  # jobs that have ended, the earliest first
         self.output_bytes: dict[int, int] = {}  # by job, of those that keep any
         self.backoffs: list[tuple[int, int, int]] = []  # heap of (not before, job, index); may hold what is past
@@ -117,7 +127,7 @@ class State:
         self.output_bytes.pop(job.id, None)
         if not self.tombstones:
             self.tombstones_due_ms = self.now_ms + SUBMISSION_MEMORY_MS
-        self.tombstones[job.submission_id] = Tombstone(job.id, job.submitted_index, self.now_ms)
+        self.tombstones[job.submission_id] = Tombstone(job.id, job.submitted_index, self.now_ms).pack()
         self.job_counts[job.state] -= 1
         for state, tasks in enumerate(job.counts):
             self.task_counts[state] -= tasks

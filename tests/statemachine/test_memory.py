@@ -11,7 +11,9 @@ from hasched.model.states import EndKind
 from hasched.model.wire import AttemptEnded, NodeInfo, Usage
 from hasched.statemachine.apply import apply
 from hasched.statemachine.commands import (
+    CancelJob,
     Command,
+    DeleteJob,
     Placement,
     PlacePlan,
     RegisterNode,
@@ -57,6 +59,20 @@ def test_a_queued_job_costs_less_than_a_kilobyte() -> None:
             do(state, submission(number))
 
     assert grown_bytes(submit) / JOBS <= 1000
+
+
+def test_the_submission_of_a_job_that_is_gone_costs_less_than_200_bytes() -> None:
+    state = State()
+
+    def submit_and_forget() -> None:
+        for number in range(JOBS):
+            do(state, submission(number))
+            job_id = state.next_job_id - 1
+            do(state, CancelJob(job_id=job_id, actor="ada"))
+            do(state, DeleteJob(job_id=job_id, actor="ada"))
+
+    assert grown_bytes(submit_and_forget) / JOBS <= 200
+    assert len(state.tombstones) == JOBS
 
 
 def test_a_waiting_task_of_an_array_costs_less_than_4_bytes_and_an_ended_one_less_than_40() -> None:

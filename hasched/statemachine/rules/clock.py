@@ -13,7 +13,7 @@ from hasched.statemachine import state as tables
 from hasched.statemachine.events import ClockStepped, Event, JobExpired, SubmissionsForgotten, TasksEligible
 from hasched.statemachine.job import IN_BACKOFF
 from hasched.statemachine.rules import Decision
-from hasched.statemachine.state import State
+from hasched.statemachine.state import State, Tombstone
 
 MAX_FORGOTTEN_PER_STEP = 1000  # beyond it whatever shares the last one's time, so that no order among equals can matter
 
@@ -74,7 +74,8 @@ def _due_jobs(state: State) -> Iterator[int]:
 def _due_tombstones(state: State) -> Iterator[str]:
     excess = len(state.tombstones) - tables.MAX_TOMBSTONES
     last_ms = -1
-    for number, (submission_id, tombstone) in enumerate(state.tombstones.items()):
+    for number, (submission_id, packed) in enumerate(state.tombstones.items()):
+        tombstone = Tombstone.unpack(packed)
         due = number < excess or tombstone.gone_ms + tables.SUBMISSION_MEMORY_MS <= state.now_ms
         if tombstone.gone_ms != last_ms and (not due or number >= MAX_FORGOTTEN_PER_STEP):
             return
@@ -100,4 +101,4 @@ def renew_bounds(state: State) -> None:
         state.ended_due_ms = state.jobs[first_ended].ended_ms + tables.RETENTION_MS
     first_gone = next(iter(state.tombstones.values()), None)
     if first_gone is not None:
-        state.tombstones_due_ms = first_gone.gone_ms + tables.SUBMISSION_MEMORY_MS
+        state.tombstones_due_ms = Tombstone.unpack(first_gone).gone_ms + tables.SUBMISSION_MEMORY_MS

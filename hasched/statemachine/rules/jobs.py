@@ -19,7 +19,7 @@ from hasched.statemachine.events import (
 from hasched.statemachine.job import CANCEL_WAITING, IN_BACKOFF, Cancel, Job, TaskHistory, derive_state
 from hasched.statemachine.outcomes import JobAccepted, Rejected
 from hasched.statemachine.rules import Decision
-from hasched.statemachine.state import State
+from hasched.statemachine.state import State, Tombstone
 
 MAX_NAME_LENGTH = 256
 
@@ -28,8 +28,9 @@ def decide_submit(state: State, command: SubmitJob) -> Decision | Rejected:
     known = state.submissions.get(command.submission_id)
     if known is not None:
         return Decision([], JobAccepted(known, duplicate=True, log_index=state.jobs[known].submitted_index))
-    gone = state.tombstones.get(command.submission_id)
-    if gone is not None:
+    packed = state.tombstones.get(command.submission_id)
+    if packed is not None:
+        gone = Tombstone.unpack(packed)
         return Decision([], JobAccepted(gone.job_id, duplicate=True, log_index=gone.log_index))
     fault = _fault_of(command)
     if fault is not None:
