@@ -6,18 +6,17 @@ its certificate, and is believed when it says for whom it asks. An agent's certi
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
 import structlog
 from aiohttp import web
 
 from hasched.model.errors import ConfigInvalid, FieldError, Forbidden, Unauthenticated
 from hasched.model.identity import PeerIdentity, identity_of
+from hasched.model.tokens import decode_tokens, digest_of
 
 ACTOR_HEADER = "Hasched-Actor"
 CHECK_INTERVAL_S = 1.0
@@ -26,20 +25,12 @@ MAX_TOKEN_CHARS = 512
 log = structlog.get_logger(__name__)
 
 
-class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    name: str
-    sha256: str
-
-
 class _Stamp(NamedTuple):
     """What changes when the file does."""
 
     mtime_ns: int
     inode: int
     size: int
-
-
-_decode_entries = msgspec.json.Decoder(list[_Entry]).decode
 
 
 class Authenticator:
@@ -54,7 +45,7 @@ class Authenticator:
         self._path = path
         self._clock = clock
         self._stamp: _Stamp | None = None
-        self._names: dict[bytes, str] = {}
+        self._names: dict[str, str] = {}  # by the digest of the token
         self._checked = clock()
         try:
             self._load()
@@ -80,9 +71,10 @@ class Authenticator:
         if self._clock() - self._checked >= CHECK_INTERVAL_S:
             self._checked = self._clock()
             self._reload()
-        name = self._names.get(hashlib.sha256(token.strip().encode(errors="surrogateescape")).digest())
+        name = self._names.get(digest_of(token.strip()))
         if name is None:
-            raise Unauthenticated("the token is not known here", "make one with `hasched token create` on a manager")
+            hint = "make one with `hasched token create`, and copy the tokens file to the managers"
+            raise Unauthenticated("the token is not known here", hint)
         return name
 
     def _reload(self) -> None:
@@ -103,8 +95,7 @@ class Authenticator:
         if stamp == self._stamp:
             return
         self._stamp = stamp
-        entries = _decode_entries(self._path.read_bytes())
-        self._names = {bytes.fromhex(entry.sha256): entry.name for entry in entries}
+        self._names = {entry.sha256: entry.name for entry in decode_tokens(self._path.read_bytes())}
         log.info("tokens_loaded", path=str(self._path), count=len(self._names))
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hasched.cli.settings import Settings, json_option
+from hasched.model.errors import NotFound
 from hasched.model.ids import is_name
 
 if TYPE_CHECKING:
@@ -79,6 +80,8 @@ def show(settings: Settings, directory: Path) -> None:
     from hasched.cli.output import print_json, print_table
     from hasched.manager.certs import describe
 
+    if not directory.is_dir():
+        raise NotFound(f"there is no directory {directory}", "create the cluster's CA with `hasched certs init`")
     found = [describe(path) for path in sorted(directory.glob("*.crt"))]
     if settings.as_json:
         print_json({"certificates": found})

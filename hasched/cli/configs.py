@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -28,7 +28,7 @@ def config() -> None:
 @config.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--kind", type=click.Choice(KINDS), help="What the file configures; by default it is told from its keys.")
-@click.option("--files", is_flag=True, help="Check too that the files it names exist.")
+@click.option("--files", is_flag=True, help="Check the certificates and tokens that it names, too.")
 @json_option
 @click.pass_obj
 def validate(settings: Settings, file: Path, kind: str | None, files: bool) -> int:
@@ -38,20 +38,17 @@ def validate(settings: Settings, file: Path, kind: str | None, files: bool) -> i
     errors: list[FieldError] = []
     try:
         kind = kind or detect_kind(file)
-        loaded: Any
         if kind == "manager":
-            from hasched.manager.config import load_manager_config
+            from hasched.manager.config import find_file_problems, load_manager_config
 
-            loaded = load_manager_config(file, os.environ)
-            named = {"tls.ca": loaded.tls.ca, "tls.cert": loaded.tls.cert, "tls.key": loaded.tls.key}
-            named["tokens"] = loaded.tokens
+            manager = load_manager_config(file, os.environ)
+            errors = list(find_file_problems(manager)) if files else []
         else:
-            loaded = load_agent_config(file, os.environ)
-            named = {"tls.ca": loaded.tls.ca, "tls.cert": loaded.tls.cert, "tls.key": loaded.tls.key}
-        if files:
-            errors = [
-                FieldError(path, f"there is no {name}") for path, name in named.items() if not Path(name).exists()
-            ]
+            from hasched.client.tls import PeerIdentity, find_tls_problems
+
+            agent = load_agent_config(file, os.environ)
+            tls, identity = agent.tls, PeerIdentity("agent", agent.node_id)
+            errors = list(find_tls_problems(tls.ca, tls.cert, tls.key, identity)) if files else []
     except ConfigInvalid as error:
         errors = error.errors
     if settings.as_json:

@@ -30,10 +30,13 @@ def manager() -> None:
 
 @manager.command("start")
 @config_option
-def start_manager(path: Path) -> int:
+@json_option
+@click.pass_obj
+def start_manager(settings: Settings, path: Path) -> int:
     """Run a manager in the foreground until SIGTERM."""
     from hasched.manager.config import load_manager_config
 
+    _choose_log_format(settings)
     config = load_manager_config(path, os.environ)
     from hasched.manager.main import run_manager
 
@@ -80,14 +83,23 @@ def agent() -> None:
 
 @agent.command("start")
 @config_option
-def start_agent(path: Path) -> int:
+@json_option
+@click.pass_obj
+def start_agent(settings: Settings, path: Path) -> int:
     """Run an agent in the foreground until SIGTERM. Its tasks go on without it, and it finds them when it starts again."""
     from hasched.cli.configs import load_agent_config
 
+    _choose_log_format(settings)
     config = load_agent_config(path, os.environ)
     from hasched.agent.main import run_agent
 
     return run_agent(config)
+
+
+def _choose_log_format(settings: Settings) -> None:
+    """--json means the logs, here."""
+    if settings.as_json:
+        os.environ["HASCHED_LOG_FORMAT"] = "json"
 
 
 MANAGER_COLUMNS = ("manager", "role", "term", "applied", "lag", "api", "raft", "version")

@@ -35,11 +35,11 @@ MEANINGS: dict[Exit, str] = {
     Exit.OK: "done",
     Exit.USAGE: "the command line can't be understood",
     Exit.BAD_INPUT: "the input is not valid: a job spec, a parameter, a body",
-    Exit.NOT_FOUND: "there is no such job, task, node, context or file",
+    Exit.NOT_FOUND: "there is no such job, task, node, context or file, or we may not use the file",
     Exit.UNREACHABLE: "no manager answered",
     Exit.INTERNAL: "an error inside hasched; the message says where",
     Exit.TEMPORARY: "not now, or outcome unknown: run it again, with the same --submission-id if it submits; "
-    "with --wait: a task's node was lost too often",
+    "with --wait: a task's node was lost too often, or the job succeeded and its output could not be read",
     Exit.REFUSED: "the state of the cluster forbids it (the job has ended already, the file exists)",
     Exit.DENIED: "the token is wrong, or doesn't allow it",
     Exit.BAD_CONFIG: "the configuration is not valid",

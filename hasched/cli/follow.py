@@ -25,6 +25,7 @@ FOLLOWED = ("AttemptStarted", "AttemptEnded", "JobEnded", "JobDeleted", "JobExpi
 class WaitTimedOut(click.ClickException):
     """The wait is over and the job is not."""
 
+    code = "wait_timed_out"
     exit_code = int(Exit.TIMED_OUT)
 
 

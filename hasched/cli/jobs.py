@@ -13,6 +13,7 @@ from hasched.cli.runs import run, submit, wait
 from hasched.cli.settings import Settings, json_option
 from hasched.model.errors import BadRequest
 from hasched.model.ids import TaskId, parse_task_id
+from hasched.model.spec import MAX_TASKS
 from hasched.model.states import TaskState
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def status(settings: Settings, job_id: int) -> None:
 @click.option("--attempt", type=click.IntRange(min=1), help="Which attempt; the latest by default.")
 @click.option("--stderr", is_flag=True, help="The error stream instead of the output.")
 @click.option("-f", "--follow", is_flag=True, help="Go on until the attempt ends.")
-@click.option("--tail", type=click.IntRange(min=0), metavar="BYTES", help="Only the last bytes.")
+@click.option("--tail", type=click.IntRange(min=1), metavar="BYTES", help="Only the last bytes.")
 @json_option
 @click.pass_obj
 def logs(
@@ -138,6 +139,8 @@ def logs(
     from hasched.cli.output import print_json
 
     task_id, stream = _parse_target(target), "stderr" if stderr else "stdout"
+    if "." in target and index not in (None, task_id.index):
+        raise click.UsageError(f"{target} names task {task_id.index}, and --task names {index}")
     where = task_id.index if index is None else index
     if settings.as_json and follow:
         raise BadRequest("--json and --follow exclude each other", "leave one out")
@@ -154,7 +157,9 @@ def logs(
 
 @job.command()
 @click.argument("job_ids", nargs=-1, required=True, type=int, metavar="JOB...")
-@click.option("--task", "tasks", multiple=True, type=click.IntRange(min=0), help="Only this task of an array.")
+@click.option(
+    "--task", "tasks", multiple=True, type=click.IntRange(0, MAX_TASKS - 1), help="Only this task of an array."
+)
 @click.option("--reason", default="", help="Why; it is kept with the job.")
 @json_option
 @click.pass_obj

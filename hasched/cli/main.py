@@ -62,13 +62,18 @@ class CommandGroup(click.Group):
 
     def main(self, args: Sequence[str] | None = None, *more: Any, **extra: Any) -> NoReturn:
         settings = Settings()
+        given = list(sys.argv[1:] if args is None else args)
+        options = given[: given.index("--")] if "--" in given else given
         extra |= {"standalone_mode": False, "obj": settings}
         try:
-            result = super().main(args, *more, **extra)
+            result = super().main(given, *more, **extra)
             code = result if isinstance(result, int) else Exit.OK
             sys.stdout.flush()
         except click.ClickException as error:
-            error.show()
+            if settings.as_json or "--json" in options:  # Which may not have been read, if the command line is wrong.
+                print_problem(getattr(error, "code", "usage"), error.format_message(), _usage_of(error))
+            else:
+                error.show()
             code = error.exit_code
         except HaschedError as error:
             report(error, settings.as_json)
@@ -78,27 +83,53 @@ class CommandGroup(click.Group):
         except BrokenPipeError:  # The reader (`| head`) has gone; nothing is left to say to it.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = Exit.OK
+        except OSError as error:
+            if error.filename is None:
+                traceback.print_exc()
+                code = Exit.INTERNAL
+            else:
+                report(FileUnusable(f"{error.filename}: {error.strerror}"), settings.as_json)
+                code = Exit.NOT_FOUND
         except Exception:  # The last line of defence: whatever it is, it is shown.
             traceback.print_exc()
             code = Exit.INTERNAL
         sys.exit(int(code))
 
 
+class FileUnusable(HaschedError):
+    """A file or directory of this machine that isn't there, or that we may not use."""
+
+    code = "file_unusable"
+    status = 404
+    title = "A file can't be used"
+
+
 def report(error: HaschedError, as_json: bool) -> None:
     """Say on stderr what went wrong and what to do about it."""
     if as_json:
-        import msgspec
-
-        problem = {"code": error.extra.get("code", error.code), "cause": error.cause, "hint": error.hint}
-        if "errors" in error.extra:
-            problem["errors"] = error.extra["errors"]
-        click.echo(msgspec.json.encode(problem).decode(), err=True)
+        errors = error.extra.get("errors", [])
+        if isinstance(error, ConfigInvalid):
+            errors = [{"path": each.path, "line": each.line, "cause": each.cause} for each in error.errors]
+        print_problem(error.extra.get("code", error.code), error.cause, error.hint, errors)
     elif isinstance(error, ConfigInvalid):
         click.echo(error.cause, err=True)
     else:
         click.echo(f"hasched: {error.cause}", err=True)
         if error.hint:
             click.echo(f"  {error.hint}", err=True)
+
+
+def print_problem(code: object, cause: str, hint: str, errors: object = ()) -> None:
+    """One JSON object on stderr; `errors` says what is wrong where, if anything has places."""
+    import msgspec
+
+    problem = {"code": code, "cause": cause, "hint": hint} | ({"errors": errors} if errors else {})
+    click.echo(msgspec.json.encode(problem).decode(), err=True)
+
+
+def _usage_of(error: click.ClickException) -> str:
+    context = getattr(error, "ctx", None)
+    return f"see `{context.command_path} --help`" if isinstance(context, click.Context) else ""
 
 
 @click.group(

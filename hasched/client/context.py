@@ -11,6 +11,7 @@ import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -71,15 +72,28 @@ def load_context(name: str | None = None, environ: Mapping[str, str] = os.enviro
             raise NotFound(f"there is no context called {name!r}; there are: {names}", _HINT)
         else:
             raise NotFound("no cluster was chosen", _HINT)
-    return Context(
+    return _checked(
         managers=[url.strip() for url in managers.split(",") if url.strip()] or chosen.managers,
         ca=ca or chosen.ca,
         token=token or chosen.token,
     )
 
 
+def _checked(managers: list[str], ca: str, token: str) -> Context:
+    for url in managers:
+        try:
+            parts = urlsplit(url)
+            usable = parts.scheme == "https" and parts.hostname and (parts.port is None or parts.port > 0)
+        except ValueError:
+            usable = False
+        if not usable:
+            raise BadRequest(f"{url!r} is not the URL of a manager", "write it as https://HOST:7411")
+    return Context(managers, ca, token)
+
+
 def save_context(name: str, context: Context, *, current: bool, environ: Mapping[str, str] = os.environ) -> None:
-    """Add or replace a context; `current` makes it the current one."""
+    """Add or replace a context; `current` makes it the current one. Raises BadRequest if it can't be used."""
+    _checked(context.managers, context.ca, context.token)
     known = load_contexts(environ)
     known.contexts[name] = context
     if current or not known.current:

@@ -8,15 +8,12 @@ owner alone from its first byte on. The names in a certificate are those of `has
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import ipaddress
-import json
 import os
 import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from cryptography import x509
@@ -27,9 +24,11 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from hasched.model.errors import Conflict, HaschedError, NotFound
 from hasched.model.identity import MANAGER_HOSTNAME, ORGANIZATION, manager_hostname
 from hasched.model.ids import is_name
+from hasched.model.tokens import TokenEntry, decode_tokens, digest_of, encode_tokens
 
 CA_DAYS = 3650
 CERT_DAYS = 825
+MAX_NAME_CHARS = 64  # of a common name (RFC 5280, upper bounds)
 TOKEN_PREFIX = "hst_"  # noqa: S105 - what a leaked token is recognised by
 _CLOCK_SKEW = timedelta(hours=1)
 
@@ -99,14 +98,14 @@ def create_token(path: Path, name: str) -> str:
     _require_name(name)
     token = TOKEN_PREFIX + secrets.token_urlsafe(32)
     entries = read_tokens(path)
-    if any(entry["name"] == name for entry in entries):
+    if any(entry.name == name for entry in entries):
         raise Conflict(f"{path} has a token named {name!r} already", "choose another name, or remove the old entry")
-    entries.append({"name": name, "sha256": hashlib.sha256(token.encode()).hexdigest()})
+    entries.append(TokenEntry(name, digest_of(token)))
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.new")
     with contextlib.suppress(FileNotFoundError):
         beside.unlink()
-    _write_new(beside, (json.dumps(entries, indent=2) + "\n").encode(), private=True)
+    _write_new(beside, encode_tokens(entries), private=True)
     if path.exists():  # The managers' user goes on reading a file that root has extended.
         status = path.stat()
         os.chown(beside, status.st_uid, status.st_gid)
@@ -115,13 +114,13 @@ def create_token(path: Path, name: str) -> str:
     return token
 
 
-def read_tokens(path: Path) -> list[dict[str, Any]]:
-    """The entries of a tokens file; none if it doesn't exist."""
+def read_tokens(path: Path) -> list[TokenEntry]:
+    """The entries of a tokens file; none if it doesn't exist. Raises CertsError, OSError."""
     if not path.exists():
         return []
     try:
-        return msgspec.json.decode(path.read_bytes(), type=list[dict[str, Any]])
-    except msgspec.DecodeError as error:
+        return decode_tokens(path.read_bytes())
+    except ValueError as error:
         raise CertsError(f"{path} is not a tokens file: {error}", "restore it, or move it away") from None
 
 
@@ -130,11 +129,7 @@ def _issue(
 ) -> Issued:
     _require_name(name)
     ca = _load_cert(directory / "ca.crt")
-    ca_key = serialization.load_pem_private_key((directory / "ca.key").read_bytes(), password=None)
-    if not isinstance(ca_key, ec.EllipticCurvePrivateKey):
-        raise CertsError(
-            f"{directory / 'ca.key'} is not an elliptic-curve key", "create the CA with `hasched certs init`"
-        )
+    ca_key = _load_key(directory / "ca.key")
     key = ec.generate_private_key(ec.SECP256R1())
     builder = (
         _builder(_subject(role, name), ca.subject, key.public_key(), days)
@@ -203,9 +198,10 @@ def _general_name(host: str) -> x509.GeneralName:
 
 
 def _require_name(name: str) -> None:
-    # A common name holds 64 characters (RFC 5280, upper bounds).
-    if not is_name(name) or len(name) > 64:
-        raise CertsError(f"{name!r} is not a name", "use up to 64 letters, digits, dots, dashes and underscores")
+    if not is_name(name) or len(name) > MAX_NAME_CHARS:
+        raise CertsError(
+            f"{name!r} is not a name", f"use up to {MAX_NAME_CHARS} letters, digits, dots, dashes and underscores"
+        )
 
 
 def _store(directory: Path, stem: str, cert: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> Issued:
@@ -234,6 +230,18 @@ def _load_cert(path: Path) -> x509.Certificate:
         raise NotFound(f"there is no {path}", "create the cluster's CA with `hasched certs init`") from None
     except ValueError as error:
         raise CertsError(f"{path} is not a certificate: {error}", "give a PEM file with one certificate") from None
+
+
+def _load_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    try:
+        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except FileNotFoundError:
+        raise NotFound(f"there is no {path}", "issue certificates where the CA was created") from None
+    except (ValueError, TypeError) as error:
+        raise CertsError(f"{path} is not a private key: {error}", "restore it from where the CA was created") from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise CertsError(f"{path} is not an elliptic-curve key", "create the CA with `hasched certs init`")
+    return key
 
 
 def _describe(path: Path, cert: x509.Certificate) -> CertInfo:

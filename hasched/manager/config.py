@@ -13,12 +13,14 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from hasched.client.tls import PeerIdentity, find_tls_problems
 from hasched.manager.settings import LeaderSettings
 from hasched.model.config_text import Cpu, Duration, Size, load_config
 from hasched.model.errors import ConfigInvalid, FieldError
 from hasched.model.ids import NAME_PATTERN
 from hasched.model.spec import Backoff, Resources, Retries
 from hasched.model.states import BackoffKind, PlacementPolicy
+from hasched.model.tokens import decode_tokens
 from hasched.raft.tuning import Tuning
 
 API_PORT = 7411
@@ -144,6 +146,18 @@ def load_manager_config(path: Path, env: Mapping[str, str]) -> ManagerConfig:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigInvalid(str(path), [FieldError("", str(error))]) from None
     return resolve_paths(parse_manager_config(text, str(path), env), path.parent)
+
+
+def find_file_problems(config: ManagerConfig) -> Iterator[FieldError]:
+    """What keeps the files that `config` names from serving this manager."""
+    tls = config.tls
+    yield from find_tls_problems(tls.ca, tls.cert, tls.key, PeerIdentity("manager", config.name))
+    try:
+        decode_tokens(Path(config.tokens).read_bytes())
+    except OSError as error:
+        yield FieldError("tokens", f"{config.tokens} can't be read: {error.strerror}")
+    except ValueError as error:
+        yield FieldError("tokens", f"{config.tokens} is not a tokens file: {error}")
 
 
 def parse_manager_config(text: str, source: str, env: Mapping[str, str] | None = None) -> ManagerConfig:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
+import resource
 import signal
 from pathlib import Path
 
@@ -21,9 +23,9 @@ from hasched.api.hub import AgentHub
 from hasched.api.server import ApiServer
 from hasched.client.daemon import configure_logs, feed_watchdog, notify
 from hasched.client.tls import client_context, server_context
-from hasched.manager.config import ManagerConfig, split_address
+from hasched.manager.config import ManagerConfig, find_file_problems, split_address
 from hasched.manager.leader import LeaderDuties
-from hasched.model.errors import HaschedError
+from hasched.model.errors import ConfigInvalid, HaschedError
 from hasched.model.parse import JobDefaults
 from hasched.raft.node import ReplicaConfig, ReplicaNode, open_replica
 from hasched.raft.replica import Member
@@ -32,16 +34,31 @@ log = structlog.get_logger(__name__)
 
 
 def run_manager(config: ManagerConfig) -> int:
-    """Run the manager in the foreground. Returns the exit status: 0 after SIGTERM, 1 after a failure."""
+    """Run the manager in the foreground.
+
+    Returns the exit status: 0 after SIGTERM, 78 for files that it can't start with, however often, and 1 after a failure.
+    """
     configure_logs()
     try:
+        if problems := list(find_file_problems(config)):
+            raise ConfigInvalid(f"manager {config.name}", problems)
+        _raise_file_limit()
         Path(config.data_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
         return uvloop.run(_run(config))
+    except ConfigInvalid as error:
+        log.critical("manager_failed", code=error.code, cause=error.cause)
+        return os.EX_CONFIG
     except HaschedError as error:
         log.critical("manager_failed", code=error.code, cause=error.cause, hint=error.hint)
     except OSError as error:
         log.critical("manager_failed", cause=str(error))
     return 1
+
+
+def _raise_file_limit() -> None:
+    """Every connection is a file, and the usual limit is for programs that use select(2)."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def _run(config: ManagerConfig) -> int:

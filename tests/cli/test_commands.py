@@ -11,9 +11,11 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+from hasched.cli.dev.layout import prepare
 from hasched.cli.exits import MEANINGS, Exit, exit_for_error, exit_for_job
 from hasched.cli.main import COMMANDS, cli
 from hasched.cli.specs import read_pairs
+from hasched.manager.certs import read_tokens
 from hasched.model import errors
 from hasched.model.views import JobView, TaskView
 
@@ -87,9 +89,31 @@ def test_an_override_is_checked_as_the_file_is(run, monkeypatch):
 def test_files_that_a_configuration_names_can_be_checked_too(run):
     Path("m.yaml").write_text(MANAGER)
     assert run("config", "validate", "--files", "m.yaml").exit_code == Exit.BAD_CONFIG
-    for name in ("ca.crt", "m1.crt", "m1.key", "tokens.json"):
-        Path(name).touch()
+    run("certs", "init", "--dir", ".")
+    run("certs", "manager", "m1", "--dir", ".")
+    run("certs", "agent", "n1", "--dir", ".")
+    run("token", "create", "alice")
     assert run("config", "validate", "--files", "m.yaml").exit_code == Exit.OK
+    Path("a.yaml").write_text(AGENT)
+    assert run("config", "validate", "--files", "a.yaml").exit_code == Exit.OK
+    Path("m.yaml").write_text(MANAGER.replace("m1.crt, key: m1.key", "n1.crt, key: n1.key"))
+    done = run("config", "validate", "--files", "m.yaml")
+    assert (done.exit_code, "n1.crt is the certificate of agent n1, not of manager m1" in done.stderr) == (78, True)
+
+
+def test_a_manager_that_can_never_start_says_so_with_the_files_name(run):
+    """Exit 78, so that systemd doesn't start it again for ever."""
+    Path("m.yaml").write_text(MANAGER)
+    run("certs", "init", "--dir", ".")
+    run("certs", "manager", "m1", "--dir", ".")
+    program = [sys.executable, "-m", "hasched", "manager", "start", "--config", "m.yaml", "--json"]
+    for content in (None, "[{}]", '[{"name": "a", "sha256": "x"}]'):
+        if content is not None:
+            Path("tokens.json").write_text(content)
+        done = subprocess.run(program, check=False, capture_output=True, text=True)
+        assert done.returncode == 78, done.stderr
+        said = json.loads(done.stderr)
+        assert (said["event"], str(Path("tokens.json").absolute()) in said["cause"]) == ("manager_failed", True)
 
 
 def test_a_daemon_does_not_start_with_a_bad_configuration(run):
@@ -127,6 +151,9 @@ def test_certificates_and_tokens_from_the_command_line(run):
         ["nonsense"],
         ["completion", "tcsh"],
         ["job", "submit", "no-such-file.yaml"],
+        ["job", "logs", "1", "--tail", "0"],
+        ["job", "logs", "5.3", "--task", "4"],
+        ["job", "cancel", "5", "--task", "999999999999999999999"],
     ],
     ids=" ".join,
 )
@@ -134,6 +161,59 @@ def test_a_command_line_that_can_not_be_understood(run, arguments):
     result = run(*arguments)
     assert result.exit_code == Exit.USAGE, result.output
     assert "Usage: hasched" in result.stderr
+    as_json = run(*(arguments[:-2] if "--" in arguments else arguments), "--json")
+    assert as_json.exit_code == Exit.USAGE
+    assert json.loads(as_json.stderr)["code"] == "usage"
+
+
+def test_a_commands_own_json_is_not_ours(run):
+    assert run("job", "run", "ls", "--json").stderr.startswith("hasched: ")
+
+
+def test_a_bad_configuration_is_told_of_in_json_too(run):
+    Path("bad.yaml").write_text("nmae: x\n")
+    told = json.loads(run("agent", "start", "--config", "bad.yaml", "--json").stderr)
+    assert told["code"] == "invalid_config"
+    assert {"path": "nmae", "line": 1, "cause": "unknown key; did you mean 'name'?"} in told["errors"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "complaint"),
+    [
+        (["certs", "agent", "n1", "--dir", "keyless"], 66, "keyless/ca.key"),
+        (["certs", "agent", "n1", "--dir", "broken"], 65, "broken/ca.key is not a private key"),
+        (["certs", "init", "--dir", "plain/below"], 66, "plain/below: Not a directory"),
+        (["certs", "show", "--dir", "nope"], 66, "there is no directory nope"),
+        (["token", "create", "bob", "--file", "bad.json"], 65, "bad.json is not a tokens file"),
+        (["job", "list"], 65, "'https://h:99999' is not the URL of a manager"),
+        (
+            ["context", "add", "x", "--ca", "plain", "--token-file", "plain", "--manager", "notaurl"],
+            65,
+            "'notaurl' is not the URL",
+        ),
+    ],
+    ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else "",
+)
+def test_an_ordinary_mistake_is_told_in_a_sentence(run, monkeypatch, arguments, code, complaint):
+    for name in ("keyless", "broken"):
+        run("certs", "init", "--dir", name)
+    Path("keyless/ca.key").unlink()
+    Path("broken/ca.key").write_text("x")
+    Path("plain").touch()
+    Path("bad.json").write_text("[{}]")
+    monkeypatch.setenv("HASCHED_MANAGERS", "https://h:99999")
+    monkeypatch.setenv("HASCHED_CA", "plain")
+    result = run(*arguments)
+    assert (result.exit_code, "Traceback" in result.stderr) == (code, False), result.stderr
+    assert complaint in result.stderr
+    assert json.loads(run(*arguments, "--json").stderr)["cause"]
+
+
+@pytest.mark.parametrize("user", ["a b", "", "x" * 65, "../x"])
+def test_a_development_cluster_suits_any_user(user, monkeypatch, tmp_path):
+    monkeypatch.setenv("USER", user)
+    prepare(tmp_path / "dev", 1, 1, None)
+    assert [entry.name for entry in read_tokens(tmp_path / "dev" / "tokens.json")] == ["dev"]
 
 
 @pytest.mark.parametrize(
@@ -217,11 +297,10 @@ def commands(group: click.Group, path: tuple[str, ...]) -> list[tuple[tuple[str,
     return found
 
 
-def test_every_command_but_the_daemons_has_json_and_help(run):
+def test_every_command_has_json_and_help(run):
     for path, command in commands(cli, ()):
         assert command.help, path
-        if path[1:] != ("start",):
-            assert any("--json" in parameter.opts for parameter in command.params), path
+        assert any("--json" in parameter.opts for parameter in command.params), path
 
 
 def test_help_says_what_each_command_says_itself():

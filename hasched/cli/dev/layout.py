@@ -14,8 +14,9 @@ from typing import Any
 import msgspec
 import yaml
 
-from hasched.manager.certs import create_ca, create_token, issue_agent, issue_manager
+from hasched.manager.certs import MAX_NAME_CHARS, create_ca, create_token, issue_agent, issue_manager
 from hasched.model.errors import Conflict
+from hasched.model.ids import is_name
 
 CLUSTER = "dev"
 # Outside the range that Linux hands out by itself, so that a remembered port stays free while the cluster is down.
@@ -116,7 +117,9 @@ def _token(directory: Path) -> str:
     path = directory / "token"
     if not path.exists():
         (directory / "tokens.json").unlink(missing_ok=True)
-        replace_file(path, create_token(directory / "tokens.json", os.environ.get("USER", "dev")).encode())
+        user = os.environ.get("USER", "")
+        name = user if is_name(user) and len(user) <= MAX_NAME_CHARS else "dev"
+        replace_file(path, create_token(directory / "tokens.json", name).encode())
     return path.read_text()
 
 
