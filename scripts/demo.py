@@ -76,6 +76,8 @@ def start_cluster(folder: Path) -> subprocess.Popen[bytes]:
         dev = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
     while "ready" not in (folder / "dev.log").read_text(errors="replace"):
         if dev.poll() is not None or time.monotonic() - BEGIN > 60:
+            dev.terminate()
+            dev.wait()
             sys.exit(f"the cluster did not start:\n{(folder / 'dev.log').read_text(errors='replace')}")
         time.sleep(0.05)
     return dev
