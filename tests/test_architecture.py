@@ -25,7 +25,17 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "manager": ("model", "statemachine", "scheduler", "raft", "client", "api"),
     "cli": ("model", "client", "manager", "agent"),
 }
-PURE = ("model", "statemachine", "scheduler", "agent/core.py")
+PURE = (
+    "model",
+    "statemachine",
+    "scheduler",
+    "agent/core.py",
+    "agent/attempts.py",
+    "agent/reunion.py",
+    "agent/outbox.py",
+    "agent/specs.py",
+    "agent/devices.py",
+)
 IMPURE_MODULES = frozenset(
     """
     aiohttp asyncio concurrent datetime fcntl glob http io logging mmap multiprocessing os pathlib psutil pynvml random

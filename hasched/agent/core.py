@@ -13,9 +13,9 @@ It has no clock: the driver passes `Now` in with every event.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from enum import IntEnum
 from typing import assert_never
 
+from hasched.agent.attempts import Attempt, Phase
 from hasched.agent.devices import Devices
 from hasched.agent.events import (
     Connected,
@@ -43,17 +43,17 @@ from hasched.agent.protocol import (
     FreezeAttempts,
     Inventory,
     Launch,
-    LaunchJob,
     LaunchTask,
     Lease,
     RunningAttempt,
     StopAttempts,
     cut,
 )
-from hasched.agent.specs import SpecCache
+from hasched.agent.reunion import compare, reminders
+from hasched.agent.specs import SpecCache, launch_job
 from hasched.model.ids import AttemptId, TaskId
 from hasched.model.spec import JobSpec
-from hasched.model.states import EndKind, OnDisconnect
+from hasched.model.states import EndKind
 from hasched.model.wire import (
     Assign,
     AttemptEnded,
@@ -72,45 +72,13 @@ MAX_LAUNCH_JOBS = 64  # in one message: 64 of the largest specs fit into a frame
 RESTARTED = "the supervisor of this attempt is gone (it died, or the machine restarted), so its end can't be known"
 
 
-class Phase(IntEnum):
-    SAVING = 0  # its row is on the way to the disk
-    READY = 1  # may start as soon as the supervisor, its GPUs and its task are free
-    LAUNCHED = 2  # the supervisor was told
-    RUNNING = 3
-    ENDED = 4  # waits for a manager's acknowledgement
-
-
-class _Attempt:
-    """One attempt that no manager has acknowledged as ended."""
-
-    __slots__ = (
-        "ended", "ended_at_ms", "frozen", "gpus", "held", "key", "older", "phase",
-        "spec", "start_known", "started", "stop", "supervisor",
-    )  # fmt: skip
-
-    def __init__(self, key: AttemptId, phase: Phase, supervisor: str = "", spec: JobSpec | None = None) -> None:
-        self.key = key
-        self.phase = phase
-        self.supervisor = supervisor  # the instance that was told to run it
-        self.spec = spec  # until it is launched
-        self.older: tuple[AttemptId, ...] = ()  # attempts of the same task that must end first
-        self.gpus: tuple[int, ...] = ()
-        self.frozen = False
-        self.stop = ""  # why it is being stopped
-        self.started: AttemptStarted | None = None
-        self.start_known = False  # a manager has acknowledged the start
-        self.ended: AttemptEnded | None = None
-        self.ended_at_ms = 0  # on the clock of Now.boot_ms
-        self.held = False  # the supervisor keeps its end
-
-
 class AgentCore:
     """Feed it events with `handle`, obey the instructions, and call again with `Tick` at `wake_at_ms`."""
 
     def __init__(self, gpus: int = 0) -> None:
         self._devices = Devices(gpus)
         self._specs = SpecCache()
-        self._attempts: dict[AttemptId, _Attempt] = {}
+        self._attempts: dict[AttemptId, Attempt] = {}
         self._latest: dict[TaskId, AttemptId] = {}
         self._supervisor = ""  # the instance that is connected
         self._saves = 0
@@ -230,7 +198,7 @@ class AgentCore:
                 known = self._latest.get(task)
                 if known is not None and known.attempt >= number:
                     continue
-                attempt = _Attempt(key, Phase.SAVING, spec=spec)
+                attempt = Attempt(key, Phase.SAVING, spec=spec)
                 if known is not None:
                     attempt.older = (known, *self._attempts[known].older)
                     older.append(known)
@@ -262,7 +230,7 @@ class AgentCore:
             attempt.spec = None
             task = LaunchTask(key.index, key.attempt, self._devices.visible(gpus))
             jobs.setdefault(key.job_id, (spec, []))[1].append(task)
-        launches = [_launch_job(job_id, spec, tasks) for job_id, (spec, tasks) in jobs.items()]
+        launches = [launch_job(job_id, spec, tasks) for job_id, (spec, tasks) in jobs.items()]
         for first in range(0, len(launches), MAX_LAUNCH_JOBS):
             self._out.append(Launch(tuple(launches[first : first + MAX_LAUNCH_JOBS])))
 
@@ -308,7 +276,7 @@ class AgentCore:
 
     def _save_ends(self, now: Now) -> None:
         """Write down the ends that no manager has taken for a while."""
-        due: list[_Attempt] = []
+        due: list[Attempt] = []
         for key in self._unsaved:
             attempt = self._attempts[key]
             if attempt.ended_at_ms + SAVE_END_DELAY_MS > now.boot_ms:
@@ -348,7 +316,7 @@ class AgentCore:
         self._forget(stray)
         self._report(now)
 
-    def _end(self, attempt: _Attempt, ended: AttemptEnded, now: Now) -> None:
+    def _end(self, attempt: Attempt, ended: AttemptEnded, now: Now) -> None:
         attempt.phase = Phase.ENDED
         attempt.ended = ended
         attempt.ended_at_ms = now.boot_ms
@@ -359,7 +327,7 @@ class AgentCore:
         self._outbox.add_end(ended)
         self._unsaved[attempt.key] = None
 
-    def _end_here(self, attempt: _Attempt, kind: EndKind, reason: str, now: Now) -> None:
+    def _end_here(self, attempt: Attempt, kind: EndKind, reason: str, now: Now) -> None:
         """End an attempt of which the supervisor has nothing to say."""
         started_ms = attempt.started.started_ms if attempt.started else 0
         self._end(attempt, AttemptEnded(*attempt.key, started_ms, now.wall_ms, kind, reason=cut(reason)), now)
@@ -369,7 +337,7 @@ class AgentCore:
         for key in keys:
             attempt = self._attempts.get(key)
             if attempt is None:  # it never came here, and now never will
-                attempt = self._attempts[key] = _Attempt(key, Phase.READY)
+                attempt = self._attempts[key] = Attempt(key, Phase.READY)
             if attempt.phase in (Phase.SAVING, Phase.READY):
                 self._end_here(attempt, EndKind.STOPPED, f"stopped before it started: {reason}", now)
             elif attempt.phase is not Phase.ENDED:
@@ -429,11 +397,8 @@ class AgentCore:
             removed.append(key)
             if attempt.held:
                 held.append(key)
-            del self._attempts[key]
+            self._unlearn(attempt)
             self._unsaved.pop(key, None)
-            task = TaskId(key.job_id, key.index)
-            if self._latest.get(task) == key:
-                del self._latest[task]
         if removed:
             self._forget_after[self._save(removed=removed)] = held
 
@@ -441,64 +406,72 @@ class AgentCore:
 
     def _recover(self, rows: Iterable[Row]) -> None:
         for row in rows:
-            attempt = _Attempt(row.key, Phase.LAUNCHED, row.supervisor)
+            attempt = Attempt(row.key, Phase.LAUNCHED, row.supervisor)
             self._learn(attempt)
             if row.ended is not None:
                 attempt.phase, attempt.ended = Phase.ENDED, row.ended
 
-    def _learn(self, attempt: _Attempt) -> None:
+    def _learn(self, attempt: Attempt) -> None:
         key = attempt.key
         self._attempts[key] = attempt
         task = TaskId(key.job_id, key.index)
         known = self._latest.get(task)
-        if known is None or known.attempt < key.attempt:
+        if known is None:
             self._latest[task] = key
+        elif known.attempt < key.attempt:
+            attempt.older = (known, *self._attempts[known].older)
+            self._latest[task] = key
+        else:
+            self._attempts[known].older += (key,)
+
+    def _unlearn(self, attempt: Attempt) -> None:
+        """Let go of an attempt. An older one of its task may still be here, and the next must wait for its end."""
+        del self._attempts[attempt.key]
+        task = TaskId(attempt.key.job_id, attempt.key.index)
+        if self._latest.get(task) == attempt.key:
+            left = [older for older in attempt.older if older in self._attempts]
+            if left:
+                self._latest[task] = max(left)
+            else:
+                del self._latest[task]
 
     def _meet_supervisor(self, inventory: Inventory, now: Now) -> None:
         """Compare what should run with what does."""
         self._supervisor = inventory.instance
-        running = {AttemptId(each.job_id, each.index, each.attempt): each for each in inventory.running}
-        ended = {AttemptId(each.job_id, each.index, each.attempt): each for each in inventory.ended}
-        vanished: list[AttemptId] = []
-        for key, attempt in list(self._attempts.items()):
-            if attempt.phase not in (Phase.LAUNCHED, Phase.RUNNING) or key in running:
-                continue
-            if key in ended:
-                attempt.held = True
-                self._end(attempt, ended[key], now)
-            elif attempt.supervisor == inventory.instance:
-                vanished.append(key)
-            else:
-                self._end_here(attempt, EndKind.LOST, RESTARTED, now)
-        self._drop(vanished)
-        self._adopt(running, now)
-        self._forget([key for key in ended if key not in self._attempts])
-        for attempt in self._attempts.values():
-            if attempt.phase is Phase.RUNNING and attempt.frozen:
-                self._out.append(FreezeAttempts((AttemptKey(*attempt.key),), True))
-            if attempt.phase is Phase.RUNNING and attempt.stop:
-                self._out.append(StopAttempts((AttemptKey(*attempt.key),), attempt.stop))
+        found = compare(self._attempts, self._forget_after.values(), inventory)
+        for ended in found.unknown:
+            self._learn(Attempt(key_of(ended), Phase.LAUNCHED, inventory.instance))
+        for ended in (*found.ended, *found.unknown):
+            self._end(self._attempts[key_of(ended)], ended, now)
+        for key in found.held:
+            self._attempts[key].held = True
+        for key in found.lost:
+            self._end_here(self._attempts[key], EndKind.LOST, RESTARTED, now)
+        self._drop(found.vanished)
+        self._adopt(inventory.running, now)
+        self._out += reminders(self._attempts.values())
         if self._lease is not None:
             self._out.append(self._lease)
 
     def _drop(self, keys: Sequence[AttemptId]) -> None:
         """Forget attempts that certainly never started: the supervisor is the one they were meant for, and lacks them."""
         for key in keys:
-            self._devices.release(self._attempts.pop(key).gpus)
+            attempt = self._attempts[key]
+            self._unlearn(attempt)
+            self._devices.release(attempt.gpus)
             self._outbox.discard(key)
-            if self._latest.get(TaskId(key.job_id, key.index)) == key:
-                del self._latest[TaskId(key.job_id, key.index)]
         if keys:
             self._save(removed=keys)
             self._out.append(Reconnect("attempts never reached the supervisor; a manager will assign them again"))
 
-    def _adopt(self, running: dict[AttemptId, RunningAttempt], now: Now) -> None:
+    def _adopt(self, running: Iterable[RunningAttempt], now: Now) -> None:
         """Take the supervisor's word for what runs. An attempt without a row gets one: its table was lost."""
         added: list[Row] = []
-        for key, each in running.items():
+        for each in running:
+            key = AttemptId(each.job_id, each.index, each.attempt)
             attempt = self._attempts.get(key)
             if attempt is None:
-                attempt = _Attempt(key, Phase.LAUNCHED, self._supervisor)
+                attempt = Attempt(key, Phase.LAUNCHED, self._supervisor)
                 self._learn(attempt)
                 added.append(Row(key, self._supervisor))
             if attempt.phase is Phase.LAUNCHED:
@@ -509,22 +482,3 @@ class AgentCore:
                     attempt.gpus = self._devices.claim(each.gpus)
         if added:
             self._save(added=added)
-
-
-def _launch_job(job_id: int, spec: JobSpec, tasks: Sequence[LaunchTask]) -> LaunchJob:
-    return LaunchJob(
-        job_id=job_id,
-        name=spec.name,
-        count=spec.count,
-        command=spec.command,
-        script=spec.script,
-        env=spec.env,
-        working_dir=spec.working_dir,
-        input=spec.input,
-        cpu_milli=spec.resources.cpu_milli,
-        memory_bytes=spec.resources.memory_bytes,
-        timeout_ms=spec.timeout_ms,
-        kill_grace_ms=spec.kill_grace_ms,
-        stop_at_lease=spec.on_disconnect is OnDisconnect.STOP,
-        tasks=tuple(tasks),
-    )

@@ -11,13 +11,14 @@ The supervisor keeps the end of an attempt until it is told to `Forget` it, and 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import msgspec
 
 from hasched.model.wire import AttemptEnded, AttemptKey, AttemptReport
 
 MAX_FRAME_BYTES = 64 * 1024 * 1024
+MAX_BATCH_BYTES = 4 * 1024 * 1024  # of reports in one message, counted without what surrounds the variable parts
 MAX_REASON = 1000  # characters
 _HEADER_BYTES = 4
 
@@ -106,7 +107,7 @@ class RunningAttempt(_Message, frozen=True):
 
 
 class Inventory(_Message, frozen=True, tag="inventory"):
-    """The first message of a connection. `instance` is new for every supervisor process."""
+    """The first message of a connection. `instance` is new for every supervisor process. Many ends need several `parts`."""
 
     release: str  # of hasched
     instance: str
@@ -114,6 +115,7 @@ class Inventory(_Message, frozen=True, tag="inventory"):
     isolation: str
     running: tuple[RunningAttempt, ...]
     ended: tuple[AttemptEnded, ...]
+    more: bool = False  # another part follows
 
 
 class Observed(_Message, frozen=True, tag="observed"):
@@ -125,9 +127,40 @@ class Observed(_Message, frozen=True, tag="observed"):
 
 FromSupervisor: TypeAlias = Inventory | Observed
 
+Report = TypeVar("Report", bound=AttemptReport)
+
 _encoder = msgspec.msgpack.Encoder()
 _to_supervisor = msgspec.msgpack.Decoder(list[ToSupervisor])
 _from_supervisor = msgspec.msgpack.Decoder(list[FromSupervisor])
+
+
+def batches(reports: Sequence[Report]) -> Iterator[tuple[Report, ...]]:
+    """The reports in their order, in batches that fit into a frame; one that is empty if there are none."""
+    first = size = 0
+    for number, report in enumerate(reports):
+        size += len(report.output) + len(report.reason.encode()) + 64 if isinstance(report, AttemptEnded) else 64
+        if size > MAX_BATCH_BYTES and number > first:
+            yield tuple(reports[first:number])
+            first, size = number, 0
+    yield tuple(reports[first:])
+
+
+def parts(inventory: Inventory) -> list[Inventory]:
+    """The inventory in messages that each fit into a frame."""
+    ends = list(batches(inventory.ended))
+    return [
+        msgspec.structs.replace(
+            inventory, running=() if number else inventory.running, ended=each, more=number + 1 < len(ends)
+        )
+        for number, each in enumerate(ends)
+    ]
+
+
+def joined(inventories: Sequence[Inventory]) -> Inventory:
+    """The whole again."""
+    return msgspec.structs.replace(
+        inventories[0], ended=tuple(ended for part in inventories for ended in part.ended), more=False
+    )
 
 
 def cut(reason: str) -> str:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 
+from hasched.agent.protocol import LaunchJob, LaunchTask
 from hasched.model.spec import JobSpec
+from hasched.model.states import OnDisconnect
 
 MAX_SPECS = 4096
 MAX_SPEC_CACHE_BYTES = 64 * 1024 * 1024
@@ -43,3 +46,23 @@ class SpecCache:
 def _weight(spec: JobSpec) -> int:
     """The bytes of the parts that can be large."""
     return len(spec.input) + len(spec.script) + sum(len(word) for word in spec.command)
+
+
+def launch_job(job_id: int, spec: JobSpec, tasks: Sequence[LaunchTask]) -> LaunchJob:
+    """What the supervisor needs of a spec to start these tasks."""
+    return LaunchJob(
+        job_id=job_id,
+        name=spec.name,
+        count=spec.count,
+        command=spec.command,
+        script=spec.script,
+        env=spec.env,
+        working_dir=spec.working_dir,
+        input=spec.input,
+        cpu_milli=spec.resources.cpu_milli,
+        memory_bytes=spec.resources.memory_bytes,
+        timeout_ms=spec.timeout_ms,
+        kill_grace_ms=spec.kill_grace_ms,
+        stop_at_lease=spec.on_disconnect is OnDisconnect.STOP,
+        tasks=tuple(tasks),
+    )

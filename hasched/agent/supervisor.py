@@ -44,8 +44,10 @@ from hasched.agent.protocol import (
     Observed,
     StopAttempts,
     ToSupervisor,
+    batches,
     decode_to_supervisor,
     encode,
+    parts,
 )
 from hasched.agent.roster import Roster
 from hasched.agent.supervised import Supervised
@@ -231,13 +233,15 @@ class Supervisor:
             self._supervised.running(),
             self._supervised.ended(),
         )
-        self._send([inventory])
+        for part in parts(inventory):
+            self._send([part])
 
     def _send_news(self) -> None:
         self._news_at_ms = 0
         news = self._supervised.take_news()
         if news and self._connection is not None and self._configured is not None:
-            self._send([Observed(news, self._supervised.take_node_failure())])
+            for batch in batches(news):
+                self._send([Observed(batch, self._supervised.take_node_failure())])
 
     def _send(self, messages: list[FromSupervisor]) -> None:
         self._outgoing += encode(messages)

@@ -19,10 +19,12 @@ from hasched.agent.protocol import (
     FrameBuffer,
     FrameTooLarge,
     FromSupervisor,
+    Inventory,
     Launch,
     ToSupervisor,
     decode_from_supervisor,
     encode,
+    joined,
 )
 from hasched.agent.supervisor import READY, SOCKET
 
@@ -42,6 +44,7 @@ class SupervisorConnection(asyncio.Protocol):
         self._on_messages = on_messages
         self._on_lost = on_lost
         self._frames = FrameBuffer()
+        self._parts: list[Inventory] = []
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -51,10 +54,20 @@ class SupervisorConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             for frame in self._frames.feed(data):
-                self._on_messages(decode_from_supervisor(frame))
+                for message in decode_from_supervisor(frame):
+                    self._take(message)
         except (FrameTooLarge, msgspec.MsgspecError) as error:
             _log.error("supervisor_misunderstood", cause=str(error))
             self.close()
+
+    def _take(self, message: FromSupervisor) -> None:
+        """The parts of an inventory become one: half of it would say that the other half is gone."""
+        if isinstance(message, Inventory):
+            self._parts.append(message)
+            if message.more:
+                return
+            message, self._parts = joined(self._parts), []
+        self._on_messages([message])
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._on_lost()

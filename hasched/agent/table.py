@@ -25,7 +25,7 @@ CREATE TABLE IF NOT EXISTS attempts (
 ) WITHOUT ROWID
 """
 ADD = "INSERT OR IGNORE INTO attempts VALUES (?, ?, ?, ?, NULL)"
-END = "UPDATE attempts SET ended = ? WHERE job_id = ? AND task_index = ? AND attempt = ?"
+END = "INSERT INTO attempts VALUES (?, ?, ?, '', ?) ON CONFLICT DO UPDATE SET ended = excluded.ended"
 REMOVE = "DELETE FROM attempts WHERE job_id = ? AND task_index = ? AND attempt = ?"
 
 _encoder = msgspec.msgpack.Encoder()
@@ -127,7 +127,7 @@ def _write(connection: sqlite3.Connection, saves: list[Save]) -> None:
         if save.added:
             connection.executemany(ADD, [(*row.key, row.supervisor) for row in save.added])
         if save.ended:
-            ends = [(_encoder.encode(end), end.job_id, end.index, end.attempt) for end in save.ended]
+            ends = [(end.job_id, end.index, end.attempt, _encoder.encode(end)) for end in save.ended]
             connection.executemany(END, ends)
         if save.removed:
             connection.executemany(REMOVE, save.removed)

@@ -274,6 +274,19 @@ def test_the_oldest_of_three_is_awaited_too() -> None:
     assert launched(story.happens(ENDED)) == [AttemptId(1, 0, 3)]
 
 
+def test_an_older_attempt_is_awaited_also_when_the_one_between_is_gone() -> None:
+    story = Story()
+    story.launch()
+    story.happens(STARTED)
+    story.receive(ReportsAck(1))
+    story.assign(attempt=2)
+    assert reported(story.tell(SaveFailed(2, "disk full", story.now)))
+    story.receive(ReportsAck(2))
+    story.assign(attempt=3)
+    assert launched(story.saved()) == []
+    assert launched(story.happens(ENDED)) == [AttemptId(1, 0, 3)]
+
+
 def test_a_stop_before_the_launch_needs_no_process() -> None:
     story = Story()
     story.assign()
@@ -351,9 +364,51 @@ def test_an_attempt_that_never_reached_its_supervisor_is_given_back() -> None:
     assert story.core.attempts() == ()
 
 
-def test_an_end_that_the_table_does_not_know_was_acknowledged_before() -> None:
+def test_an_end_that_the_table_does_not_know_is_reported_and_not_run_again() -> None:
+    """The table was lost, and with it every trace of the attempt: the supervisor's word is enough."""
     story = Story()
-    assert only(Forget, story.meet("s1", ended=(ENDED,))) == [Forget((KEY,))]
+    instructions = story.meet("s1", ended=(ENDED,))
+    assert reported(instructions) == [ENDED]
+    assert only(Forget, instructions) == []
+    assert story.core.attempts() == (KEY,)
+    assert story.assign() == []
+    story.receive(ReportsAck(1))
+    assert story.saved() == [Forget((KEY,))]
+
+
+def test_an_end_that_was_acknowledged_and_is_about_to_be_forgotten_is_not_reported_again() -> None:
+    story = Story()
+    story.launch()
+    story.happens(ENDED)
+    story.receive(ReportsAck(1))
+    story.tell(SupervisorDown())
+    assert reported(story.meet("s1", ended=(ENDED,))) == []
+    assert story.core.attempts() == ()
+    assert story.saved() == [Forget((KEY,))]
+
+
+def test_an_end_in_the_table_that_the_supervisor_still_holds_is_forgotten_in_the_end() -> None:
+    story = Story(rows=(Row(AttemptId(1, 0, 1), "s1", ENDED),))
+    story.meet("s1", ended=(ENDED,))
+    story.receive(ReportsAck(1))
+    assert story.saved() == [Forget((KEY,))]
+
+
+def test_a_supervisor_that_comes_back_is_reminded_of_thaws() -> None:
+    story = Story()
+    story.launch()
+    story.happens(STARTED)
+    story.receive(Freeze((KEY,), True))
+    story.tell(SupervisorDown())
+    story.receive(Freeze((KEY,), False))  # nobody is there to hear it
+    assert only(FreezeAttempts, story.meet("s1", running=(RunningAttempt(1, 0, 1, 1_000),))) == [
+        FreezeAttempts((KEY,), False)
+    ]
+
+
+def test_what_an_agent_before_us_froze_stays_frozen() -> None:
+    story = Story(rows=(Row(AttemptId(1, 0, 1), "s1"),))
+    assert only(FreezeAttempts, story.meet("s1", running=(RunningAttempt(1, 0, 1, 1_000),))) == []
 
 
 def test_what_runs_without_a_row_is_adopted() -> None:

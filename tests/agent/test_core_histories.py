@@ -211,8 +211,7 @@ class Histories(RuleBasedStateMachine):
                 self.rows.setdefault(row.key, row)
             for ended in save.ended:
                 key = AttemptId(ended.job_id, ended.index, ended.attempt)
-                if key in self.rows:
-                    self.rows[key] = Row(key, self.rows[key].supervisor, ended)
+                self.rows[key] = Row(key, self.rows[key].supervisor if key in self.rows else "", ended)
             for key in save.removed:
                 self.rows.pop(key, None)
         self.tell(Saved(saves[-1].number, self.now))

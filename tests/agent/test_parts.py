@@ -17,7 +17,19 @@ from hasched.agent import discovery
 from hasched.agent.config import AgentConfig, check
 from hasched.agent.events import Row, Save
 from hasched.agent.processes import Families, boot_ms, read_process
-from hasched.agent.protocol import MAX_FRAME_BYTES, Forget, FrameBuffer, FrameTooLarge, decode_to_supervisor, encode
+from hasched.agent.protocol import (
+    MAX_FRAME_BYTES,
+    Forget,
+    FrameBuffer,
+    FrameTooLarge,
+    Inventory,
+    RunningAttempt,
+    decode_from_supervisor,
+    decode_to_supervisor,
+    encode,
+    joined,
+    parts,
+)
 from hasched.agent.roster import Roster
 from hasched.agent.specs import MAX_SPECS, SpecCache
 from hasched.agent.table import Table
@@ -154,6 +166,18 @@ def test_frames_survive_any_cutting(numbers: list[int], data: st.DataObject) -> 
 def test_a_frame_beyond_the_cap_is_refused() -> None:
     with pytest.raises(FrameTooLarge):
         list(FrameBuffer().feed((MAX_FRAME_BYTES + 1).to_bytes(4, "big")))
+
+
+def test_an_inventory_of_many_ends_fits_into_frames_and_is_whole_again() -> None:
+    ends = tuple(AttemptEnded(1, index, 1, 1, 2, EndKind.EXITED, output=bytes(16_384)) for index in range(5000))
+    running = (RunningAttempt(1, 5000, 1, 1),)
+    inventory = Inventory("1", "s1", 1, "rlimit", running, ends)
+    frames = [encode([part]) for part in parts(inventory)]
+    assert max(map(len, frames)) < MAX_FRAME_BYTES
+    received = [message for frame in frames for message in decode_from_supervisor(frame[4:])]
+    assert all(isinstance(part, Inventory) for part in received)
+    assert joined([part for part in received if isinstance(part, Inventory)]) == inventory
+    assert parts(joined([Inventory("1", "s1", 1, "rlimit", (), ())])) == [Inventory("1", "s1", 1, "rlimit", (), ())]
 
 
 def test_the_spec_cache_keeps_what_was_used_last() -> None:

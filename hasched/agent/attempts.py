@@ -1,0 +1,41 @@
+"""One attempt, as the agent's core knows it."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from hasched.model.ids import AttemptId
+from hasched.model.spec import JobSpec
+from hasched.model.wire import AttemptEnded, AttemptStarted
+
+
+class Phase(IntEnum):
+    SAVING = 0  # its row is on the way to the disk
+    READY = 1  # may start as soon as the supervisor, its GPUs and its task are free
+    LAUNCHED = 2  # the supervisor was told
+    RUNNING = 3
+    ENDED = 4  # waits for a manager's acknowledgement
+
+
+class Attempt:
+    """One attempt that no manager has acknowledged as ended."""
+
+    __slots__ = (
+        "ended", "ended_at_ms", "frozen", "gpus", "held", "key", "older", "phase",
+        "spec", "start_known", "started", "stop", "supervisor",
+    )  # fmt: skip
+
+    def __init__(self, key: AttemptId, phase: Phase, supervisor: str = "", spec: JobSpec | None = None) -> None:
+        self.key = key
+        self.phase = phase
+        self.supervisor = supervisor  # the instance that was told to run it
+        self.spec = spec  # until it is launched
+        self.older: tuple[AttemptId, ...] = ()  # attempts of the same task that must end first
+        self.gpus: tuple[int, ...] = ()
+        self.frozen: bool | None = None  # what a manager wants; None: this agent heard nothing of it
+        self.stop = ""  # why it is being stopped
+        self.started: AttemptStarted | None = None
+        self.start_known = False  # a manager has acknowledged the start
+        self.ended: AttemptEnded | None = None
+        self.ended_at_ms = 0  # on the clock of Now.boot_ms
+        self.held = False  # the supervisor keeps its end
