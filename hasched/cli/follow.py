@@ -22,6 +22,14 @@ PROGRESS_INTERVAL_S = 0.2
 FOLLOWED = ("AttemptStarted", "AttemptEnded", "JobEnded", "JobDeleted", "JobExpired")
 
 
+class OutputLost(HaschedError):
+    """The job succeeded, and what it wrote could not be shown whole."""
+
+    code = "output_lost"
+    status = 503
+    title = "Output could not be read"
+
+
 class WaitTimedOut(click.ClickException):
     """The wait is over and the job is not."""
 
@@ -49,7 +57,12 @@ def follow_task(settings: Settings, client: Client, job_id: int, after: str) -> 
             for attempt in range(1, client.task(latest.id, 0).attempt + 1):
                 out.want(attempt)
                 err.want(attempt)
-    return client.job(job_id)
+    job = client.job(job_id)
+    if (out.lost or err.lost) and job.state == TaskState.SUCCEEDED.name:
+        raise OutputLost(
+            f"job {job_id} succeeded, but not all of its output could be read", f"`hasched job logs {job_id}`"
+        )
+    return job
 
 
 class _Copier:
@@ -63,6 +76,8 @@ class _Copier:
         self._newest = 0
         self._attempts: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._failure: Exception | None = None
+        self._ended = threading.Event()
+        self.lost = False  # whether something could not be copied
         self._thread = threading.Thread(target=self._run, name=f"copy-{stream}", daemon=True)
 
     def want(self, attempt: int) -> None:
@@ -81,10 +96,19 @@ class _Copier:
 
     def _copy(self, client: Client, attempt: int) -> None:
         try:
-            for data in client.logs(self._job_id, 0, stream=self._stream, attempt=attempt, follow=True):
+            pieces = client.logs(
+                self._job_id,
+                0,
+                stream=self._stream,
+                attempt=attempt,
+                follow=True,
+                keep_trying=lambda: not self._ended.is_set(),
+            )
+            for data in pieces:
                 self._target.write(data)
                 self._target.flush()
         except HaschedError as error:
+            self.lost = True
             click.echo(f"hasched: {self._stream} of attempt {attempt} can't be read: {error.cause}", err=True)
 
     def __enter__(self) -> _Copier:
@@ -96,6 +120,7 @@ class _Copier:
     ) -> None:
         if kind is not None:
             return  # Interrupted: the thread is a daemon, and nobody wants the rest.
+        self._ended.set()
         self._attempts.put(None)
         self._thread.join()
         if self._failure is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import socket
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -15,10 +15,17 @@ from hasched.client import calls
 from hasched.client.calls import Call, Document
 from hasched.client.context import Context
 from hasched.client.event_text import EventLines
-from hasched.client.policy import CONNECT_TIMEOUT_S, Endpoints, Tries
+from hasched.client.policy import CONNECT_TIMEOUT_S, LONGEST_PAUSE_S, Endpoints, Tries
 from hasched.client.problems import error_of
 from hasched.client.tls import MANAGER_HOSTNAME, client_context
-from hasched.model.errors import ClusterUnreachable, EventsCompacted, HaschedError, NotFound
+from hasched.model.errors import (
+    ClusterUnreachable,
+    EventsCompacted,
+    HaschedError,
+    NodeUnreachable,
+    NotFound,
+    Overloaded,
+)
 from hasched.model.states import TaskState
 from hasched.model.views import (
     ClusterView,
@@ -179,9 +186,11 @@ class Client:
         limit: int | None = None,
         tail: int | None = None,
         follow: bool = False,
+        keep_trying: Callable[[], bool] = lambda: False,
     ) -> Iterator[bytes]:
         """What a task wrote, in pieces. `follow` goes on until the attempt has ended, across a change of leader.
 
+        While `keep_trying` says so, a busy cluster or a node that can't be reached is waited for without a time limit.
         `offset` counts from the attempt's first byte for ever; bytes that are no longer kept are left out.
         """
         position = offset
@@ -218,8 +227,14 @@ class Client:
             except (OSError, HaschedError, http.client.HTTPException) as error:
                 if opened and follow and isinstance(error, TimeoutError):
                     tries = self._tries()  # a silent task, or a dead link: ask anew to know which
-                else:
-                    time.sleep(tries.failed(_as_oserror(error), time.monotonic()))
+                    continue
+                try:
+                    pause = tries.failed(_as_oserror(error), time.monotonic())
+                except (Overloaded, NodeUnreachable):
+                    if not keep_trying():
+                        raise
+                    tries, pause = self._tries(), LONGEST_PAUSE_S
+                time.sleep(pause)
 
     # --- the cluster ---
 
