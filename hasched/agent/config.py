@@ -1,18 +1,20 @@
 """The agent's configuration: what a YAML file may say, its defaults, and what the types alone can't check.
 
-`hasched.model.config_text.load_config(text, source, AgentConfig, env, check)` reads it.
+Relative paths of the TLS files count from the file's own directory.
 """
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import msgspec
 
-from hasched.model.config_text import Cpu, Duration, Size
+from hasched.client.files import read_config
+from hasched.model.config_text import Cpu, Duration, Size, load_config
 from hasched.model.errors import FieldError
 from hasched.model.ids import is_name
 
@@ -69,6 +71,14 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     @property
     def node_id(self) -> str:
         return self.name or socket.gethostname()
+
+
+def load_agent_config(path: Path, env: Mapping[str, str]) -> AgentConfig:
+    """The file at `path` under the overrides in `env`, its paths made absolute. Raises ConfigInvalid."""
+    loaded = load_config(read_config(path), str(path), AgentConfig, env, check)
+    base, files = path.parent.absolute(), loaded.tls
+    tls = TlsFiles(ca=str(base / files.ca), cert=str(base / files.cert), key=str(base / files.key))
+    return msgspec.structs.replace(loaded, tls=tls)
 
 
 def check(config: AgentConfig) -> Iterator[FieldError]:

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from hasched.cli.exits import Exit
 from hasched.cli.settings import Settings, json_option
 from hasched.model.errors import ConfigInvalid, FieldError
-
-if TYPE_CHECKING:
-    from hasched.agent.config import AgentConfig
 
 KINDS = ("manager", "agent")
 _MANAGER_KEYS = ("members", "raft", "cluster", "tokens", "api")
@@ -44,6 +39,7 @@ def validate(settings: Settings, file: Path, kind: str | None, files: bool) -> i
             manager = load_manager_config(file, os.environ)
             errors = list(find_file_problems(manager)) if files else []
         else:
+            from hasched.agent.config import load_agent_config
             from hasched.client.tls import PeerIdentity, find_tls_problems
 
             agent = load_agent_config(file, os.environ)
@@ -63,29 +59,9 @@ def validate(settings: Settings, file: Path, kind: str | None, files: bool) -> i
 
 def detect_kind(path: Path) -> str:
     """`manager` or `agent`, by the keys that only a manager's file has. Raises ConfigInvalid for broken YAML."""
+    from hasched.client.files import read_config
     from hasched.model.yaml_text import read_documents
 
-    documents = read_documents(read_text(path), str(path))
+    documents = read_documents(read_config(path), str(path))
     value = documents[0].value if documents else None
     return "manager" if isinstance(value, dict) and any(key in value for key in _MANAGER_KEYS) else "agent"
-
-
-def load_agent_config(path: Path, env: Mapping[str, str]) -> AgentConfig:
-    """The agent's configuration at `path` under the overrides in `env`, its paths made absolute. Raises ConfigInvalid."""
-    import msgspec
-
-    from hasched.agent.config import AgentConfig, TlsFiles, check
-    from hasched.model.config_text import load_config
-
-    loaded = load_config(read_text(path), str(path), AgentConfig, env, check)
-    base = path.parent.absolute()
-    tls = TlsFiles(ca=str(base / loaded.tls.ca), cert=str(base / loaded.tls.cert), key=str(base / loaded.tls.key))
-    return msgspec.structs.replace(loaded, tls=tls)
-
-
-def read_text(path: Path) -> str:
-    """The file's text. Raises ConfigInvalid if it can't be read."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigInvalid(str(path), [FieldError("", str(error))]) from None

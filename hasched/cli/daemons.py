@@ -87,7 +87,7 @@ def agent() -> None:
 @click.pass_obj
 def start_agent(settings: Settings, path: Path) -> int:
     """Run an agent in the foreground until SIGTERM. Its tasks go on without it, and it finds them when it starts again."""
-    from hasched.cli.configs import load_agent_config
+    from hasched.agent.config import load_agent_config
 
     _choose_log_format(settings)
     config = load_agent_config(path, os.environ)

@@ -115,7 +115,7 @@ def submit(settings: Settings, file: str, submission_id: str | None, wait: bool)
         if wait:
             return _wait(settings, [job.id for job in submitted], None)
     if settings.as_json:
-        print_json(submitted)
+        print_json({"jobs": submitted})
     return Exit.OK
 
 
@@ -145,7 +145,7 @@ def _submit_one(settings: Settings, document: dict[str, Any], submission_id: str
                 click.echo(f"job {submitted.id}" + (" (submitted before)" if submitted.duplicate else ""))
             return Exit.OK
         if document.get("count", 1) != 1 or settings.as_json:
-            return _wait(settings, [submitted.id], None)
+            return _wait(settings, [submitted.id], None, one=True)
         from hasched.cli.follow import follow_task, job_exit_code
 
         try:
@@ -155,7 +155,8 @@ def _submit_one(settings: Settings, document: dict[str, Any], submission_id: str
         return job_exit_code(client, job)
 
 
-def _wait(settings: Settings, job_ids: list[int], timeout_ms: int | None) -> int:
+def _wait(settings: Settings, job_ids: list[int], timeout_ms: int | None, *, one: bool = False) -> int:
+    """The exit code of the first that did not succeed. `one`: who asked knows of a single job, and in JSON gets just that."""
     from hasched.cli.follow import job_exit_code, wait_for_jobs
     from hasched.cli.output import counts, print_json
 
@@ -165,7 +166,7 @@ def _wait(settings: Settings, job_ids: list[int], timeout_ms: int | None) -> int
         except KeyboardInterrupt:
             return _interrupted(job_ids)
         if settings.as_json:
-            print_json(jobs[0] if len(jobs) == 1 else jobs)
+            print_json(jobs[0] if one else {"jobs": jobs})
         else:
             for job in jobs:
                 click.echo(f"job {job.id} {job.state}: {counts(job.tasks)}")

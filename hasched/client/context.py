@@ -8,13 +8,13 @@ number of named contexts and the name of the current one. `HASCHED_CONTEXT` choo
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import msgspec
 
+from hasched.client.files import replace_file
 from hasched.model.errors import BadRequest, NotFound
 
 FILE_NAME = "contexts.yaml"
@@ -110,16 +110,6 @@ def use_context(name: str, environ: Mapping[str, str] = os.environ) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Whole or not at all, and never readable by others: it holds tokens."""
+    """It holds tokens, so it is nobody else's to read."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    beside = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+    replace_file(path, content)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import os
 import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -21,6 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from hasched.client.files import create_file, replace_file
 from hasched.model.errors import Conflict, HaschedError, NotFound
 from hasched.model.identity import MANAGER_HOSTNAME, ORGANIZATION, manager_hostname
 from hasched.model.ids import is_name
@@ -102,15 +102,8 @@ def create_token(path: Path, name: str) -> str:
         raise Conflict(f"{path} has a token named {name!r} already", "choose another name, or remove the old entry")
     entries.append(TokenEntry(name, digest_of(token)))
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.new")
-    with contextlib.suppress(FileNotFoundError):
-        beside.unlink()
-    _write_new(beside, encode_tokens(entries), private=True)
-    if path.exists():  # The managers' user goes on reading a file that root has extended.
-        status = path.stat()
-        os.chown(beside, status.st_uid, status.st_gid)
-        beside.chmod(status.st_mode & 0o777)
-    beside.replace(path)
+    # The managers' user goes on reading a file that root has extended.
+    replace_file(path, encode_tokens(entries), keep_access=True)
     return token
 
 
@@ -210,17 +203,9 @@ def _store(directory: Path, stem: str, cert: x509.Certificate, key: ec.EllipticC
         if path.exists():
             raise Conflict(f"{path} exists, and is left as it is", "remove it first if you mean to replace it")
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    _write_new(key_path, pem, private=True)
-    _write_new(cert_path, cert.public_bytes(serialization.Encoding.PEM), private=False)
+    create_file(key_path, pem)
+    create_file(cert_path, cert.public_bytes(serialization.Encoding.PEM), mode=0o644)
     return Issued(str(cert_path), str(key_path), _describe(cert_path, cert))
-
-
-def _write_new(path: Path, content: bytes, private: bool) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600 if private else 0o644)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _load_cert(path: Path) -> x509.Certificate:

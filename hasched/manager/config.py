@@ -13,10 +13,11 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from hasched.client.files import read_config
 from hasched.client.tls import PeerIdentity, find_tls_problems
 from hasched.manager.settings import LeaderSettings
 from hasched.model.config_text import Cpu, Duration, Size, load_config
-from hasched.model.errors import ConfigInvalid, FieldError
+from hasched.model.errors import FieldError
 from hasched.model.ids import NAME_PATTERN
 from hasched.model.spec import Backoff, Resources, Retries
 from hasched.model.states import BackoffKind, PlacementPolicy
@@ -141,11 +142,7 @@ class ManagerConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 def load_manager_config(path: Path, env: Mapping[str, str]) -> ManagerConfig:
     """The file at `path` under the overrides in `env`, its paths made absolute. Raises ConfigInvalid."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigInvalid(str(path), [FieldError("", str(error))]) from None
-    return resolve_paths(parse_manager_config(text, str(path), env), path.parent)
+    return resolve_paths(parse_manager_config(read_config(path), str(path), env), path.parent)
 
 
 def find_file_problems(config: ManagerConfig) -> Iterator[FieldError]:

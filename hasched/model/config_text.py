@@ -7,7 +7,6 @@ The environment comes in as a mapping: nothing here reads the process or the dis
 
 from __future__ import annotations
 
-import difflib
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -17,6 +16,7 @@ from typing import Annotated, Any, TypeAlias, TypeVar
 import msgspec
 
 from hasched.model.errors import ConfigInvalid, FieldError
+from hasched.model.kinds import describe, suggest
 from hasched.model.units import parse_bytes, parse_cpu_milli, parse_duration_ms
 from hasched.model.yaml_text import Document, read_documents
 
@@ -62,12 +62,6 @@ def load_config(
     raise ConfigInvalid(source, sorted(reader.errors, key=lambda error: error.line))
 
 
-def closest(word: str, words: Iterable[str]) -> str:
-    """`did you mean …?` for a mistyped word, empty if nothing is near."""
-    matches = difflib.get_close_matches(word, list(words), n=1, cutoff=0.6)
-    return f"did you mean {matches[0]!r}?" if matches else ""
-
-
 class _Reader:
     """Walks a document along a type, and collects errors instead of stopping at the first."""
 
@@ -79,12 +73,12 @@ class _Reader:
     def read_struct(self, value: Any, kind: type[msgspec.Struct], path: str, variable: str = "") -> Any:
         """A mapping as the fields of `kind`. Overrides are looked up here, so they can fill what the file lacks."""
         if not isinstance(value, dict):
-            return self._complain(path, f"must be a mapping, not {_describe(value)}", variable=variable)
+            return self._complain(path, f"must be a mapping, not {describe(value)}", variable=variable)
         hints = typing.get_type_hints(kind, include_extras=True)
         fields = {field.encode_name: (field, hints[field.name]) for field in msgspec.structs.fields(kind)}
         for key in value:
             if key not in fields:
-                self._complain(_join(path, key), "unknown key", closest(key, fields), variable)
+                self._complain(_join(path, key), "unknown key", suggest(key, fields), variable)
         plain: dict[str, Any] = {}
         for key, (field, hint) in fields.items():
             place = _join(path, key)
@@ -109,11 +103,11 @@ class _Reader:
             return self.read_struct(value, hint, path, variable)
         if origin in (list, tuple):
             if not isinstance(value, list):
-                return self._complain(path, f"must be a list, not {_describe(value)}", variable=variable)
+                return self._complain(path, f"must be a list, not {describe(value)}", variable=variable)
             return [self.read(item, arguments[0], f"{path}[{number}]", variable) for number, item in enumerate(value)]
         if origin is dict:
             if not isinstance(value, dict):
-                return self._complain(path, f"must be a mapping, not {_describe(value)}", variable=variable)
+                return self._complain(path, f"must be a mapping, not {describe(value)}", variable=variable)
             return {key: self.read(item, arguments[1], _join(path, key), variable) for key, item in value.items()}
         return self._scalar(value, hint, path, variable)
 
@@ -122,14 +116,14 @@ class _Reader:
         try:
             if unit is not None:
                 if not isinstance(value, str | int | float):
-                    raise ValueError(f"must be a {unit}, not {_describe(value)}")
+                    raise ValueError(f"must be a {unit}, not {describe(value)}")
                 value = _PARSERS[unit](value)
             msgspec.convert(value, hint)
         except msgspec.ValidationError as error:
             if isinstance(hint, type) and issubclass(hint, Enum):
                 choices = [str(member.value) for member in hint]
                 cause = f"must be one of {', '.join(choices)}, not {value!r}"
-                return self._complain(path, cause, closest(str(value), choices), variable)
+                return self._complain(path, cause, suggest(str(value), choices), variable)
             return self._complain(path, _humanize(str(error), value), variable=variable)
         except ValueError as error:
             return self._complain(path, str(error), variable=variable)
@@ -172,19 +166,7 @@ def _join(path: str, key: str) -> str:
     return f"{path}.{key}" if path else key
 
 
-def _describe(value: Any) -> str:
-    match value:
-        case None:
-            return "nothing"
-        case dict():
-            return "a mapping"
-        case list():
-            return "a list"
-        case _:
-            return repr(value)
-
-
 def _humanize(message: str, value: Any) -> str:
     """msgspec's message without its backquotes, and with the value that it speaks of."""
     message = message.split(" - at ", maxsplit=1)[0].split(", got", maxsplit=1)[0].replace("`", "")
-    return f"{message[0].lower()}{message[1:]}, not {_describe(value)}"
+    return f"{message[0].lower()}{message[1:]}, not {describe(value)}"

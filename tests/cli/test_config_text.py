@@ -58,7 +58,7 @@ def test_all_mistakes_are_reported_at_once_each_with_its_line():
         (4, "parts[0].name", "is missing"),
         (6, "parts[1].port", "expected int <= 65535, not 70000"),
         (7, "policy", "must be one of bin_pack, spread, round_robin, not 'sprad'; did you mean 'spread'?"),
-        (8, "part", "must be a mapping, not a list"),
+        (8, "part", "must be a mapping, not an empty list"),
     ]
 
 

@@ -155,6 +155,13 @@ def test_a_file_of_jobs_and_its_mistakes(dev: Dev):
     assert dev.json("job", "list") == before
 
 
+@pytest.mark.parametrize("options", [[], ["--wait"]])
+@pytest.mark.parametrize("text", ["command: [date]\n", "command: [date]\n---\ncommand: [date]\n"])
+def test_submitted_jobs_are_a_list_in_json_however_many(dev: Dev, options: list[str], text: str):
+    done = dev.run("job", "submit", "-", "--json", *options, input=text)
+    assert len(json.loads(done.stdout)["jobs"]) == text.count("command")
+
+
 def test_a_repeated_submission_id_is_one_job(dev: Dev):
     command = ("job", "run", "--submission-id", "only-once", "--json", "--", "true")
     first, second = json.loads(dev.run(*command).stdout), json.loads(dev.run(*command).stdout)

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import yaml
 
+from hasched.client.files import replace_file
 from hasched.manager.certs import MAX_NAME_CHARS, create_ca, create_token, issue_agent, issue_manager
 from hasched.model.errors import Conflict
 from hasched.model.ids import is_name
@@ -159,12 +160,3 @@ def _tls(layout: Layout, name: str) -> dict[str, str]:
 def _write_config(path: Path, kind: str, config: dict[str, Any]) -> None:
     heading = f"# Written by `hasched dev` at every start: edit a copy, and start it with `hasched {kind} start`.\n"
     replace_file(path, (heading + yaml.safe_dump(config, sort_keys=False)).encode())
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file that only its owner may read, so that a reader sees the old content or the new one."""
-    beside = path.with_name(f".{path.name}.new")
-    beside.write_bytes(b"")
-    beside.chmod(0o600)
-    beside.write_bytes(content)
-    beside.replace(path)

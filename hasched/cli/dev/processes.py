@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from hasched.cli.dev.layout import replace_file
+from hasched.client.files import replace_file
 
 STABLE_S = 5.0  # whoever ran this long did not die of its start
 MAX_PAUSE_S = 5.0
