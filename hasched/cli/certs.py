@@ -94,18 +94,21 @@ def show(settings: Settings, directory: Path) -> None:
 
 @click.group()
 def token() -> None:
-    """Create the tokens that people and programs log in with."""
+    """Manage the tokens that people and programs log in with."""
 
 
-@token.command()
-@click.argument("name")
-@click.option(
+tokens_option = click.option(
     "--file",
     type=click.Path(dir_okay=False, path_type=Path),
     default="tokens.json",
     show_default=True,
     help="The managers' tokens file; copy it to each of them.",
 )
+
+
+@token.command()
+@click.argument("name")
+@tokens_option
 @json_option
 @click.pass_obj
 def create(settings: Settings, name: str, file: Path) -> None:
@@ -120,6 +123,41 @@ def create(settings: Settings, name: str, file: Path) -> None:
         print_json({"name": name, "token": secret, "file": str(file)})
     else:
         click.echo(secret)
+
+
+@token.command("list")
+@tokens_option
+@json_option
+@click.pass_obj
+def list_tokens(settings: Settings, file: Path) -> None:
+    """List whose tokens are in the file."""
+    from hasched.cli.output import print_json
+    from hasched.manager.certs import read_tokens
+
+    if not file.exists():
+        raise NotFound(f"there is no {file}", "create a token with `hasched token create`")
+    names = [entry.name for entry in read_tokens(file)]
+    if settings.as_json:
+        print_json({"tokens": names})
+    else:
+        click.echo("".join(f"{name}\n" for name in names), nl=False)
+
+
+@token.command()
+@click.argument("name")
+@tokens_option
+@json_option
+@click.pass_obj
+def revoke(settings: Settings, name: str, file: Path) -> None:
+    """Take the token of NAME out of the file. Managers refuse it seconds after their copy has changed."""
+    from hasched.cli.output import print_json
+    from hasched.manager.certs import revoke_token
+
+    revoke_token(file, name)
+    if settings.as_json:
+        print_json({"revoked": name, "file": str(file)})
+    else:
+        click.echo(f"the token of {name} is out of {file}; copy it to the managers")
 
 
 def _print(settings: Settings, issued: Issued) -> None:

@@ -38,6 +38,7 @@ for command in (run, submit, wait):
 @click.option("--queue", help="Only of this queue.")
 @click.option("--name", help="Only of this name.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Only with this label.")
+@click.option("--actor", metavar="USER", help="Only what this user submitted.")
 @click.option(
     "--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="At most so many, newest first."
 )
@@ -51,6 +52,7 @@ def list_jobs(
     queue: str | None,
     name: str | None,
     labels: tuple[str, ...],
+    actor: str | None,
     limit: int,
 ) -> None:
     """List jobs, newest first."""
@@ -61,7 +63,8 @@ def list_jobs(
     with settings.client() as client:
         found = list(
             itertools.islice(
-                client.jobs(state=states, queue=queue, name=name, labels=wanted, limit=min(limit, 1000)), limit
+                client.jobs(state=states, queue=queue, name=name, labels=wanted, actor=actor, limit=min(limit, 1000)),
+                limit,
             )
         )
     if settings.as_json:

@@ -29,7 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "job": ("hasched.cli.jobs:job", "Run jobs, watch them, stop them."),
     "manager": ("hasched.cli.daemons:manager", "Run a manager, or list them."),
     "node": ("hasched.cli.nodes:node", "Look at the machines that do the work."),
-    "token": ("hasched.cli.certs:token", "Create the tokens that people and programs log in with."),
+    "token": ("hasched.cli.certs:token", "Manage the tokens that people and programs log in with."),
     "top": ("hasched.cli.top:top", "Watch the cluster."),
     "version": ("hasched.cli.completion:version", "Print the version."),
 }

@@ -68,6 +68,22 @@ def show(settings: Settings, node_id: str) -> None:
     print_fields(fields)
 
 
+@node.command()
+@click.argument("node_id", metavar="NODE")
+@json_option
+@click.pass_obj
+def remove(settings: Settings, node_id: str) -> None:
+    """Forget a disconnected node; it comes back if its agent does."""
+    from hasched.cli.output import print_json
+
+    with settings.client() as client:
+        client.remove_node(node_id)
+    if settings.as_json:
+        print_json({"removed": node_id})
+    else:
+        click.echo(f"node {node_id} removed")
+
+
 NODE_COLUMNS = ("node", "state", "connected", "running", "allocated", "total", "isolation", "agent", "labels")
 
 

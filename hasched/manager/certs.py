@@ -107,6 +107,15 @@ def create_token(path: Path, name: str) -> str:
     return token
 
 
+def revoke_token(path: Path, name: str) -> None:
+    """Take the entry of `name` out of the file. Raises NotFound."""
+    entries = read_tokens(path)
+    kept = [entry for entry in entries if entry.name != name]
+    if kept == entries:
+        raise NotFound(f"{path} has no token named {name!r}", "see `hasched token list`")
+    replace_file(path, encode_tokens(kept), keep_access=True)
+
+
 def read_tokens(path: Path) -> list[TokenEntry]:
     """The entries of a tokens file; none if it doesn't exist. Raises CertsError, OSError."""
     if not path.exists():

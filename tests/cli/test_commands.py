@@ -135,6 +135,16 @@ def test_certificates_and_tokens_from_the_command_line(run):
     assert run("token", "create", "alice").exit_code == Exit.REFUSED
 
 
+def test_tokens_are_listed_and_revoked(run):
+    assert run("token", "list").exit_code == Exit.NOT_FOUND
+    for name in ("alice", "bob"):
+        run("token", "create", name)
+    assert run("token", "revoke", "alice").exit_code == Exit.OK
+    assert run("token", "revoke", "alice").exit_code == Exit.NOT_FOUND
+    assert json.loads(run("token", "list", "--json").stdout) == {"tokens": ["bob"]}
+    assert run("token", "list").stdout == "bob\n"
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

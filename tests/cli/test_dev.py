@@ -201,6 +201,15 @@ def test_every_look_has_a_text_and_a_json_form(dev: Dev, command: list[str]):
     assert dev.json(*command)
 
 
+def test_a_node_that_works_is_not_removed_and_jobs_are_found_by_their_user(dev: Dev):
+    assert dev.run("node", "remove", "nobody").returncode == 66
+    assert dev.run("node", "remove", "n1").returncode == 76
+    dev.run("job", "run", "--", "true")
+    user = dev.json("job", "list", "--limit", "1")["jobs"][0]["actor"]  # type: ignore[index]
+    assert dev.json("job", "list", "--actor", user)["jobs"]
+    assert dev.json("job", "list", "--actor", "nobody") == {"jobs": []}
+
+
 def test_a_wrong_token_and_a_silent_cluster_have_codes_of_their_own(dev: Dev):
     environment = dev.environment
     try:
