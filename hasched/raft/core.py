@@ -14,7 +14,7 @@ from random import Random
 import structlog
 from pysyncobj import syncobj
 
-from hasched.model.errors import StorageFailed
+from hasched.model.errors import HaschedError, StorageFailed
 from hasched.model.ids import ManagerId
 from hasched.raft.engine import COMMANDS, NO_OP, Engine
 from hasched.raft.journal import Journal, LogEntry
@@ -78,6 +78,7 @@ class Core:
         self._on_role = on_role
         self._forwarded_to: ManagerId | None = None
         self._blank_peers: dict[ManagerId, bool] = {}
+        self._catching_up = self._caught_up = False
         self._uncommitted: deque[tuple[int, int]] = deque()  # of this leader: index, size
         self._uncommitted_bytes = 0
 
@@ -157,6 +158,8 @@ class Core:
 
     def turn(self) -> None:
         engine, now = self.engine, syncobj.monotonicTime()
+        if not engine.voter:
+            self._seek_vote(now)
         engine.tick()
         self._note_role()
         engine.outbox += self.reads.advance(now)
@@ -166,6 +169,20 @@ class Core:
             self._forward_queue(now)
         engine.replicate()
         self.proposals.expire(now)
+
+    def _seek_vote(self, now: float) -> None:
+        """A disk that may have been wiped is made good by a linearizable read: a majority without this member confirmed
+        the leader after this life began, and all that was committed until then, with the help of an earlier life or
+        without, is in this journal. The vote waits for the turn after that, for which the journal was synced.
+        """
+        if self._caught_up:
+            self.engine.join()
+        elif not self._catching_up and self.engine.leader_id is not None and now >= self.engine.joinable_at:
+            self._catching_up = True
+            self.reads.read(now, self._note_caught_up)
+
+    def _note_caught_up(self, error: HaschedError | None) -> None:
+        self._catching_up, self._caught_up = False, error is None
 
     def take_outbox(self) -> list[tuple[ManagerId, Message]]:
         outbox = self.engine.outbox[:]

@@ -59,8 +59,8 @@ class ConsensusBroken(HaschedError):
 class Engine(SyncObj):  # type: ignore[misc]
     """One member's consensus. `apply` is called with each committed entry, once, in order; what it raises stops the engine.
 
-    `voter` is False on a disk that may have been wiped: such a member neither votes nor counts until a leader has brought
-    it up to date, or until all members turn out to be as blank as it is; then `on_join` makes that durable.
+    `voter` is False on a disk that may have been wiped: such a member neither votes nor counts until `join`, which its core
+    calls once it holds all that was committed; `on_join` makes that durable.
     """
 
     _SyncObj__raftState: int
@@ -124,6 +124,7 @@ class Engine(SyncObj):  # type: ignore[misc]
         self._adopt_snapshot()
         if not self._peers:
             self.stand_soon()
+        # An election in which an earlier life of this member may have voted is over then.
         self.joinable_at = syncobj.monotonicTime() + 2 * tuning.election_max_s
 
     # --- what a manager sees ---
@@ -247,6 +248,12 @@ class Engine(SyncObj):  # type: ignore[misc]
         """There is probably no leader: ask for votes without waiting for one to be silent long enough."""
         soon = syncobj.monotonicTime() + self._random.uniform(0.1, 1) * self._tuning.orphaned_s
         self._SyncObj__raftElectionDeadline = min(self._SyncObj__raftElectionDeadline, soon)
+
+    def forget_match(self, name: ManagerId) -> None:
+        """`name` may have been wiped: what its earlier life acknowledged is not on its disk any more."""
+        if name in self.progress:
+            self.progress[name].match_index = 0
+            self._SyncObj__raftMatchIndex[self._peers[name]] = 0
 
     def join(self) -> None:
         """Become a voter, for good."""
@@ -386,8 +393,6 @@ class Engine(SyncObj):  # type: ignore[misc]
             self._take_entries(prev_index, entries)
             # 10: nothing beyond what this very message has matched is known to be the leader's.
             self._SyncObj__raftCommitIndex = max(self.commit_index, min(message.commit_index, match_index))
-            if not self.voter and match_index >= message.commit_index and syncobj.monotonicTime() >= self.joinable_at:
-                self.join()
             if message.entries or self._answered != (self.term, message.round):
                 # Without entries and of a round that was answered, it only tells the commit index.
                 self._answered = (self.term, message.round)

@@ -148,9 +148,13 @@ class Forwarded(_Message, frozen=True, tag="forwarded"):
 
 
 class ReadIndex(_Message, frozen=True, tag="read"):
-    """Which index must I have applied to read what was committed before now?"""
+    """Which index must I have applied to read what was committed before now?
+
+    `joining`: I have no vote. What an earlier life of mine acknowledged must not count towards what is committed from now on.
+    """
 
     request: int
+    joining: bool = False
 
 
 class ReadIndexReply(_Message, frozen=True, tag="read_at"):

@@ -60,6 +60,8 @@ class Reads:
         heapq.heappush(self._waiters, (index, self._next_waiter, done))
 
     def asked(self, sender: ManagerId, message: ReadIndex) -> None:
+        if message.joining:
+            self._engine.forget_match(sender)
         self._remote.append((sender, message.request))
 
     def answered(self, sender: ManagerId, message: ReadIndexReply) -> None:
@@ -118,7 +120,7 @@ class Reads:
             self.lost_link(self._asked[0])
         if self._readers and self._asked is None and leader is not None:
             self._asked = (leader, self._next_request, self._readers)
-            messages.append((leader, ReadIndex(self._next_request)))
+            messages.append((leader, ReadIndex(self._next_request, not self._engine.voter)))
             self._next_request += 1
             self._readers = []
 

@@ -7,6 +7,7 @@ a power cut loses. Links keep their order and break as TCP does: what is under w
 from __future__ import annotations
 
 import heapq
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -59,6 +60,8 @@ class SimulatedNode:
         self.busy = False
         self.paused_until = 0.0
         self.dies_at_sync = False
+        self.wiped = True
+        self.promised = 0
         self.inbox: list[Callable[[], None]] = []
         self.turn_wanted = False
 
@@ -79,14 +82,25 @@ class SimulatedNode:
             random=sim.random,
             wall_ms=lambda: int(sim.now * 1000),
             voter=self.directory.identity.voter,
-            on_join=self.directory.become_voter,
+            on_join=self.join,
             on_applied=self.note_applied,
             on_role=lambda leading: None,
         )
+        assert self.core.engine.last_index >= self.promised, f"{self.name} got its vote before its journal was synced"
+        self.committed_before = max(sim.history, default=0)
         self.life += 1
-        self.up, self.busy, self.inbox = True, False, []
+        self.up, self.wiped, self.busy, self.inbox = True, False, False, []
         self.want_turn(0)
         sim.dial_all(self.name)
+
+    def join(self) -> None:
+        """What its earlier lives helped to commit must be in its log before it votes again."""
+        assert self.core.engine.last_index >= self.committed_before, (
+            f"{self.name} gets a vote, and lacks what is committed"
+        )
+        self.directory.become_voter()
+        self.promised = self.committed_before
+        self.dies_at_sync = self.promised > 0 and self.simulation.random.random() < 0.3
 
     def crash(self) -> None:
         self.up = False
@@ -100,6 +114,17 @@ class SimulatedNode:
         self.core.proposals.abandon("crash")
         self.core.reads.abandon("crash")
         self.simulation.break_links(self.name)
+
+    def wipe(self) -> None:
+        """Its disk dies with it; when it starts again, it has an empty one."""
+        if self.up:
+            self.crash()
+        shutil.rmtree(self.directory.path)
+        self.wiped, self.promised = True, 0
+
+    @property
+    def has_vote(self) -> bool:
+        return not self.wiped and self.directory.identity.voter
 
     def start_again(self) -> None:
         if not self.up:
@@ -131,7 +156,9 @@ class SimulatedNode:
         inbox, self.inbox = self.inbox, []
         for action in inbox:
             action()
+        voter, term = self.core.engine.voter, self.core.engine.term
         self.core.turn()
+        assert voter or self.core.engine.term == term, f"{self.name} has no vote and begins a term"
         self.busy = True
         delay = sim.random.choice((0.0002, 0.0002, 0.001, 0.02)) if self.journal.dirty else 0.0
         sim.after(delay, partial(self.finish_turn, life))
@@ -211,14 +238,20 @@ class Simulation:
         self._number += 1
         heapq.heappush(self._events, (self.now + delay, self._number, action))
 
+    def read_clock(self) -> float:
+        """No two readings are the same."""
+        self.now += 1e-6
+        return self.now
+
     def run(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
         end = self.now + seconds
         while self._events and self._events[0][0] <= end:
-            self.now, _, action = heapq.heappop(self._events)
+            due, _, action = heapq.heappop(self._events)
+            self.now = max(self.now, due)
             action()
             if until():
                 return
-        self.now = end
+        self.now = max(self.now, end)
 
     # --- the network ---
 
@@ -371,7 +404,7 @@ def simulate(tmp_path, monkeypatch):
 
     def build(seed: int = 1, **options) -> Simulation:
         simulation = Simulation(tmp_path / f"seed-{seed}", seed, **options)
-        monkeypatch.setattr(syncobj, "monotonicTime", lambda: simulation.now)
+        monkeypatch.setattr(syncobj, "monotonicTime", simulation.read_clock)
         for node in simulation.nodes.values():
             node.start()
         return simulation

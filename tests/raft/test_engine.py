@@ -25,7 +25,6 @@ from hasched.raft.messages import (
     Vote,
 )
 from hasched.raft.snapshots import SnapshotStore
-from hasched.raft.surroundings import Peer
 from hasched.raft.tuning import Tuning
 
 TUNING = Tuning(append_bytes=50)
@@ -33,10 +32,11 @@ NO_OP = b"\x01"
 
 
 class Bench:
-    """One engine on a virtual clock; the test plays its peers m2 and m3."""
+    """One engine on a virtual clock; the test plays its peers."""
 
-    def __init__(self, path, monkeypatch, voter: bool = True) -> None:
+    def __init__(self, path, monkeypatch, voter: bool = True, peers: tuple[str, ...] = ("m2", "m3")) -> None:
         self.now = 100.0
+        self.peers = peers
         self.path = path
         self.applied: list[tuple[int, bytes]] = []
         monkeypatch.setattr(syncobj, "monotonicTime", lambda: self.now)
@@ -47,7 +47,7 @@ class Bench:
         self.store = SnapshotStore(self.path / "snapshots", "c")
         self.engine = Engine(
             "m1",
-            ["m2", "m3"],
+            self.peers,
             journal=self.journal,
             snapshots=self.store,
             tuning=TUNING,
@@ -56,7 +56,7 @@ class Bench:
             apply=lambda entry: self.applied.append((entry.index, entry.data)),
             on_join=lambda: None,
         )
-        for peer in ("m2", "m3"):
+        for peer in self.peers:
             self.engine.connected(peer)
         return self.engine
 
@@ -311,25 +311,40 @@ def test_14_23_24_the_librarys_pickled_commands_are_closed(bench):
 
 
 def test_a_vote_counts_once_however_often_it_comes(tmp_path, monkeypatch):
-    bench = Bench(tmp_path, monkeypatch)
+    bench = Bench(tmp_path, monkeypatch, peers=("m2", "m3", "m4", "m5"))
     bench.turn(1.0)
     bench.hear("m2", PreVoteReply(0, 1, True))
-    bench.engine._SyncObj__otherNodes |= {Peer("m4", 4), Peer("m5", 5)}
+    bench.hear("m3", PreVoteReply(0, 1, True))
+    assert bench.engine.term == 1
     bench.hear("m2", Vote(1))
     bench.hear("m2", Vote(1))
     assert not bench.engine.is_leader
 
 
-def test_a_disk_that_may_have_been_wiped_has_no_vote_until_a_leader_has_filled_it(tmp_path, monkeypatch):
+def test_a_disk_that_may_have_been_wiped_has_no_vote_until_it_joins(tmp_path, monkeypatch):
     bench = Bench(tmp_path, monkeypatch, voter=False)
     assert bench.turn(5.0) == []
     assert bench.hear("m2", RequestVote(3, 9, 2)) == []
     assert bench.hear("m2", PreVote(3, 9, 2)) == [("m2", PreVoteReply(0, 3, False))]
-    bench.hear("m2", Append(3, 9, 1, 0, [Entry(3, b"\x00a")], 1))
-    assert not bench.engine.voter
-    sent = bench.hear("m2", Append(3, 3, 2, 3, [Entry(3, b"\x00b")], 2))
-    assert sent == [("m2", AppendReply(3, 3, 2, True))]
-    assert bench.engine.voter
+    bench.hear("m2", Append(3, 1, 1, 0, [], 1))
+    bench.hear("m2", Append(3, 9, 1, 0, [Entry(3, b"\x00a")], 2))
+    assert bench.hear("m2", Append(3, 2, 2, 3, [], 3)) == [("m2", AppendReply(3, 2, 3, False))]
+    bench.engine.join()
+    assert bench.hear("m2", Append(3, 2, 2, 3, [], 4)) == [("m2", AppendReply(3, 2, 4, True))]
+
+
+def test_what_a_member_acknowledged_before_its_disk_was_wiped_counts_no_more(tmp_path, monkeypatch):
+    bench = Bench(tmp_path, monkeypatch, peers=("m2", "m3", "m4", "m5"))
+    bench.turn(1.0)
+    for peer in ("m2", "m3"):
+        bench.hear(peer, PreVoteReply(0, 1, True))
+    for peer in ("m2", "m3"):
+        bench.hear(peer, Vote(1))
+    term, index = bench.engine.term, bench.engine.append(b"command").index
+    bench.hear("m2", AppendReply(term, index, 1, True))
+    bench.engine.forget_match("m2")
+    bench.hear("m3", AppendReply(term, index, 1, True))
+    assert bench.engine.commit_index == 1
 
 
 def test_a_follower_without_a_vote_commits_nothing(bench):

@@ -1,4 +1,4 @@
-"""Crashes, power cuts, pauses and partitions, thousands of orders of events: nothing acknowledged is lost or doubled."""
+"""Crashes, power cuts, dead disks, pauses and partitions in thousands of orders: nothing acknowledged is lost or doubled."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def disturb(simulation: Simulation) -> None:
     random = simulation.random
     name = random.choice(simulation.names)
     node = simulation.nodes[name]
-    match random.randrange(8):
+    match random.randrange(9):
         case 0 | 1:
             if node.up:
                 node.crash()
@@ -37,6 +37,11 @@ def disturb(simulation: Simulation) -> None:
             node.dies_at_sync = True
         case 7:
             node.paused_until = simulation.now + random.uniform(0.05, 1.5)
+        case 8:
+            # One disk at a time: the next one dies when the last is filled again.
+            if all(each.has_vote for each in simulation.nodes.values()):
+                node.wipe()
+                simulation.after(random.uniform(0.01, 1.0), node.start_again)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -96,3 +101,30 @@ def test_a_power_cut_of_all_managers_loses_nothing_whichever_come_back_first(sim
         simulation.run(1.3)
     simulation.settle()
     assert len(simulation.acknowledged) > 100
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_disk_that_died_is_filled_before_it_has_a_vote_though_the_leader_dies_too(simulate, seed):  # noqa: F811
+    """Of three managers one is behind, one is wiped, and the last alone holds what was acknowledged: it must lead."""
+    simulation = simulate(seed)
+    random = simulation.random
+    for _ in range(6):
+        simulation.run(3, lambda: simulation.leader() is not None and simulation.agree())
+        leader = simulation.leader()
+        wiped, behind = random.sample([node for node in simulation.nodes.values() if node is not leader], 2)
+        simulation.partition(*[pair for pair in permutations(simulation.names, 2) if behind.name in pair])
+        for _ in range(20):
+            simulation.submit(leader.name)
+            simulation.run(0.01)
+        wiped.wipe()
+        leader.crash()
+        simulation.heal()
+        simulation.after(random.uniform(0.01, 1.5), wiped.start_again)
+        simulation.after(random.uniform(0.01, 1.5), leader.start_again)
+        simulation.run(random.uniform(2, 3), lambda wiped=wiped: wiped.has_vote)
+        leader.crash()
+        simulation.run(random.uniform(0.1, 1))
+        leader.start()
+        simulation.run(3, lambda: all(node.has_vote for node in simulation.nodes.values()))
+    simulation.settle()
+    assert len(simulation.acknowledged) > 60
