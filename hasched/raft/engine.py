@@ -188,11 +188,19 @@ class Engine(SyncObj):  # type: ignore[misc]
 
     def tick(self) -> None:
         """Elections, the commit rule, check-quorum, and applying what is committed."""
-        if not self.is_leader and self._SyncObj__raftElectionDeadline < syncobj.monotonicTime():
-            self._consider_election()
-        self._onTick()
+        due = not self.is_leader and self._SyncObj__raftElectionDeadline < syncobj.monotonicTime()
+        if due and self._consider_election():
+            self._onTick()
+        else:
+            self._tick_without_election()
         if self.progress and not self.is_leader:
             self._leave_office()
+
+    def _tick_without_election(self) -> None:
+        """12: the library compares the deadline with a later clock, and would stand if it passed since we looked."""
+        deadline, self._SyncObj__raftElectionDeadline = self._SyncObj__raftElectionDeadline, float("inf")
+        self._onTick()
+        self._SyncObj__raftElectionDeadline = deadline
 
     def append(self, data: bytes) -> LogEntry:
         """A new entry of commands, on the leader (18: the driver gathers them, so that nothing waits for a heartbeat)."""
@@ -263,11 +271,11 @@ class Engine(SyncObj):  # type: ignore[misc]
 
     # --- elections ---
 
-    def _consider_election(self) -> None:
-        """12: nobody starts a term before a majority has said that it would vote in it. A win lets the library stand."""
+    def _consider_election(self) -> bool:
+        """12: nobody starts a term before a majority has said that it would vote in it. Whether the library may stand."""
         if self._may_stand or (self.voter and not self._peers):
             self._may_stand = False
-            return
+            return True
         self._SyncObj__raftLeader = None
         now = syncobj.monotonicTime()
         self._SyncObj__raftElectionDeadline = now + self._random.uniform(1, 3) * self._tuning.orphaned_s
@@ -276,6 +284,7 @@ class Engine(SyncObj):  # type: ignore[misc]
             last = self._journal[-1]
             for name in self._peers:
                 self.send(name, PreVote(self.term + 1, last.index, last.term))
+        return False
 
     def _on_pre_vote(self, node: Peer, message: PreVote) -> None:
         now = syncobj.monotonicTime()

@@ -36,11 +36,16 @@ class Bench:
 
     def __init__(self, path, monkeypatch, voter: bool = True, peers: tuple[str, ...] = ("m2", "m3")) -> None:
         self.now = 100.0
+        self.clock_step = 0.0  # between two readings of the clock
         self.peers = peers
         self.path = path
         self.applied: list[tuple[int, bytes]] = []
-        monkeypatch.setattr(syncobj, "monotonicTime", lambda: self.now)
+        monkeypatch.setattr(syncobj, "monotonicTime", self.read_clock)
         self.open(voter)
+
+    def read_clock(self) -> float:
+        self.now += self.clock_step
+        return self.now
 
     def open(self, voter: bool = True) -> Engine:
         self.journal = Journal(self.path / "journal", 1 << 20)
@@ -243,6 +248,16 @@ def test_12_nobody_stands_without_the_promise_of_a_majority(bench):
         sent = bench.turn(1.0)
         assert {type(message) for _, message in sent} <= {PreVote}
     assert bench.engine.term == 0
+
+
+@pytest.mark.parametrize("voter", [True, False])
+def test_12_a_deadline_that_passes_within_a_turn_begins_no_term(tmp_path, monkeypatch, voter):
+    bench = Bench(tmp_path, monkeypatch, voter)
+    bench.clock_step = 0.01
+    for _ in range(300):
+        assert {type(message) for _, message in bench.turn()} <= {PreVote}
+    assert bench.engine.term == 0
+    assert bench.engine.is_blank
 
 
 def test_12_no_promise_is_given_while_a_leader_is_heard(bench):
