@@ -110,7 +110,10 @@ def report(error: HaschedError, as_json: bool) -> None:
         errors = error.extra.get("errors", [])
         if isinstance(error, ConfigInvalid):
             errors = [{"path": each.path, "line": each.line, "cause": each.cause} for each in error.errors]
-        print_problem(error.extra.get("code", error.code), error.cause, error.hint, errors)
+        submission_id = error.extra.get("submission_id", "")
+        print_problem(
+            error.extra.get("code", error.code), error.cause, error.hint, errors=errors, submission_id=submission_id
+        )
     elif isinstance(error, ConfigInvalid):
         click.echo(error.cause, err=True)
     else:
@@ -119,11 +122,11 @@ def report(error: HaschedError, as_json: bool) -> None:
             click.echo(f"  {error.hint}", err=True)
 
 
-def print_problem(code: object, cause: str, hint: str, errors: object = ()) -> None:
-    """One JSON object on stderr; `errors` says what is wrong where, if anything has places."""
+def print_problem(code: object, cause: str, hint: str, **more: object) -> None:
+    """One JSON object on stderr. Of `more`, what is empty is left out; `errors` says what is wrong where."""
     import msgspec
 
-    problem = {"code": code, "cause": cause, "hint": hint} | ({"errors": errors} if errors else {})
+    problem = {"code": code, "cause": cause, "hint": hint} | {key: value for key, value in more.items() if value}
     click.echo(msgspec.json.encode(problem).decode(), err=True)
 
 

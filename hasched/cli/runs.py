@@ -180,4 +180,5 @@ def _interrupted(job_ids: list[int]) -> int:
 
 
 def _with_id(error: OutcomeUnknown, submission_id: str) -> OutcomeUnknown:
-    return OutcomeUnknown(error.cause, f"run it again with --submission-id {submission_id}: it is done at most once")
+    hint = f"run it again with --submission-id {submission_id}: it is done at most once"
+    return OutcomeUnknown(error.cause, hint, submission_id=submission_id)

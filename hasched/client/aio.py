@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from hasched.client import calls
 from hasched.client.calls import Call, Document
 from hasched.client.context import Context
 from hasched.client.event_text import EventLines
-from hasched.client.policy import CONNECT_TIMEOUT_S, Endpoints, Tries
+from hasched.client.policy import CONNECT_TIMEOUT_S, Endpoints, NotReached, Tries
 from hasched.client.problems import error_of
 from hasched.client.tls import MANAGER_HOSTNAME, client_context
 from hasched.model.errors import EventsCompacted, HaschedError, NotFound
@@ -40,7 +41,8 @@ class AsyncClient:
     """One cluster, as one user; any number of calls at once. Use it as an async context manager.
 
     Every call is retried on other managers until `timeout_s`: a submission under the same id, so it takes effect once.
-    Raises the errors of `hasched.model.errors`; ClusterUnreachable where no manager answered.
+    Raises the errors of `hasched.model.errors`; ClusterUnreachable where no manager answered, OutcomeUnknown where one
+    took a request that changes something and never said what came of it.
     """
 
     def __init__(self, context: Context, timeout_s: float = DEFAULT_TIMEOUT_S, connections: int = 100) -> None:
@@ -241,7 +243,7 @@ class AsyncClient:
     # --- the wire ---
 
     async def _do(self, call: Call[T]) -> T:
-        tries = self._tries()
+        tries = self._tries(call)
         while True:
             try:
                 timeout = aiohttp.ClientTimeout(
@@ -267,8 +269,9 @@ class AsyncClient:
                 pause = tries.failed(_as_oserror(error), time.monotonic())
             await asyncio.sleep(pause)
 
-    def _tries(self) -> Tries:
-        return Tries(self._endpoints, time.monotonic(), self._timeout_s)
+    def _tries(self, call: Call[T] | None = None) -> Tries:
+        writes, submission_ids = (call.method != "GET", call.submission_ids) if call is not None else (False, ())
+        return Tries(self._endpoints, time.monotonic(), self._timeout_s, writes=writes, submission_ids=submission_ids)
 
     def _session(self) -> aiohttp.ClientSession:
         if self._http is None:
@@ -288,6 +291,12 @@ class AsyncClient:
 
 
 def _as_oserror(error: Exception) -> HaschedError | OSError:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return NotReached(ssl.SSLCertVerificationError(str(error.certificate_error)))
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return NotReached(error.os_error)
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return NotReached(error)
     if isinstance(error, HaschedError | OSError):
         return error
     return ConnectionResetError(f"the answer broke off ({type(error).__name__}: {error})")

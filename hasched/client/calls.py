@@ -32,13 +32,14 @@ Document = Mapping[str, Any] | bytes  # a job spec as the API takes it: a mappin
 class Call(Generic[T]):
     """One request. Every call may be sent twice: reads change nothing, and writes name what they want the end to be."""
 
-    __slots__ = ("body", "decoder", "headers", "method", "path")
+    __slots__ = ("body", "decoder", "headers", "method", "path", "submission_ids")
 
     def __init__(self, method: str, path: str, answer: type[T], body: bytes = b"", **headers: str) -> None:
         self.method = method
         self.path = path
         self.body = body
         self.headers = {"Content-Type": "application/json", **headers} if body else headers
+        self.submission_ids: Sequence[str] = ()
         self.decoder: msgspec.json.Decoder[T] | None = None
         if answer is not type(None):
             self.decoder = msgspec.json.Decoder(answer)
@@ -68,8 +69,10 @@ def path_of(path: str, **query: object) -> str:
 
 def submit(document: Document, submission_id: str | None) -> Call[Submitted]:
     body = document if isinstance(document, bytes) else msgspec.json.encode(document)
-    headers = {"Idempotency-Key": submission_id or uuid.uuid4().hex}
-    return Call("POST", "/v1/jobs", Submitted, body, **headers)
+    submission_id = submission_id or uuid.uuid4().hex
+    call = Call("POST", "/v1/jobs", Submitted, body, **{"Idempotency-Key": submission_id})
+    call.submission_ids = (submission_id,)
+    return call
 
 
 def submit_many(documents: Sequence[tuple[str, Document]]) -> Call[_BatchResults]:
@@ -77,7 +80,9 @@ def submit_many(documents: Sequence[tuple[str, Document]]) -> Call[_BatchResults
         {"submission_id": submission_id, "spec": msgspec.Raw(spec) if isinstance(spec, bytes) else spec}
         for submission_id, spec in documents
     ]
-    return Call("POST", "/v1/jobs/batch", _BatchResults, msgspec.json.encode({"jobs": jobs}))
+    call = Call("POST", "/v1/jobs/batch", _BatchResults, msgspec.json.encode({"jobs": jobs}))
+    call.submission_ids = [submission_id for submission_id, _ in documents]
+    return call
 
 
 def with_ids(documents: Iterable[Document | tuple[str, Document]]) -> list[tuple[str, Document]]:

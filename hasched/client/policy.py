@@ -7,9 +7,11 @@ by the next at once; after a whole round the pauses grow, with jitter, until the
 from __future__ import annotations
 
 import random
+import ssl
 from collections.abc import Sequence
 
 from hasched.model.errors import (
+    ClusterNotTrusted,
     ClusterUnreachable,
     HaschedError,
     NodeUnreachable,
@@ -25,7 +27,17 @@ CONNECT_TIMEOUT_S = 3.0  # for the address and TLS; a frozen manager takes conne
 ATTEMPT_TIMEOUT_S = 10.0
 NODE_PATIENCE_S = 8.0  # a new leader doesn't know the agents until they have found it
 
+REFUSED_PATIENCE_S = 3.0  # for whoever would rather hear soon that nobody listens
+
 _TRY_AGAIN = (NoLeader, NotLeader, OutcomeUnknown, Overloaded)
+
+
+class NotReached(OSError):
+    """No connection came about, so nothing was sent; `__cause__` says why."""
+
+    def __init__(self, cause: OSError) -> None:
+        super().__init__(str(cause) or repr(cause))
+        self.__cause__ = cause
 
 
 class Endpoints:
@@ -51,27 +63,55 @@ class Tries:
     """The course of one call, which asks `url`.
 
     Ask `failed` after each failure: it raises, or says how long to pause before the next try, which may be elsewhere.
+    `writes` says whether the call changes anything, and `submission_ids` under which names. One that is `impatient`
+    gives up soon where every manager's machine refuses the connection.
     """
 
-    def __init__(self, endpoints: Endpoints, now: float, timeout_s: float) -> None:
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        now: float,
+        timeout_s: float,
+        *,
+        writes: bool = False,
+        submission_ids: Sequence[str] = (),
+        impatient: bool = False,
+    ) -> None:
         self._endpoints = endpoints
         self.url = endpoints.current
         self._begun = now
         self._deadline = now + timeout_s
+        self._writes = writes
+        self._submission_ids = submission_ids
+        self._impatient = impatient
         self._count = 0
-        self._last: dict[str, str] = {}
-        self.uncertain = False  # whether an earlier try may have been carried out
+        self._last: dict[str, HaschedError | OSError] = {}
+        self._took: dict[str, str] = {}  # the managers that took the request, and what came of it
+
+    @property
+    def uncertain(self) -> bool:
+        """Whether an earlier try may have been carried out."""
+        return bool(self._took)
 
     def attempt_timeout_s(self, now: float) -> float:
         return max(0.1, min(ATTEMPT_TIMEOUT_S, self._deadline - now))
 
     def failed(self, error: HaschedError | OSError, now: float, *, reused_connection: bool = False) -> float:
-        """The pause before the next try, in seconds. Raises `error`, or ClusterUnreachable, if there is to be none."""
+        """The pause before the next try, in seconds.
+
+        Raises, if there is to be none: `error` where it is final, OutcomeUnknown where a try may have been carried out,
+        ClusterUnreachable where none was.
+        """
         patient = isinstance(error, NodeUnreachable) and now - self._begun < NODE_PATIENCE_S
         if isinstance(error, HaschedError) and not isinstance(error, _TRY_AGAIN) and not patient:
             raise error
-        self.uncertain = self.uncertain or isinstance(error, OSError | OutcomeUnknown)
-        self._last[self.url] = error.cause if isinstance(error, HaschedError) else str(error) or repr(error)
+        self._last[self.url] = error
+        if isinstance(error, OutcomeUnknown):
+            self._took[self.url] = error.cause
+        elif isinstance(error, TimeoutError):
+            self._took[self.url] = "took the request and didn't answer in time"
+        elif isinstance(error, OSError) and not isinstance(error, NotReached):
+            self._took[self.url] = f"took the request and gave no answer: {_text(error)}"
         if reused_connection:
             return 0.0  # the manager may have restarted, or closed an idle connection: the same one, anew
         self._count += 1
@@ -82,9 +122,52 @@ class Tries:
         if place == 0:
             longest = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(rounds, 16))
             pause = random.uniform(longest / 2, longest)  # noqa: S311 - jitter
-        if now + pause >= self._deadline:
-            if isinstance(error, HaschedError):
-                raise error
-            tried = "; ".join(f"{url}: {cause}" for url, cause in self._last.items())
-            raise ClusterUnreachable(f"no manager answered ({tried})", "is the cluster up, and the context right?")
+        if now + pause >= self._deadline or self._hopeless(now + pause):
+            raise self._end(error) from None
         return pause
+
+    def _hopeless(self, then: float) -> bool:
+        """Whether nobody is there for this client at all, and waiting is not expected to change it."""
+        if not set(self._endpoints.urls) <= self._last.keys() or self._took:
+            return False
+        if all(_mistrusted(error) for error in self._last.values()):
+            return True
+        refused = all(isinstance(error.__cause__, ConnectionRefusedError) for error in self._last.values())
+        return self._impatient and refused and then - self._begun >= REFUSED_PATIENCE_S
+
+    def _end(self, error: HaschedError | OSError) -> HaschedError:
+        """What to say now that there is no further try."""
+        told = "; ".join(f"{url}: {self._took.get(url) or _text(last)}" for url, last in self._last.items())
+        if self._took and self._writes:
+            extra: dict[str, object] = {}
+            hint = "repeat it: what is done already is not done twice"
+            if self._submission_ids:
+                hint = f"repeat it with the same submission id, {self._submission_ids[0]}: it is done at most once"
+                extra = {"submission_id": self._submission_ids[0]}
+            if len(self._submission_ids) > 1:
+                hint = "repeat it with the same submission ids: each is done at most once"
+                extra = {"submission_ids": list(self._submission_ids)}
+            return OutcomeUnknown(f"it may have been done or not ({told})", hint, **extra)
+        if all(_mistrusted(last) for last in self._last.values()):
+            return ClusterNotTrusted(
+                f"the managers' certificates are not of the cluster's CA ({told})",
+                "does the context name the CA of this cluster, and do its URLs lead to its managers?",
+            )
+        answers = [last for last in self._last.values() if isinstance(last, HaschedError)]
+        if answers:
+            final = error if isinstance(error, HaschedError) else answers[-1]
+            known, reached = len(self._endpoints.urls), len(answers)
+            if isinstance(final, NoLeader) and 2 * reached <= known:
+                return NoLeader(f"{reached} of {known} managers reachable, no majority ({told})", "start the others")
+            return final
+        if self._took:
+            return ClusterUnreachable(f"no answer came in time ({told})", "is a majority of the managers up?")
+        return ClusterUnreachable(f"no manager answered ({told})", "is the cluster up, and the context right?")
+
+
+def _text(error: HaschedError | OSError) -> str:
+    return error.cause if isinstance(error, HaschedError) else str(error) or repr(error)
+
+
+def _mistrusted(error: HaschedError | OSError) -> bool:
+    return isinstance(error.__cause__, ssl.SSLCertVerificationError)

@@ -15,7 +15,7 @@ from hasched.client import calls
 from hasched.client.calls import Call, Document
 from hasched.client.context import Context
 from hasched.client.event_text import EventLines
-from hasched.client.policy import CONNECT_TIMEOUT_S, LONGEST_PAUSE_S, Endpoints, Tries
+from hasched.client.policy import CONNECT_TIMEOUT_S, LONGEST_PAUSE_S, Endpoints, NotReached, Tries
 from hasched.client.problems import error_of
 from hasched.client.tls import MANAGER_HOSTNAME, client_context
 from hasched.model.errors import (
@@ -50,14 +50,20 @@ class _Connection(http.client.HTTPSConnection):
     used = False
 
     def connect(self) -> None:
+        """Raises NotReached, and nothing else that is an OSError."""
         assert self.host is not None
         timeout_s = CONNECT_TIMEOUT_S if self.timeout is None else min(self.timeout, CONNECT_TIMEOUT_S)
-        plain = socket.create_connection((self.host, self.port or 443), timeout_s)
+        try:
+            plain = socket.create_connection((self.host, self.port or 443), timeout_s)
+        except OSError as error:
+            raise NotReached(error) from error
         try:
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.sock = self._context.wrap_socket(plain, server_hostname=MANAGER_HOSTNAME)  # type: ignore[attr-defined]
-        except BaseException:
+        except BaseException as error:
             plain.close()
+            if isinstance(error, OSError):
+                raise NotReached(error) from error
             raise
         self.sock.settimeout(self.timeout)
 
@@ -66,7 +72,8 @@ class Client:
     """One cluster, as one user. Not for concurrent use; open one for each thread.
 
     Every call is retried on other managers until `timeout_s`: a submission under the same id, so it takes effect once.
-    Raises the errors of `hasched.model.errors`; ClusterUnreachable where no manager answered.
+    Raises the errors of `hasched.model.errors`; ClusterUnreachable where no manager answered, OutcomeUnknown where one
+    took a request that changes something and never said what came of it.
     """
 
     def __init__(self, context: Context, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
@@ -287,7 +294,7 @@ class Client:
     # --- the wire ---
 
     def _do(self, call: Call[T]) -> T:
-        tries = self._tries()
+        tries = self._tries(call)
         while True:
             reused = False
             try:
@@ -311,8 +318,9 @@ class Client:
                 pause = tries.failed(_as_oserror(error), time.monotonic(), reused_connection=reused)
             time.sleep(pause)
 
-    def _tries(self) -> Tries:
-        return Tries(self._endpoints, time.monotonic(), self._timeout_s)
+    def _tries(self, call: Call[T] | None = None) -> Tries:
+        writes, submission_ids = (call.method != "GET", call.submission_ids) if call is not None else (False, ())
+        return Tries(self._endpoints, time.monotonic(), self._timeout_s, writes=writes, submission_ids=submission_ids)
 
     def _connect(self, url: str, timeout_s: float) -> _Connection:
         if self._connection is None or self._connected_to != url:

@@ -185,3 +185,10 @@ class ClusterUnreachable(HaschedError):
     code = "cluster_unreachable"
     status = 503
     title = "No manager answered"
+
+
+class ClusterNotTrusted(ClusterUnreachable):
+    """Whoever answers is not of this cluster, by its certificate; raised by the client."""
+
+    code = "cluster_not_trusted"
+    title = "The certificate is not of this cluster"

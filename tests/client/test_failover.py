@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -113,6 +114,49 @@ def test_nobody_there_says_who_was_asked(scene: Scene, ask: Ask, dead_url: str) 
         ask(scene.context(dead_url), "cluster", timeout_s=0.2)
 
 
+@pytest.mark.parametrize("last_word", ["silence", "refused"])
+def test_a_submission_that_may_have_been_accepted_is_not_said_to_be_lost(
+    scene: Scene, ask: Ask, dead_url: str, last_word: str
+) -> None:
+    """The manager takes it, and the time is over before it answers; those asked after it refuse."""
+    over = threading.Event()
+    silent = scene.manager(lambda handler: over.wait(10))
+    urls = [silent.url] if last_word == "silence" else [silent.url, dead_url]
+    try:
+        with pytest.raises(errors.OutcomeUnknown, match="took the request and didn't answer in time") as raised:
+            ask(scene.context(*urls), "submit", {"command": ["true"]}, "mine", timeout_s=0.4)
+    finally:
+        over.set()
+    assert raised.value.extra["submission_id"] == "mine"
+    assert "mine" in raised.value.hint
+    assert "no manager answered" not in raised.value.cause
+
+
+def test_a_batch_that_may_have_been_accepted_names_its_ids(scene: Scene, ask: Ask) -> None:
+    scene.manager(hang_up)
+    with pytest.raises(errors.OutcomeUnknown) as raised:
+        ask(scene.context(), "submit_many", [("a", b"{}"), ("b", b"{}")], timeout_s=0.2)
+    assert raised.value.extra["submission_ids"] == ["a", "b"]
+
+
+def test_a_submission_that_nobody_took_was_not_accepted(scene: Scene, ask: Ask, dead_url: str) -> None:
+    with pytest.raises(errors.ClusterUnreachable, match="no manager answered"):
+        ask(scene.context(dead_url), "submit", {"command": ["true"]}, timeout_s=0.2)
+
+
+def test_a_read_that_was_taken_and_not_answered_is_told_as_that(scene: Scene, ask: Ask) -> None:
+    scene.manager(hang_up)
+    with pytest.raises(errors.ClusterUnreachable, match="took the request") as raised:
+        ask(scene.context(), "job", 1, timeout_s=0.2)
+    assert "no manager answered" not in raised.value.cause
+
+
+def test_one_manager_of_three_says_that_a_majority_is_missing(scene: Scene, ask: Ask, dead_url: str) -> None:
+    alone = scene.manager(reply(503, "no_leader"))
+    with pytest.raises(errors.NoLeader, match="1 of 3 managers reachable, no majority"):
+        ask(scene.context(alone.url, dead_url, dead_url.replace("127.0.0.1", "localhost")), "job", 1, timeout_s=0.3)
+
+
 def test_an_answer_that_stays_the_same_is_told_in_the_end(scene: Scene, ask: Ask) -> None:
     scene.manager(reply(503, "no_leader"))
     with pytest.raises(errors.NoLeader):
@@ -124,8 +168,10 @@ def test_only_a_manager_of_the_cluster_is_believed(scene: Scene, ask: Ask, certi
     create_ca(tmp_path, "other")
     manager = scene.manager(ACCEPTED)
     context = Context(managers=[manager.url], ca=str(tmp_path / "ca.crt"), token="secret")
-    with pytest.raises(errors.ClusterUnreachable):
-        ask(context, "submit", {"command": ["true"]}, timeout_s=0.3)
+    begun = time.monotonic()
+    with pytest.raises(errors.ClusterNotTrusted, match="not of the cluster's CA"):
+        ask(context, "submit", {"command": ["true"]}, timeout_s=20)
+    assert time.monotonic() - begun < 5, "waiting doesn't help"
     assert scene.requests() == []
 
 
