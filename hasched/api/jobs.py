@@ -169,8 +169,9 @@ async def list_jobs(call: Call, query: ListJobs) -> JobPage:
     labels: dict[str, str] = {}
     for text in query.label:
         key, value = _pair(text)
-        if labels.setdefault(key, value) != value:
-            raise BadRequest(f"the label {key[:80]!r} is given with two values", "a job has one for each label")
+        if key in labels:
+            raise BadRequest(f"the label {key[:80]!r} is given twice", "give each once")
+        labels[key] = value
     state = await call.read_state(query.consistency)
     try:
         return queries.list_jobs(

@@ -42,7 +42,7 @@ def run_manager(config: ManagerConfig) -> int:
     try:
         if problems := list(find_file_problems(config)):
             raise ConfigInvalid(f"manager {config.name}", problems)
-        _raise_file_limit()
+        raise_file_limit()
         Path(config.data_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
         return uvloop.run(_run(config))
     except ConfigInvalid as error:
@@ -55,7 +55,7 @@ def run_manager(config: ManagerConfig) -> int:
     return 1
 
 
-def _raise_file_limit() -> None:
+def raise_file_limit() -> None:
     """Every connection is a file, and the usual limit is for programs that use select(2)."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -116,6 +116,16 @@ def test_a_manager_that_can_never_start_says_so_with_the_files_name(run):
         assert (said["event"], str(Path("tokens.json").absolute()) in said["cause"]) == ("manager_failed", True)
 
 
+def test_a_manager_may_hold_as_many_connections_as_the_machine_lets_it():
+    script = (
+        "import resource; from hasched.manager.main import raise_file_limit;"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (256, 4096)); raise_file_limit();"
+        "print(*resource.getrlimit(resource.RLIMIT_NOFILE))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert done.stdout == "4096 4096\n"
+
+
 def test_a_daemon_does_not_start_with_a_bad_configuration(run):
     Path("bad.yaml").write_text("nmae: x\n")
     for kind in ("manager", "agent"):
