@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
+from math import inf
 from typing import NamedTuple, TypeAlias
 
 from hasched.model.errors import HaschedError, NoLeader
@@ -35,6 +36,15 @@ class _Round(NamedTuple):
     remote: list[tuple[ManagerId, int]]
 
 
+class _Waiter(NamedTuple):
+    """Ordered by what it waits for; `number` breaks the tie."""
+
+    read_index: int
+    number: int
+    expires: float
+    done: Done
+
+
 class Reads:
     def __init__(self, engine: Engine, tuning: Tuning, first_request: int) -> None:
         self._engine = engine
@@ -44,20 +54,20 @@ class Reads:
         self._rounds: list[_Round] = []
         self._asked: tuple[ManagerId, int, list[_Reader]] | None = None
         self._next_request = first_request  # random, as in Proposals
-        self._waiters: list[tuple[int, int, Done]] = []  # heap of (index, number, done)
+        self._waiters: list[_Waiter] = []  # a heap
         self._next_waiter = 0
 
     def read(self, created: float, done: Done) -> None:
         """Call `done(None)` as soon as `state` may be read, or `done(NoLeader)`."""
         self._readers.append(_Reader(created, done))
 
-    def wait_for(self, index: int, done: Done) -> None:
-        """Call `done(None)` once the entry at `index` is applied."""
+    def wait_for(self, index: int, done: Done, expires: float = inf) -> None:
+        """Call `done(None)` once the entry at `index` is applied, or `done(NoLeader)` if it isn't when it expires."""
         if index <= self._engine.applied_index:
             done(None)
             return
         self._next_waiter += 1
-        heapq.heappush(self._waiters, (index, self._next_waiter, done))
+        heapq.heappush(self._waiters, _Waiter(index, self._next_waiter, expires, done))
 
     def asked(self, sender: ManagerId, message: ReadIndex) -> None:
         if message.joining:
@@ -71,8 +81,11 @@ class Reads:
         if message.index == 0:
             self._readers[:0] = readers  # it no longer leads; ask whoever does
         else:
-            for reader in readers:
-                self.wait_for(message.index, reader.done)
+            self._wait_all(message.index, readers)
+
+    def _wait_all(self, index: int, readers: list[_Reader]) -> None:
+        for reader in readers:
+            self.wait_for(index, reader.done, reader.created + self._tuning.proposal_timeout_s)
 
     def lost_link(self, peer: ManagerId) -> None:
         """A read changes nothing: ask again."""
@@ -87,8 +100,8 @@ class Reads:
             self._lead(messages)
         else:
             self._follow(messages)
-        while self._waiters and self._waiters[0][0] <= self._engine.applied_index:
-            heapq.heappop(self._waiters)[2](None)
+        while self._waiters and self._waiters[0].read_index <= self._engine.applied_index:
+            heapq.heappop(self._waiters).done(None)
         self._expire(now)
         return messages
 
@@ -105,8 +118,7 @@ class Reads:
             if finished.term != engine.term:
                 self._return(finished, messages)
                 continue
-            for reader in finished.readers:
-                self.wait_for(finished.read_index, reader.done)
+            self._wait_all(finished.read_index, finished.readers)
             messages += [(sender, ReadIndexReply(request, finished.read_index)) for sender, request in finished.remote]
 
     def _follow(self, messages: list[tuple[ManagerId, Message]]) -> None:
@@ -118,7 +130,7 @@ class Reads:
         leader = self._engine.leader_id
         if self._asked is not None and self._asked[0] != leader:
             self.lost_link(self._asked[0])
-        if self._readers and self._asked is None and leader is not None:
+        if self._readers and self._asked is None and leader is not None and self._engine.can_send(leader):
             self._asked = (leader, self._next_request, self._readers)
             messages.append((leader, ReadIndex(self._next_request, not self._engine.voter)))
             self._next_request += 1
@@ -130,13 +142,21 @@ class Reads:
         messages += [(sender, ReadIndexReply(request, 0)) for sender, request in unfinished.remote]
 
     def _expire(self, now: float) -> None:
-        """Fail readers that no leader could answer in time."""
+        """Fail readers that no leader could answer in time, and those that can't catch up with the answer."""
         oldest = now - self._tuning.leader_wait_s
         self._readers = self._fail_before(oldest, self._readers)
         for pending in self._rounds:
             pending.readers[:] = self._fail_before(oldest, pending.readers)
         if self._asked is not None:
             self._asked[2][:] = self._fail_before(oldest, self._asked[2])
+            if not self._asked[2]:
+                self._asked = None
+        late = [waiter for waiter in self._waiters if waiter.expires < now]
+        if late:
+            self._waiters = [waiter for waiter in self._waiters if waiter.expires >= now]
+            heapq.heapify(self._waiters)
+        for waiter in late:
+            waiter.done(NoLeader("this manager can't catch up with the others", "ask another manager"))
 
     def _fail_before(self, oldest: float, readers: list[_Reader]) -> list[_Reader]:
         late = [reader for reader in readers if reader.created < oldest]
@@ -148,7 +168,7 @@ class Reads:
         """The manager stops."""
         readers = self._readers + [reader for pending in self._rounds for reader in pending.readers]
         readers += self._asked[2] if self._asked is not None else []
-        waiters = [done for _, _, done in self._waiters]
+        waiters = [waiter.done for waiter in self._waiters]
         self._readers, self._rounds, self._asked, self._waiters = [], [], None, []
         for done in [reader.done for reader in readers] + waiters:
             done(NoLeader(cause, "ask another manager"))
