@@ -139,7 +139,7 @@ def test_a_roster_of_another_boot_is_void(tmp_path: Path) -> None:
 
 
 def test_a_family_holds_those_that_left_the_session() -> None:
-    command = "import os, time\nif os.fork() == 0: os.setsid()\nprint(os.getpid(), flush=True); time.sleep(300)"
+    command = "import os, time\nif os.fork() == 0: os.setsid()\nos.write(1, b'%d\\n' % os.getpid()); time.sleep(300)"
     argv = [sys.executable, "-c", command]
     with subprocess.Popen(argv, start_new_session=True, stdout=subprocess.PIPE, bufsize=0) as leader:
         assert leader.stdout is not None
