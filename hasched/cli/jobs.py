@@ -5,20 +5,31 @@ from __future__ import annotations
 import itertools
 import shlex
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from hasched.cli.exits import Exit, exit_for_error
 from hasched.cli.runs import run, submit, wait
 from hasched.cli.settings import Settings, json_option
-from hasched.model.errors import BadRequest
+from hasched.model.errors import (
+    BadRequest,
+    ClusterUnreachable,
+    HaschedError,
+    NoLeader,
+    OutcomeUnknown,
+    Unauthenticated,
+)
 from hasched.model.ids import TaskId, parse_task_id
 from hasched.model.spec import MAX_TASKS
 from hasched.model.states import TaskState
 
 if TYPE_CHECKING:
+    from hasched.client.sync import Client
     from hasched.model.views import JobView, TaskView
 
+T = TypeVar("T")
 STATE_NAMES = [state.name for state in TaskState]
 
 
@@ -166,47 +177,51 @@ def logs(
 @click.option("--reason", default="", help="Why; it is kept with the job.")
 @json_option
 @click.pass_obj
-def cancel(settings: Settings, job_ids: tuple[int, ...], tasks: tuple[int, ...], reason: str) -> None:
-    """Stop jobs: waiting tasks at once, running ones by TERM, their grace, KILL."""
+def cancel(settings: Settings, job_ids: tuple[int, ...], tasks: tuple[int, ...], reason: str) -> int:
+    """Stop jobs: waiting tasks at once, running ones by TERM, their grace, KILL.
+
+    A refusal doesn't stop the rest; the exit code is the first refusal's.
+    """
     with settings.client() as client:
-        _report(settings, "cancelled", [client.cancel(job_id, reason=reason, tasks=list(tasks)) for job_id in job_ids])
+        return _change_each(settings, "cancelled", job_ids, lambda job_id: client.cancel(job_id, reason, list(tasks)))
 
 
 @job.command()
 @click.argument("job_ids", nargs=-1, required=True, type=int, metavar="JOB...")
 @json_option
 @click.pass_obj
-def suspend(settings: Settings, job_ids: tuple[int, ...]) -> None:
+def suspend(settings: Settings, job_ids: tuple[int, ...]) -> int:
     """Freeze jobs: nothing more starts, and what runs stands still."""
     with settings.client() as client:
-        _report(settings, "suspended", [client.suspend(job_id) for job_id in job_ids])
+        return _change_each(settings, "suspended", job_ids, client.suspend)
 
 
 @job.command()
 @click.argument("job_ids", nargs=-1, required=True, type=int, metavar="JOB...")
 @json_option
 @click.pass_obj
-def resume(settings: Settings, job_ids: tuple[int, ...]) -> None:
+def resume(settings: Settings, job_ids: tuple[int, ...]) -> int:
     """Let suspended jobs go on."""
     with settings.client() as client:
-        _report(settings, "resumed", [client.resume(job_id) for job_id in job_ids])
+        return _change_each(settings, "resumed", job_ids, client.resume)
 
 
 @job.command()
 @click.argument("job_ids", nargs=-1, required=True, type=int, metavar="JOB...")
 @json_option
 @click.pass_obj
-def delete(settings: Settings, job_ids: tuple[int, ...]) -> None:
+def delete(settings: Settings, job_ids: tuple[int, ...]) -> int:
     """Forget jobs that have ended."""
     from hasched.cli.output import print_json
 
     with settings.client() as client:
-        for job_id in job_ids:
-            client.delete(job_id)
-            if not settings.as_json:
-                click.echo(f"job {job_id} deleted")
+        deleted, code = _try_each(settings, job_ids, lambda job_id: _deleted(client, job_id))
     if settings.as_json:
-        print_json({"deleted": job_ids})
+        print_json({"deleted": deleted})
+    else:
+        for job_id in deleted:
+            click.echo(f"job {job_id} deleted")
+    return code
 
 
 def _parse_target(text: str) -> TaskId:
@@ -216,14 +231,41 @@ def _parse_target(text: str) -> TaskId:
         raise click.BadParameter(str(error), param_hint="JOB[.TASK]") from None
 
 
-def _report(settings: Settings, done: str, jobs: list[JobView]) -> None:
+def _change_each(settings: Settings, done: str, job_ids: tuple[int, ...], change: Callable[[int], JobView]) -> int:
+    """Change every job and show it as it is then. Gives the exit code."""
     from hasched.cli.output import print_json
 
+    jobs, code = _try_each(settings, job_ids, change)
     if settings.as_json:
         print_json({"jobs": jobs})
-        return
-    for job in jobs:
-        click.echo(f"job {job.id} {done}: {_state(job)}")
+    else:
+        for job in jobs:
+            click.echo(f"job {job.id} {done}: {_state(job)}")
+    return code
+
+
+def _deleted(client: Client, job_id: int) -> int:
+    client.delete(job_id)
+    return job_id
+
+
+def _try_each(settings: Settings, job_ids: tuple[int, ...], act: Callable[[int], T]) -> tuple[list[T], int]:
+    """What came of each job that didn't refuse, and the exit code: of the first refusal; each is reported.
+
+    A cluster that doesn't answer ends it, for the jobs that are left would only wait for it one by one.
+    """
+    from hasched.cli.main import report
+
+    done, code = [], int(Exit.OK)
+    for job_id in job_ids:
+        try:
+            done.append(act(job_id))
+        except HaschedError as error:
+            report(error, settings.as_json)
+            code = code or int(exit_for_error(error))
+            if isinstance(error, ClusterUnreachable | OutcomeUnknown | NoLeader | Unauthenticated):
+                break
+    return done, code
 
 
 def _state(job: JobView) -> str:
