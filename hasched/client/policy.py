@@ -27,7 +27,6 @@ CONNECT_TIMEOUT_S = 3.0  # for the address and TLS; a frozen manager takes conne
 ATTEMPT_TIMEOUT_S = 10.0
 NODE_PATIENCE_S = 8.0  # a new leader doesn't know the agents until they have found it
 
-REFUSED_PATIENCE_S = 3.0  # for whoever would rather hear soon that nobody listens
 
 _TRY_AGAIN = (NoLeader, NotLeader, OutcomeUnknown, Overloaded)
 
@@ -63,8 +62,7 @@ class Tries:
     """The course of one call, which asks `url`.
 
     Ask `failed` after each failure: it raises, or says how long to pause before the next try, which may be elsewhere.
-    `writes` says whether the call changes anything, and `submission_ids` under which names. One that is `impatient`
-    gives up soon where every manager's machine refuses the connection.
+    `writes` says whether the call changes anything, and `submission_ids` under which names.
     """
 
     def __init__(
@@ -75,7 +73,6 @@ class Tries:
         *,
         writes: bool = False,
         submission_ids: Sequence[str] = (),
-        impatient: bool = False,
     ) -> None:
         self._endpoints = endpoints
         self.url = endpoints.current
@@ -83,7 +80,6 @@ class Tries:
         self._deadline = now + timeout_s
         self._writes = writes
         self._submission_ids = submission_ids
-        self._impatient = impatient
         self._count = 0
         self._last: dict[str, HaschedError | OSError] = {}
         self._took: dict[str, str] = {}  # the managers that took the request, and what came of it
@@ -122,18 +118,14 @@ class Tries:
         if place == 0:
             longest = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(rounds, 16))
             pause = random.uniform(longest / 2, longest)  # noqa: S311 - jitter
-        if now + pause >= self._deadline or self._hopeless(now + pause):
+        if now + pause >= self._deadline or self._hopeless():
             raise self._end(error) from None
         return pause
 
-    def _hopeless(self, then: float) -> bool:
-        """Whether nobody is there for this client at all, and waiting is not expected to change it."""
-        if not set(self._endpoints.urls) <= self._last.keys() or self._took:
-            return False
-        if all(_mistrusted(error) for error in self._last.values()):
-            return True
-        refused = all(isinstance(error.__cause__, ConnectionRefusedError) for error in self._last.values())
-        return self._impatient and refused and then - self._begun >= REFUSED_PATIENCE_S
+    def _hopeless(self) -> bool:
+        """Whether everybody who is there is of another cluster: waiting would not change it."""
+        everybody = set(self._endpoints.urls) <= self._last.keys()
+        return everybody and not self._took and all(_mistrusted(error) for error in self._last.values())
 
     def _end(self, error: HaschedError | OSError) -> HaschedError:
         """What to say now that there is no further try."""
