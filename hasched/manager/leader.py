@@ -28,21 +28,15 @@ LONGEST_PAUSE_S = 5.0
 log = structlog.get_logger(__name__)
 
 
-def wall_clock_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
 class LeaderDuties:
     """Follows the replica's role from `start` to `stop`. Start it before the replica, so that no change is missed."""
 
-    def __init__(
-        self, replica: Replica, hub: AgentHub, settings: LeaderSettings, now_ms: Callable[[], int] = wall_clock_ms
-    ) -> None:
+    def __init__(self, replica: Replica, hub: AgentHub, settings: LeaderSettings) -> None:
         self._replica = replica
         self._hub = hub
         self._duties: dict[str, Callable[[int], Awaitable[None]]] = {  # each for one term
             "planning": lambda _: PlanningDuty(replica, hub, settings.placement).run(),
-            "clock": lambda _: ClockDuty(replica, now_ms).run(),
+            "clock": lambda _: ClockDuty(replica).run(),
             "grace": lambda term: GraceWatch(replica, hub, settings, term).run(),
         }
         self._leading: asyncio.Task[None] | None = None

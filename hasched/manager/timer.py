@@ -7,7 +7,6 @@ nothing waits for a timer that died with the old one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 import structlog
 
@@ -17,18 +16,17 @@ from hasched.statemachine.commands import StepClock
 from hasched.statemachine.outcomes import Rejected
 from hasched.statemachine.rules.clock import next_deadline
 
-LONGEST_SLEEP_S = 1.0  # the wall clock may be set while we sleep
+LONGEST_SLEEP_S = 1.0  # the wall clock may be set ahead while we sleep
 PAUSE_S = 0.02  # between steps: what falls due meanwhile shares one
 
 log = structlog.get_logger(__name__)
 
 
 class ClockDuty:
-    """`now_ms` is the wall clock that the leader also writes into log entries."""
+    """It goes by the clock that the leader writes into log entries, and no other."""
 
-    def __init__(self, replica: Replica, now_ms: Callable[[], int]) -> None:
+    def __init__(self, replica: Replica) -> None:
         self._replica = replica
-        self._now_ms = now_ms
         self._changed = asyncio.Event()
         self._awaited: int | None = None
 
@@ -46,13 +44,12 @@ class ClockDuty:
 
     async def _sleep_until_due(self) -> None:
         while True:
-            state = self._replica.state
             self._changed.clear()
-            self._awaited = next_deadline(state)
+            self._awaited = next_deadline(self._replica.state)
             if self._awaited is None:
                 await self._changed.wait()
                 continue
-            wait_ms = self._awaited - max(self._now_ms(), state.now_ms)
+            wait_ms = self._awaited - self._replica.clock_ms()
             if wait_ms <= 0:
                 return
             try:

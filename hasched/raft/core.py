@@ -16,6 +16,7 @@ from pysyncobj import syncobj
 
 from hasched.model.errors import HaschedError, StorageFailed
 from hasched.model.ids import ManagerId
+from hasched.raft.clock import LeaderClock
 from hasched.raft.engine import COMMANDS, NO_OP, Engine
 from hasched.raft.journal import Journal, LogEntry
 from hasched.raft.messages import Forward, Forwarded, Hello, Message, ReadIndex, ReadIndexReply
@@ -73,7 +74,7 @@ class Core:
         self._journal = journal
         self._snapshots = snapshots
         self._tuning = tuning
-        self._wall_ms = wall_ms
+        self._clock = LeaderClock(wall_ms, syncobj.monotonicTime)
         self._on_applied = on_applied
         self._on_role = on_role
         self._forwarded_to: ManagerId | None = None
@@ -81,6 +82,10 @@ class Core:
         self._catching_up = self._caught_up = False
         self._uncommitted: deque[tuple[int, int]] = deque()  # of this leader: index, size
         self._uncommitted_bytes = 0
+
+    def clock_ms(self) -> int:
+        """The time that an entry would carry now."""
+        return self._clock.read(self.state.now_ms)
 
     # --- what the driver delivers ---
 
@@ -214,7 +219,7 @@ class Core:
             commands, pieces = self.proposals.next_entry()
             if not commands:
                 break
-            entry = engine.append(encode_batch(self._wall_ms(), commands))
+            entry = engine.append(encode_batch(self.clock_ms(), commands))
             engine.outbox += self.proposals.placed(entry.index, entry.term, pieces)
             self._uncommitted.append((entry.index, len(entry.data)))
             self._uncommitted_bytes += len(entry.data)
@@ -246,6 +251,7 @@ class Core:
 
     def _set_leading(self, leading: bool) -> None:
         if leading != self.leading:
+            self.clock_ms()  # from here on the state's time goes on, even if nothing is proposed for a while
             self.leading = leading
             self._on_role(leading)
 

@@ -208,6 +208,9 @@ class ReplicaNode:
         progress = engine.progress.get(name)
         return MemberStatus(member, self._transport.is_connected(name), progress.match_index if progress else None)
 
+    def clock_ms(self) -> int:
+        return self._core.clock_ms()
+
     # --- what it does ---
 
     async def propose(self, command: Command) -> Outcome:

@@ -70,6 +70,10 @@ class Replica(Protocol):
     @property
     def status(self) -> ReplicaStatus: ...
 
+    def clock_ms(self) -> int:
+        """The time that an entry would carry if this manager led: at least `state.now_ms`, and it goes on even while the wall
+        clock is behind that."""
+
     async def propose(self, command: Command) -> Outcome:
         """Commit and apply one command, from whichever manager; returns once *this* manager has applied it.
 

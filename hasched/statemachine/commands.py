@@ -137,7 +137,7 @@ Command: TypeAlias = (
 
 
 class Batch(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One log entry. `now_ms` is the leader's wall clock when it took the commands; the state keeps the largest seen."""
+    """One log entry. `now_ms` is the leader's clock when it took the commands; the state keeps the largest seen."""
 
     v: int
     now_ms: int

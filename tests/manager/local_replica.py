@@ -7,10 +7,11 @@ answer besides an outcome (nobody leads, the outcome is not known) happens when 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 
-from hasched.manager.leader import wall_clock_ms
 from hasched.model.errors import NoLeader
+from hasched.raft.clock import LeaderClock
 from hasched.raft.replica import Applied, Member, ReplicaStatus
 from hasched.statemachine.apply import apply
 from hasched.statemachine.commands import Command, decode_batch, encode_batch, encode_command
@@ -18,8 +19,14 @@ from hasched.statemachine.outcomes import Outcome
 from hasched.statemachine.state import State
 
 
+def wall_clock_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
 class LocalReplica:
-    def __init__(self, now_ms: Callable[[], int] = wall_clock_ms) -> None:
+    def __init__(
+        self, wall_ms: Callable[[], int] = wall_clock_ms, monotonic_s: Callable[[], float] = time.monotonic
+    ) -> None:
         self.manager_id = "m1"
         self.state = State()
         self.term = 0
@@ -29,7 +36,7 @@ class LocalReplica:
         self.fail_next: list[Exception] = []  # each ends one proposal
         self.held = asyncio.Event()  # cleared: proposals wait
         self.held.set()
-        self._now_ms = now_ms
+        self._clock = LeaderClock(wall_ms, monotonic_s)
         self._subscribers: list[Callable[[Applied], None]] = []
         self._roles: list[Callable[[bool], None]] = []
 
@@ -53,6 +60,9 @@ class LocalReplica:
         for callback in list(self._roles):
             callback(leads)
 
+    def clock_ms(self) -> int:
+        return self._clock.read(self.state.now_ms)
+
     async def propose(self, command: Command) -> Outcome:
         return (await self.propose_many([command]))[0]
 
@@ -63,7 +73,7 @@ class LocalReplica:
             raise self.fail_next.pop(0)
         if self.leader is None:
             raise NoLeader("nobody leads")
-        entry = encode_batch(self._now_ms(), [encode_command(command) for command in commands])
+        entry = encode_batch(self.clock_ms(), [encode_command(command) for command in commands])
         applied = apply(self.state, self.state.index + 1, decode_batch(entry))
         assert applied.faults == []
         self.commands += commands

@@ -38,12 +38,13 @@ class Clock:
 
     def __init__(self) -> None:
         self.seconds = 1000.0
+        self.ahead_ms = 0  # of the wall clock
 
     def __call__(self) -> float:
         return self.seconds
 
     def wall_ms(self) -> int:
-        return int(self.seconds * 1000)
+        return int(self.seconds * 1000) + self.ahead_ms
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def replica(clock: Clock) -> LocalReplica:
-    return LocalReplica(clock.wall_ms)
+    return LocalReplica(clock.wall_ms, clock)
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ def hub(clock: Clock) -> AgentHub:
 
 @pytest.fixture
 async def duties(replica: LocalReplica, hub: AgentHub, clock: Clock) -> AsyncIterator[LeaderDuties]:
-    duties = LeaderDuties(replica, hub, SETTINGS, clock.wall_ms)
+    duties = LeaderDuties(replica, hub, SETTINGS)
     duties.start()
     yield duties
     await duties.stop()
@@ -193,6 +194,16 @@ async def test_a_planner_that_fails_is_built_anew(
     job_id = await submit(replica)
     await until(lambda: replica.state.jobs[job_id].active == 1)
     assert not failures
+
+
+async def test_a_retry_starts_in_time_though_the_wall_clock_was_ahead_and_fell_back(
+    replica: LocalReplica, hub: AgentHub, duties: LeaderDuties, clock: Clock
+) -> None:
+    clock.ahead_ms = 3_600_000
+    job_id = await fail_a_task(replica, hub)
+    clock.ahead_ms = 0
+    clock.seconds += 10
+    await until(lambda: replica.state.jobs[job_id].active == 1)
 
 
 async def test_a_clock_step_that_failed_is_proposed_again(

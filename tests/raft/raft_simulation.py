@@ -62,6 +62,7 @@ class SimulatedNode:
         self.dies_at_sync = False
         self.wiped = True
         self.promised = 0
+        self.wall_ahead_ms = 0
         self.inbox: list[Callable[[], None]] = []
         self.turn_wanted = False
 
@@ -80,7 +81,7 @@ class SimulatedNode:
             state=state,
             tuning=TUNING,
             random=sim.random,
-            wall_ms=lambda: int(sim.now * 1000),
+            wall_ms=lambda: int(sim.now * 1000) + self.wall_ahead_ms,
             voter=self.directory.identity.voter,
             on_join=self.join,
             on_applied=self.note_applied,
