@@ -124,26 +124,22 @@ class SnapshotReply(_Message, frozen=True, tag="snapshotted"):
 
 
 class Forward(_Message, frozen=True, tag="forward"):
-    """Commands for the leader, encoded, to be proposed in this order."""
+    """Commands for the leader, encoded, to be proposed in this order, as parts of one entry."""
 
     request: int
     commands: list[bytes]
 
 
-class Part(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """`count` commands stand in the entry at `index` of `term`, from `position` on."""
-
-    index: int
-    term: int
-    position: int
-    count: int
-
-
 class Forwarded(_Message, frozen=True, tag="forwarded"):
-    """Where the commands of a Forward stand in the log. `refused` says why nothing was done."""
+    """The commands of a Forward stand in the entry at `index` of `term`, from `position` on.
+
+    It is sent before that entry is. `refused` says why nothing was done instead.
+    """
 
     request: int
-    parts: list[Part]
+    index: int = 0
+    term: int = 0
+    position: int = 0
     refused: str = ""  # "", "not_leader", "overloaded" or "malformed"
 
 

@@ -16,7 +16,7 @@ import msgspec
 
 from hasched.model.errors import HaschedError, NoLeader, OutcomeUnknown, Overloaded
 from hasched.model.ids import ManagerId
-from hasched.raft.messages import Forward, Forwarded, Part
+from hasched.raft.messages import Forward, Forwarded
 from hasched.raft.tuning import Tuning
 from hasched.statemachine.commands import decode_command
 from hasched.statemachine.outcomes import Outcome
@@ -74,13 +74,12 @@ class Piece(msgspec.Struct, frozen=True, gc=False):
 class _Remote:
     """A Forward that another manager sent, on its way into the log."""
 
-    __slots__ = ("commands", "parts", "request", "sender")
+    __slots__ = ("commands", "request", "sender")
 
     def __init__(self, sender: ManagerId, message: Forward) -> None:
         self.sender = sender
         self.request = message.request
         self.commands = message.commands
-        self.parts: list[Part] = []
 
 
 class Proposals:
@@ -112,11 +111,13 @@ class Proposals:
         try:
             for command in message.commands:
                 decode_command(command)
+            if not message.commands or self._fit(message.commands, 0, 0, 0)[0] < len(message.commands):
+                return Forwarded(message.request, refused="malformed")
             self._make_room(len(message.commands), sum(map(len, message.commands)))
         except (msgspec.DecodeError, UnicodeDecodeError):
-            return Forwarded(message.request, [], "malformed")
+            return Forwarded(message.request, refused="malformed")
         except Overloaded:
-            return Forwarded(message.request, [], "overloaded")
+            return Forwarded(message.request, refused="overloaded")
         self._queue.append((_Remote(sender, message), 0))
         return None
 
@@ -148,8 +149,8 @@ class Proposals:
                 self._pop(item, offset)
                 continue
             count, added = self._fit(item.commands, offset, size, len(commands))
-            if count == 0:
-                break
+            if count == 0 or (isinstance(item, _Remote) and count < len(item.commands)):
+                break  # what was forwarded stays together: its reply must be on its way before its entry
             piece = (
                 Piece(count, offset, proposal=item) if isinstance(item, Proposal) else Piece(count, offset, remote=item)
             )
@@ -185,15 +186,12 @@ class Proposals:
         self._queued_bytes -= sum(map(len, item.commands[offset : offset + count]))
 
     def placed(self, index: int, term: int, pieces: list[tuple[Piece, int]]) -> list[tuple[ManagerId, Forwarded]]:
-        """The leader appended them as the entry at `index`. Returns the replies that are now complete."""
+        """The leader appended them as the entry at `index`. Returns the replies to those who forwarded some."""
         replies = []
         own = []
         for piece, position in pieces:
             if piece.remote is not None:
-                remote = piece.remote
-                remote.parts.append(Part(index, term, position, piece.count))
-                if sum(part.count for part in remote.parts) == len(remote.commands):
-                    replies.append((remote.sender, Forwarded(remote.request, remote.parts)))
+                replies.append((piece.remote.sender, Forwarded(piece.remote.request, index, term, position)))
             elif piece.proposal is not None:
                 piece.proposal.placed = True
                 own.append((piece, position))
@@ -214,11 +212,11 @@ class Proposals:
         return Forward(request, commands)
 
     def refusals(self) -> list[tuple[ManagerId, Forwarded]]:
-        """Forwards that are still in the queue of a manager that doesn't lead. What of them was placed stays so."""
+        """Forwards that are still in the queue of a manager that doesn't lead."""
         refused = []
         for item, offset in list(self._queue):
             if isinstance(item, _Remote):
-                refused.append((item.sender, Forwarded(item.request, item.parts, "not_leader")))
+                refused.append((item.sender, Forwarded(item.request, refused="not_leader")))
                 self._queued_commands -= len(item.commands) - offset
                 self._queued_bytes -= sum(map(len, item.commands[offset:]))
         if refused:
@@ -235,31 +233,15 @@ class Proposals:
         for piece in pieces:
             assert piece.proposal is not None
             piece.proposal.under_way -= 1
-        if message.refused:
-            for piece in pieces:
-                self._refuse(piece, message)
-            return
-        parts = deque((part.index, part.term, part.position, part.count) for part in message.parts)
+        position = message.position
         for piece in pieces:
-            offset, missing = piece.offset, piece.count
             assert piece.proposal is not None
-            piece.proposal.placed = True
-            while missing and parts:
-                index, term, position, available = parts.popleft()
-                count = min(missing, available)
-                self._await(index, term, [(Piece(count, offset, proposal=piece.proposal), position)])
-                offset, missing = offset + count, missing - count
-                if count < available:
-                    parts.appendleft((index, term, position + count, available - count))
-
-    def _refuse(self, piece: Piece, message: Forwarded) -> None:
-        assert piece.proposal is not None
-        if message.parts:
-            piece.proposal.lose("the leader lost its office while it took the proposal")
-        elif message.refused == "overloaded":
-            piece.proposal.fail(Overloaded("the leader has too many proposals", "retry after a moment"))
-        else:
-            piece.proposal.fail(NoLeader("the manager that led before does not lead any more", "retry"))
+            if message.refused:
+                piece.proposal.fail(_refusal(message.refused))
+            else:
+                piece.proposal.placed = True
+                self._await(message.index, message.term, [(piece, position)])
+                position += piece.count
 
     def _await(self, index: int, term: int, pieces: list[tuple[Piece, int]]) -> None:
         """A later term takes the place of an earlier: the earlier entry was never committed."""
@@ -331,6 +313,12 @@ class Proposals:
             self._lose_pieces(pieces, cause)
         self._placed.clear()
         self._forwards.clear()
+
+
+def _refusal(reason: str) -> HaschedError:
+    if reason == "overloaded":
+        return Overloaded("the leader has too many proposals", "retry after a moment")
+    return NoLeader("the manager that led before does not lead any more", "retry")
 
 
 def _unknown(cause: str) -> OutcomeUnknown:

@@ -70,7 +70,7 @@ class SimulatedNode:
         sim = self.simulation
         path = sim.root / self.name
         self.directory = DataDirectory(path, "sim", self.name, alone=len(sim.names) == 1)
-        self.journal = Journal(path / "journal", TUNING.segment_bytes)
+        self.journal = Journal(path / "journal", sim.tuning.segment_bytes)
         self.store = SnapshotStore(path / "snapshots", "sim")
         state = restore(self.store.chunks(self.store.latest.path)) if self.store.latest else State()
         self.core = Core(
@@ -79,7 +79,7 @@ class SimulatedNode:
             journal=self.journal,
             snapshots=self.store,
             state=state,
-            tuning=TUNING,
+            tuning=sim.tuning,
             random=sim.random,
             wall_ms=lambda: int(sim.now * 1000) + self.wall_ahead_ms,
             voter=self.directory.identity.voter,
@@ -214,10 +214,11 @@ class SimulatedNode:
 
 
 class Simulation:
-    def __init__(self, root: Path, seed: int, size: int = 3, max_delay: float = 0.005) -> None:
+    def __init__(self, root: Path, seed: int, size: int = 3, max_delay: float = 0.005, tuning: Tuning = TUNING) -> None:
         self.root = root
         self.random = Random(seed)
         self.max_delay = max_delay
+        self.tuning = tuning
         self.now = 1.0
         self.names = [f"n{number}" for number in range(1, size + 1)]
         self.history: dict[int, str] = {}

@@ -1,0 +1,51 @@
+"""Proposals on their way into entries."""
+
+from __future__ import annotations
+
+import msgspec
+from raft_cluster import submit
+from raft_simulation import TUNING, simulate  # noqa: F401 (a fixture)
+
+from hasched.raft.messages import Forward, Forwarded
+from hasched.raft.proposals import Proposal, Proposals
+from hasched.raft.tuning import Tuning
+from hasched.statemachine.commands import encode_command
+
+
+def test_what_another_manager_forwarded_becomes_part_of_one_entry():
+    """Its reply must not come later than the entry that it speaks of."""
+    proposals = Proposals(Tuning(max_entry_commands=7), 1)
+    commands = [encode_command(submit(number)) for number in range(10)]
+    proposals.propose(Proposal(commands[:5], 0.0, lambda result: None))
+    assert proposals.take_forward("m2", Forward(9, commands[5:])) is None
+    for index, taken, replies in (
+        (2, commands[:5], []),
+        (3, commands[5:], [("m2", Forwarded(9, 3, 1, 0))]),
+    ):
+        entry, pieces = proposals.next_entry()
+        assert entry == taken
+        assert proposals.placed(index, 1, pieces) == replies
+    assert not proposals.waiting
+
+
+def test_a_forward_that_is_no_entry_is_refused():
+    proposals = Proposals(Tuning(max_entry_commands=7), 1)
+    command = encode_command(submit(1))
+    for commands in ([], [command] * 8, [b"what is this"]):
+        assert proposals.take_forward("m2", Forward(9, commands)) == Forwarded(9, refused="malformed")
+    assert not proposals.waiting
+
+
+def test_without_faults_everything_is_answered_however_much_is_under_way(simulate):  # noqa: F811
+    """Entries and windows are small here, so that what is forwarded has to wait for room, and is of many entries."""
+    simulation = simulate(tuning=msgspec.structs.replace(TUNING, snapshot_entries=10_000))
+    simulation.run(3, lambda: simulation.leader() is not None and simulation.agree())
+    for _ in range(40):
+        for name in simulation.names:
+            simulation.submit(name, size=simulation.random.choice((0, 300, 900)), count=5)
+        simulation.run(0.005)
+    simulation.run(3)
+    assert simulation.unknown == simulation.refused == {}
+    assert len(simulation.acknowledged) == simulation.submitted == 600
+    assert all(not node.core.proposals._placed for node in simulation.nodes.values())
+    simulation.settle()
