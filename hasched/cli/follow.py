@@ -13,10 +13,11 @@ import click
 
 from hasched.cli.exits import Exit, exit_for_job
 from hasched.cli.settings import Settings
+from hasched.cli.tasks import first_unsuccessful
 from hasched.client.sync import Client
 from hasched.model.errors import EventsCompacted, HaschedError, NotFound
 from hasched.model.states import TaskState
-from hasched.model.views import JobView, TaskView
+from hasched.model.views import JobView
 
 PROGRESS_INTERVAL_S = 0.2
 FOLLOWED = ("AttemptStarted", "AttemptEnded", "JobEnded", "JobDeleted", "JobExpired")
@@ -175,12 +176,4 @@ def job_exit_code(client: Client, job: JobView) -> int:
     """The code that stands for an ended job; see `exits.exit_for_job`."""
     if job.state == TaskState.SUCCEEDED.name:
         return Exit.OK
-    return exit_for_job(job, _first_unsuccessful(client, job))
-
-
-def _first_unsuccessful(client: Client, job: JobView) -> TaskView | None:
-    if job.count == 1:
-        return client.task(job.id, 0)
-    states = [name for name in job.tasks if name != TaskState.SUCCEEDED.name]
-    firsts = [next(iter(client.tasks(job.id, state=state)), None) for state in states]
-    return min((task for task in firsts if task is not None), key=lambda task: task.task_index, default=None)
+    return exit_for_job(job, first_unsuccessful(client, job))

@@ -143,6 +143,27 @@ def test_an_array_of_a_thousand_succeeds(dev: Dev):
     assert json.loads(done.stdout)["tasks"] == {"SUCCEEDED": 1000}
 
 
+def test_the_failed_tasks_of_an_array_are_found(dev: Dev):
+    script = "echo task $HASCHED_TASK_INDEX; test $HASCHED_TASK_INDEX -lt 2"
+    job = str(dev.json("job", "run", "--count", "4", "--", "sh", "-c", script)["id"])
+    assert dev.run("job", "wait", job).returncode == 1
+
+    failed = dev.json("job", "tasks", job, "--state", "failed")
+    assert [task["task_index"] for task in failed["tasks"]] == [2, 3]  # type: ignore[attr-defined]
+    assert dev.json("job", "tasks", job, "--limit", "3")["more"] is True
+    lines = dev.run("job", "tasks", job).stdout.splitlines()
+    assert lines[0].split()[:2] == ["TASK", "STATE"]
+    assert [line.split()[:2] for line in lines[3:]] == [[f"{job}.2", "FAILED"], [f"{job}.3", "FAILED"]]
+
+    fields = dict(line.split("  ", 1) for line in dev.run("job", "show", job).stdout.splitlines())
+    assert fields["first failed"].strip() == f"{job}.2 FAILED: exited with code 1"
+    shown = dev.run("job", "logs", job)
+    assert (shown.stdout, f"task {job}.2 FAILED" in shown.stderr) == ("task 2\n", True), shown.stderr
+    named = dev.run("job", "logs", job, "--task", "0")
+    assert (named.stdout, named.stderr) == ("task 0\n", "")
+    assert dev.json("job", "logs", job)["task_index"] == 2
+
+
 def test_a_file_of_jobs_and_its_mistakes(dev: Dev):
     text = "command: [echo, one]\n---\nname: two\ncommand: [echo, two]\n"
     done = dev.run("job", "submit", "-", "--wait", input=text)
