@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import msgspec
+import pytest
 from raft_cluster import submit
 from raft_simulation import TUNING, simulate  # noqa: F401 (a fixture)
 
@@ -48,4 +51,23 @@ def test_without_faults_everything_is_answered_however_much_is_under_way(simulat
     assert simulation.unknown == simulation.refused == {}
     assert len(simulation.acknowledged) == simulation.submitted == 600
     assert all(not node.core.proposals._placed for node in simulation.nodes.values())
+    simulation.settle()
+
+
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_what_was_forwarded_to_a_leader_that_fell_silent_is_unknown_as_soon_as_it_is_given_up(simulate, seed):  # noqa: F811
+    """No connection breaks: silence is all that the follower has to go by."""
+    simulation = simulate(seed)
+    simulation.run(3, lambda: simulation.leader() is not None and simulation.agree())
+    silent = simulation.leader()
+    follower = next(name for name in simulation.names if name != silent.name)
+    simulation.cut.update({pair: None for pair in permutations(simulation.names, 2) if silent.name in pair})
+    simulation.submit(follower)
+    began = simulation.now
+    simulation.run(3, lambda: bool(simulation.unknown))
+    assert simulation.now - began <= 2 * TUNING.election_max_s < TUNING.proposal_timeout_s
+    simulation.submit(follower)
+    simulation.run(3, lambda: bool(simulation.acknowledged))
+    assert list(simulation.unknown) == ["submission-0"]
+    assert list(simulation.acknowledged) == ["submission-1"]
     simulation.settle()

@@ -107,17 +107,6 @@ async def test_what_was_proposed_and_not_committed_in_time_is_unknown(tmp_path):
             await leader.propose(submit(1))
 
 
-async def test_what_was_forwarded_to_a_leader_that_fell_silent_is_unknown_as_soon_as_it_is_given_up(tmp_path):
-    async with partitioned(tmp_path, FAST) as cluster:
-        leader = await cluster.leader()
-        follower = (await cluster.followers())[0]
-        cluster.isolate(leader.manager_id)
-        async with asyncio.timeout(3):  # far below proposal_timeout_s
-            with pytest.raises(OutcomeUnknown):
-                await follower.propose(submit(1))
-            assert (await follower.propose(submit(1))).job_id == 1
-
-
 async def test_a_deposed_leader_answers_no_read(tmp_path):
     """It is cut off without noticing: to itself it leads, but the round of heartbeats is never answered."""
     tuning = msgspec.structs.replace(FAST, leader_wait_s=0.5)
@@ -194,22 +183,6 @@ async def test_a_follower_with_an_empty_disk_catches_up_by_snapshot(tmp_path):
         node = cluster.nodes[lost]
         await until(lambda: node.applied_index == leader.applied_index)
         assert digest(node.state) == digest(leader.state)
-
-
-async def test_a_second_cluster_is_never_formed_by_an_empty_disk(tmp_path):
-    """Two managers, one of them with an empty disk, don't make up a cluster while the third, which knows better, is down."""
-    async with running(tmp_path) as cluster:
-        leader = await cluster.leader()
-        await leader.propose(submit(1))
-        wiped, behind = [node.manager_id for node in await cluster.followers()]
-        await cluster.stop()
-        shutil.rmtree(tmp_path / wiped)
-        await cluster.start(wiped, behind)
-        await asyncio.sleep(4 * FAST.election_max_s)  # long enough for elections that must not succeed
-        assert not any(node.is_leader for node in cluster.nodes.values())
-        await cluster.start(leader.manager_id)
-        await cluster.leader()
-        await until(lambda: all(submissions(node) == ["submission-1"] for node in cluster.nodes.values()))
 
 
 async def test_the_role_is_told_only_when_the_term_has_begun_for_good(tmp_path):

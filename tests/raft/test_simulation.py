@@ -128,3 +128,27 @@ def test_a_disk_that_died_is_filled_before_it_has_a_vote_though_the_leader_dies_
         simulation.run(3, lambda: all(node.has_vote for node in simulation.nodes.values()))
     simulation.settle()
     assert len(simulation.acknowledged) > 60
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_second_cluster_is_never_formed_by_an_empty_disk(simulate, seed):  # noqa: F811
+    """Two managers, one of them with an empty disk, don't make up a cluster while the third, which knows better, is down."""
+    simulation = simulate(seed)
+    simulation.run(3, lambda: simulation.leader() is not None and simulation.agree())
+    leader = simulation.leader()
+    simulation.submit(leader.name)
+    simulation.run(1)
+    for node in simulation.nodes.values():
+        node.crash()
+    wiped, behind = (node for node in simulation.nodes.values() if node is not leader)
+    wiped.wipe()
+    wiped.start()
+    behind.start()
+    simulation.run(30, lambda: simulation.leader() is not None)
+    assert simulation.leader() is None
+    assert not wiped.has_vote
+    leader.start()
+    simulation.run(3, lambda: wiped.has_vote)
+    assert wiped.has_vote
+    simulation.settle()
+    assert list(simulation.acknowledged) == ["submission-0"]
