@@ -55,7 +55,7 @@ def list_managers(settings: Settings) -> None:
     if settings.as_json:
         print_json(page)
     else:
-        print_table(MANAGER_COLUMNS, map(manager_row, page.managers))
+        print_table(MANAGER_COLUMNS, map(manager_row, page.managers), MANAGER_SPARE)
 
 
 @manager.command()
@@ -103,15 +103,16 @@ def _choose_log_format(settings: Settings) -> None:
 
 
 MANAGER_COLUMNS = ("manager", "role", "term", "applied", "lag", "api", "raft", "version")
+MANAGER_SPARE = ("raft", "version", "api")
 
 
 def manager_row(view: ManagerView) -> tuple[str, ...]:
-    """A manager as a row under `MANAGER_COLUMNS`."""
+    """A manager as a row under `MANAGER_COLUMNS`. Of one that doesn't answer nothing is known but where it should be."""
     return (
         view.id,
         view.role if view.reachable else "unreachable",
-        str(view.term),
-        str(view.applied_index),
+        str(view.term) if view.reachable else "",
+        str(view.applied_index) if view.reachable else "",
         "" if view.lag is None else str(view.lag),
         view.api_url,
         view.raft_address,

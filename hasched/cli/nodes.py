@@ -29,7 +29,7 @@ def list_nodes(settings: Settings) -> None:
     if settings.as_json:
         print_json(page)
     else:
-        print_table(NODE_COLUMNS, map(node_row, page.nodes))
+        print_table(NODE_COLUMNS, map(node_row, page.nodes), NODE_SPARE)
 
 
 @node.command()
@@ -85,6 +85,7 @@ def remove(settings: Settings, node_id: str) -> None:
 
 
 NODE_COLUMNS = ("node", "state", "connected", "running", "allocated", "total", "isolation", "agent", "labels")
+NODE_SPARE = ("agent", "isolation", "labels", "connected")
 
 
 def node_row(view: NodeView) -> tuple[str, ...]:

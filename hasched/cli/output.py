@@ -29,6 +29,18 @@ STYLES = {
     "leader": "green",
     "unreachable": "red",
 }
+_WRAPPED = (
+    "name",
+    "tasks",
+    "allocated",
+    "total",
+    "labels",
+    "managers",
+    "late report",
+    "reason",
+)  # Prose, of any length.
+_WRAPPED_WIDTH = 16  # what such a column is worth before others give way
+_GAP = 2
 
 
 def print_json(value: Any) -> None:
@@ -37,37 +49,73 @@ def print_json(value: Any) -> None:
     click.echo(msgspec.json.format(encoded, indent=2) if sys.stdout.isatty() else encoded)
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Rows under a heading. In a pipe every cell is kept whole, so `awk` can rely on it."""
-    if sys.stdout.isatty():
-        from rich.console import Console
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], spare: Sequence[str] = ()) -> None:
+    """Rows under a heading. In a pipe every cell is there and whole, so `awk` can rely on it.
 
-        Console().print(rich_table(columns, rows))
+    A terminal isn't shown empty columns and, if it is too narrow for all, gets on without those of `spare`, in that order.
+    """
+    if sys.stdout.isatty():
+        from rich import get_console
+
+        get_console().print(rich_table(columns, rows, spare))
         return
-    lines = [[column.upper() for column in columns], *(list(row) for row in rows)]
+    lines = [[column.upper() for column in columns], *([printable(cell) for cell in row] for row in rows)]
     widths = [max(len(line[number]) for line in lines) for number in range(len(columns))]
     for line in lines:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
-def rich_table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> Any:
-    """The same as a rich renderable, states in colour."""
-    from rich import box
+def rich_table(columns: Sequence[str], rows: Iterable[Sequence[str]], spare: Sequence[str] = ()) -> Any:
+    """The same as a rich renderable for the terminal as wide as it is now, states in colour."""
+    from rich import box, get_console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
-    for row in rows:
-        table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
+    cells = [[printable(cell) for cell in row] for row in rows]
+    shown = _fitting(columns, cells, spare, get_console().width)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for number in shown:
+        table.add_column(columns[number], no_wrap=columns[number] not in _WRAPPED)
+    for row in cells:
+        table.add_row(*(Text(row[number], style=STYLES.get(row[number], "")) for number in shown))
     return table
 
 
+def _fitting(columns: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequence[str], room: int) -> list[int]:
+    """The numbers of the columns to show: those that say something, and of `spare` what there is room for."""
+    from rich.cells import cell_len
+
+    widths = {}
+    for number, column in enumerate(columns):
+        if not rows or any(row[number] for row in rows):
+            width = max(cell_len(text) for text in (column, *(row[number] for row in rows)))
+            widths[number] = min(width, _WRAPPED_WIDTH) if column in _WRAPPED else width
+    for column in spare:
+        if sum(widths.values()) + _GAP * (len(widths) - 1) <= room:
+            break
+        widths.pop(columns.index(column), None)
+    return list(widths)
+
+
 def print_fields(fields: Iterable[tuple[str, str]]) -> None:
-    """`name  value` lines; empty values are left out."""
+    """`name  value` lines; empty values are left out, and the later lines of a long one stand below its first."""
     kept = [(name, value) for name, value in fields if value]
     width = max((len(name) for name, _ in kept), default=0)
     for name, value in kept:
-        click.echo(f"{name.ljust(width)}  {value}")
+        first, *more = value.split("\n")
+        click.echo(f"{name.ljust(width)}  {printable(first)}")
+        for line in more:
+            click.echo(f"{' ' * width}  {printable(line)}".rstrip())
+
+
+def printable(text: str) -> str:
+    """What others chose may steer the reader's terminal; here it only shows: ESC as `\\x1b`."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else "    " if char == "\t" else char.encode("unicode_escape").decode()
+        for char in text
+    )
 
 
 def counts(numbers: dict[str, int]) -> str:
@@ -130,5 +178,14 @@ def took(begun_ms: int, ended_ms: int) -> str:
 
 
 def moment(time_ms: int) -> str:
-    """A time of day in the reader's zone."""
+    """A date and time in the reader's zone."""
     return time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(time_ms / 1000)) if time_ms else ""
+
+
+def clock(time_ms: int, now_ms: int | None = None) -> str:
+    """A time for a table: `06:24:05`, after its date if that isn't today's."""
+    if not time_ms:
+        return ""
+    then = time.localtime(time_ms / 1000)
+    today = time.localtime(None if now_ms is None else now_ms / 1000)
+    return time.strftime("%H:%M:%S" if then[:3] == today[:3] else "%Y-%m-%d %H:%M:%S", then)

@@ -65,42 +65,35 @@ def _watch(client: Client, interval_s: float) -> None:
 
 
 def _print_once(screen: _Screen) -> None:
-    from hasched.cli.daemons import MANAGER_COLUMNS, manager_row
-    from hasched.cli.nodes import NODE_COLUMNS, node_row
+    from hasched.cli.daemons import MANAGER_COLUMNS, MANAGER_SPARE, manager_row
+    from hasched.cli.nodes import NODE_COLUMNS, NODE_SPARE, node_row
     from hasched.cli.output import print_table
+    from hasched.cli.rendering import JOB_COLUMNS, JOB_SPARE, job_row
 
     click.echo(_summary(screen.cluster))
     click.echo()
-    print_table(MANAGER_COLUMNS, map(manager_row, screen.managers.managers))
+    print_table(MANAGER_COLUMNS, map(manager_row, screen.managers.managers), MANAGER_SPARE)
     click.echo()
-    print_table(NODE_COLUMNS, map(node_row, screen.nodes.nodes))
+    print_table(NODE_COLUMNS, map(node_row, screen.nodes.nodes), NODE_SPARE)
     click.echo()
-    print_table(_JOB_COLUMNS, map(_job_row, screen.jobs))
+    print_table(JOB_COLUMNS, map(job_row, screen.jobs), JOB_SPARE)
 
 
 def _render(screen: _Screen) -> Any:
     from rich.console import Group
     from rich.text import Text
 
-    from hasched.cli.daemons import MANAGER_COLUMNS, manager_row
-    from hasched.cli.nodes import NODE_COLUMNS, node_row
+    from hasched.cli.daemons import MANAGER_COLUMNS, MANAGER_SPARE, manager_row
+    from hasched.cli.nodes import NODE_COLUMNS, NODE_SPARE, node_row
     from hasched.cli.output import rich_table
+    from hasched.cli.rendering import JOB_COLUMNS, JOB_SPARE, job_row
 
     return Group(
         Text(_summary(screen.cluster), style="bold"),
-        rich_table(MANAGER_COLUMNS, map(manager_row, screen.managers.managers)),
-        rich_table(NODE_COLUMNS, map(node_row, screen.nodes.nodes)),
-        rich_table(_JOB_COLUMNS, map(_job_row, screen.jobs)),
+        rich_table(MANAGER_COLUMNS, map(manager_row, screen.managers.managers), MANAGER_SPARE),
+        rich_table(NODE_COLUMNS, map(node_row, screen.nodes.nodes), NODE_SPARE),
+        rich_table(JOB_COLUMNS, map(job_row, screen.jobs), JOB_SPARE),
     )
-
-
-_JOB_COLUMNS = ("job", "name", "state", "tasks", "queue", "by", "age")
-
-
-def _job_row(job: JobView) -> tuple[str, ...]:
-    from hasched.cli.output import age, counts
-
-    return (str(job.id), job.name, job.state, counts(job.tasks), job.queue, job.actor, age(job.submitted_ms))
 
 
 def _summary(cluster: ClusterView) -> str:

@@ -1,0 +1,143 @@
+"""How jobs and tasks look to people: a row of a list, or all there is to say about one."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+import click
+
+from hasched.cli.output import (
+    age,
+    clock,
+    counts,
+    moment,
+    pairs,
+    print_fields,
+    print_table,
+    resources,
+    short_bytes,
+    took,
+)
+from hasched.cli.tasks import ending, summary
+from hasched.model.spec import JobSpec
+from hasched.model.states import BackoffKind, TaskState
+from hasched.model.units import format_duration
+
+if TYPE_CHECKING:
+    from hasched.model.spec import Backoff
+    from hasched.model.views import JobView, TaskView
+
+SCRIPT_LINES = 10
+JOB_COLUMNS = ("job", "name", "state", "tasks", "queue", "by", "age")
+JOB_SPARE = ("queue", "by", "tasks")
+_ATTEMPT_COLUMNS = ("attempt", "state", "node", "ended with", "started", "took", "CPU", "peak memory", "late report")
+_ATTEMPT_SPARE = ("CPU", "peak memory", "started")
+
+
+def job_row(job: JobView) -> tuple[str, ...]:
+    """A job as a row under `JOB_COLUMNS`."""
+    return (str(job.id), job.name, state_of(job), counts(job.tasks), job.queue, job.actor, age(job.submitted_ms))
+
+
+def state_of(job: JobView) -> str:
+    """A job's state and, until it is final, what is being done about it."""
+    if TaskState[job.state].final:
+        return job.state
+    return f"{job.state} (cancelling)" if job.cancelling else f"{job.state} (suspended)" if job.suspended else job.state
+
+
+def print_job(job: JobView, failed: TaskView | None) -> None:
+    """A job, and of what it asks for all that isn't as everywhere; `failed` is the first of its tasks that didn't succeed."""
+    print_fields(
+        [
+            ("job", str(job.id)),
+            ("name", job.name),
+            ("state", state_of(job)),
+            ("reason", f"{job.reason.text} ({job.reason.code})" if job.reason else ""),
+            ("tasks", counts(job.tasks)),
+            ("first failed", summary(failed) if failed is not None else ""),
+            ("exit code", "" if job.exit_code is None else str(job.exit_code)),
+            ("queue", f"{job.queue}, priority {job.priority}"),
+            ("by", job.actor),
+            ("submitted", moment(job.submitted_ms)),
+            ("started", moment(job.started_ms)),
+            ("ended", moment(job.ended_ms)),
+            ("submission id", job.submission_id),
+            *(_spec_fields(job.spec) if job.spec is not None else ()),
+        ]
+    )
+
+
+def _spec_fields(spec: JobSpec) -> list[tuple[str, str]]:
+    usual = JobSpec(name=spec.name)
+    retries = f"{spec.retries.max}, {spec.retries.node_lost} more for lost nodes"
+    return [
+        ("command", shlex.join(spec.command)),
+        ("script", _first_lines(spec.script)),
+        ("working dir", spec.working_dir),
+        ("env", "\n".join(f"{key}={shlex.quote(value)}" for key, value in sorted(spec.env.items()))),
+        ("input", short_bytes(len(spec.input)) if spec.input else ""),
+        ("each task asks", resources(spec.resources)),
+        ("max running", str(spec.max_running) if spec.max_running else ""),
+        ("timeout", format_duration(spec.timeout_ms) if spec.timeout_ms else ""),
+        ("kill grace", format_duration(spec.kill_grace_ms) if spec.kill_grace_ms != usual.kill_grace_ms else ""),
+        ("retries", retries),
+        ("backoff", _backoff(spec.retries.backoff) if spec.retries.max else ""),
+        ("restart", spec.restart.name.lower() if spec.restart is not usual.restart else ""),
+        ("on disconnect", spec.on_disconnect.name.lower() if spec.on_disconnect is not usual.on_disconnect else ""),
+        (
+            "success codes",
+            ", ".join(map(str, spec.success_exit_codes)) if spec.success_exit_codes != usual.success_exit_codes else "",
+        ),
+        ("labels", pairs(spec.labels)),
+    ]
+
+
+def _first_lines(script: str) -> str:
+    lines = script.splitlines()
+    more = len(lines) - SCRIPT_LINES
+    return "\n".join([*lines[:SCRIPT_LINES], *([f"... and {more} more"] if more > 0 else [])])
+
+
+def _backoff(backoff: Backoff) -> str:
+    """`10s, then 2 times as long each time, 5m at most`."""
+    first, longest = format_duration(backoff.initial_ms), format_duration(backoff.max_ms)
+    if backoff.kind is BackoffKind.LINEAR:
+        return f"{first}, then {first} more each time, {longest} at most"
+    return f"{first}, then {backoff.multiplier_milli / 1000:g} times as long each time, {longest} at most"
+
+
+def print_task(task: TaskView) -> None:
+    """A task and its attempts."""
+    click.echo()
+    print_fields(
+        [
+            ("task", f"{task.job_id}.{task.task_index}"),
+            ("state", task.state),
+            ("reason", f"{task.reason.text} ({task.reason.code})" if task.reason else ""),
+            ("node", task.node_id),
+            ("output", (task.output or "").rstrip("\n")),
+        ]
+    )
+    if not task.attempts:
+        return
+    click.echo()
+    print_table(
+        _ATTEMPT_COLUMNS,
+        (
+            (
+                str(attempt.attempt),
+                attempt.state,
+                attempt.node_id,
+                ending(attempt.exit_code, attempt.signal),
+                clock(attempt.started_ms),
+                took(attempt.started_ms, attempt.ended_ms),
+                f"{attempt.usage.cpu_ms / 1000:.2f}s",
+                short_bytes(attempt.usage.peak_memory_bytes),
+                f"refused: {attempt.late_report.state}" if attempt.late_report else "",
+            )
+            for attempt in task.attempts
+        ),
+        _ATTEMPT_SPARE,
+    )
