@@ -6,14 +6,16 @@ import queue
 import sys
 import threading
 import time
+from contextlib import nullcontext
 from types import TracebackType
 from typing import BinaryIO
 
 import click
 
 from hasched.cli.exits import Exit, exit_for_job
+from hasched.cli.narrator import Narrator
 from hasched.cli.settings import Settings
-from hasched.cli.tasks import first_unsuccessful
+from hasched.cli.tasks import first_unsuccessful, summary
 from hasched.client.sync import Client
 from hasched.model.errors import EventsCompacted, HaschedError, NotFound
 from hasched.model.states import TaskState
@@ -41,6 +43,7 @@ class WaitTimedOut(click.ClickException):
 def follow_task(settings: Settings, client: Client, job_id: int, after: str) -> JobView:
     """Copy stdout and stderr of task 0, every attempt in turn, until the job ends. `after` is an event before its first."""
     with (
+        Narrator(settings, [job_id]),
         _Copier(settings, job_id, "stdout", sys.stdout.buffer) as out,
         _Copier(settings, job_id, "stderr", sys.stderr.buffer) as err,
     ):
@@ -128,12 +131,13 @@ class _Copier:
             raise self._failure
 
 
-def wait_for_jobs(client: Client, job_ids: list[int], timeout_ms: int | None, quiet: bool) -> list[JobView]:
-    """Wait until all have ended, with a progress bar on a terminal. Raises WaitTimedOut."""
+def wait_for_jobs(settings: Settings, client: Client, job_ids: list[int], timeout_ms: int | None) -> list[JobView]:
+    """Wait until all have ended: with a progress bar on a terminal, in silence for programs. Raises WaitTimedOut."""
     deadline = None if timeout_ms is None else time.monotonic() + timeout_ms / 1000
-    if quiet or not sys.stderr.isatty():
+    if sys.stderr.isatty() and not settings.as_json:
+        return _wait_with_progress(client, job_ids, deadline)
+    with nullcontext() if settings.as_json else Narrator(settings, job_ids):
         return [_wait(client, job_id, deadline) for job_id in job_ids]
-    return _wait_with_progress(client, job_ids, deadline)
 
 
 def _wait(client: Client, job_id: int, deadline: float | None) -> JobView:
@@ -157,6 +161,8 @@ def _wait_with_progress(client: Client, job_ids: list[int], deadline: float | No
                 done = sum(number for state, number in job.tasks.items() if TaskState[state].final)
                 failed = done - job.tasks.get(TaskState.SUCCEEDED.name, 0)
                 note = f"{job.tasks.get(TaskState.RUNNING.name, 0)} running" + (f", {failed} failed" if failed else "")
+                if job.state == TaskState.PENDING.name and job.reason is not None:
+                    note = f"waiting: {job.reason.text}"
                 progress.update(row, total=job.count, completed=done, note=note)
                 if TaskState[job.state].final:
                     break
@@ -172,8 +178,16 @@ def _timed_out(job: JobView) -> WaitTimedOut:
     return WaitTimedOut(f"job {job.id} is still {job.state}; it goes on")
 
 
-def job_exit_code(client: Client, job: JobView) -> int:
-    """The code that stands for an ended job; see `exits.exit_for_job`."""
+def conclude(settings: Settings, client: Client, job: JobView, *, as_here: bool = False) -> int:
+    """The code that stands for an ended job, see `exits.exit_for_job`; a person is told on stderr why it isn't 0.
+
+    `as_here`: the command is to look as if it ran here, where its own exit code would be all that is said.
+    """
     if job.state == TaskState.SUCCEEDED.name:
         return Exit.OK
-    return exit_for_job(job, first_unsuccessful(client, job))
+    failed = first_unsuccessful(client, job)
+    if failed is not None and not settings.as_json:
+        ran_to_its_end = failed.state == TaskState.FAILED.name and failed.exit_code is not None
+        if not (as_here and ran_to_its_end):
+            click.echo(f"hasched: task {summary(failed)}", err=True)
+    return exit_for_job(job, failed)

@@ -36,7 +36,7 @@ _WAIT_HELP = "Stay until it ends, show a single task's output as it comes, and e
     "input_file",
     type=click.File("rb"),
     metavar="FILE",
-    help="Hand this file to each task, as HASCHED_INPUT.",
+    help="Hand this file (`-`: our stdin), of at most 256 KiB, to each task, as the file $HASCHED_INPUT.",
 )
 @click.option("--on-disconnect", type=click.Choice(["run_on", "stop"]), help="What a task does if its node is cut off.")
 @click.option("--submission-id", metavar="ID", help="Submit at most once under this id, however often it is repeated.")
@@ -57,7 +57,8 @@ def run(
 ) -> int:
     """Run a command as a job.
 
-    Prints the job's number; with --wait it is as if the command ran here.
+    Prints the job's number; with --wait it is as if the command ran here, except for stdin. That is not passed on:
+    `--input -` reads it and hands it to each task as a file.
     """
     from hasched.cli.specs import read_input, read_pairs
 
@@ -146,23 +147,23 @@ def _submit_one(settings: Settings, document: dict[str, Any], submission_id: str
             return Exit.OK
         if document.get("count", 1) != 1 or settings.as_json:
             return _wait(settings, [submitted.id], None, one=True)
-        from hasched.cli.follow import follow_task, job_exit_code
+        from hasched.cli.follow import conclude, follow_task
 
         try:
             job = follow_task(settings, client, submitted.id, f"{submitted.log_index - 1}.0")
         except KeyboardInterrupt:
             return _interrupted([submitted.id])
-        return job_exit_code(client, job)
+        return conclude(settings, client, job, as_here=True)
 
 
 def _wait(settings: Settings, job_ids: list[int], timeout_ms: int | None, *, one: bool = False) -> int:
     """The exit code of the first that did not succeed. `one`: who asked knows of a single job, and in JSON gets just that."""
-    from hasched.cli.follow import job_exit_code, wait_for_jobs
+    from hasched.cli.follow import conclude, wait_for_jobs
     from hasched.cli.output import counts, print_json
 
     with settings.client() as client:
         try:
-            jobs = wait_for_jobs(client, job_ids, timeout_ms, settings.as_json)
+            jobs = wait_for_jobs(settings, client, job_ids, timeout_ms)
         except KeyboardInterrupt:
             return _interrupted(job_ids)
         if settings.as_json:
@@ -170,7 +171,7 @@ def _wait(settings: Settings, job_ids: list[int], timeout_ms: int | None, *, one
         else:
             for job in jobs:
                 click.echo(f"job {job.id} {job.state}: {counts(job.tasks)}")
-        return next((code for job in jobs if (code := job_exit_code(client, job))), Exit.OK)
+        return next((code for job in jobs if (code := conclude(settings, client, job))), Exit.OK)
 
 
 def _interrupted(job_ids: list[int]) -> int:

@@ -116,6 +116,65 @@ def test_the_exit_code_is_the_jobs_own(dev: Dev, options: list[str], command: li
     assert done.returncode == code, done.stderr
 
 
+@pytest.mark.parametrize(
+    ("options", "command", "why"),
+    [
+        pytest.param(["--timeout", "300ms"], ["sleep", "60"], ".0 TIMED_OUT: ", id="a timeout"),
+        pytest.param([], ["sh", "-c", "kill -KILL $$"], ".0 FAILED: killed by signal 9", id="a signal"),
+        pytest.param([], ["/no/such/program"], ".0 FAILED: ", id="what can't be started"),
+        pytest.param(
+            ["--count", "3"],
+            ["sh", "-c", "exit $HASCHED_TASK_INDEX"],
+            ".1 FAILED: exited with code 1",
+            id="the first failed task of an array",
+        ),
+    ],
+)
+def test_a_wait_that_ends_badly_says_why(dev: Dev, options: list[str], command: list[str], why: str):
+    done = dev.run("job", "run", "--wait", *options, "--", *command)
+    assert done.stderr.startswith("hasched: task "), done.stderr
+    assert why in done.stderr
+    assert dev.run("job", "run", "--wait", "--json", *options, "--", *command).stderr == ""
+
+
+def test_waiting_for_an_earlier_job_tells_its_exit_code_too(dev: Dev):
+    job = str(dev.json("job", "run", "--", "sh", "-c", "exit 3")["id"])
+    done = dev.run("job", "wait", job)
+    assert (done.returncode, done.stderr) == (3, f"hasched: task {job}.0 FAILED: exited with code 3\n")
+
+
+def test_a_wait_says_once_why_nothing_starts(dev: Dev):
+    for number, options in enumerate(([], ["--count", "2"])):
+        command = ["job", "run", "--wait", "--name", f"huge-{number}", "--cpu", "9000", *options, "--", "true"]
+        with subprocess.Popen([*PROGRAM, *command], env=dev.environment, stderr=subprocess.PIPE, text=True) as waiting:
+            assert waiting.stderr is not None
+            said = waiting.stderr.readline()
+            assert "is waiting: no healthy node has 9000 CPU" in said, said
+            job = said.split()[2]
+            assert dev.run("job", "cancel", job).returncode == 0
+            assert waiting.stderr.read().splitlines()[0].startswith(f"hasched: task {job}.0 CANCELLED: ")
+        assert waiting.returncode == 143
+
+
+def test_a_wait_in_a_pipe_says_how_far_an_array_has_come(dev: Dev):
+    go = dev.data / "go-on"
+    script = "test $HASCHED_TASK_INDEX = 0 || while [ ! -e $GO ]; do sleep 0.05; done"
+    command = ["job", "run", "--wait", "--count", "2", "--env", f"GO={go}", "--", "sh", "-c", script]
+    with subprocess.Popen([*PROGRAM, *command], env=dev.environment, stderr=subprocess.PIPE, text=True) as waiting:
+        assert waiting.stderr is not None
+        assert waiting.stderr.readline().endswith(": 1 RUNNING, 1 SUCCEEDED\n")
+        go.touch()
+        assert waiting.stderr.read() == ""
+    assert waiting.returncode == 0
+
+
+def test_our_input_reaches_a_task_as_a_file_when_asked(dev: Dev):
+    command = ("--", "sh", "-c", "cat; test -z $HASCHED_INPUT || cat $HASCHED_INPUT")
+    assert dev.run("job", "run", "--wait", *command, input="data\n").stdout == ""
+    assert dev.run("job", "run", "--wait", "--input", "-", *command, input="data\n").stdout == "data\n"
+    assert dev.run("job", "run", "--input", "-", *command, input="x" * (256 * 1024 + 1)).returncode == 2
+
+
 def test_output_comes_while_the_task_runs(dev: Dev):
     command = [
         *PROGRAM,
