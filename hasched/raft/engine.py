@@ -2,7 +2,8 @@
 
 What is the library's: who may vote for whom, when a term begins, the commit rule (only entries of the current term are
 counted), the leader's no-op, check-quorum. What is ours: how entries, acknowledgements and snapshots travel, when an
-election may begin, and everything that touches disk, network, clock or randomness. Numbers in comments are the faults.
+election may begin (`elections.py`), and everything that touches disk, network, clock or randomness. Numbers in comments
+are the faults.
 
 The engine is synchronous and does no IO of its own. `receive`, `tick`, `append` and `replicate` put messages into `outbox`
 and notes into the journal; the caller syncs the journal before it lets the messages out. It runs as well in a
@@ -16,10 +17,10 @@ from random import Random
 
 import structlog
 from pysyncobj import SyncObjConf, syncobj
-from pysyncobj.syncobj import SyncObj
 
-from hasched.model.errors import HaschedError, StorageFailed
+from hasched.model.errors import StorageFailed
 from hasched.model.ids import ManagerId
+from hasched.raft.elections import ConsensusBroken, Elections
 from hasched.raft.journal import FIRST_INDEX, Journal, LogEntry
 from hasched.raft.messages import (
     Append,
@@ -43,34 +44,17 @@ from hasched.raft.snapshots import IncomingSnapshot
 from hasched.raft.surroundings import Letterbox, NoPoller, Peer
 from hasched.raft.tuning import Tuning
 
-FOLLOWER, CANDIDATE, LEADER = 0, 1, 2  # pysyncobj's
-ROLES = ("follower", "candidate", "leader")
 COMMANDS, NO_OP = 0, 1  # the first byte of an entry; pysyncobj's REGULAR and NO_OP, the only two there are (14, 16)
 
 log = structlog.get_logger(__name__)
 
 
-class ConsensusBroken(HaschedError):
-    """What Raft proves can't happen has happened: two histories, or two leaders of one term. The manager stops."""
-
-    code = "consensus_broken"
-
-
-class Engine(SyncObj):  # type: ignore[misc]
+class Engine(Elections):
     """One member's consensus. `apply` is called with each committed entry, once, in order; what it raises stops the engine.
 
     `voter` is False on a disk that may have been wiped: such a member neither votes nor counts until `join`, which its core
     calls once it holds all that was committed; `on_join` makes that durable.
     """
-
-    _SyncObj__raftState: int
-    _SyncObj__raftCurrentTerm: int
-    _SyncObj__raftLeader: Peer | None
-    _SyncObj__raftElectionDeadline: float
-    _SyncObj__raftCommitIndex: int
-    _SyncObj__raftLastApplied: int
-    _SyncObj__newAppendEntriesTime: float
-    _SyncObj__noopIDx: int | None
 
     def __init__(
         self,
@@ -127,62 +111,11 @@ class Engine(SyncObj):  # type: ignore[misc]
         # An election in which an earlier life of this member may have voted is over then.
         self.joinable_at = syncobj.monotonicTime() + 2 * tuning.election_max_s
 
-    # --- what a manager sees ---
-
-    @property
-    def term(self) -> int:
-        return self._SyncObj__raftCurrentTerm
-
-    @property
-    def role(self) -> str:
-        return ROLES[self._SyncObj__raftState]
-
-    @property
-    def is_leader(self) -> bool:
-        return self._SyncObj__raftState == LEADER
-
-    @property
-    def leader_id(self) -> ManagerId | None:
-        leader = self._SyncObj__raftLeader
-        return None if leader is None else leader.id
-
-    @property
-    def last_index(self) -> int:
-        return self._journal[-1].index
-
-    @property
-    def commit_index(self) -> int:
-        return self._SyncObj__raftCommitIndex
-
-    @property
-    def applied_index(self) -> int:
-        return self._SyncObj__raftLastApplied
-
-    @property
-    def applied_term(self) -> int:
-        return self.term_at(self.applied_index)
-
-    @property
-    def first_own_index(self) -> int:
-        """Of the no-op with which this leader's term began: once it is committed, so is all before it. 0: it never led."""
-        return self._SyncObj__noopIDx or 0
-
-    @property
-    def is_blank(self) -> bool:
-        return self.term == 0 and self.last_index == FIRST_INDEX
-
     @property
     def confirmed_round(self) -> int:
         """The latest heartbeat round that a majority has answered: at its start, nobody else could have led."""
         rounds = sorted([self.round, *(progress.round for progress in self.progress.values())])
         return rounds[(len(rounds) - 1) // 2]
-
-    @property
-    def wake_at(self) -> float:
-        """When `tick` is due next, on the engine's clock, if no message comes before."""
-        if self.is_leader:
-            return self._SyncObj__newAppendEntriesTime
-        return self._SyncObj__raftElectionDeadline
 
     # --- a turn: receive what came, tick, append, replicate ---
 
@@ -201,6 +134,12 @@ class Engine(SyncObj):  # type: ignore[misc]
         deadline, self._SyncObj__raftElectionDeadline = self._SyncObj__raftElectionDeadline, float("inf")
         self._onTick()
         self._SyncObj__raftElectionDeadline = deadline
+
+    def _leave_office(self) -> None:
+        for progress in self.progress.values():
+            progress.stop_snapshot()
+        self.progress.clear()
+        self._postpone_election()
 
     def append(self, data: bytes) -> LogEntry:
         """A new entry of commands, on the leader (18: the driver gathers them, so that nothing waits for a heartbeat)."""
@@ -252,11 +191,6 @@ class Engine(SyncObj):  # type: ignore[misc]
             self._heard_at = float("-inf")
             self.stand_soon()
 
-    def stand_soon(self) -> None:
-        """There is probably no leader: ask for votes without waiting for one to be silent long enough."""
-        soon = syncobj.monotonicTime() + self._random.uniform(0.1, 1) * self._tuning.orphaned_s
-        self._SyncObj__raftElectionDeadline = min(self._SyncObj__raftElectionDeadline, soon)
-
     def forget_match(self, name: ManagerId) -> None:
         """`name` may have been wiped: what its earlier life acknowledged is not on its disk any more."""
         if name in self.progress:
@@ -268,99 +202,6 @@ class Engine(SyncObj):  # type: ignore[misc]
         self._on_join()
         self.voter = True
         log.info("joined", manager=self.selfNode.id, last_index=self.last_index)
-
-    # --- elections ---
-
-    def _consider_election(self) -> bool:
-        """12: nobody starts a term before a majority has said that it would vote in it. Whether the library may stand."""
-        if self._may_stand or (self.voter and not self._peers):
-            self._may_stand = False
-            return True
-        self._SyncObj__raftLeader = None
-        now = syncobj.monotonicTime()
-        self._SyncObj__raftElectionDeadline = now + self._random.uniform(1, 3) * self._tuning.orphaned_s
-        if self.voter:
-            self._pre_votes = {}
-            last = self._journal[-1]
-            for name in self._peers:
-                self.send(name, PreVote(self.term + 1, last.index, last.term))
-        return False
-
-    def _on_pre_vote(self, node: Peer, message: PreVote) -> None:
-        now = syncobj.monotonicTime()
-        last = self._journal[-1]
-        content = self.is_leader or now - self._heard_at < self._tuning.election_min_s
-        granted = (
-            self.voter
-            and not content
-            and message.term > self.term
-            and (message.last_term, message.last_index) >= (last.term, last.index)
-        )
-        if granted:
-            self._postpone_election()
-        self.send(node.id, PreVoteReply(self.term, message.term, granted))
-
-    def _on_pre_vote_reply(self, node: Peer, message: PreVoteReply) -> None:
-        if message.term > self.term:
-            self._step_down(message.term)
-        elif self._pre_votes is not None and message.granted and message.asked == self.term + 1:
-            self._pre_votes[node.id] = None
-            if 2 * (len(self._pre_votes) + 1) > len(self._peers) + 1:
-                self._pre_votes = None
-                self._may_stand = True
-                self._SyncObj__raftElectionDeadline = syncobj.monotonicTime() - 1
-
-    def _on_request_vote(self, node: Peer, message: RequestVote) -> None:
-        if message.term < self.term:
-            self.send(node.id, Outdated(self.term))  # 11
-        elif self.voter:
-            self._pass_to_library(
-                node,
-                type="request_vote",
-                term=message.term,
-                last_log_index=message.last_index,
-                last_log_term=message.last_term,
-            )
-
-    def _on_vote(self, node: Peer, message: Vote) -> None:
-        """A vote counts once, however often it is delivered."""
-        if message.term == self.term and node.id not in self._votes:
-            self._votes[node.id] = None
-            self._pass_to_library(node, type="response_vote", term=message.term)
-
-    def _pass_to_library(self, node: Peer, **message: object) -> None:
-        self._SyncObj__onMessageReceived(node, message)
-
-    def _postpone_election(self) -> None:
-        self._SyncObj__raftElectionDeadline = syncobj.monotonicTime() + self._SyncObj__generateRaftTimeout()
-
-    def _step_down(self, term: int) -> None:
-        self._SyncObj__setCurrentTerm(term, None)
-        self._SyncObj__setState(FOLLOWER)
-        self._SyncObj__raftLeader = None
-        self._postpone_election()
-
-    def _leave_office(self) -> None:
-        for progress in self.progress.values():
-            progress.stop_snapshot()
-        self.progress.clear()
-        self._postpone_election()
-
-    def _heard_leader(self, node: Peer, term: int) -> bool:
-        """Whether `node` leads in our term, or in a newer one that we then enter."""
-        if term < self.term:
-            self.send(node.id, Outdated(self.term))  # 11: or it would never learn
-            return False
-        if term > self.term:
-            self._SyncObj__setCurrentTerm(term, None)
-        elif self.is_leader:
-            raise ConsensusBroken(f"{node.id} leads in term {term}, and so do we", REPAIR_HINT)
-        self._SyncObj__setState(FOLLOWER)
-        self._SyncObj__raftLeader = node
-        self._heard_at = syncobj.monotonicTime()
-        self._pre_votes, self._may_stand = None, False
-        self._postpone_election()
-        return True
 
     # --- replication, the follower's side ---
 
@@ -430,9 +271,6 @@ class Engine(SyncObj):  # type: ignore[misc]
         while index - 1 > self.commit_index and self.term_at(index - 1) == term:
             index -= 1
         return index
-
-    def term_at(self, index: int) -> int:
-        return self._journal[index - self._journal[0].index].term
 
     def _on_chunk(self, node: Peer, message: SnapshotChunk) -> None:
         if message.index <= self.commit_index:
@@ -511,9 +349,6 @@ class Engine(SyncObj):  # type: ignore[misc]
             case SnapshotReply():
                 progress.snapshot_reply(message.index, message.received, message.done)
 
-    def send(self, name: ManagerId, message: Message) -> None:
-        self.outbox.append((name, message))
-
     # --- overrides of the library ---
 
     def __dir__(self) -> list[str]:
@@ -528,16 +363,6 @@ class Engine(SyncObj):  # type: ignore[misc]
         """The library says that a heartbeat is due; it goes out at the end of the turn, with whatever else is new."""
         self._SyncObj__newAppendEntriesTime = syncobj.monotonicTime() + self._tuning.beat_s
         self.begin_round()
-
-    def _SyncObj__setCurrentTerm(self, term: int, voted_for: ManagerId | None) -> None:
-        if term != self.term:
-            self._votes.clear()
-            self._pre_votes, self._may_stand = None, False
-        super()._SyncObj__setCurrentTerm(term, voted_for)
-
-    def _SyncObj__generateRaftTimeout(self) -> float:
-        """22: from our own source of randomness."""
-        return self._random.uniform(self._tuning.election_min_s, self._tuning.election_max_s)
 
     def _SyncObj__applyLogEntries(self) -> bool:
         """15: an exception stops the engine; it is never tried again, and no callback runs inside. In slices, for the loop."""

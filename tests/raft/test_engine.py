@@ -7,7 +7,8 @@ from pysyncobj.syncobj import SyncObj
 from raft_bench import TUNING, Bench
 
 from hasched.model.errors import StorageFailed
-from hasched.raft.engine import ConsensusBroken, Engine
+from hasched.raft.elections import ConsensusBroken
+from hasched.raft.engine import Engine
 from hasched.raft.messages import (
     Append,
     AppendRefused,
