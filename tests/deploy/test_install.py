@@ -118,6 +118,11 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
     lab.stop()
 
 
+def has_vote(lab: Lab, host: str) -> bool:
+    identity = lab.folder / host / "var/lib/hasched/identity.json"
+    return identity.exists() and bool(json.loads(identity.read_text())["voter"])
+
+
 def test_the_page_sets_up_a_cluster_that_runs_a_job(lab: Lab):
     steps = STEP.findall(PAGE.read_text())
     assert [kind for kind, _, _ in steps].count("file") == 2
@@ -139,9 +144,9 @@ def test_the_page_sets_up_a_cluster_that_runs_a_job(lab: Lab):
     assert re.fullmatch(r"hello from n[12]\n", output)
     assert shlex.split(job)[1:4] == ["job", "run", "--wait"]
 
+    eventually("every manager's vote", lambda: all(has_vote(lab, name) for name in ("m1", "m2", "m3")))
     ((host, rebuild),) = DAY_TWO.findall(PAGE.read_text())
     lab.run(host, textwrap.dedent(rebuild))
-    identity = lab.folder / host / "var/lib/hasched/identity.json"
-    eventually("its vote", lambda: identity.exists() and json.loads(identity.read_text())["voter"])
+    eventually("its vote", lambda: has_vote(lab, host))
     lab.run("m1", "systemctl stop hasched-manager")
     assert re.fullmatch(r"hello from n[12]\n", lab.run("admin", job))
