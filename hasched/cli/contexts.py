@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO
 
 import click
 
 from hasched.cli.settings import Settings, json_option
+
+MAX_TOKEN_FILE_BYTES = 64 * 1024
 
 
 @click.group()
@@ -77,17 +79,39 @@ def show(settings: Settings, name: str | None) -> None:
     "--manager", "managers", multiple=True, required=True, metavar="URL", help="A manager: https://HOST:7411."
 )
 @click.option("--ca", required=True, type=click.Path(exists=True, dir_okay=False), help="The cluster's CA certificate.")
-@click.option("--token-file", required=True, type=click.File(), help="A file with your token; `-` reads stdin.")
+@click.option("--token-file", required=True, type=click.File("rb"), help="A file with your token; `-` reads stdin.")
 @json_option
 @click.pass_obj
-def add(settings: Settings, /, *, name: str, managers: tuple[str, ...], ca: str, token_file: IO[str]) -> None:
+def add(settings: Settings, /, *, name: str, managers: tuple[str, ...], ca: str, token_file: BinaryIO) -> None:
     """Add or replace the cluster NAME, and make it the current one. The token is kept in a file that only you can read."""
     from hasched.cli.output import print_json
-    from hasched.client.context import Context, save_context
+    from hasched.client.context import Context, check_authority, save_context
+    from hasched.model.errors import BadRequest
 
-    token = token_file.read().strip()
+    token = token_file.read(MAX_TOKEN_FILE_BYTES).decode(errors="replace").strip()
+    if not token:
+        raise BadRequest(f"{token_file.name} holds no token", "`hasched token create NAME` prints one")
+    check_authority(Path(ca))
     save_context(name, Context(list(managers), str(Path(ca).absolute()), token), current=True)
     if settings.as_json:
         print_json({"current": name})
     else:
         click.echo(f"{name} is the current context now")
+
+
+@context.command()
+@click.argument("name")
+@json_option
+@click.pass_obj
+def remove(settings: Settings, name: str) -> None:
+    """Forget the cluster NAME and the token for it. If it was the current one, none is until you choose another."""
+    from hasched.cli.output import print_json
+    from hasched.client.context import remove_context
+
+    current = remove_context(name)
+    if settings.as_json:
+        print_json({"removed": name, "current": current})
+    else:
+        click.echo(
+            f"{name} removed" + ("" if current else "; no context is current, choose one with `hasched context use`")
+        )

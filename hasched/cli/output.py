@@ -40,7 +40,7 @@ _WRAPPED = (
     "reason",
 )  # Prose, of any length.
 _WRAPPED_WIDTH = 16  # what such a column is worth before others give way
-_GAP = 2
+_GAP = 2  # between columns
 
 
 def print_json(value: Any) -> None:
@@ -73,7 +73,7 @@ def rich_table(columns: Sequence[str], rows: Iterable[Sequence[str]], spare: Seq
 
     cells = [[printable(cell) for cell in row] for row in rows]
     shown = _fitting(columns, cells, spare, get_console().width)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, _GAP - 1, 0, 0))
     for number in shown:
         table.add_column(columns[number], no_wrap=columns[number] not in _WRAPPED)
     for row in cells:

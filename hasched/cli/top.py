@@ -90,8 +90,11 @@ def _render(screen: _Screen) -> Any:
 
     return Group(
         Text(_summary(screen.cluster), style="bold"),
+        Text(),
         rich_table(MANAGER_COLUMNS, map(manager_row, screen.managers.managers), MANAGER_SPARE),
+        Text(),
         rich_table(NODE_COLUMNS, map(node_row, screen.nodes.nodes), NODE_SPARE),
+        Text(),
         rich_table(JOB_COLUMNS, map(job_row, screen.jobs), JOB_SPARE),
     )
 

@@ -8,6 +8,7 @@ number of named contexts and the name of the current one. `HASCHED_CONTEXT` choo
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,7 +19,12 @@ from hasched.client.files import replace_file
 from hasched.model.errors import BadRequest, NotFound
 
 FILE_NAME = "contexts.yaml"
-_HINT = "start `hasched dev`, or set HASCHED_MANAGERS, HASCHED_CA and HASCHED_TOKEN"
+_HINT = (
+    "choose one with `hasched context use`, start `hasched dev`, or set HASCHED_MANAGERS, HASCHED_CA and HASCHED_TOKEN"
+)
+
+_VISIBLE = re.compile(r"[\x21-\x7e]+")
+_TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
 
 
 class Context(msgspec.Struct, frozen=True):
@@ -68,8 +74,7 @@ def load_context(name: str | None = None, environ: Mapping[str, str] = os.enviro
         if not name and managers and ca:
             chosen = Context([], "")
         elif name:
-            names = ", ".join(sorted(known.contexts)) or "none"
-            raise NotFound(f"there is no context called {name!r}; there are: {names}", _HINT)
+            raise _unknown(name, known)
         else:
             raise NotFound("no cluster was chosen", _HINT)
     return _checked(
@@ -79,26 +84,75 @@ def load_context(name: str | None = None, environ: Mapping[str, str] = os.enviro
     )
 
 
+def _unknown(name: str, known: Contexts) -> NotFound:
+    names = ", ".join(sorted(known.contexts)) or "none"
+    return NotFound(f"there is no context called {name!r}; there are: {names}", _HINT)
+
+
 def _checked(managers: list[str], ca: str, token: str) -> Context:
+    if not managers:
+        raise BadRequest("the context names no manager", "write each as https://HOST:7411")
     for url in managers:
-        try:
-            parts = urlsplit(url)
-            usable = parts.scheme == "https" and parts.hostname and (parts.port is None or parts.port > 0)
-        except ValueError:
-            usable = False
-        if not usable:
+        if not _is_manager_url(url):
             raise BadRequest(f"{url!r} is not the URL of a manager", "write it as https://HOST:7411")
+    if token and _TOKEN.fullmatch(token) is None:
+        raise BadRequest(
+            "the token is not one line of printable characters", "give it just as `hasched token create` printed it"
+        )
     return Context(managers, ca, token)
+
+
+def _is_manager_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    plain = parts.path in ("", "/") and not (parts.query or parts.fragment or parts.username or parts.password)
+    return (
+        _VISIBLE.fullmatch(url) is not None and parts.scheme == "https" and bool(parts.hostname) and plain and port != 0
+    )
+
+
+def check_authority(path: Path) -> None:
+    """Raises BadRequest if this file holds no certificate that managers' certificates could be checked by."""
+    import ssl
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_verify_locations(cafile=path)
+    except OSError as error:
+        cause = "it holds no certificate" if isinstance(error, ssl.SSLError) else str(error.strerror)
+        raise BadRequest(f"{path} can't be used as the CA: {cause}", "give the ca.crt of the cluster") from None
+    if not context.get_ca_certs():
+        raise BadRequest(
+            f"{path} can't be used as the CA: its certificate is not an authority's", "give the ca.crt of the cluster"
+        )
 
 
 def save_context(name: str, context: Context, *, current: bool, environ: Mapping[str, str] = os.environ) -> None:
     """Add or replace a context; `current` makes it the current one. Raises BadRequest if it can't be used."""
+    if _VISIBLE.fullmatch(name) is None:
+        raise BadRequest(f"{name!r} can't be the name of a context", "use visible characters without spaces")
     _checked(context.managers, context.ca, context.token)
     known = load_contexts(environ)
     known.contexts[name] = context
     if current or not known.current:
         known.current = name
     _write(contexts_path(environ), msgspec.yaml.encode(known))
+
+
+def remove_context(name: str, environ: Mapping[str, str] = os.environ) -> str:
+    """Forget a context, with its token, even one that can't be used. Gives the current one's name, which is empty if
+    it was this one. Raises NotFound."""
+    known = load_contexts(environ)
+    if name not in known.contexts:
+        raise _unknown(name, known)
+    del known.contexts[name]
+    if known.current == name:
+        known.current = ""
+    _write(contexts_path(environ), msgspec.yaml.encode(known))
+    return known.current
 
 
 def use_context(name: str, environ: Mapping[str, str] = os.environ) -> None:

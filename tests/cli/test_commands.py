@@ -209,7 +209,7 @@ def test_a_bad_configuration_is_told_of_in_json_too(run):
         (
             ["context", "add", "x", "--ca", "plain", "--token-file", "plain", "--manager", "notaurl"],
             65,
-            "'notaurl' is not the URL",
+            "plain holds no token",
         ),
     ],
     ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else "",
@@ -227,6 +227,49 @@ def test_an_ordinary_mistake_is_told_in_a_sentence(run, monkeypatch, arguments, 
     assert (result.exit_code, "Traceback" in result.stderr) == (code, False), result.stderr
     assert complaint in result.stderr
     assert json.loads(run(*arguments, "--json").stderr)["cause"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "complaint"),
+    [
+        ({"--manager": "http://h:7411"}, "'http://h:7411' is not the URL of a manager"),
+        ({"--manager": "https://h:7411/jobs?x"}, "is not the URL of a manager"),
+        ({"--manager": "https://h\n:7411"}, "is not the URL of a manager"),
+        ({"--ca": "token"}, "token can't be used as the CA: it holds no certificate"),
+        ({"--ca": "m1.crt"}, "m1.crt can't be used as the CA: its certificate is not an authority's"),
+        ({"--token-file": "two-lines"}, "the token is not one line of printable characters"),
+        ({"--token-file": "binary"}, "the token is not one line of printable characters"),
+        ({"--token-file": "empty"}, "empty holds no token"),
+        ({"NAME": "a b"}, "'a b' can't be the name of a context"),
+    ],
+    ids=lambda value: " ".join(value.values()) if isinstance(value, dict) else "",
+)
+def test_a_context_that_could_not_work_is_not_added(run, changed, complaint):
+    run("certs", "init", "--dir", ".")
+    run("certs", "manager", "m1", "--dir", ".")
+    for name, content in (("token", b"hst_x\n"), ("two-lines", b"a\nb"), ("binary", b"\xff\x00"), ("empty", b"\n")):
+        Path(name).write_bytes(content)
+    usual = {"--manager": "https://h:7411", "--ca": "ca.crt", "--token-file": "token"}
+    added = run("context", "add", "lab", *(word for pair in usual.items() for word in pair))
+    assert added.exit_code == Exit.OK, added.output
+    name = changed.get("NAME", "bad")
+    options = usual | {key: value for key, value in changed.items() if key != "NAME"}
+    refused = run("context", "add", name, *(word for pair in options.items() for word in pair))
+    assert (refused.exit_code, complaint in refused.stderr) == (Exit.BAD_INPUT, True), refused.output
+    assert [each["name"] for each in json.loads(run("context", "list", "--json").stdout)["contexts"]] == ["lab"]
+
+
+def test_a_token_of_two_lines_in_a_context_is_told_in_a_sentence_and_can_be_removed(run):
+    Path("config").mkdir()
+    Path("config/contexts.yaml").write_text(
+        'current: lab\ncontexts: {lab: {managers: ["https://h:7411"], ca: ca.crt, token: "a\\nb"}}\n'
+    )
+    told = run("job", "list")
+    assert (told.exit_code, "Traceback" in told.output) == (Exit.BAD_INPUT, False)
+    assert "the token is not one line of printable characters" in told.stderr
+    assert json.loads(run("context", "remove", "lab", "--json").stdout) == {"removed": "lab", "current": ""}
+    assert run("context", "remove", "lab").exit_code == Exit.NOT_FOUND
+    assert json.loads(run("context", "list", "--json").stdout) == {"current": "", "contexts": []}
 
 
 @pytest.mark.parametrize("user", ["a b", "", "x" * 65, "../x"])

@@ -1,0 +1,180 @@
+"""What people see: tables that fit a terminal of 80 columns, and all that a job asks for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import subprocess
+import sys
+import time
+
+import pytest
+
+from hasched.cli.daemons import MANAGER_COLUMNS, MANAGER_SPARE, manager_row
+from hasched.cli.nodes import NODE_COLUMNS, NODE_SPARE, node_row
+from hasched.cli.output import clock, print_table, printable
+from hasched.cli.rendering import JOB_COLUMNS, JOB_SPARE, job_row, print_job, print_task
+from hasched.model.spec import Backoff, JobSpec, Resources, Retries
+from hasched.model.views import AttemptView, JobView, ManagerView, NodeView, TaskView
+
+NOW_MS = int(time.time() * 1000)
+SPEC = JobSpec(
+    name="train",
+    script="#!/bin/sh\n" + "".join(f"step {number}\n" for number in range(20)),
+    env={"LANG": "C", "NOTE": "two\nlines \x1b[2J"},
+    working_dir="/srv/train",
+    max_running=4,
+    timeout_ms=90_000,
+    kill_grace_ms=30_000,
+    retries=Retries(max=2, backoff=Backoff(initial_ms=1000)),
+)
+JOB = JobView(
+    id=1234567,
+    name="nightly-training-of-a-model-with-a-long-name",
+    state="RUNNING",
+    suspended=True,
+    queue="default",
+    priority=0,
+    actor="alice.the.engineer",
+    submission_id="s",
+    count=1000,
+    tasks={"PENDING": 700, "RUNNING": 100, "OUT_OF_MEMORY": 200},
+    submitted_ms=NOW_MS,
+    spec=SPEC,
+)
+ATTEMPT = AttemptView(
+    attempt=1, state="OUT_OF_MEMORY", node_id="worker-17.example", signal=9, started_ms=NOW_MS - 5000, ended_ms=NOW_MS
+)
+TASK = TaskView(job_id=1234567, task_index=3, state="OUT_OF_MEMORY", attempt=1, attempts=[ATTEMPT])
+NODE = NodeView(
+    id="worker-17.example",
+    state="disconnected",
+    reason=None,
+    hostname="h",
+    agent_version="0.1.0.dev1",
+    isolation="cgroup",
+    labels={"rack": "r12", "zone": "europe-west"},
+    total=Resources(cpu_milli=64_000, memory_bytes=2**38, gpus=8),
+    allocated=Resources(cpu_milli=3500, memory_bytes=2**33),
+    gpus=[],
+    running=12,
+    connected=False,
+    registered_ms=0,
+    changed_ms=0,
+    log_index=0,
+)
+MANAGER = ManagerView(
+    id="m1",
+    api_url="https://manager-1.example.org:7411",
+    raft_address="manager-1.example.org:7412",
+    role="leader",
+    term=12,
+    last_index=123_456_789,
+    commit_index=123_456_789,
+    applied_index=123_456_789,
+    version="0.1.0",
+    reachable=True,
+)
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """What `show` writes to a terminal of 80 columns, line by line."""
+
+    def seen(show) -> list[str]:
+        read_end, write_end = pty.openpty()
+        monkeypatch.setenv("TERM", "dumb")
+        monkeypatch.setattr("rich._console", None)
+        monkeypatch.setenv("COLUMNS", "80")
+        monkeypatch.setenv("LINES", "24")
+        with os.fdopen(write_end, "w") as file, monkeypatch.context() as patched:
+            patched.setattr(sys, "stdout", file)
+            show()
+        written = b""
+        with os.fdopen(read_end, "rb", buffering=0) as screen, contextlib.suppress(OSError):  # EIO is a pty's end.
+            while chunk := screen.read(4096):
+                written += chunk
+        monkeypatch.setattr("rich._console", None)
+        return written.decode().splitlines()
+
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("show", "kept"),
+    [
+        pytest.param(
+            lambda: print_table(JOB_COLUMNS, [job_row(JOB)], JOB_SPARE),
+            ["1234567", "RUNNING (suspended)"],
+            id="job list",
+        ),
+        pytest.param(
+            lambda: print_task(TASK), ["OUT_OF_MEMORY", "worker-17.example", "signal 9", "5.0s"], id="job show"
+        ),
+        pytest.param(
+            lambda: print_table(NODE_COLUMNS, [node_row(NODE)], NODE_SPARE),
+            ["worker-17.example", "disconnected"],
+            id="node list",
+        ),
+        pytest.param(
+            lambda: print_table(MANAGER_COLUMNS, [manager_row(MANAGER)], MANAGER_SPARE),
+            ["m1", "leader", "123456789", "https://manager-1.example.org:7411"],
+            id="manager list",
+        ),
+    ],
+)
+def test_a_table_fits_80_columns_and_wraps_neither_ids_nor_states(terminal, show, kept):
+    lines = terminal(show)
+    assert max(map(len, lines)) <= 80
+    assert [cell for cell in kept if not any(cell in line for line in lines)] == []
+
+
+def test_a_terminal_is_not_shown_empty_columns_but_a_pipe_is(terminal, capsys):
+    def show() -> None:
+        print_table(("a", "b", "c"), [("1", "", "3"), ("4", "", "6")])
+
+    assert next(line.split() for line in terminal(show) if line.strip()) == ["a", "c"]
+    show()
+    assert capsys.readouterr().out.splitlines()[0].split() == ["A", "B", "C"]
+
+
+def test_a_manager_that_does_not_answer_has_no_term():
+    silent = ManagerView(**{name: getattr(MANAGER, name) for name in MANAGER.__struct_fields__} | {"reachable": False})
+    assert manager_row(silent)[1:4] == ("unreachable", "", "")
+
+
+def test_a_time_has_its_date_only_on_another_day():
+    noon = int(time.mktime((2026, 6, 24, 12, 30, 5, 0, 0, -1)) * 1000)
+    assert clock(noon, noon + 1000) == "12:30:05"
+    assert clock(noon, noon + 86_400_000) == "2026-06-24 12:30:05"
+    assert clock(0) == ""
+
+
+def test_what_a_job_asks_for_is_shown(capsys):
+    print_job(JOB, None)
+    shown = capsys.readouterr().out
+    for line in (
+        "script          #!/bin/sh",
+        "                ... and 11 more",
+        "working dir     /srv/train",
+        "env             LANG=C",
+        "max running     4",
+        "timeout         1m30s",
+        "kill grace      30s",
+        "backoff         1s, then 2 times as long each time, 5m at most",
+    ):
+        assert f"{line}\n" in shown
+    assert "success codes" not in shown
+
+
+def test_what_others_wrote_can_not_steer_the_terminal(capsys):
+    assert printable("a\x1b[2J\tb") == "a\\x1b[2J    b"
+    print_job(JOB, None)
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def test_a_job_handed_in_draws_no_tables():
+    script = "import sys, hasched.cli.runs, hasched.cli.follow; print('rich' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert done.stdout == "False\n"
