@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
-import subprocess
 import sys
 import time
 
@@ -172,9 +171,3 @@ def test_what_others_wrote_can_not_steer_the_terminal(capsys):
     assert printable("a\x1b[2J\tb") == "a\\x1b[2J    b"
     print_job(JOB, None)
     assert "\x1b" not in capsys.readouterr().out
-
-
-def test_a_job_handed_in_draws_no_tables():
-    script = "import sys, hasched.cli.runs, hasched.cli.follow; print('rich' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
-    assert done.stdout == "False\n"
