@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import sys
 import threading
@@ -13,7 +14,7 @@ from typing import BinaryIO
 import click
 
 from hasched.cli.exits import Exit, exit_for_job
-from hasched.cli.narrator import Narrator
+from hasched.cli.narrator import PATIENCE_S, Narrator, why_waiting
 from hasched.cli.settings import Settings
 from hasched.cli.tasks import first_unsuccessful, summary
 from hasched.client.sync import Client
@@ -156,14 +157,16 @@ def _wait_with_progress(client: Client, job_ids: list[int], deadline: float | No
     with Progress(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True)) as progress:
         for job_id in job_ids:
             row = progress.add_task(f"job {job_id}", total=None, note="")
+            explain_at = time.monotonic() + PATIENCE_S
             while True:
                 job = client.job(job_id)
                 done = sum(number for state, number in job.tasks.items() if TaskState[state].final)
                 failed = done - job.tasks.get(TaskState.SUCCEEDED.name, 0)
                 note = f"{job.tasks.get(TaskState.RUNNING.name, 0)} running" + (f", {failed} failed" if failed else "")
-                if job.state == TaskState.PENDING.name and job.reason is not None:
-                    note = f"waiting: {job.reason.text}"
                 progress.update(row, total=job.count, completed=done, note=note)
+                if time.monotonic() >= explain_at and (why := why_waiting(job)):
+                    progress.console.print(why, markup=False, highlight=False)
+                    explain_at = math.inf
                 if TaskState[job.state].final:
                     break
                 if deadline is not None and time.monotonic() >= deadline:

@@ -53,9 +53,9 @@ class Narrator:
 
     def _speak(self, job: JobView) -> None:
         if job.state == TaskState.PENDING.name:
-            if job.id not in self._explained and job.reason is not None:
+            if job.id not in self._explained and (why := why_waiting(job)):
                 self._explained.add(job.id)
-                click.echo(f"hasched: job {job.id} is waiting: {job.reason.text}", err=True)
+                click.echo(why, err=True)
         elif job.count > 1 and self._told.get(job.id) != (told := counts(job.tasks)):
             self._told[job.id] = told
             click.echo(f"hasched: job {job.id}: {told}", err=True)
@@ -68,3 +68,10 @@ class Narrator:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._over.set()  # The thread is a daemon: nobody waits for what it may still be asking.
+
+
+def why_waiting(job: JobView) -> str:
+    """The sentence for a job none of whose tasks has begun; empty for any other."""
+    if job.state != TaskState.PENDING.name or job.reason is None:
+        return ""
+    return f"hasched: job {job.id} is waiting: {job.reason.text}"
