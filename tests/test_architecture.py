@@ -25,6 +25,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "manager": ("model", "statemachine", "scheduler", "raft", "client", "api"),
     "cli": ("model", "client", "manager", "agent"),
 }
+BESIDE: dict[str, tuple[str, ...]] = {
+    "chaos": ("model", "client")
+}  # packages at the top, and what they may import of hasched
 PURE = (
     "model",
     "statemachine",
@@ -35,6 +38,7 @@ PURE = (
     "agent/outbox.py",
     "agent/specs.py",
     "agent/devices.py",
+    "../chaos/checkers",
 )
 IMPURE_MODULES = frozenset(
     """
@@ -164,6 +168,21 @@ def test_imports_go_down_only(layer: str) -> None:
                 assert layer == "raft", f"{path.relative_to(ROOT)}:{line}: only hasched/raft/ may import pysyncobj"
 
 
+@pytest.mark.parametrize("name", BESIDE)
+def test_what_stands_beside_the_product_works_from_outside(name: str) -> None:
+    for path in modules(ROOT / name):
+        for line, imported in imports(ast.parse(path.read_text()), path):
+            parts = imported.split(".")
+            assert parts[0] not in (*FORBIDDEN_EVERYWHERE, "pysyncobj"), f"{path}:{line} imports {parts[0]}: never here"
+            assert parts[0] != "hasched" or parts[1] in BESIDE[name], (
+                f"{path.relative_to(ROOT)}:{line}: {name}/ imports {imported}; "
+                f"of hasched it may import {', '.join(BESIDE[name])}"
+            )
+    for path in modules(PACKAGE):
+        for line, imported in imports(ast.parse(path.read_text()), path):
+            assert imported.split(".")[0] != name, f"{path.relative_to(ROOT)}:{line}: the product imports {imported}"
+
+
 def test_every_folder_has_its_row() -> None:
     folders = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
     assert folders == LAYERS.keys(), "a new package needs its row in LAYERS and in ARCHITECTURE.md"
@@ -174,7 +193,7 @@ def test_pure_modules_are_pure(place: str) -> None:
     root = PACKAGE / place
     for path in [root] if root.is_file() else modules(root):
         for sentence in impurities(path.read_text()):
-            pytest.fail(f"{path.relative_to(ROOT)}: {sentence}")
+            pytest.fail(f"{path.resolve().relative_to(ROOT)}: {sentence}")
 
 
 @pytest.mark.parametrize(

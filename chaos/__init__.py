@@ -1,0 +1,1 @@
+"""The fault harness: workloads, faults, checkers and reports, against a cluster as it is seen from outside."""
