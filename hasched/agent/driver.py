@@ -12,16 +12,15 @@ from pathlib import Path
 import structlog
 
 import hasched
-from hasched.agent import discovery, supervisor_client
 from hasched.agent.config import AgentConfig, Isolation
 from hasched.agent.core import AgentCore
+from hasched.agent.environment import Environment, Supervision
 from hasched.agent.events import (
     Connected,
     Disconnected,
     Event,
     Happened,
     HeartbeatSent,
-    Now,
     Received,
     Reconnect,
     Recovered,
@@ -36,10 +35,9 @@ from hasched.agent.events import (
 from hasched.agent.health import Health
 from hasched.agent.link import Link
 from hasched.agent.logs import LogServer, Retention
-from hasched.agent.processes import boot_ms, wall_ms
 from hasched.agent.protocol import Configure, FromSupervisor, Inventory, ToSupervisor
-from hasched.agent.supervisor_client import SupervisorConnection, SupervisorFailed
-from hasched.agent.table import Table, TableFailed
+from hasched.agent.supervisor_client import SupervisorFailed
+from hasched.agent.table import TableFailed
 from hasched.model.ids import AttemptId
 from hasched.model.wire import AttemptKey, LogCancel, LogRead, NodeInfo, NodeUsage, Redirect, ToAgent, Welcome
 
@@ -52,23 +50,31 @@ _log = structlog.get_logger(__name__)
 class Driver:
     """Implements `link.Agent`."""
 
-    def __init__(self, config: AgentConfig, tls: ssl.SSLContext) -> None:
+    def __init__(self, config: AgentConfig, tls: ssl.SSLContext, environment: Environment | None = None) -> None:
         self._config = config
+        self._environment = environment = environment or Environment()
         self._data_dir = Path(config.data_dir)
         self._loop = asyncio.get_running_loop()
         self._settings = Configure(
             config.node_id, config.path, config.logs.max_bytes, config.isolation is Isolation.AUTO, config.pids_max
         )
         self._isolation = "rlimit"
-        self._info = discovery.discover(config, self._isolation)
+        self._info = environment.discover(config, self._isolation)
         self._core = AgentCore(self._info.resources.gpus)
-        self._table = Table(str(self._data_dir / "attempts.db"), self._on_saved, self._on_table_failed)
+        self._table = environment.open_table(str(self._data_dir / "attempts.db"), self._on_saved, self._on_table_failed)
         self._table_failed: asyncio.Future[None] = self._loop.create_future()
-        self._link = Link(self, config.node_id, config.managers, tls, config.reconnect_max)
+        self._link = Link(
+            self,
+            config.node_id,
+            config.managers,
+            tls,
+            max_pause_ms=config.reconnect_max,
+            environment=environment,
+        )
         self._logs = LogServer(self._data_dir, self._core.is_active, self._core.latest_attempt, self._link.send_now)
         self._retention = Retention(self._data_dir, config.logs.keep, config.logs.keep_bytes)
-        self._health = Health(self._data_dir, self._link.beat)
-        self._supervisor: SupervisorConnection | None = None
+        self._health = Health(self._data_dir, self._link.beat, environment.probe)
+        self._supervisor: Supervision | None = None
         self._supervisor_lost = asyncio.Event()
         self._inventoried = asyncio.Event()
         self._supervisor_pid = 0
@@ -125,11 +131,11 @@ class Driver:
         if self._timer is not None:
             self._timer.cancel()
         self._timer_ms = wake_ms
-        self._timer = self._loop.call_later(max(0, wake_ms - boot_ms()) / 1000, self._tick)
+        self._timer = self._loop.call_later(max(0, wake_ms - self._environment.boot_ms()) / 1000, self._tick)
 
     def _tick(self) -> None:
         self._timer = None
-        self._handle(Tick(now()))
+        self._handle(Tick(self._environment.now()))
 
     # The table.
 
@@ -148,9 +154,9 @@ class Driver:
     def _saved(self, number: int, failure: str) -> None:
         if failure:
             self._health.failed(failure)  # before the reports: the managers must know it when they read them
-            self._handle(SaveFailed(number, failure, now()))
+            self._handle(SaveFailed(number, failure, self._environment.now()))
         else:
-            self._handle(Saved(number, now()))
+            self._handle(Saved(number, self._environment.now()))
 
     # The supervisor.
 
@@ -162,7 +168,7 @@ class Driver:
     async def _try_supervisor(self) -> bool:
         self._inventoried.clear()
         self._supervisor_lost.clear()
-        self._supervisor = await supervisor_client.connect(
+        self._supervisor = await self._environment.connect_supervisor(
             self._data_dir, self._settings, self._on_supervisor, self._supervisor_lost.set
         )
         lost = asyncio.create_task(self._supervisor_lost.wait())
@@ -182,7 +188,7 @@ class Driver:
             _log.warning("supervisor_lost", pid=self._supervisor_pid)
             self._supervisor = None
             self._handle(SupervisorDown())
-            supervisor_client.collect(self._supervisor_pid)
+            self._environment.collect_supervisor(self._supervisor_pid)
             try:
                 await self._connect_supervisor()
             except (SupervisorFailed, OSError) as error:
@@ -197,7 +203,7 @@ class Driver:
             else:
                 if message.node_failure:
                     self._health.failed(message.node_failure)
-                self._handle(Happened(message, now()))
+                self._handle(Happened(message, self._environment.now()))
 
     def _meet(self, inventory: Inventory) -> None:
         _log.info(
@@ -214,8 +220,8 @@ class Driver:
             return
         if inventory.isolation != self._isolation:
             self._isolation = inventory.isolation
-            self._info = discovery.discover(self._config, self._isolation)
-        self._handle(SupervisorUp(inventory, now()))
+            self._info = self._environment.discover(self._config, self._isolation)
+        self._handle(SupervisorUp(inventory, self._environment.now()))
         self._inventoried.set()
 
     # The link.
@@ -224,13 +230,13 @@ class Driver:
         return self._info, self._core.attempts()
 
     def usage(self) -> NodeUsage:
-        return discovery.read_usage(self._config.data_dir)
+        return self._environment.read_usage(self._config.data_dir)
 
     def accepts(self) -> bool:
         return self._health.accepts
 
     def opened(self, welcome: Welcome, hello_ms: int) -> None:
-        self._handle(Connected(welcome, hello_ms, now()))
+        self._handle(Connected(welcome, hello_ms, self._environment.now()))
 
     def heartbeat_sent(self, number: int, at_ms: int) -> None:
         self._handle(HeartbeatSent(number, at_ms))
@@ -245,7 +251,7 @@ class Driver:
                 case Welcome() | Redirect():
                     _log.warning("message_out_of_place", message=type(message).__name__)
                 case _:
-                    self._handle(Received(message, now()))
+                    self._handle(Received(message, self._environment.now()))
 
     def closed(self) -> None:
         self._logs.cancel_all()
@@ -266,7 +272,3 @@ class Driver:
                 if removed:
                     _log.info("logs_removed", attempts=removed)
             await asyncio.sleep(max(SWEEP_INTERVAL_S, 20 * (self._loop.time() - began_s)))
-
-
-def now() -> Now:
-    return Now(boot_ms(), wall_ms())

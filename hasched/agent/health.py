@@ -23,8 +23,9 @@ _log = structlog.get_logger(__name__)
 class Health:
     """Told of failures by `failed`; `run` probes and recovers. `on_change` is called whenever `accepts` has changed."""
 
-    def __init__(self, data_dir: Path, on_change: Callable[[], None]) -> None:
+    def __init__(self, data_dir: Path, on_change: Callable[[], None], probe: Callable[[Path], None]) -> None:
         self._data_dir = data_dir
+        self._probe = probe
         self._on_change = on_change
         self._failed = asyncio.Event()
 
@@ -52,7 +53,7 @@ class Health:
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, MAX_PAUSE_S)
                 try:
-                    await asyncio.to_thread(probe, self._data_dir)
+                    await asyncio.to_thread(self._probe, self._data_dir)
                 except OSError as error:
                     if str(error) != complaint:
                         complaint = str(error)

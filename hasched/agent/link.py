@@ -7,8 +7,6 @@ A manager that doesn't acknowledge heartbeats counts as gone, whatever TCP belie
 from __future__ import annotations
 
 import asyncio
-import random
-import secrets
 import ssl
 from collections.abc import Sequence
 from typing import Protocol
@@ -17,7 +15,7 @@ import aiohttp
 import msgspec
 import structlog
 
-from hasched.agent.processes import boot_ms
+from hasched.agent.environment import CONNECT_TIMEOUT_S, Environment
 from hasched.client.tls import MANAGER_HOSTNAME
 from hasched.model.wire import (
     MAX_FRAME_BYTES,
@@ -37,7 +35,6 @@ from hasched.model.wire import (
 )
 
 STREAM_PATH = "/v1/agent/stream"
-CONNECT_TIMEOUT_S = 5.0
 CLOSE_TIMEOUT_S = 0.5  # a manager that is gone doesn't answer a goodbye, and work waits elsewhere
 FIRST_PAUSE_S = 0.05
 SILENT_HEARTBEATS = 5  # unacknowledged for so many intervals, but at least MIN_SILENCE_MS: the manager is gone
@@ -82,13 +79,23 @@ class Refused(Exception):
 
 class Link:
     def __init__(
-        self, agent: Agent, node_id: str, managers: Sequence[str], tls: ssl.SSLContext, max_pause_ms: int
+        self,
+        agent: Agent,
+        node_id: str,
+        managers: Sequence[str],
+        tls: ssl.SSLContext,
+        *,
+        max_pause_ms: int,
+        environment: Environment,
     ) -> None:
         self._agent = agent
         self._node_id = node_id
         self._managers = [url.rstrip("/") for url in managers]
         self._tls = tls
         self._max_pause_s = max_pause_ms / 1000
+        self._random = environment.random
+        self._boot_ms = environment.boot_ms
+        self._open_http = environment.open_http
         self._socket: aiohttp.ClientWebSocketResponse | None = None  # of the open session
         self._outgoing: list[FromAgent] = []
         self._wake = asyncio.Event()
@@ -102,9 +109,9 @@ class Link:
         preferred = ""
         failures = 0
         redirects = 0
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT_S)) as http:
+        async with self._open_http() as http:
             while True:
-                url = preferred or random.choice(self._managers)  # noqa: S311  (spreads load; no secret)
+                url = preferred or self._random.choice(self._managers)
                 preferred = ""
                 try:
                     await self._session(http, url)
@@ -123,7 +130,7 @@ class Link:
                     failures += 1
                 redirects = 0
                 bound_s = min(self._max_pause_s, FIRST_PAUSE_S * 2 ** min(failures, 16))
-                await asyncio.sleep(random.uniform(bound_s / 2, bound_s))  # noqa: S311
+                await asyncio.sleep(self._random.uniform(bound_s / 2, bound_s))
 
     def send(self, message: FromAgent) -> None:
         """Send soon, together with whatever else is waiting. Without a session it is dropped: the next one compares anew."""
@@ -142,7 +149,7 @@ class Link:
         if self._socket is None:
             return
         self._beats += 1
-        self._agent.heartbeat_sent(self._beats, boot_ms())
+        self._agent.heartbeat_sent(self._beats, self._boot_ms())
         self.send(Heartbeat(self._beats, self._usage(), self._agent.accepts()))
 
     def _usage(self) -> NodeUsage:
@@ -172,12 +179,12 @@ class Link:
             timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_TIMEOUT_S),
         ) as socket:
             info, attempts = self._agent.describe()
-            hello_ms = boot_ms()
-            hello = Hello(PROTOCOL_VERSION, self._node_id, secrets.token_hex(8), info, attempts)
+            hello_ms = self._boot_ms()
+            hello = Hello(PROTOCOL_VERSION, self._node_id, f"{self._random.getrandbits(64):016x}", info, attempts)
             await socket.send_bytes(encode_frame([hello]))
             welcome, rest = await self._await_welcome(socket)
             _log.info("session_opened", manager=url, leader=welcome.leader, term=welcome.term)
-            self._acknowledged_ms = boot_ms()
+            self._acknowledged_ms = self._boot_ms()
             self._outgoing.clear()
             self._socket = socket
             self._agent.opened(welcome, hello_ms)
@@ -213,7 +220,7 @@ class Link:
 
     def _deliver(self, messages: Sequence[ToAgent]) -> None:
         if any(isinstance(message, HeartbeatAck) for message in messages):
-            self._acknowledged_ms = boot_ms()
+            self._acknowledged_ms = self._boot_ms()
         self._agent.received(messages)
 
     async def _write(self, socket: aiohttp.ClientWebSocketResponse) -> None:
@@ -232,7 +239,7 @@ class Link:
         while True:
             self.beat()
             await asyncio.sleep(heartbeat_ms / 1000)
-            if boot_ms() - self._acknowledged_ms > silence_ms:
-                _log.warning("manager_silent", silent_ms=boot_ms() - self._acknowledged_ms)
+            if self._boot_ms() - self._acknowledged_ms > silence_ms:
+                _log.warning("manager_silent", silent_ms=self._boot_ms() - self._acknowledged_ms)
                 await socket.close()
                 return

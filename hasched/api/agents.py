@@ -88,26 +88,32 @@ class AgentStreams:
             raise web.HTTPForbidden(text="this stream is for agents, and needs an agent's certificate\n")
         socket = web.WebSocketResponse(max_msg_size=MAX_FRAME_BYTES, compress=False, timeout=CLOSE_TIMEOUT_S)
         await socket.prepare(request)
+        await self.serve(socket, transport, identity.name, request.remote)
+        return socket
+
+    async def serve(
+        self, socket: web.WebSocketResponse, transport: asyncio.Transport | None, name: NodeId, peer: str | None
+    ) -> None:
+        """The stream of the node whose certificate names it `name`, from the first frame on."""
         if not self._hub.leading:
             await self._redirect(socket)
-            return socket
+            return
         try:
-            hello = await _receive_hello(socket, identity.name)
+            hello = await _receive_hello(socket, name)
         except (ProtocolViolation, TimeoutError) as error:
             reason = str(error) or "no hello"
-            log.warning("agent_refused", node=identity.name, peer=request.remote, reason=reason)
+            log.warning("agent_refused", node=name, peer=peer, reason=reason)
             await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=reason.encode()[:120])
-            return socket
+            return
         machine = (hello.info.hostname, hello.info.boot_id)
         rival = self._hub.rival_of(hello.node_id, machine, MISSED_HEARTBEATS * self._settings.heartbeat_ms / 1000)
         if rival is not None:
             reason = f"machine {rival.machine[0]} is connected as {hello.node_id}; each needs a certificate of its own"
-            log.error("agent_refused", node=identity.name, peer=request.remote, machine=machine[0], reason=reason)
+            log.error("agent_refused", node=name, peer=peer, machine=machine[0], reason=reason)
             await socket.close(code=WSCloseCode.TRY_AGAIN_LATER, message=reason.encode()[:120])
-            return socket
+            return
         session = AgentSession(socket, transport, hello.node_id, hello.session, self._hub.clock(), machine=machine)
         await self._serve(session, hello)
-        return socket
 
     async def _serve(self, session: AgentSession, hello: Hello) -> None:
         self._hub.admit(session)

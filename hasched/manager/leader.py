@@ -8,7 +8,6 @@ that fails is logged and started again from the state; nothing stops scheduling 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -75,16 +74,17 @@ class LeaderDuties:
 
 async def keep_doing(name: str, duty: Callable[[], Awaitable[None]]) -> None:
     """Run a duty again whenever it fails, after a pause that grows while it keeps failing soon."""
+    loop = asyncio.get_running_loop()
     pause_s = FIRST_PAUSE_S
     while True:
-        started = time.monotonic()
+        started = loop.time()
         try:
             await duty()
         except HaschedError as error:
             log.warning("duty_interrupted", duty=name, code=error.code, cause=error.cause)
         except Exception:
             log.exception("duty_failed", duty=name)
-        if time.monotonic() - started > LONGEST_PAUSE_S:
+        if loop.time() - started > LONGEST_PAUSE_S:
             pause_s = FIRST_PAUSE_S
         await asyncio.sleep(pause_s)
         pause_s = min(pause_s * 2, LONGEST_PAUSE_S)

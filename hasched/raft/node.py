@@ -20,6 +20,7 @@ from typing import TypeVar
 
 import msgspec
 import structlog
+from pysyncobj import syncobj
 
 from hasched.model.errors import BodyTooLarge, HaschedError, NoLeader, StorageFailed
 from hasched.model.ids import ManagerId
@@ -225,14 +226,14 @@ class ReplicaNode:
             raise BodyTooLarge(f"a command of {largest} bytes; at most {cap} are taken", "send less at once")
         self._check_usable()
         future: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
-        self._core.proposals.propose(Proposal(encoded, time.monotonic(), partial(_settle, future)))
+        self._core.proposals.propose(Proposal(encoded, syncobj.monotonicTime(), partial(_settle, future)))
         self._driver.wake()
         return await future
 
     async def read_barrier(self) -> int:
         self._check_usable()
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._core.reads.read(time.monotonic(), partial(_settle, future))
+        self._core.reads.read(syncobj.monotonicTime(), partial(_settle, future))
         self._driver.wake()
         try:
             async with asyncio.timeout(self._config.tuning.proposal_timeout_s):

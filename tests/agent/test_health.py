@@ -80,7 +80,7 @@ async def test_a_new_session_hears_it_too(agent: AgentProcess, peer: Peer) -> No
 
 async def test_health_comes_back_when_the_disk_does(tmp_path: Path) -> None:
     changed = asyncio.Event()
-    health = Health(tmp_path, changed.set)
+    health = Health(tmp_path, changed.set, probe)
     running = asyncio.create_task(health.run())
     health.failed("no space left on the device")
     assert changed.is_set()
