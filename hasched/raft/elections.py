@@ -139,8 +139,7 @@ class Elections(SyncObj):  # type: ignore[misc]
             and message.term > self.term
             and (message.last_term, message.last_index) >= (last.term, last.index)
         )
-        if granted:
-            self._postpone_election()
+        # A promise doesn't postpone our own election: who asks may reach too few to win, and would keep us from it for ever.
         self.send(node.id, PreVoteReply(self.term, message.term, granted))
 
     def _on_pre_vote_reply(self, node: Peer, message: PreVoteReply) -> None:

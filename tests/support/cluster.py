@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -19,6 +20,7 @@ from hasched.client.context import Context
 from hasched.client.sync import Client
 from hasched.manager.certs import create_ca, create_token, issue_agent, issue_manager
 from hasched.model.errors import HaschedError
+from tests.support.network import HostNetwork
 
 PATIENCE_S = 60.0
 T = TypeVar("T")
@@ -53,10 +55,18 @@ def free_ports(count: int) -> list[int]:
 
 
 class ProcessCluster:
-    """Managers m1… and agents n1…, each with its own configuration file and data directory under `folder`."""
+    """Managers m1… and agents n1…, each with its own configuration file and data directory under `folder`.
+
+    Those that are hosts of `network` run there, the others here.
+    """
 
     def __init__(
-        self, folder: Path, managers: int = 3, agents: int = 2, settings: dict[str, Any] | None = None
+        self,
+        folder: Path,
+        managers: int = 3,
+        agents: int = 2,
+        settings: dict[str, Any] | None = None,
+        network: HostNetwork | None = None,
     ) -> None:
         self.folder = folder
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -68,17 +78,25 @@ class ProcessCluster:
         create_ca(certs, "test")
         self.token = create_token(folder / "tokens", "tester")
         ports = free_ports(2 * managers)
+        self._network = network
         self.members = [
-            {"name": name, "api": f"https://127.0.0.1:{ports[2 * i]}", "raft": f"127.0.0.1:{ports[2 * i + 1]}"}
+            {
+                "name": name,
+                "api": f"https://{self._address(name)}:{ports[2 * i]}",
+                "raft": f"{self._address(name)}:{ports[2 * i + 1]}",
+            }
             for i, name in enumerate(self.manager_names)
         ]
         for name in self.manager_names:
-            issue_manager(certs, name, ["127.0.0.1"])
+            issue_manager(certs, name, [self._address(name)])
             self._write_manager(name)
         for name in self.agent_names:
             issue_agent(certs, name)
             self._write_agent(name)
         self.ca = certs / "ca.crt"
+
+    def _address(self, name: str) -> str:
+        return "127.0.0.1" if self._network is None or name not in self._network.hosts else self._network.address(name)
 
     def _tls(self, name: str) -> dict[str, str]:
         certs = self.folder / "certs"
@@ -114,6 +132,8 @@ class ProcessCluster:
         for name in names or (*self.manager_names, *self.agent_names):
             role = "manager" if name in self.manager_names else "agent"
             command = [sys.executable, "-m", "hasched", role, "start", "--config", str(self.folder / f"{name}.yaml")]
+            if self._network is not None and name in self._network.hosts:
+                command = self._network.command(name) + command
             with (self.folder / f"{name}.log").open("ab") as log:
                 self.processes[name] = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
 
@@ -153,6 +173,10 @@ class ProcessCluster:
                 )
 
             eventually("a whole cluster", whole)
+
+    def has_vote(self, name: str) -> bool:
+        """Whether a manager counts; at a cluster's first start it takes a moment after it is ready."""
+        return bool(json.loads((self.folder / name / "identity.json").read_text())["voter"])
 
     def leader(self) -> str:
         with self.client() as client:
