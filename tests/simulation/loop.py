@@ -116,7 +116,7 @@ class HostLoop(asyncio.AbstractEventLoop):
             self._turn()
 
     def _turn(self) -> None:
-        """Run what is ready, once; what that makes ready is for the next turn."""
+        """Run what is ready, once; what that makes ready is for the next turn, which follows at once if nothing else is due."""
         self._turn_due = False
         if self.dead or self.paused:
             return
@@ -126,16 +126,19 @@ class HostLoop(asyncio.AbstractEventLoop):
         self._in_turn = True
         events._set_running_loop(self)
         try:
-            for _ in range(len(ready)):
-                handle = ready.popleft()
-                if not handle.done:
-                    handle.done = True
-                    try:
-                        handle.callback(*handle.args)
-                    except Exception as error:
-                        self.call_exception_handler({"message": "a callback failed", "exception": error})
-                    if self.dead or self.paused:
-                        break
+            while True:
+                for _ in range(len(ready)):
+                    handle = ready.popleft()
+                    if not handle.done:
+                        handle.done = True
+                        try:
+                            handle.callback(*handle.args)
+                        except Exception as error:
+                            self.call_exception_handler({"message": "a callback failed", "exception": error})
+                        if self.dead or self.paused:
+                            return
+                if not ready or not world.skip(TURN_S):
+                    break
         finally:
             self._in_turn = False
             world.running = outer

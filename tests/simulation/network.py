@@ -119,6 +119,7 @@ class End:
         network, other = self.network, self.other
         if self._held or network.is_cut(self.host, other.host):
             self._held += 1
+            network.holding[self] = None
             return
         if not self._under_way:
             return  # it was lost
@@ -157,6 +158,7 @@ class Network:
         self.delivered = 0
         self._cut: dict[tuple[str, str], int] = {}  # with the number of the cut
         self._listeners: dict[tuple[str, int], tuple[HostLoop, Callable[[End], None], Any]] = {}
+        self.holding: dict[End, None] = {}  # those with data that waits for a cut to heal
         self._ends: dict[int, End] = {}
         self._numbers: dict[End, int] = {}
 
@@ -175,9 +177,9 @@ class Network:
 
     def heal(self, source: str, target: str) -> None:
         if self._cut.pop((source, target), None) is not None:
-            for end in list(self._ends.values()):
-                if end.host == source and end.other.host == target:
-                    end.release()
+            for end in [end for end in self.holding if (end.host, end.other.host) == (source, target)]:
+                del self.holding[end]
+                end.release()
 
     def heal_all(self) -> None:
         for source, target in list(self._cut):

@@ -7,6 +7,7 @@ trace, to the last event, in any process: a failing seed is a debugger's dream.
 
 from __future__ import annotations
 
+import gc
 import heapq
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -93,6 +94,14 @@ class World:
         self._number += 1
         heapq.heappush(self._heap, (self.now + delay, self._number, action, args))
 
+    def skip(self, seconds: float) -> bool:
+        """Let so much time pass at once, if nothing is due before."""
+        until = self.now + seconds
+        if self._heap and self._heap[0][0] <= until:
+            return False
+        self.now = until
+        return True
+
     def run(self, seconds: float, until: Callable[[], object] | None = None) -> bool:
         """Let time pass, at most so much, or until a condition holds. Returns whether it did."""
         end = self.now + seconds
@@ -166,6 +175,7 @@ class World:
     # --- the process around it ---
 
     def __enter__(self) -> World:
+        gc.disable()  # a run is short, and most of what it makes lasts to its end
         self._patches = _patched(self)
         self._patches.__enter__()
         return self
@@ -175,6 +185,7 @@ class World:
             self.close()
         finally:
             self._patches.__exit__(None, None, None)
+            gc.enable()
 
     def close(self) -> None:
         """End every process, in one order; nothing that they still do is noted."""
