@@ -23,7 +23,7 @@ from hasched.raft.core import Core
 from hasched.raft.journal import DiskFull, Journal
 from hasched.raft.messages import Message
 from hasched.raft.snapshots import IncomingSnapshot, SnapshotStore
-from hasched.raft.transport import Incoming, Transport
+from hasched.raft.transport import Heard, Links
 from hasched.raft.tuning import Tuning
 from hasched.statemachine.snapshot import SnapshotInvalid, capture, restore
 
@@ -38,7 +38,7 @@ log = structlog.get_logger(__name__)
 class Driver:
     """Give it its `transport`, then `run` it. `disk_full`: nothing can be promised until there is room again."""
 
-    transport: Transport
+    transport: Links
 
     def __init__(self, core: Core, journal: Journal, store: SnapshotStore, tuning: Tuning) -> None:
         self.disk_full = False
@@ -151,10 +151,10 @@ class Driver:
     def on_lost(self, peer: ManagerId) -> None:
         self._post(partial(self._core.lost, peer))
 
-    def on_message(self, link: Incoming, message: Message) -> None:
+    def on_message(self, link: Heard, message: Message) -> None:
         self._post(partial(self._deliver, link, message))
 
-    def _deliver(self, link: Incoming, message: Message) -> None:
+    def _deliver(self, link: Heard, message: Message) -> None:
         if link.current:
             self._core.deliver(link.peer, message)
 
@@ -221,5 +221,5 @@ class Driver:
             return False
         older = self._store.adopt(snapshot)
         if older is not None:
-            await self._in_thread(self._snapshot_thread, older.path.unlink)
+            await self._in_thread(self._snapshot_thread, partial(self._store.remove, older))
         return True

@@ -6,15 +6,13 @@ votes and what it acknowledged, so it doesn't count until a leader has brought i
 
 from __future__ import annotations
 
-import fcntl
-import os
 from pathlib import Path
 
 import msgspec
 
 from hasched.model.errors import StorageFailed
 from hasched.model.ids import ManagerId
-from hasched.raft.segments import sync_directory, write_all
+from hasched.raft.disk import Disk, File, LocalDisk, write_file
 
 FORMAT = 1
 FILE = "identity.json"
@@ -31,40 +29,55 @@ class Identity(msgspec.Struct, frozen=True):
 class DataDirectory:
     """The directory at `path`, made if need be, and held by this process until `release`."""
 
-    def __init__(self, path: Path, cluster_id: str, manager_id: ManagerId, *, alone: bool) -> None:
+    def __init__(
+        self, path: Path, cluster_id: str, manager_id: ManagerId, *, alone: bool, disk: Disk | None = None
+    ) -> None:
         self.path = path
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = self._hold()
+        self._disk = disk or LocalDisk()
         try:
+            self._disk.make_directory(path)
+            self._lock = self._hold()
+        except OSError as error:
+            raise self._unusable(error) from error
+        try:
+            self._disk.sync_directory(
+                path
+            )  # what a process that was killed has written is durable before it is believed
             self.identity = self._read(cluster_id, manager_id) or self._found(cluster_id, manager_id, alone)
+        except OSError as error:
+            self.release()
+            raise self._unusable(error) from error
         except BaseException:
             self.release()
             raise
 
     def become_voter(self) -> None:
         """Durable when it returns."""
-        self._write(msgspec.structs.replace(self.identity, voter=True))
+        try:
+            self._write(msgspec.structs.replace(self.identity, voter=True))
+        except OSError as error:
+            raise self._unusable(error) from error
 
     def release(self) -> None:
-        os.close(self._lock)
+        self._lock.close()
 
-    def _hold(self) -> int:
-        descriptor = os.open(self.path / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    def _hold(self) -> File:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(descriptor)
+            return self._disk.lock(self.path / LOCK)
+        except BlockingIOError:
             raise StorageFailed(
                 f"{self.path} is in use by another manager process", "stop that process first"
             ) from None
-        return descriptor
+
+    def _unusable(self, error: OSError) -> StorageFailed:
+        return StorageFailed(f"{self.path} can't be used: {error}", "check the disk, then start the manager again")
 
     def _read(self, cluster_id: str, manager_id: ManagerId) -> Identity | None:
         path = self.path / FILE
-        if not path.exists():
+        if FILE not in self._disk.names(self.path):
             return None
         try:
-            identity = msgspec.json.decode(path.read_bytes(), type=Identity)
+            identity = msgspec.json.decode(self._disk.read(path), type=Identity)
         except msgspec.DecodeError as error:
             raise StorageFailed(
                 f"{path} is damaged: {error}", "restore it from another manager's, with its own name"
@@ -78,21 +91,13 @@ class DataDirectory:
         return identity
 
     def _found(self, cluster_id: str, manager_id: ManagerId, alone: bool) -> Identity:
-        if any(path.name not in (LOCK, f"{FILE}.tmp") for path in self.path.iterdir()):
+        if any(name not in (LOCK, f"{FILE}.tmp") for name in self._disk.names(self.path)):
             raise StorageFailed(
                 f"{self.path} holds files, but no {FILE}", "point data_dir at an empty directory, or restore the file"
             )
         return self._write(Identity(FORMAT, cluster_id, manager_id, voter=alone))
 
     def _write(self, identity: Identity) -> Identity:
-        temporary = self.path / f"{FILE}.tmp"
-        descriptor = os.open(temporary, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-        try:
-            write_all(descriptor, msgspec.json.encode(identity))
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        temporary.rename(self.path / FILE)
-        sync_directory(self.path)
+        write_file(self._disk, self.path / FILE, msgspec.json.encode(identity))
         self.identity = identity
         return identity

@@ -7,20 +7,24 @@ no message out before that.
 It has the interface of pysyncobj's journals, with one difference: the entry at position 0 is the base, the last entry
 that is no longer held (faults 1 to 5). Cutting a conflicting tail, and a reset after a snapshot was installed, each
 begin a new segment, so that no file is ever changed but at its end.
+
+A process that was killed may have written what it never synced, and the next one reads it as if it were on disk. So
+nothing counts that was read before it is made durable again: opening syncs the directory, and writes the last frame,
+the only one that can be in doubt, once more. (A sync alone would not do: one that failed leaves clean pages behind.)
 """
 
 from __future__ import annotations
 
 import errno
-import os
-import secrets
 import struct
 from pathlib import Path
+from random import Random, SystemRandom
 from typing import NamedTuple, overload
 
 import structlog
 
 from hasched.model.errors import StorageFailed
+from hasched.raft.disk import Disk, File, LocalDisk
 from hasched.raft.segments import (
     ENTRY,
     FORMAT,
@@ -33,8 +37,6 @@ from hasched.raft.segments import (
     encode_record,
     iterate_records,
     list_segments,
-    sync_directory,
-    write_all,
 )
 
 FIRST_INDEX = 1  # of the base of an empty log; the first real entry has index 2
@@ -78,22 +80,24 @@ class _Segment(NamedTuple):
 class Journal:
     """The log of one manager in `directory`. Raises StorageFailed if what lies there is damaged."""
 
-    def __init__(self, directory: Path, segment_bytes: int) -> None:
+    def __init__(
+        self, directory: Path, segment_bytes: int, *, disk: Disk | None = None, random: Random | None = None
+    ) -> None:
         self._directory = directory
         self._segment_bytes = segment_bytes
+        self._disk = disk or LocalDisk()
+        self._random = random or SystemRandom()
         self._entries: list[LogEntry] = [LogEntry(NO_COMMAND, FIRST_INDEX, 0)]
         self._term = 0
         self._voted_for: str | None = None
         self._notes: list[bytes | _Roll | _Drop] = []
         self._segments: list[_Segment] = []
-        self._descriptor = -1
-        self._size = 0
+        self._file: File | None = None
         self._salt = 0
         self._sequence = 0
         self._disk_last = (FIRST_INDEX, 0)  # the last entry that the disk knows, once all notes are written
         self._disk_vote: tuple[int, str | None] = (0, None)
         self._broken = False
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._open()
 
     # --- the interface that pysyncobj knows ---
@@ -174,13 +178,13 @@ class Journal:
             self._write_frame(b"".join(records))
             del self._notes[:count]
             self._learn(records)
-        if self._size > self._segment_bytes:
+        if self._file is not None and self._file.size > self._segment_bytes:
             self._roll(_Roll(*self._disk_last, reset=False))
 
     def close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     # --- writing ---
 
@@ -200,21 +204,23 @@ class Journal:
                     self._disk_vote = (term, body[_POSITION.size :].decode() or None)
 
     def _write_frame(self, payload: bytes) -> None:
-        frame = encode_frame(self._salt, self._sequence, payload)
+        assert self._file is not None, "a closed journal is not written to"
+        file, size = self._file, self._file.size
         try:
-            write_all(self._descriptor, frame)
+            file.append(encode_frame(self._salt, self._sequence, payload))
         except OSError as error:
             self._fail_unless_full(error)
-            os.ftruncate(self._descriptor, self._size)
-            os.lseek(self._descriptor, self._size, os.SEEK_SET)
+            self._take_back(file, size)
             raise DiskFull(str(error)) from None
-        self._sync()
-        self._size += len(frame)
+        try:
+            file.sync()
+        except OSError as error:
+            self._fail(error)
         self._sequence += 1
 
-    def _sync(self) -> None:
+    def _take_back(self, file: File, size: int) -> None:
         try:
-            os.fdatasync(self._descriptor)
+            file.truncate(size)
         except OSError as error:
             self._fail(error)
 
@@ -222,7 +228,7 @@ class Journal:
         header = SegmentHeader(
             format=FORMAT,
             number=self._segments[-1].number + 1 if self._segments else 1,
-            salt=secrets.randbits(32),
+            salt=self._random.getrandbits(32),
             prev_index=roll.prev_index,
             prev_term=roll.prev_term,
             term=self._disk_vote[0],
@@ -230,24 +236,29 @@ class Journal:
             reset=roll.reset,
         )
         try:
-            descriptor, path = create_segment(self._directory, header)
+            file, path = create_segment(self._disk, self._directory, header)
         except OSError as error:
             self._fail_unless_full(error)
             raise DiskFull(str(error)) from None
         self.close()
-        self._descriptor, self._salt, self._sequence = descriptor, header.salt, 0
-        self._size = os.lseek(descriptor, 0, os.SEEK_END)
+        self._file, self._salt, self._sequence = file, header.salt, 0
         self._disk_last = (roll.prev_index, roll.prev_term)
         self._segments.append(_Segment(path, header.number, header.prev_index))
 
     def _drop_before(self, index: int) -> None:
-        """Keep from the last segment on that begins at or before `index`; unlink in order, so that no gap can appear."""
+        """Keep from the last segment on that begins at or before `index`.
+
+        One by one, in order, each durable before the next, so that no gap can appear: a directory's changes need not
+        reach the disk in the order in which they were made.
+        """
         first = max(n for n, segment in enumerate(self._segments) if n == 0 or segment.prev_index <= index)
-        for segment in self._segments[:first]:
-            segment.path.unlink(missing_ok=True)
+        try:
+            for segment in self._segments[:first]:
+                self._disk.unlink(segment.path)
+                self._disk.sync_directory(self._directory)
+        except OSError as error:
+            self._fail(error)
         del self._segments[:first]
-        if first:
-            sync_directory(self._directory)
 
     def _fail_unless_full(self, error: OSError) -> None:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -257,18 +268,26 @@ class Journal:
         """The kernel may have dropped the pages and marked them clean: another sync would lie."""
         self._broken = True
         raise StorageFailed(
-            f"the journal in {self._directory} can't be written: {error}",
+            f"the journal in {self._directory} can't be used: {error}",
             "check the disk, then start the manager again",
         ) from error
 
     # --- reading ---
 
     def _open(self) -> None:
-        for leftover in self._directory.glob("*.tmp"):
-            leftover.unlink()
-        paths = list_segments(self._directory)
+        try:
+            self._disk.make_directory(self._directory)
+            self._disk.sync_directory(self._directory)
+            for name in self._disk.names(self._directory):
+                if name.endswith(".tmp"):
+                    self._disk.unlink(self._directory / name)
+            self._replay_all(list_segments(self._disk, self._directory))
+        except OSError as error:
+            self._fail(error)
+
+    def _replay_all(self, paths: list[Path]) -> None:
         for path in paths:
-            self._replay(SegmentReader(path), is_last=path == paths[-1])
+            self._replay(SegmentReader(self._disk, path), is_last=path == paths[-1])
         if not paths:
             self._roll(_Roll(FIRST_INDEX, 0, reset=False))
 
@@ -305,13 +324,13 @@ class Journal:
             raise StorageFailed(f"the journal is damaged: {reader.path} holds a record out of order", REPAIR_HINT)
 
     def _resume(self, reader: SegmentReader) -> None:
-        """Go on writing where the last segment ends, without what a crash tore."""
-        self._descriptor = os.open(reader.path, os.O_RDWR | os.O_CLOEXEC)
+        """Go on writing where the last segment ends, without what a crash tore, and with all before it durable."""
+        self._file = file = self._disk.open(reader.path, write=True)
         if reader.torn_bytes:
             log.warning("journal_tail_cut", path=str(reader.path), offset=reader.end, bytes=reader.torn_bytes)
-            os.ftruncate(self._descriptor, reader.end)
-            os.fsync(self._descriptor)
-        os.lseek(self._descriptor, reader.end, os.SEEK_SET)
-        self._size, self._salt, self._sequence = reader.end, reader.header.salt, reader.next_sequence
+            file.truncate(reader.end)
+        file.write_at(*reader.last_frame)
+        file.sync()
+        self._salt, self._sequence = reader.header.salt, reader.next_sequence
         self._disk_last = (self._entries[-1].index, self._entries[-1].term)
         self._disk_vote = (self._term, self._voted_for)

@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
-from random import Random, SystemRandom
 from typing import TypeVar
 
 import msgspec
@@ -26,13 +24,14 @@ from hasched.model.errors import BodyTooLarge, HaschedError, NoLeader, StorageFa
 from hasched.model.ids import ManagerId
 from hasched.raft.core import Core
 from hasched.raft.driver import Driver
+from hasched.raft.environment import Environment
 from hasched.raft.identity import DataDirectory
 from hasched.raft.journal import Journal
 from hasched.raft.proposals import Proposal
 from hasched.raft.replica import Applied, Member, MemberStatus, ReplicaStatus
 from hasched.raft.segments import REPAIR_HINT
 from hasched.raft.snapshots import SnapshotStore
-from hasched.raft.transport import Transport
+from hasched.raft.transport import LinksConfig
 from hasched.raft.tuning import Tuning
 from hasched.statemachine.commands import Command, encode_command
 from hasched.statemachine.outcomes import Outcome
@@ -61,20 +60,15 @@ class ReplicaConfig(msgspec.Struct, frozen=True, kw_only=True):
     tuning: Tuning = Tuning()
 
 
-def open_replica(
-    config: ReplicaConfig,
-    *,
-    wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
-    random: Random | None = None,
-) -> ReplicaNode:
+def open_replica(config: ReplicaConfig, environment: Environment | None = None) -> ReplicaNode:
     """Read what the data directory holds. Raises StorageFailed if it is damaged, in use, or somebody else's."""
-    return ReplicaNode(config, wall_ms, random or SystemRandom())
+    return ReplicaNode(config, environment or Environment())
 
 
 class ReplicaNode:
     """See `Replica`. Between `start` and `stop` it belongs to one event loop."""
 
-    def __init__(self, config: ReplicaConfig, wall_ms: Callable[[], int], random: Random) -> None:
+    def __init__(self, config: ReplicaConfig, environment: Environment) -> None:
         self._config = config
         self._members = {member.manager_id: member for member in config.members}
         self._peer_ids = sorted(name for name in self._members if name != config.manager_id)
@@ -85,17 +79,20 @@ class ReplicaNode:
         self._run: asyncio.Task[None] | None = None
         self._leaving: asyncio.Task[None] | None = None
         self._stopped = False
-        self._directory = DataDirectory(config.data_dir, config.cluster_id, config.manager_id, alone=not self._peer_ids)
+        self._directory = DataDirectory(
+            config.data_dir, config.cluster_id, config.manager_id, alone=not self._peer_ids, disk=environment.disk
+        )
         try:
-            self._open(wall_ms, random)
+            self._open(environment)
         except BaseException:
             self._directory.release()
             raise
 
-    def _open(self, wall_ms: Callable[[], int], random: Random) -> None:
+    def _open(self, environment: Environment) -> None:
         config, tuning = self._config, self._config.tuning
-        store = SnapshotStore(config.data_dir / "snapshots", config.cluster_id)
-        self._journal = Journal(config.data_dir / "journal", tuning.segment_bytes)
+        disk, random = environment.disk, environment.random
+        store = SnapshotStore(config.data_dir / "snapshots", config.cluster_id, disk=disk)
+        self._journal = Journal(config.data_dir / "journal", tuning.segment_bytes, disk=disk, random=random)
         self._core = Core(
             config.manager_id,
             self._peer_ids,
@@ -104,14 +101,14 @@ class ReplicaNode:
             state=_load_state(store),
             tuning=tuning,
             random=random,
-            wall_ms=wall_ms,
+            wall_ms=environment.wall_ms,
             voter=self._directory.identity.voter,
             on_join=self._directory.become_voter,
             on_applied=self._publish,
             on_role=self._change_role,
         )
         self._driver = Driver(self._core, self._journal, store, tuning)
-        self._driver.transport = self._transport = Transport(
+        links = LinksConfig(
             cluster_id=config.cluster_id,
             manager_id=config.manager_id,
             listen=_split_address(config.listen),
@@ -120,8 +117,8 @@ class ReplicaNode:
             client_ssl=config.client_ssl,
             random=random,
             is_blank=lambda: self._core.engine.is_blank,
-            handler=self._driver,
         )
+        self._driver.transport = self._transport = environment.connect(links, self._driver)
 
     # --- life ---
 

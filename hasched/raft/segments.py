@@ -13,7 +13,6 @@ Checksums are seeded with the segment's random salt: bytes of another file, or o
 
 from __future__ import annotations
 
-import os
 import struct
 import zlib
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from pathlib import Path
 import msgspec
 
 from hasched.model.errors import StorageFailed
+from hasched.raft.disk import Disk, File, write_file
 
 MAGIC = b"HSJOURN1"
 FRAME_MAGIC = b"HSFR"
@@ -82,49 +82,26 @@ def iterate_records(payload: bytes) -> Iterator[tuple[int, bytes]]:
         offset += length
 
 
-def create_segment(directory: Path, header: SegmentHeader) -> tuple[int, Path]:
-    """A new segment, durable under its final name: its header can never be torn. Returns an open descriptor and the path."""
+def create_segment(disk: Disk, directory: Path, header: SegmentHeader) -> tuple[File, Path]:
+    """A new segment, durable under its final name: its header can never be torn. Returns it, open, and its path."""
     path = segment_path(directory, header.number)
-    temporary = path.with_suffix(".tmp")
     body = msgspec.msgpack.encode(header)
-    descriptor = os.open(temporary, os.O_CREAT | os.O_TRUNC | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    try:
-        write_all(descriptor, _PREFIX.pack(MAGIC, len(body), zlib.crc32(body)) + body)
-        os.fsync(descriptor)
-        temporary.rename(path)
-        sync_directory(directory)
-    except BaseException:
-        os.close(descriptor)
-        temporary.unlink(missing_ok=True)
-        raise
-    return descriptor, path
+    write_file(disk, path, _PREFIX.pack(MAGIC, len(body), zlib.crc32(body)) + body)
+    return disk.open(path, write=True), path
 
 
-def write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
-def sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def list_segments(directory: Path) -> list[Path]:
-    return sorted(path for path in directory.iterdir() if path.suffix == SUFFIX)
+def list_segments(disk: Disk, directory: Path) -> list[Path]:
+    return [directory / name for name in disk.names(directory) if name.endswith(SUFFIX)]
 
 
 class SegmentReader:
     """One segment, read whole. `end` is where its good frames end, and `next_sequence` the number of the frame after."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, disk: Disk, path: Path) -> None:
         self.path = path
-        self._data = path.read_bytes()
+        self._data = disk.read(path)
         self.header, self.end = self._read_header()
+        self._last_frame = self.end
         self.next_sequence = 0
 
     def _read_header(self) -> tuple[SegmentHeader, int]:
@@ -151,12 +128,18 @@ class SegmentReader:
                     return
                 raise self._damaged(self.end, "what was written there doesn't match its checksum")
             yield payload
+            self._last_frame = self.end
             self.end += FRAME_HEADER_BYTES + len(payload)
             self.next_sequence += 1
 
     @property
     def torn_bytes(self) -> int:
         return len(self._data) - self.end
+
+    @property
+    def last_frame(self) -> tuple[int, bytes]:
+        """Where the last good frame lies, and all its bytes; none of them if there is no frame."""
+        return self._last_frame, self._data[self._last_frame : self.end]
 
     def _frame_at(self, offset: int, sequence: int) -> bytes | None:
         """The payload of the good frame at `offset`, numbered `sequence` or later."""

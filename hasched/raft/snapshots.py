@@ -10,17 +10,17 @@ one stops the manager (fault 6): starting empty would lose what was acknowledged
 
 from __future__ import annotations
 
-import os
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import structlog
 
 from hasched.model.errors import StorageFailed
-from hasched.raft.segments import REPAIR_HINT, sync_directory, write_all
+from hasched.raft.disk import Disk, File, LocalDisk
+from hasched.raft.segments import REPAIR_HINT
 
 MAGIC = b"HSSNAP01"
 FORMAT = 1
@@ -51,38 +51,50 @@ class Snapshot(msgspec.Struct, frozen=True):
 class SnapshotStore:
     """Raises StorageFailed on what is damaged, missing parts, or of another cluster."""
 
-    def __init__(self, directory: Path, cluster_id: str) -> None:
+    def __init__(self, directory: Path, cluster_id: str, *, disk: Disk | None = None) -> None:
         self._directory = directory
         self._cluster_id = cluster_id
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for leftover in directory.glob("*.tmp"):
-            leftover.unlink()
-        found = sorted(path for path in directory.iterdir() if path.suffix == SUFFIX)
-        self.latest: Snapshot | None = self._describe(found[-1]) if found else None
-        for older in found[:-1]:
-            older.unlink()
+        self._disk = disk or LocalDisk()
+        try:
+            self.latest = self._open()
+        except OSError as error:
+            raise StorageFailed(
+                f"the snapshots in {directory} can't be used: {error}", "check the disk, then start the manager again"
+            ) from error
+
+    def _open(self) -> Snapshot | None:
+        """The name of the latest may not be durable yet, if the process was killed there: it is, before older ones go."""
+        self._disk.make_directory(self._directory)
+        self._disk.sync_directory(self._directory)
+        names = self._disk.names(self._directory)
+        found = [self._directory / name for name in names if name.endswith(SUFFIX)]
+        latest = self._describe(found[-1]) if found else None
+        for leftover in [self._directory / name for name in names if name.endswith(".tmp")] + found[:-1]:
+            self._disk.unlink(leftover)
+        return latest
 
     def write(self, index: int, term: int) -> SnapshotWriter:
         """Begin a snapshot of this manager's own state. The writer is used from one thread at a time."""
-        return SnapshotWriter(self._directory / f"own-{index}.tmp", _Header(FORMAT, self._cluster_id, index, term))
+        header = _Header(FORMAT, self._cluster_id, index, term)
+        return SnapshotWriter(self._disk, self._directory / f"own-{index}.tmp", header)
 
     def receive(self, index: int, term: int, size: int) -> IncomingSnapshot:
         """Begin to take a snapshot that another manager sends."""
-        return IncomingSnapshot(self._directory / f"incoming-{index}-{term}.tmp", index, term, size)
+        return IncomingSnapshot(self._disk, self._directory / f"incoming-{index}-{term}.tmp", index, term, size)
 
     def send(self, snapshot: Snapshot) -> OutgoingSnapshot:
         """Begin to send it to a follower."""
-        return OutgoingSnapshot(snapshot)
+        return OutgoingSnapshot(snapshot, self._disk.open(snapshot.path))
 
     def publish(self, path: Path) -> Snapshot | None:
         """Give the synced file at `path` its final name, durably; None if it is not newer than the latest. Then `adopt` it."""
         snapshot = self._describe(path)
         if self.latest is not None and snapshot.index <= self.latest.index:
-            path.unlink()
+            self._disk.unlink(path)
             return None
         final = self._directory / f"{snapshot.index:020d}-{snapshot.term:020d}{SUFFIX}"
-        path.rename(final)
-        sync_directory(self._directory)
+        self._disk.rename(path, final)
+        self._disk.sync_directory(self._directory)
         return msgspec.structs.replace(snapshot, path=final)
 
     def adopt(self, published: Snapshot) -> Snapshot | None:
@@ -90,36 +102,49 @@ class SnapshotStore:
         older, self.latest = self.latest, published
         return older
 
+    def remove(self, older: Snapshot) -> None:
+        self._disk.unlink(older.path)
+
     def chunks(self, path: Path) -> Iterator[bytes]:
         """What was written, chunk by chunk, each checked before it is handed out; the whole is checked at the end."""
-        with path.open("rb") as file:
-            self._read_header(path, file.read(_PREFIX.size), file.read)
+        file = self._disk.open(path)
+        try:
+            _, offset = self._read_header(path, file)
             whole = 0
             while True:
-                prefix = file.read(_CHUNK.size)
+                prefix = file.read_at(offset, _CHUNK.size)
                 if len(prefix) < _CHUNK.size:
                     raise _damaged(path, "it is cut off")
                 length, crc = _CHUNK.unpack(prefix)
+                offset += _CHUNK.size
                 if length == 0:
-                    if crc != whole or file.read(1):
+                    if crc != whole or offset != file.size:
                         raise _damaged(path, "its end doesn't match its checksum")
                     return
-                data = file.read(length) if length <= MAX_CHUNK_BYTES else b""
+                data = file.read_at(offset, length) if length <= MAX_CHUNK_BYTES else b""
                 if len(data) != length or zlib.crc32(data) != crc:
                     raise _damaged(path, "a part doesn't match its checksum")
+                offset += length
                 whole = zlib.crc32(data, whole)
                 yield data
+        finally:
+            file.close()
 
     def _describe(self, path: Path) -> Snapshot:
-        with path.open("rb") as file:
-            header = self._read_header(path, file.read(_PREFIX.size), file.read)
-        return Snapshot(header.index, header.term, path.stat().st_size, path)
+        file = self._disk.open(path)
+        try:
+            header, _ = self._read_header(path, file)
+            return Snapshot(header.index, header.term, file.size, path)
+        finally:
+            file.close()
 
-    def _read_header(self, path: Path, prefix: bytes, read: Callable[[int], bytes]) -> _Header:
+    def _read_header(self, path: Path, file: File) -> tuple[_Header, int]:
+        """The header, and where it ends."""
+        prefix = file.read_at(0, _PREFIX.size)
         if len(prefix) < _PREFIX.size:
             raise _damaged(path, "it is cut off")
         magic, length, crc = _PREFIX.unpack(prefix)
-        body = read(length) if magic == MAGIC and length < 2**16 else b""
+        body = file.read_at(_PREFIX.size, length) if magic == MAGIC and length < 2**16 else b""
         if not body or zlib.crc32(body) != crc:
             raise _damaged(path, "its header doesn't match its checksum")
         header = msgspec.msgpack.decode(body, type=_Header)
@@ -127,47 +152,47 @@ class SnapshotStore:
             raise StorageFailed(f"{path} is of format {header.format}; this version reads {FORMAT}", "upgrade hasched")
         if header.cluster_id != self._cluster_id:
             raise StorageFailed(f"{path} is of cluster {header.cluster_id!r}, not {self._cluster_id!r}", REPAIR_HINT)
-        return header
+        return header, _PREFIX.size + length
 
 
 class SnapshotWriter:
     """A snapshot on its way to the disk. Ends in `finish` or `abandon`."""
 
-    def __init__(self, path: Path, header: _Header) -> None:
+    def __init__(self, disk: Disk, path: Path, header: _Header) -> None:
         self.path = path
+        self._disk = disk
         self._whole = 0
-        self._descriptor = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        self._file = disk.create(path)
         body = msgspec.msgpack.encode(header)
-        self._write(_PREFIX.pack(MAGIC, len(body), zlib.crc32(body)) + body)
+        try:
+            self._file.append(_PREFIX.pack(MAGIC, len(body), zlib.crc32(body)) + body)
+        except OSError:
+            self.abandon()
+            raise
 
     def add(self, chunk: bytes) -> None:
         self._whole = zlib.crc32(chunk, self._whole)
-        self._write(_CHUNK.pack(len(chunk), zlib.crc32(chunk)) + chunk)
+        self._file.append(_CHUNK.pack(len(chunk), zlib.crc32(chunk)) + chunk)
 
     def finish(self) -> None:
         """Durable, though not yet published."""
-        self._write(_CHUNK.pack(0, self._whole))
-        os.fsync(self._descriptor)
-        os.close(self._descriptor)
-        self._descriptor = -1
+        self._file.append(_CHUNK.pack(0, self._whole))
+        self._file.sync()
+        self._file.close()
 
     def abandon(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-        self.path.unlink(missing_ok=True)
-
-    def _write(self, data: bytes) -> None:
-        write_all(self._descriptor, data)
+        self._file.close()
+        self._disk.unlink(self.path)
 
 
 class IncomingSnapshot:
     """A snapshot file that arrives in pieces. `received` bytes are here, without a gap."""
 
-    def __init__(self, path: Path, index: int, term: int, size: int) -> None:
+    def __init__(self, disk: Disk, path: Path, index: int, term: int, size: int) -> None:
         self.path, self.index, self.term, self.size = path, index, term, size
         self.received = 0
-        self._descriptor = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        self._disk = disk
+        self._file = disk.create(path)
 
     @property
     def complete(self) -> bool:
@@ -179,32 +204,29 @@ class IncomingSnapshot:
     def add(self, offset: int, data: bytes) -> None:
         """A piece that doesn't continue what is here, or goes beyond the size, is ignored: `received` says what is wanted."""
         if offset == self.received and offset + len(data) <= self.size:
-            write_all(self._descriptor, data)
+            self._file.append(data)
             self.received += len(data)
 
     def finish(self) -> None:
-        os.fsync(self._descriptor)
-        os.close(self._descriptor)
-        self._descriptor = -1
+        self._file.sync()
+        self._file.close()
 
     def abandon(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-        self.path.unlink(missing_ok=True)
+        self._file.close()
+        self._disk.unlink(self.path)
 
 
 class OutgoingSnapshot:
     """A snapshot as it is sent to one follower. Stays readable when a newer one has taken its place."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: Snapshot, file: File) -> None:
         self.snapshot = snapshot
         self.acknowledged = 0
         self.sent = 0
-        self._descriptor = os.open(snapshot.path, os.O_RDONLY | os.O_CLOEXEC)
+        self._file = file
 
     def read(self, count: int) -> bytes:
-        data = os.pread(self._descriptor, count, self.sent)
+        data = self._file.read_at(self.sent, count)
         self.sent += len(data)
         return data
 
@@ -215,9 +237,7 @@ class OutgoingSnapshot:
         self.acknowledged = received
 
     def close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        self._file.close()
 
 
 def _damaged(path: Path, cause: str) -> StorageFailed:

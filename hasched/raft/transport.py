@@ -14,6 +14,7 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from random import Random
 from typing import Protocol, cast
 
@@ -33,13 +34,56 @@ MAX_BUFFERED_BYTES = 64 * 2**20  # for a peer that doesn't read; beyond this its
 log = structlog.get_logger(__name__)
 
 
+class Heard(Protocol):
+    """A connection over which `peer` speaks to us; it isn't `current` any more once a newer one has taken its place."""
+
+    @property
+    def peer(self) -> ManagerId: ...
+    @property
+    def current(self) -> bool: ...
+
+
 class Handler(Protocol):
     """Whom the transport tells. Each is called on the loop and must not block."""
 
     def on_connected(self, peer: ManagerId, blank: bool) -> None: ...
     def on_disconnected(self, peer: ManagerId) -> None: ...
-    def on_message(self, link: Incoming, message: Message) -> None: ...
+    def on_message(self, link: Heard, message: Message) -> None: ...
     def on_lost(self, peer: ManagerId) -> None: ...
+
+
+class Links(Protocol):
+    """What a replica needs of its connections to the others."""
+
+    async def start(self) -> None:
+        """Listen and dial. Raises OSError if the address can't be listened on."""
+
+    async def stop(self) -> None: ...
+
+    def send(self, peer: ManagerId, messages: Sequence[Message]) -> None:
+        """In order, and never a part of one; dropped if there is no connection to `peer`."""
+
+    def is_connected(self, peer: ManagerId) -> bool: ...
+
+    def set_addresses(self, addresses: Mapping[ManagerId, tuple[str, int]]) -> None:
+        """These are the peers from now on: new ones are dialled, and those that are gone are cut off and refused."""
+
+
+@dataclass(frozen=True)
+class LinksConfig:
+    """Who speaks, to whom. `addresses` names the peers; `is_blank` goes into each hello.
+
+    The server context requires client certificates of the cluster's CA, the client context shows this manager's own.
+    """
+
+    cluster_id: str
+    manager_id: ManagerId
+    listen: tuple[str, int]
+    addresses: Mapping[ManagerId, tuple[str, int]]
+    server_ssl: ssl.SSLContext
+    client_ssl: ssl.SSLContext
+    random: Random
+    is_blank: Callable[[], bool]
 
 
 class _Refused(Exception):
@@ -163,50 +207,51 @@ class _Outgoing(_Link):
 
 
 class Transport:
-    """The links of manager `manager_id` to `addresses`, by manager id. `is_blank` goes into each hello."""
+    """The links over TCP and TLS, which every real manager has."""
 
-    def __init__(
-        self,
-        *,
-        cluster_id: str,
-        manager_id: ManagerId,
-        listen: tuple[str, int],
-        addresses: Mapping[ManagerId, tuple[str, int]],
-        server_ssl: ssl.SSLContext,
-        client_ssl: ssl.SSLContext,
-        random: Random,
-        is_blank: Callable[[], bool],
-        handler: Handler,
-    ) -> None:
+    def __init__(self, config: LinksConfig, handler: Handler) -> None:
         self.handler = handler
         self.incoming: list[Incoming] = []
-        self._cluster_id = cluster_id
-        self._manager_id = manager_id
-        self._listen = listen
-        self._addresses = addresses
-        self._server_ssl = server_ssl
-        self._client_ssl = client_ssl
-        self._random = random
-        self._is_blank = is_blank
+        self._config = config
+        self._addresses = dict(config.addresses)
         self._server: asyncio.Server | None = None
-        self._diallers: list[asyncio.Task[None]] = []
+        self._started = False
+        self._diallers: dict[ManagerId, asyncio.Task[None]] = {}
+        self._cancelled: list[asyncio.Task[None]] = []
         self._spoken: dict[ManagerId, _Outgoing] = {}
         self._heard: dict[ManagerId, Incoming] = {}
 
     async def start(self) -> None:
         """Listen and dial. Raises OSError if the address can't be listened on."""
-        loop = asyncio.get_running_loop()
         if self._addresses:
-            host, port = self._listen
-            self._server = await loop.create_server(
-                lambda: Incoming(self), host, port, ssl=self._server_ssl, ssl_handshake_timeout=HELLO_TIMEOUT_S
+            host, port = self._config.listen
+            self._server = await asyncio.get_running_loop().create_server(
+                lambda: Incoming(self), host, port, ssl=self._config.server_ssl, ssl_handshake_timeout=HELLO_TIMEOUT_S
             )
-        self._diallers = [loop.create_task(self._dial(peer), name=f"dial {peer}") for peer in self._addresses]
+        self._started = True
+        self.set_addresses(self._addresses)
+
+    def set_addresses(self, addresses: Mapping[ManagerId, tuple[str, int]]) -> None:
+        """A peer whose address changed is dialled anew; one that is gone is cut off, and refused from now on."""
+        changed = [peer for peer in self._diallers if addresses.get(peer) != self._addresses.get(peer)]
+        self._addresses = dict(addresses)
+        for peer in changed:
+            dialler = self._diallers.pop(peer)
+            dialler.cancel()
+            self._cancelled = [task for task in self._cancelled if not task.done()] + [dialler]
+        for link in [link for link in self.incoming if link.peer and link.peer not in self._addresses]:
+            link.abort()
+        if self._started:
+            for peer in self._addresses:
+                if peer not in self._diallers:
+                    dialler = asyncio.get_running_loop().create_task(self._dial(peer), name=f"dial {peer}")
+                    self._diallers[peer] = dialler
 
     async def stop(self) -> None:
-        for dialler in self._diallers:
+        self._started = False
+        for dialler in self._diallers.values():
             dialler.cancel()
-        await asyncio.gather(*self._diallers, return_exceptions=True)
+        await asyncio.gather(*self._diallers.values(), *self._cancelled, return_exceptions=True)
         links: list[_Link] = [*self.incoming, *self._spoken.values()]
         for link in links:
             link.abort()
@@ -229,14 +274,15 @@ class Transport:
         return peer in self._spoken
 
     def hello(self) -> Hello:
-        return Hello(PROTOCOL_VERSION, self._cluster_id, self._manager_id, self._is_blank())
+        config = self._config
+        return Hello(PROTOCOL_VERSION, config.cluster_id, config.manager_id, config.is_blank())
 
     def check_hello(self, hello: Hello, certified: ManagerId | None) -> None:
         """Raises _Refused unless it comes from a configured manager of this cluster."""
         if hello.version != PROTOCOL_VERSION:
             raise _Refused(f"it speaks version {hello.version} of the protocol, not {PROTOCOL_VERSION}")
-        if hello.cluster_id != self._cluster_id:
-            raise _Refused(f"it is of cluster {hello.cluster_id!r}, not {self._cluster_id!r}")
+        if hello.cluster_id != self._config.cluster_id:
+            raise _Refused(f"it is of cluster {hello.cluster_id!r}, not {self._config.cluster_id!r}")
         if certified is None or certified != hello.manager_id:
             raise _Refused(f"its certificate doesn't name manager {hello.manager_id!r}")
         if certified not in self._addresses:
@@ -267,17 +313,23 @@ class Transport:
             except (OSError, TimeoutError, ssl.CertificateError) as error:
                 if str(error) != reason:
                     reason = str(error)
-                    log.warning("link_failed", peer=peer, address=self._addresses[peer], cause=reason or "timed out")
+                    log.warning(
+                        "link_failed", peer=peer, address=self._addresses.get(peer), cause=reason or "timed out"
+                    )
             finally:
                 if link is not None:
                     link.abort()
-            await asyncio.sleep(pause * self._random.uniform(0.5, 1))
+            await asyncio.sleep(pause * self._config.random.uniform(0.5, 1))
             pause = min(pause * 2, REDIAL_MAX_S)
 
     async def _connect(self, peer: ManagerId) -> _Outgoing:
         host, port = self._addresses[peer]
         _, link = await asyncio.get_running_loop().create_connection(
-            lambda: _Outgoing(self, peer), host, port, ssl=self._client_ssl, server_hostname=manager_hostname(peer)
+            lambda: _Outgoing(self, peer),
+            host,
+            port,
+            ssl=self._config.client_ssl,
+            server_hostname=manager_hostname(peer),
         )
         return link
 
@@ -287,7 +339,8 @@ class Transport:
         try:
             await link.closed
         finally:
-            del self._spoken[peer]
+            if self._spoken.get(peer) is link:
+                del self._spoken[peer]
             self.handler.on_disconnected(peer)
             log.info("link_down", peer=peer)
 

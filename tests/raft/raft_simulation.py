@@ -210,7 +210,7 @@ class SimulatedNode:
     def adopt(self, published) -> None:
         older = self.store.adopt(published)
         if older is not None:
-            older.path.unlink()
+            self.store.remove(older)
 
 
 class Simulation:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hasched.model.errors import StorageFailed
-from hasched.raft.snapshots import OutgoingSnapshot, Snapshot, SnapshotStore
+from hasched.raft.snapshots import Snapshot, SnapshotStore
 
 CHUNKS = [b"first chunk", b"x" * 3000, b"last"]
 
@@ -25,7 +25,7 @@ def take(store: SnapshotStore, index: int, term: int = 1, chunks: list[bytes] = 
     if published is not None:
         older = store.adopt(published)
         if older is not None:
-            older.path.unlink()
+            store.remove(older)
     return published
 
 
@@ -128,7 +128,7 @@ def test_a_receiver_that_began_anew_is_sent_everything_again(tmp_path):
     store = open_store(tmp_path)
     snapshot = take(store, 70)
     assert snapshot is not None
-    outgoing = OutgoingSnapshot(snapshot)
+    outgoing = store.send(snapshot)
     outgoing.read(200)
     outgoing.progress_to(100)
     outgoing.progress_to(0)
