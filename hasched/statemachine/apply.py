@@ -19,7 +19,7 @@ from hasched.statemachine import commands as c
 from hasched.statemachine import events as e
 from hasched.statemachine.events import Event
 from hasched.statemachine.outcomes import Outcome, PlanTaken, Rejected, ReportsTaken
-from hasched.statemachine.rules import Decision, clock, ends, jobs, nodes, placement, reports
+from hasched.statemachine.rules import Decision, clock, ends, jobs, managers, nodes, placement, reports
 from hasched.statemachine.state import State
 
 _LOCAL_FAILURES = (MemoryError, RecursionError)  # of this process, not of the command: other managers don't share them
@@ -87,6 +87,12 @@ def _decide(state: State, command: c.Command) -> Decision | Rejected:
             return nodes.decide_watch(state, command)
         case c.RemoveNode():
             return nodes.decide_remove(state, command)
+        case c.RecordManagers():
+            return managers.decide_record(state, command)
+        case c.AddManager():
+            return managers.decide_add(state, command)
+        case c.RemoveManager():
+            return managers.decide_remove(state, command)
         case c.StepClock():
             return clock.decide_step(state)
         case c.PlacePlan() | c.ReportAttempts():
@@ -166,6 +172,12 @@ def evolve(state: State, event: Event) -> None:
             nodes.evolve_state_changed(state, event)
         case e.NodeRemoved():
             nodes.evolve_removed(state, event)
+        case e.ManagersRecorded():
+            managers.evolve_recorded(state, event)
+        case e.ManagerAdded():
+            managers.evolve_added(state, event)
+        case e.ManagerRemoved():
+            managers.evolve_removed(state, event)
         case e.WatchStarted():
             nodes.evolve_watch(state, event)
         case e.SubmissionsForgotten():

@@ -14,6 +14,7 @@ import msgspec
 from hasched.model.spec import JobSpec
 from hasched.model.states import NodeState
 from hasched.model.wire import AttemptReport, NodeInfo
+from hasched.statemachine.manager import ManagerAddress
 
 BATCH_VERSION = 1
 
@@ -95,6 +96,28 @@ class RemoveNode(_Command, frozen=True, tag="remove_node"):
     actor: str
 
 
+class RecordManagers(_Command, frozen=True, tag="record_managers"):
+    """The leader's: these managers form the cluster. Counts while the state names none, once in a cluster's life."""
+
+    members: tuple[ManagerAddress, ...]
+
+
+class AddManager(_Command, frozen=True, tag="add_manager"):
+    """Want one more manager. The leader takes it in when it is there, and gives it a vote when its disk is filled."""
+
+    manager_id: str
+    actor: str
+    api_url: str
+    raft_address: str
+
+
+class RemoveManager(_Command, frozen=True, tag="remove_manager"):
+    """Want one manager less."""
+
+    manager_id: str
+    actor: str
+
+
 class Placement(msgspec.Struct, frozen=True, array_like=True):
     """Start the next attempt of these tasks of a job on a node."""
 
@@ -130,6 +153,9 @@ Command: TypeAlias = (
     | SetNodeState
     | WatchNodes
     | RemoveNode
+    | RecordManagers
+    | AddManager
+    | RemoveManager
     | PlacePlan
     | ReportAttempts
     | StepClock

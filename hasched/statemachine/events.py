@@ -15,6 +15,7 @@ from hasched.model.spec import JobSpec
 from hasched.model.states import EndKind, NodeState, TaskState
 from hasched.model.views import EventView
 from hasched.model.wire import NodeInfo, Usage
+from hasched.statemachine.manager import ManagerAddress
 
 
 class _Event(msgspec.Struct, frozen=True, tag=True, gc=False):
@@ -146,6 +147,24 @@ class NodeRemoved(_Event, frozen=True):
     actor: str
 
 
+class ManagersRecorded(_Event, frozen=True):
+    """The managers that have formed the cluster are known to the state from here on."""
+
+    managers: tuple[ManagerAddress, ...]
+
+
+class ManagerAdded(_Event, frozen=True):
+    manager_id: str
+    actor: str
+    api_url: str
+    raft_address: str
+
+
+class ManagerRemoved(_Event, frozen=True):
+    manager_id: str
+    actor: str
+
+
 class WatchStarted(_Event, frozen=True):
     """A new leader listens to the nodes, and gives each a fresh grace."""
 
@@ -178,6 +197,9 @@ Event: TypeAlias = (
     | NodeRegistered
     | NodeStateChanged
     | NodeRemoved
+    | ManagersRecorded
+    | ManagerAdded
+    | ManagerRemoved
     | WatchStarted
     | SubmissionsForgotten
     | ClockStepped
@@ -218,7 +240,7 @@ def _data(event: Event) -> dict[str, Any]:
             case bytes():
                 data["output_bytes"] = len(value)
             case tuple():
-                data[name] = list(value)
+                data[name] = [each.manager_id if isinstance(each, ManagerAddress) else each for each in value]
             case _ if name not in _SHOWN_BY_NAME:
                 data[name] = value
             case _:

@@ -20,6 +20,7 @@ def check(state: State) -> list[str]:
         wrong += _check_job(state, job, holders)
     wrong += [f"node {node_id} holds {task}, which isn't active" for task, node_id in holders.items()]
     wrong += _check_tables(state)
+    wrong += _check_managers(state)
     return wrong
 
 
@@ -141,3 +142,11 @@ def _check_tables(state: State) -> Iterator[str]:
     gone = [Tombstone.unpack(packed).gone_ms for packed in state.tombstones.values()]
     if gone != sorted(gone):
         yield "the tombstones aren't in the order in which they were set"
+
+
+def _check_managers(state: State) -> Iterator[str]:
+    managers = state.managers.values()
+    if any(name != manager.manager_id for name, manager in state.managers.items()):
+        yield "a manager stands under another name than its own"
+    if any(manager.log_index > state.index or manager.added_ms > state.now_ms for manager in managers):
+        yield "a manager was added later than now"

@@ -22,6 +22,7 @@ from hasched.model.states import NodeState, TaskState
 from hasched.model.wire import NodeInfo
 from hasched.statemachine import columns
 from hasched.statemachine.job import IN_BACKOFF, STATE_OF_PHASE, Job, derive_state
+from hasched.statemachine.manager import ManagerRecord
 from hasched.statemachine.node import Node
 from hasched.statemachine.rules.clock import renew_bounds
 from hasched.statemachine.state import State, Tombstone
@@ -66,6 +67,7 @@ class _Header(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tombstones: int
     jobs: int
     watch_term: int = 0
+    managers: list[ManagerRecord] = []
 
 
 class _End(msgspec.Struct, frozen=True):
@@ -166,6 +168,7 @@ def _front_records(state: State) -> Iterator[bytes]:
         tombstones=len(tombstones),
         jobs=len(state.jobs),
         watch_term=state.watch_term,
+        managers=[manager for _, manager in sorted(state.managers.items())],
     )
     return chain([_record(_encoder.encode(header))], _tombstone_records(tombstones))
 
@@ -251,6 +254,8 @@ def _restore(documents: _Records) -> State:
     state.next_job_id = header.next_job_id
     state.node_names = header.node_names
     state.watch_term = header.watch_term
+    state.managers = {manager.manager_id: manager for manager in header.managers}
+    _expect(len(state.managers) == len(header.managers), "a manager stands twice")
     state.node_numbers = {name: number for number, name in enumerate(header.node_names) if number}
     for record in header.nodes:
         state.nodes[record.id] = Node(

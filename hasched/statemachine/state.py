@@ -1,4 +1,4 @@
-"""The replicated state: every job, every node, and the few tables that tie them together.
+"""The replicated state: every job, every node, the managers, and the few tables that tie them together.
 
 Only `evolve` (in `rules/`) writes to it, through the methods of the lower half, which keep the sums and tables true.
 Everything that can be computed from jobs and nodes (counters, heap, allocations) is left out of snapshots and digests.
@@ -25,6 +25,7 @@ from hasched.statemachine.job import (
     TaskHistory,
     derive_state,
 )
+from hasched.statemachine.manager import ManagerRecord
 from hasched.statemachine.node import Node
 
 __all__ = ["ActiveAttempt", "AttemptRecord", "Cancel", "Job", "Late", "Node", "State", "TaskHistory", "Tombstone"]
@@ -71,6 +72,7 @@ class State:
         self.nodes: dict[str, Node] = {}
         self.node_names: list[str] = [""]  # by number; a name keeps its number for ever
         self.node_numbers: dict[str, int] = {}
+        self.managers: dict[str, ManagerRecord] = {}  # that are wanted; none until a leader has recorded those it has
         self.watch_term = 0  # of the leader whose judgements of nodes count; 0: none has said so
         self.submissions: dict[str, int] = {}  # of jobs that exist
         self.tombstones: dict[str, bytes] = {}  # packed, by `gone_ms`, ascending

@@ -7,10 +7,13 @@ from random import Random
 from hasched.model.spec import JobSpec, Resources
 from hasched.model.states import EndKind, NodeState
 from hasched.statemachine.commands import (
+    AddManager,
     Command,
     DeleteJob,
     Placement,
     PlacePlan,
+    RecordManagers,
+    RemoveManager,
     RemoveNode,
     ResumeJob,
     SetNodeState,
@@ -18,6 +21,7 @@ from hasched.statemachine.commands import (
     SuspendJob,
     WatchNodes,
 )
+from hasched.statemachine.manager import ManagerAddress
 from hasched.statemachine.state import RETENTION_MS, Job
 from tests.statemachine.machine import Machine, retries
 
@@ -35,7 +39,7 @@ def _happen(machine: Machine, dice: Random) -> None:
     jobs = machine.state.jobs
     job = jobs[dice.choice(list(jobs))] if jobs else machine.submit()
     node_id = dice.choice(NODES)
-    match dice.randrange(20):
+    match dice.randrange(22):
         case 0 | 1 | 2:
             spec = JobSpec(
                 name="job",
@@ -80,8 +84,22 @@ def _happen(machine: Machine, dice: Random) -> None:
             machine.do(RemoveNode(node_id=node_id, actor="ada"))
         case 17:
             _report_late(machine, job)
+        case 18:
+            _change_managers(machine, dice)
         case _:
             machine.wait(dice.choice((0, 500, 2000, 2000, 2000, RETENTION_MS // 4)))
+
+
+def _change_managers(machine: Machine, dice: Random) -> None:
+    name, host = f"m{dice.randrange(1, 10)}", f"m{dice.randrange(1, 10)}"
+    members = tuple(ManagerAddress(f"m{n}", f"https://m{n}:7411", f"m{n}:7412") for n in range(1, 4))
+    commands: list[Command] = [
+        RecordManagers(members=dice.choice((members, ()))),
+        RemoveManager(manager_id=name, actor="ada"),
+        AddManager(manager_id=name, actor="ada", api_url=f"https://{name}:7411", raft_address=f"{name}:7412"),
+        AddManager(manager_id=name, actor="ada", api_url=f"https://{host}:7411", raft_address=f"{host}:7412"),
+    ]
+    machine.do(dice.choice(commands), dice.choice(commands))
 
 
 def _report(machine: Machine, dice: Random, node_id: str) -> None:

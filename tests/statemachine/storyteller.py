@@ -11,15 +11,19 @@ from hasched.statemachine import events as e
 from hasched.statemachine import queries
 from hasched.statemachine.apply import Applied
 from hasched.statemachine.commands import (
+    AddManager,
     DeleteJob,
     Placement,
     PlacePlan,
+    RecordManagers,
+    RemoveManager,
     RemoveNode,
     ResumeJob,
     SetNodeState,
     SuspendJob,
 )
 from hasched.statemachine.events import Event
+from hasched.statemachine.manager import ManagerAddress
 from hasched.statemachine.outcomes import PlanTaken, Rejected, ReportsTaken
 from hasched.statemachine.state import Job
 from tests.statemachine.machine import Machine, retries
@@ -65,6 +69,17 @@ class Storyteller:
                 return self._tell(self.machine.do(SetNodeState(node_id=plain[0], state=state, reason="silent")))
             case "remove":
                 return self._tell(self.machine.do(RemoveNode(node_id=plain[0], actor="ada")))
+            case "record-managers":
+                members = tuple(ManagerAddress(name, *_addresses(name)) for name in plain)
+                return self._tell(self.machine.do(RecordManagers(members=members)))
+            case "add-manager":
+                api_url, raft_address = _addresses(options.get("at", plain[0]))
+                command = AddManager(manager_id=plain[0], actor="ada", api_url=api_url, raft_address=raft_address)
+                return self._tell(self.machine.do(command))
+            case "remove-manager":
+                return self._tell(self.machine.do(RemoveManager(manager_id=plain[0], actor="ada")))
+            case "managers":
+                return [" ".join(self.machine.state.managers)]
             case "cancel":
                 job, indices = self._tasks(plain)
                 return self._tell(self.machine.cancel(job, *(indices if "." in plain[0] else ())))
@@ -165,6 +180,12 @@ class Storyteller:
                 return f"{kind} {event.node_id} {event.state}"
             case e.NodeRegistered() | e.NodeRemoved():
                 return f"{kind} {event.node_id}"
+            case e.ManagersRecorded():
+                return f"{kind} {' '.join(member.manager_id for member in event.managers)}"
+            case e.ManagerAdded():
+                return f"{kind} {event.manager_id} at {event.api_url} and {event.raft_address}"
+            case e.ManagerRemoved():
+                return f"{kind} {event.manager_id}"
             case e.SubmissionsForgotten():
                 return f"{kind} {' '.join(event.submission_ids)}"
             case e.ClockStepped() | e.WatchStarted():
@@ -199,3 +220,7 @@ class Storyteller:
                 why = f" ({attempt.reason.text})" if attempt.reason else ""
                 told.append(f"    attempt {attempt.attempt} on {attempt.node_id}: {attempt.state}{why}{late}")
         return told
+
+
+def _addresses(host: str) -> tuple[str, str]:
+    return f"https://{host}:7411", f"{host}:7412"

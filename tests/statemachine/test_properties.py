@@ -13,15 +13,19 @@ from hasched.model.spec import Resources
 from hasched.model.states import EndKind, NodeState, TaskState
 from hasched.statemachine import queries
 from hasched.statemachine.commands import (
+    AddManager,
     DeleteJob,
     Placement,
     PlacePlan,
+    RecordManagers,
+    RemoveManager,
     RemoveNode,
     ResumeJob,
     SetNodeState,
     SuspendJob,
 )
 from hasched.statemachine.digest import digest
+from hasched.statemachine.manager import ManagerAddress
 from hasched.statemachine.snapshot import capture, restore
 from hasched.statemachine.state import Job
 from tests.statemachine.machine import Machine, retries
@@ -109,6 +113,17 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(node_id=NODES)
     def remove(self, node_id: str) -> None:
         self.machine.do(RemoveNode(node_id=node_id, actor="ada"))
+
+    @rule(name=st.sampled_from(["m1", "m2", "m3"]), add=st.booleans())
+    def change_managers(self, name: str, add: bool) -> None:
+        address = ManagerAddress(name, f"https://{name}:7411", f"{name}:7412")
+        self.machine.do(
+            RecordManagers(members=(address,)),
+            AddManager(manager_id=name, actor="ada", api_url=address.api_url, raft_address=address.raft_address)
+            if add
+            else RemoveManager(manager_id=name, actor="ada"),
+        )
+        assert len(self.machine.state.managers) >= 1
 
     @rule(duration_ms=st.sampled_from([0, 1000, 2000]))
     def wait(self, duration_ms: int) -> None:

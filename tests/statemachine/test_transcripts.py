@@ -8,6 +8,8 @@ A transcript is a row of paragraphs. Its lines up to `----` are commands (`#` be
     started|ended TASK/ATTEMPT [on NODE] [exit=N] [kind=signaled] [output=TEXT]
     lost|unhealthy|remove NODE          the leader judges, an operator removes
     cancel|suspend|resume|delete JOB[.INDEX]…
+    record-managers NAME…               the leader records those that it has
+    add-manager NAME [at=HOST], remove-manager NAME, managers
     wait 10s                            time passes, and the clock is stepped
     show JOB                            the job and its tasks as people see them
 
