@@ -12,6 +12,7 @@ from hasched.api.agents import AgentStreams, StreamSettings
 from hasched.api.hub import AgentHub
 from hasched.manager.leader import LeaderDuties
 from hasched.model.errors import StorageFailed
+from hasched.raft.environment import Environment
 from hasched.raft.node import ReplicaConfig, ReplicaNode, open_replica
 from hasched.raft.replica import Applied, Member
 from tests.simulation.clocks import HostClock
@@ -191,7 +192,7 @@ class SimulatedManager:
             client_ssl=self.certificate,  # type: ignore[arg-type]
             tuning=self.world.settings.tuning,
         )
-        return open_replica(config, wall_ms=self.clock.wall_ms, random=self.random)
+        return open_replica(config, Environment(wall_ms=self.clock.wall_ms, random=self.random))
 
     def _note_applied(self, loop: HostLoop, applied: Applied) -> None:
         if loop.dead:
