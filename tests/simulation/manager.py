@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -50,6 +51,7 @@ class SimulatedManager:
         self.powered = True
         self.alive = False
         self.lives = 0
+        self._data_dir = Path(world.root.name) / name
         self.failure: BaseException | None = None  # what ended its last life, if it ended by itself
 
     # --- what happens to it ---
@@ -101,6 +103,10 @@ class SimulatedManager:
     def wipe(self) -> None:
         """Its disk dies with it; it starts again with an empty one."""
         self.cut_power()
+        shutil.rmtree(self._data_dir, ignore_errors=True)
+
+    def cut_power_at(self, sync: int) -> None:
+        self.cut_power()
 
     def heal(self) -> None:
         self.go_on()
@@ -120,6 +126,10 @@ class SimulatedManager:
     def running(self) -> bool:
         """It has read its disk, and takes part."""
         return self.alive and self.loop.open
+
+    @property
+    def has_vote(self) -> bool:
+        return self.running and self.replica._core.engine.voter
 
     @property
     def leads(self) -> bool:
@@ -165,6 +175,8 @@ class SimulatedManager:
         )
         self.replica, self.hub = replica, hub
         replica.subscribe(partial(self._note_applied, loop))
+        for tell in self.world.on_start:
+            tell(self)
         duties.start()
         await replica.start()
         network = self.world.network
@@ -187,7 +199,7 @@ class SimulatedManager:
             manager_id=self.name,
             members=self.members,
             listen=f"{self.name}:{RAFT_PORT}",
-            data_dir=Path(self.world.root.name) / self.name,
+            data_dir=self._data_dir,
             server_ssl=self.certificate,  # type: ignore[arg-type]
             client_ssl=self.certificate,  # type: ignore[arg-type]
             tuning=self.world.settings.tuning,

@@ -55,6 +55,7 @@ class World:
         self.random = self.stream("world")
         self.root = TemporaryDirectory()  # until the disks are simulated too
         self.network = Network(self, self.settings.weather or Weather())
+        self.on_start: list[Callable[[SimulatedManager], None]] = []  # when its disk is read
         self.on_applied: list[Callable[[SimulatedManager, Any], None]] = []
         names = [f"m{number}" for number in range(1, self.settings.managers + 1)]
         self.managers = {name: SimulatedManager(self, name, names) for name in names}
