@@ -11,15 +11,17 @@ from collections import deque
 from collections.abc import Callable
 from random import Random
 
+import msgspec
 import structlog
 from pysyncobj import syncobj
 
 from hasched.model.errors import HaschedError, StorageFailed
 from hasched.model.ids import ManagerId
 from hasched.raft.clock import LeaderClock
-from hasched.raft.engine import COMMANDS, NO_OP, Engine
+from hasched.raft.divergence import Check, Digests, Divergence, Report, StateDiverged
+from hasched.raft.engine import CHECK, COMMANDS, DIGESTS, NO_OP, Engine
 from hasched.raft.journal import Journal, LogEntry
-from hasched.raft.messages import Forward, Forwarded, Hello, Message, ReadIndex, ReadIndexReply
+from hasched.raft.messages import CheckNow, DigestReport, Forward, Forwarded, Hello, Message, ReadIndex, ReadIndexReply
 from hasched.raft.proposals import Proposals
 from hasched.raft.reads import Reads
 from hasched.raft.replica import Applied
@@ -27,15 +29,22 @@ from hasched.raft.sender import Snapshots
 from hasched.raft.tuning import Tuning
 from hasched.statemachine.apply import apply
 from hasched.statemachine.commands import decode_batch, encode_batch
+from hasched.statemachine.digest import SCHEME
 from hasched.statemachine.state import State
 
 MAX_FORWARDS = 64  # under way to the leader at once
+
+_digests_decoder = msgspec.msgpack.Decoder(Digests)
 
 log = structlog.get_logger(__name__)
 
 
 class Core:
-    """`on_applied` is called after each entry, `on_role` with whether this manager leads and has caught up with its term."""
+    """`on_applied` is called after each entry, `on_role` with whether this manager leads and has caught up with its term.
+
+    `may_found`: if every disk is blank, this is the cluster's first start.
+    `on_fence` must make durable that the state went wrong before the entry that it is given.
+    """
 
     def __init__(
         self,
@@ -49,7 +58,9 @@ class Core:
         random: Random,
         wall_ms: Callable[[], int],
         voter: bool,
+        may_found: bool,
         on_join: Callable[[], None],
+        on_fence: Callable[[int], None],
         on_applied: Callable[[Applied], None],
         on_role: Callable[[bool], None],
     ) -> None:
@@ -67,14 +78,19 @@ class Core:
         )
         self.proposals = Proposals(tuning, random.getrandbits(48))
         self.reads = Reads(self.engine, tuning, random.getrandbits(48))
+        self.divergence = Divergence(manager_id, tuning, self.engine.last_index)
+        self.check: Check | None = None  # reached, and to be computed
         self.leading = False
         self.snapshot_index = self.engine.applied_index
         self.bytes_since_snapshot = 0
+        self._manager_id = manager_id
         self._peer_ids = peer_ids
         self._journal = journal
         self._snapshots = snapshots
         self._tuning = tuning
         self._clock = LeaderClock(wall_ms, syncobj.monotonicTime)
+        self._may_found = may_found
+        self._on_fence = on_fence
         self._on_applied = on_applied
         self._on_role = on_role
         self._forwarded_to: ManagerId | None = None
@@ -101,6 +117,10 @@ class Core:
                 self.reads.asked(sender, message)
             case ReadIndexReply():
                 self.reads.answered(sender, message)
+            case CheckNow():
+                self.divergence.want()
+            case DigestReport():
+                self.divergence.take(sender, message.index, Report(message.scheme, message.digest, message.voter))
             case Hello():
                 log.warning("hello_repeated", sender=sender)
             case _:
@@ -111,7 +131,7 @@ class Core:
         self.engine.connected(name)
         self._blank_peers[name] = blank
         all_blank = len(self._blank_peers) == len(self._peer_ids) and all(self._blank_peers.values())
-        if not self.engine.voter and self.engine.is_blank and all_blank:
+        if self._may_found and not self.engine.voter and self.engine.is_blank and all_blank:
             self.engine.join()
             self.engine.stand_soon()
 
@@ -128,6 +148,7 @@ class Core:
     def _lose_link(self, name: ManagerId) -> None:
         self.proposals.lost_link(name)
         self.reads.lost_link(name)
+        self.divergence.lost_link(name)
 
     def install(self, state: State) -> None:
         """The store's latest snapshot came from the leader, and `state` is what it holds. Never in place of newer state (10)."""
@@ -172,6 +193,7 @@ class Core:
             self._append_queue()
         else:
             self._forward_queue(now)
+        self._advance_check(now)
         engine.replicate()
         self.proposals.expire(now)
 
@@ -188,6 +210,44 @@ class Core:
 
     def _note_caught_up(self, error: HaschedError | None) -> None:
         self._catching_up, self._caught_up = False, error is None
+
+    # --- checks of the managers' states ---
+
+    def _advance_check(self, now: float) -> None:
+        engine, checks = self.engine, self.divergence
+        checks.expire(now)
+        if not self.leading:
+            checks.leave_office()
+            leader = None if engine.is_leader else engine.leader_id
+            if leader is not None and engine.can_send(leader) and checks.request_to(leader, engine.term):
+                engine.outbox.append((leader, CheckNow()))
+            return
+        reachable = [name for name, peer in engine.progress.items() if engine.can_send(name) and not peer.snapshot]
+        voters = [self._manager_id, *self._peer_ids]
+        digests = checks.finish(voters, [self._manager_id, *reachable], self.clock_ms(), now)
+        if digests is not None:
+            engine.append(msgspec.msgpack.encode(digests), DIGESTS)
+        if checks.due(engine.last_index):
+            checks.begin(engine.append(b"", CHECK).index, now)
+
+    def take_check(self) -> Check | None:
+        check, self.check = self.check, None
+        return check
+
+    def digested(self, index: int, digest: str) -> None:
+        """The digest of this manager's state at the CHECK at `index` is known. Raises StateDiverged."""
+        report, leader = Report(SCHEME, digest, self.engine.voter), self.engine.leader_id
+        self.divergence.take(self._manager_id, index, report)
+        if leader is not None and leader != self._manager_id:
+            self.engine.outbox.append((leader, DigestReport(index, report.scheme, report.digest, report.voter)))
+        self._compare(lambda: self.divergence.computed(index, report))
+
+    def _compare(self, comparison: Callable[[], None]) -> None:
+        try:
+            comparison()
+        except StateDiverged as error:
+            self._on_fence(error.index)
+            raise
 
     def take_outbox(self) -> list[tuple[ManagerId, Message]]:
         outbox = self.engine.outbox[:]
@@ -260,8 +320,13 @@ class Core:
         kind = entry.data[0]
         if kind == COMMANDS:
             applied = apply(self.state, entry.index, decode_batch(entry.data[1:]))
-        elif kind == NO_OP:
+        elif kind in (NO_OP, CHECK, DIGESTS):
             applied = Applied(entry.index, self.state.now_ms, [], [])
+            if kind == CHECK:
+                self._reach_check(entry.index)
+            elif kind == DIGESTS:
+                digests = _digests_decoder.decode(entry.data[1:])
+                self._compare(lambda: self.divergence.heard(digests))
         else:
             raise StorageFailed(
                 f"entry {entry.index} is of kind {kind}, which this version doesn't know", "upgrade hasched"
@@ -269,3 +334,9 @@ class Core:
         self.bytes_since_snapshot += len(entry.data)
         self.proposals.applied(entry.index, entry.term, applied.outcomes)
         self._on_applied(applied)
+
+    def _reach_check(self, index: int) -> None:
+        if self.divergence.reached(index):
+            if self.check is not None:
+                self.check.close()
+            self.check = Check(index, self.state)

@@ -61,6 +61,9 @@ class Disk(Protocol):
     def unlink(self, path: Path) -> None:
         """A file that isn't there is fine."""
 
+    def remove_directory(self, path: Path) -> None:
+        """An empty one."""
+
     def sync_directory(self, path: Path) -> None: ...
 
     def lock(self, path: Path) -> File:
@@ -101,6 +104,9 @@ class LocalDisk:
 
     def unlink(self, path: Path) -> None:
         path.unlink(missing_ok=True)
+
+    def remove_directory(self, path: Path) -> None:
+        path.rmdir()
 
     def sync_directory(self, path: Path) -> None:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -20,6 +20,7 @@ from pysyncobj import syncobj
 from hasched.model.errors import StorageFailed
 from hasched.model.ids import ManagerId
 from hasched.raft.core import Core
+from hasched.raft.divergence import Check
 from hasched.raft.journal import DiskFull, Journal
 from hasched.raft.messages import Message
 from hasched.raft.snapshots import IncomingSnapshot, SnapshotStore
@@ -52,7 +53,9 @@ class Driver:
         self._stopping = False
         self._journal_thread = ThreadPoolExecutor(1, "journal")
         self._snapshot_thread = ThreadPoolExecutor(1, "snapshot")
+        self._digest_thread = ThreadPoolExecutor(1, "digest")
         self._snapshot_job: asyncio.Task[None] | None = None
+        self._check_job: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Until `stop`. What is raised is fatal: StorageFailed, or a defect."""
@@ -61,11 +64,14 @@ class Driver:
                 await self._wait_until_due()
                 await self._turn()
         finally:
-            if self._snapshot_job is not None:
-                self._snapshot_job.cancel()
-                await asyncio.wait([self._snapshot_job])
+            jobs = [job for job in (self._snapshot_job, self._check_job) if job is not None]
+            for job in jobs:
+                job.cancel()
+            if jobs:
+                await asyncio.wait(jobs)
             self._journal_thread.shutdown()
             self._snapshot_thread.shutdown()
+            self._digest_thread.shutdown()
 
     def stop(self) -> None:
         self._stopping = True
@@ -90,6 +96,7 @@ class Driver:
         if self._core.wants_turn:
             self._wanted = True
         self._begin_snapshot_job()
+        self._begin_check_job()
 
     async def _wait_until_due(self) -> None:
         """Sleep until there is something in the inbox or a timer of the engine is due."""
@@ -168,13 +175,14 @@ class Driver:
             self._snapshot_job = None
         incoming = self._core.engine.incoming
         if incoming is not None and incoming.complete:
-            self._begin(self._install(incoming))
+            self._snapshot_job = self._begin(self._install(incoming))
         elif self._core.snapshot_due:
-            self._begin(self._take_snapshot())
+            self._snapshot_job = self._begin(self._take_snapshot())
 
-    def _begin(self, job: Coroutine[None, None, None]) -> None:
-        self._snapshot_job = asyncio.get_running_loop().create_task(job)
-        self._snapshot_job.add_done_callback(lambda _: self.wake())
+    def _begin(self, job: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(job)
+        task.add_done_callback(lambda _: self.wake())
+        return task
 
     async def _take_snapshot(self) -> None:
         """The state as it is now, written while it goes on changing."""
@@ -223,3 +231,23 @@ class Driver:
         if older is not None:
             await self._in_thread(self._snapshot_thread, partial(self._store.remove, older))
         return True
+
+    # --- checks of the managers' states: in slices too, and hashed in a thread of their own ---
+
+    def _begin_check_job(self) -> None:
+        if self._check_job is not None:
+            if not self._check_job.done():
+                return
+            self._check_job.result()
+            self._check_job = None
+        check = self._core.take_check()
+        if check is not None:
+            self._check_job = self._begin(self._digest(check))
+
+    async def _digest(self, check: Check) -> None:
+        try:
+            while (chunk := check.captured.next_chunk()) is not None:
+                await self._in_thread(self._digest_thread, partial(check.digester.add, chunk))
+        finally:
+            check.close()
+        self._post(partial(self._core.digested, check.index, check.digester.finish()))

@@ -44,7 +44,8 @@ from hasched.raft.snapshots import IncomingSnapshot
 from hasched.raft.surroundings import Letterbox, NoPoller, Peer
 from hasched.raft.tuning import Tuning
 
-COMMANDS, NO_OP = 0, 1  # the first byte of an entry; pysyncobj's REGULAR and NO_OP, the only two there are (14, 16)
+COMMANDS, NO_OP = 0, 1  # the first byte of an entry; pysyncobj's REGULAR and NO_OP, its only two that are used (14, 16)
+CHECK, DIGESTS = 3, 4  # ours, see divergence.py
 
 log = structlog.get_logger(__name__)
 
@@ -141,10 +142,10 @@ class Engine(Elections):
         self.progress.clear()
         self._postpone_election()
 
-    def append(self, data: bytes) -> LogEntry:
-        """A new entry of commands, on the leader (18: the driver gathers them, so that nothing waits for a heartbeat)."""
+    def append(self, data: bytes, kind: int = COMMANDS) -> LogEntry:
+        """A new entry, on the leader (18: the driver gathers commands, so that nothing waits for a heartbeat)."""
         assert self.is_leader
-        self._journal.add(bytes((COMMANDS,)) + data, self.last_index + 1, self.term)
+        self._journal.add(bytes((kind,)) + data, self.last_index + 1, self.term)
         return self._journal[-1]
 
     def replicate(self) -> None:

@@ -2,13 +2,18 @@
 
 `voter` is the memory of having taken part: a manager whose directory lacks it may have lost its disk, and with it its
 votes and what it acknowledged, so it doesn't count until a leader has brought it up to date.
+
+`fenced` is the memory of a state that went wrong (docs/adr/0011-divergence.md): the next start sets journal and snapshots
+aside and begins without a vote, `rebuilding`, which tells it from a manager of a cluster that starts for the first time.
 """
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import msgspec
+import structlog
 
 from hasched.model.errors import StorageFailed
 from hasched.model.ids import ManagerId
@@ -17,6 +22,10 @@ from hasched.raft.disk import Disk, File, LocalDisk, write_file
 FORMAT = 1
 FILE = "identity.json"
 LOCK = "lock"
+ASIDE = "diverged-"  # and the index of the entry by which the state had gone wrong
+KEPT = ("journal", "snapshots")
+
+log = structlog.get_logger(__name__)
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -24,6 +33,8 @@ class Identity(msgspec.Struct, frozen=True):
     cluster_id: str
     manager_id: ManagerId
     voter: bool
+    fenced: int = 0
+    rebuilding: bool = False
 
 
 class DataDirectory:
@@ -44,6 +55,8 @@ class DataDirectory:
                 path
             )  # what a process that was killed has written is durable before it is believed
             self.identity = self._read(cluster_id, manager_id) or self._found(cluster_id, manager_id, alone)
+            if self.identity.fenced:
+                self._set_aside(self.identity.fenced)
         except OSError as error:
             self.release()
             raise self._unusable(error) from error
@@ -53,13 +66,47 @@ class DataDirectory:
 
     def become_voter(self) -> None:
         """Durable when it returns."""
-        try:
-            self._write(msgspec.structs.replace(self.identity, voter=True))
-        except OSError as error:
-            raise self._unusable(error) from error
+        self._change(voter=True, rebuilding=False)
+
+    def fence(self, index: int) -> None:
+        """The state was wrong by the entry at `index`: never go on from what lies here. Durable when it returns."""
+        aside = f"{ASIDE}{index}"
+        if aside in self._disk.names(self.path):
+            self._remove(aside)
+        self._change(fenced=index)
 
     def release(self) -> None:
         self._lock.close()
+
+    def _set_aside(self, index: int) -> None:
+        """Keep what went wrong for whoever wants to know why, the latest only. A start that is cut short here is repeated."""
+        disk, aside = self._disk, f"{ASIDE}{index}"
+        for name in KEPT:
+            if name not in disk.names(self.path):
+                continue
+            source, target = self.path / name, self.path / aside / name
+            disk.make_directory(target)
+            for file in disk.names(source):
+                disk.rename(source / file, target / file)
+            disk.sync_directory(target)
+            disk.sync_directory(source)
+        for older in disk.names(self.path):
+            if older.startswith(ASIDE) and older != aside:
+                self._remove(older)
+        self._change(voter=False, fenced=0, rebuilding=True)
+        log.warning(
+            "state_set_aside", index=index, path=str(self.path / aside), hint="the other managers fill it again"
+        )
+
+    def _remove(self, aside: str) -> None:
+        """Whatever somebody else has put there stays."""
+        for name in self._disk.names(self.path / aside):
+            if name in KEPT:
+                for file in self._disk.names(self.path / aside / name):
+                    self._disk.unlink(self.path / aside / name / file)
+                self._disk.remove_directory(self.path / aside / name)
+        with contextlib.suppress(OSError):
+            self._disk.remove_directory(self.path / aside)
 
     def _hold(self) -> File:
         try:
@@ -71,6 +118,12 @@ class DataDirectory:
 
     def _unusable(self, error: OSError) -> StorageFailed:
         return StorageFailed(f"{self.path} can't be used: {error}", "check the disk, then start the manager again")
+
+    def _change(self, **fields: bool | int) -> None:
+        try:
+            self._write(msgspec.structs.replace(self.identity, **fields))
+        except OSError as error:
+            raise self._unusable(error) from error
 
     def _read(self, cluster_id: str, manager_id: ManagerId) -> Identity | None:
         path = self.path / FILE

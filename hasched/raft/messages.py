@@ -14,7 +14,7 @@ import msgspec
 
 from hasched.model.ids import ManagerId
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 MAX_FRAME_BYTES = 16 * 2**20
 
 
@@ -160,6 +160,19 @@ class ReadIndexReply(_Message, frozen=True, tag="read_at"):
     index: int
 
 
+class CheckNow(_Message, frozen=True, tag="check"):
+    """Somebody asks you, the leader, to compare the managers' states. He sees it in the log."""
+
+
+class DigestReport(_Message, frozen=True, tag="digest"):
+    """My state at the CHECK at `index`, for the leader; see `divergence.Report`."""
+
+    index: int
+    scheme: str
+    digest: str
+    voter: bool
+
+
 Consensus: TypeAlias = (
     PreVote
     | PreVoteReply
@@ -172,7 +185,7 @@ Consensus: TypeAlias = (
     | SnapshotChunk
     | SnapshotReply
 )
-Service: TypeAlias = Forward | Forwarded | ReadIndex | ReadIndexReply
+Service: TypeAlias = Forward | Forwarded | ReadIndex | ReadIndexReply | CheckNow | DigestReport
 Message: TypeAlias = Hello | Consensus | Service
 
 _LENGTH = struct.Struct(">I")

@@ -5,6 +5,7 @@ data_dir/
   lock            held while a process uses it
   journal/        entries, terms and votes
   snapshots/      the latest snapshot
+  diverged-INDEX/ journal and snapshots of a state that went wrong, set aside
 """
 
 from __future__ import annotations
@@ -103,7 +104,9 @@ class ReplicaNode:
             random=random,
             wall_ms=environment.wall_ms,
             voter=self._directory.identity.voter,
+            may_found=not self._directory.identity.rebuilding,
             on_join=self._directory.become_voter,
+            on_fence=self._directory.fence,
             on_applied=self._publish,
             on_role=self._change_role,
         )
@@ -116,7 +119,7 @@ class ReplicaNode:
             server_ssl=config.server_ssl,
             client_ssl=config.client_ssl,
             random=random,
-            is_blank=lambda: self._core.engine.is_blank,
+            is_blank=lambda: self._core.engine.is_blank and not self._directory.identity.rebuilding,
         )
         self._driver.transport = self._transport = environment.connect(links, self._driver)
 
@@ -154,6 +157,7 @@ class ReplicaNode:
             self._stopped = True
             self._core.proposals.abandon(cause)
             self._core.reads.abandon(cause)
+            self._core.divergence.abandon(cause)
             self._change_role(False)
             self._journal.close()
             self._directory.release()
@@ -197,6 +201,7 @@ class ReplicaNode:
             commit_index=engine.commit_index,
             applied_index=engine.applied_index,
             members=[self._member_status(member) for member in self._config.members],
+            verdict=self._core.divergence.verdict,
         )
 
     def _member_status(self, member: Member) -> MemberStatus:
@@ -238,6 +243,14 @@ class ReplicaNode:
         except TimeoutError:
             raise NoLeader("this manager can't catch up with the others", "ask another manager") from None
         return self.applied_index
+
+    async def check(self) -> int:
+        await self.read_barrier()
+        self._check_usable()
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._core.divergence.ask(syncobj.monotonicTime(), partial(_settle, future))
+        self._driver.wake()
+        return await future
 
     def wait_for(self, index: int) -> Awaitable[None]:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()

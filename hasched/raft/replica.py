@@ -12,12 +12,13 @@ from typing import Protocol
 import msgspec
 
 from hasched.model.ids import ManagerId
+from hasched.raft.divergence import Verdict
 from hasched.statemachine.apply import Applied
 from hasched.statemachine.commands import Command
 from hasched.statemachine.outcomes import Outcome
 from hasched.statemachine.state import State
 
-__all__ = ["Applied", "Member", "MemberStatus", "Replica", "ReplicaStatus"]
+__all__ = ["Applied", "Member", "MemberStatus", "Replica", "ReplicaStatus", "Verdict"]
 
 
 class Member(msgspec.Struct, frozen=True):
@@ -45,6 +46,7 @@ class ReplicaStatus(msgspec.Struct, frozen=True):
     commit_index: int
     applied_index: int
     members: list[MemberStatus]
+    verdict: Verdict | None = None  # of the latest check of the managers' states, since this one was started
 
 
 class Replica(Protocol):
@@ -94,6 +96,12 @@ class Replica(Protocol):
 
     def on_role_change(self, callback: Callable[[bool], None]) -> Callable[[], None]:
         """Call `callback(is_leader)` when this manager starts or stops to lead *and* has applied an entry of its own term."""
+
+    async def check(self) -> int:
+        """Have the managers' states compared, as they are after everything that was committed before the call.
+
+        Returns the index of the check, once this manager has reached it; `status.verdict` follows. Raises NoLeader.
+        """
 
     def wait_for(self, index: int) -> Awaitable[None]:
         """Until `applied_index` is at least `index`."""

@@ -35,6 +35,9 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True):
     chunk_bytes: int = 256 * 2**10
     chunk_window: int = 4
 
+    check_entries: int = 50_000  # between two comparisons of the managers' states
+    check_timeout_s: float = 30.0  # how long the leader waits for their digests
+
     apply_slice_s: float = 0.01
     disk_full_retry_s: float = 0.25
 

@@ -74,6 +74,8 @@ class _End(msgspec.Struct, frozen=True):
     jobs: int
 
 
+STREAM_TYPES = (_Header, Tombstone, Job, _End)  # what a stream is made of
+
 _encoder = msgspec.msgpack.Encoder()
 _header_decoder = msgspec.msgpack.Decoder(_Header)
 _tombstones_decoder = msgspec.msgpack.Decoder(list[tuple[str, Tombstone]])
@@ -88,7 +90,6 @@ class Capture:
     """The state as it was when `capture` was called, one chunk at a time. Close it, or read it to its end."""
 
     def __init__(self, state: State) -> None:
-        assert state.saver is None, "one capture at a time"
         self.index = state.index
         self._state = state
         self._ids = list(state.jobs)
@@ -99,7 +100,7 @@ class Capture:
         self._front = _front_records(state)
         self._buffer = bytearray()
         self._ended = False
-        state.saver = self
+        state.savers.append(self)
 
     def save(self, job: Job) -> None:
         """Encode a job before it changes, unless it is written, saved, or newer than the capture."""
@@ -126,12 +127,12 @@ class Capture:
 
     def close(self) -> None:
         """Stop following the state. Safe to call twice, and after the end."""
-        if self._state.saver is self:
-            self._state.saver = None
+        if self in self._state.savers:
+            self._state.savers.remove(self)
 
 
 def capture(state: State) -> Capture:
-    """Fix the state as it is now. Only one capture of a state may be open."""
+    """Fix the state as it is now. Each capture that is open costs a copy of the jobs that change meanwhile."""
     return Capture(state)
 
 

@@ -81,7 +81,7 @@ class State:
         self.backoffs: list[tuple[int, int, int]] = []  # heap of (not before, job, index); may hold what is past
         self.job_counts = [0] * len(TaskState)
         self.task_counts = [0] * len(TaskState)
-        self.saver: JobSaver | None = None
+        self.savers: list[JobSaver] = []
         self.ended_due_ms = 0  # no ended job's retention is over before this; a lower bound, renewed by clock steps
         self.tombstones_due_ms = 0  # likewise
         self._interned: dict[object, object] = {}
@@ -90,8 +90,8 @@ class State:
 
     def touch(self, job: Job) -> None:
         """To be called before the first change to a job in an event."""
-        if self.saver is not None:
-            self.saver.save(job)
+        for saver in self.savers:
+            saver.save(job)
         job.log_index = self.index
 
     def add_job(self, job_id: int, submission_id: str, actor: str, spec: JobSpec) -> Job:

@@ -19,6 +19,7 @@ from raft_cluster import submit
 
 from hasched.model.errors import HaschedError, NoLeader, OutcomeUnknown, Overloaded
 from hasched.raft.core import Core
+from hasched.raft.divergence import Check, StateDiverged
 from hasched.raft.identity import DataDirectory
 from hasched.raft.journal import Journal
 from hasched.raft.proposals import Proposal
@@ -45,6 +46,8 @@ TUNING = Tuning(
     chunk_window=2,
     leader_wait_s=1.0,
     proposal_timeout_s=4.0,
+    check_entries=25,
+    check_timeout_s=1.0,
     apply_slice_s=10.0,
 )
 
@@ -62,6 +65,8 @@ class SimulatedNode:
         self.dies_at_sync = False
         self.wiped = True
         self.promised = 0
+        self.flipped = False  # a bit of its state is not what it should be
+        self.fenced = 0
         self.wall_ahead_ms = 0
         self.inbox: list[Callable[[], None]] = []
         self.turn_wanted = False
@@ -83,7 +88,9 @@ class SimulatedNode:
             random=sim.random,
             wall_ms=lambda: int(sim.now * 1000) + self.wall_ahead_ms,
             voter=self.directory.identity.voter,
+            may_found=not self.directory.identity.rebuilding,
             on_join=self.join,
+            on_fence=self.fence,
             on_applied=self.note_applied,
             on_role=lambda leading: None,
         )
@@ -114,6 +121,7 @@ class SimulatedNode:
             progress.stop_snapshot()
         self.core.proposals.abandon("crash")
         self.core.reads.abandon("crash")
+        self.core.divergence.abandon("crash")
         self.simulation.break_links(self.name)
 
     def wipe(self) -> None:
@@ -155,10 +163,15 @@ class SimulatedNode:
             return
         self.turn_wanted = False
         inbox, self.inbox = self.inbox, []
-        for action in inbox:
-            action()
-        voter, term = self.core.engine.voter, self.core.engine.term
-        self.core.turn()
+        try:
+            for action in inbox:
+                action()
+            voter, term = self.core.engine.voter, self.core.engine.term
+            self.core.turn()
+        except StateDiverged:
+            self.crash()
+            sim.after(sim.random.uniform(0.01, 1), self.start_again)
+            return
         assert voter or self.core.engine.term == term, f"{self.name} has no vote and begins a term"
         self.busy = True
         delay = sim.random.choice((0.0002, 0.0002, 0.001, 0.02)) if self.journal.dirty else 0.0
@@ -178,6 +191,7 @@ class SimulatedNode:
             sim.send(self.name, peer, message)
         self.busy = False
         self.handle_snapshots()
+        self.handle_check()
         if self.turn_wanted or self.core.wants_turn or self.inbox:
             self.want_turn(0.0001)
         self.want_turn(max(0.001, self.core.engine.wake_at - sim.now))
@@ -207,6 +221,26 @@ class SimulatedNode:
                 self.adopt(published)
                 self.deliver(partial(self.core.compact, index))
 
+    def handle_check(self) -> None:
+        """The digest takes a while, and whatever is applied meanwhile must not matter."""
+        check = self.core.take_check()
+        if check is not None:
+            delay = self.simulation.random.choice((0.001, 0.02, 0.5, 2.0))
+            self.simulation.after(delay, partial(self.digest, self.life, check))
+
+    def digest(self, life: int, check: Check) -> None:
+        while (chunk := check.captured.next_chunk()) is not None:
+            check.digester.add(chunk)
+        if life == self.life:
+            self.simulation.checked += 1
+            self.deliver(partial(self.core.digested, check.index, check.digester.finish()))
+
+    def fence(self, index: int) -> None:
+        assert self.flipped, f"{self.name} fences itself at entry {index} for no reason"
+        self.flipped, self.fenced = False, self.fenced + 1
+        self.promised = 0
+        self.directory.fence(index)
+
     def adopt(self, published) -> None:
         older = self.store.adopt(published)
         if older is not None:
@@ -223,6 +257,7 @@ class Simulation:
         self.names = [f"n{number}" for number in range(1, size + 1)]
         self.history: dict[int, str] = {}
         self.installed = 0
+        self.checked = 0
         self.cut: dict[tuple[str, str], None] = {}
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._number = 0
@@ -273,7 +308,8 @@ class Simulation:
             return
         self._number += 1
         self._links[source, target] = [self._number, self.now]
-        a.deliver(partial(a.core.connected, target, b.core.engine.is_blank))
+        blank = b.core.engine.is_blank and not b.directory.identity.rebuilding
+        a.deliver(partial(a.core.connected, target, blank))
 
     def _redial(self, source: str, target: str, life: int) -> None:
         if self.nodes[source].life == life:

@@ -49,10 +49,16 @@ async def is_cut_off(reader: asyncio.StreamReader) -> bool:
 @pytest.mark.parametrize(
     ("certificate", "hello"),
     [
-        pytest.param(("m2", "agent"), Hello(1, CLUSTER, "m2", False), id="an agent's certificate"),
-        pytest.param(("m9", "manager"), Hello(1, CLUSTER, "m9", False), id="a manager that is no member"),
-        pytest.param(("m2", "manager"), Hello(1, CLUSTER, "m3", False), id="a name that the certificate doesn't state"),
-        pytest.param(("m2", "manager"), Hello(1, "other", "m2", False), id="another cluster"),
+        pytest.param(("m2", "agent"), Hello(PROTOCOL_VERSION, CLUSTER, "m2", False), id="an agent's certificate"),
+        pytest.param(
+            ("m9", "manager"), Hello(PROTOCOL_VERSION, CLUSTER, "m9", False), id="a manager that is no member"
+        ),
+        pytest.param(
+            ("m2", "manager"),
+            Hello(PROTOCOL_VERSION, CLUSTER, "m3", False),
+            id="a name that the certificate doesn't state",
+        ),
+        pytest.param(("m2", "manager"), Hello(PROTOCOL_VERSION, "other", "m2", False), id="another cluster"),
         pytest.param(("m2", "manager"), Hello(99, CLUSTER, "m2", False), id="another version of the protocol"),
         pytest.param(("m2", "manager"), BAD_TERM, id="no hello at all"),
     ],
@@ -109,7 +115,7 @@ async def test_the_newer_connection_of_a_manager_puts_the_older_out_of_use(tmp_p
 
 
 def test_14_frames_hold_messages_and_nothing_else():
-    messages = [Hello(1, "c", "m1", True), Append(3, 2, 1, 0, [Entry(3, b"data")], 7), BAD_TERM]
+    messages = [Hello(PROTOCOL_VERSION, "c", "m1", True), Append(3, 2, 1, 0, [Entry(3, b"data")], 7), BAD_TERM]
     stream = b"".join(map(encode_frame, messages))
     for step in (1, 7, len(stream)):
         reader = FrameReader()

@@ -70,7 +70,7 @@ def test_a_capture_is_not_moved_by_what_happens_between_its_chunks(seed: int, mo
     assert digest(machine.state) != before
     assert digest(restore(chunks)) == before
     assert captured.index == index
-    assert machine.state.saver is None
+    assert machine.state.savers == []
 
 
 def test_a_job_deleted_during_a_capture_is_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,7 +105,7 @@ def test_a_closed_capture_lets_go_of_the_state() -> None:
     captured = capture(machine.state)
     captured.close()
     captured.close()
-    assert machine.state.saver is None
+    assert machine.state.savers == []
     capture(machine.state).close()
 
 
