@@ -202,8 +202,11 @@ class IncomingSnapshot:
         return (self.index, self.term, self.size) == (index, term, size)
 
     def add(self, offset: int, data: bytes) -> None:
-        """A piece that doesn't continue what is here, or goes beyond the size, is ignored: `received` says what is wanted."""
-        if offset == self.received and offset + len(data) <= self.size:
+        """A piece that doesn't continue what is here, or goes beyond the size, is ignored: `received` says what is wanted.
+
+        So is one that adds nothing: the leader goes on asking while the whole file is closed and being installed.
+        """
+        if data and offset == self.received and offset + len(data) <= self.size:
             self._file.append(data)
             self.received += len(data)
 

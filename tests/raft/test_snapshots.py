@@ -111,6 +111,7 @@ def test_pieces_that_repeat_or_leave_a_gap_change_nothing(tmp_path):
     incoming.add(5, b"56789")
     assert incoming.complete
     incoming.finish()
+    incoming.add(10, b"")
     assert incoming.path.read_bytes() == b"0123456789"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -13,10 +12,12 @@ from hasched.api.agents import AgentStreams, StreamSettings
 from hasched.api.hub import AgentHub
 from hasched.manager.leader import LeaderDuties
 from hasched.model.errors import StorageFailed
+from hasched.raft.divergence import StateDiverged
 from hasched.raft.environment import Environment
 from hasched.raft.node import ReplicaConfig, ReplicaNode, open_replica
 from hasched.raft.replica import Applied, Member
 from tests.simulation.clocks import HostClock
+from tests.simulation.disk import SimulatedDisk
 from tests.simulation.loop import HostLoop
 from tests.simulation.network import Certificate, End
 from tests.simulation.sockets import API_PORT, SERVER_CLOSE_TIMEOUT_S, SimulatedSocket
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 CLUSTER = "simulated"
 RAFT_PORT = 7412
+DATA_DIR = Path("/data")
+RESTART_S = 2.0  # after which the service manager starts a manager again that has failed
 _T = TypeVar("_T")
 
 
@@ -51,7 +54,10 @@ class SimulatedManager:
         self.powered = True
         self.alive = False
         self.lives = 0
-        self._data_dir = Path(world.root.name) / name
+        self.disk = SimulatedDisk(world.stream(f"disk {name}"))
+        self.disk.on_crash = self._lose_power
+        self.slow_disk = 1.0  # so many times as slow as usual
+        self._back_after_s = 0.0
         self.failure: BaseException | None = None  # what ended its last life, if it ended by itself
 
     # --- what happens to it ---
@@ -64,6 +70,7 @@ class SimulatedManager:
             self.powered = True
             self.clock.reboot()
         self.lives += 1
+        self.disk.start()
         self.alive, self.failure = True, None
         self.loop = HostLoop(self.world, self.name, self.clock, self.disk_delay)
         self._stop = asyncio.Event()
@@ -80,6 +87,7 @@ class SimulatedManager:
         if self.alive:
             self.world.note("kill", self.name)
             self._end()
+            self.disk.kill()
             self.world.network.drop_process(self.loop)
 
     def cut_power(self) -> None:
@@ -88,6 +96,7 @@ class SimulatedManager:
         if self.alive:
             self._end()
             self.world.network.drop_machine(self.loop)
+        self.disk.cut_power()
         self.powered = False
 
     def pause(self) -> None:
@@ -103,12 +112,32 @@ class SimulatedManager:
     def wipe(self) -> None:
         """Its disk dies with it; it starts again with an empty one."""
         self.cut_power()
-        shutil.rmtree(self._data_dir, ignore_errors=True)
+        self.disk.wipe()
 
-    def cut_power_at(self, sync: int) -> None:
+    def cut_power_at(self, operation: int, back_after_s: float | None = None) -> None:
+        """In the middle of the n-th thing that its disk changes from now on; it comes back after a while."""
+        self._back_after_s = self.random.uniform(0.05, 3.0) if back_after_s is None else back_after_s
+        self.disk.crash_at(operation)
+
+    def _lose_power(self) -> None:
+        """Told by the disk, whose power is cut already; the process is in the middle of something, and does nothing more."""
         self.cut_power()
+        self.world.after(self._back_after_s, self.start)
+
+    def flip_state(self) -> bool:
+        """A bit of its memory flips, where nothing notices it at once. False if there is nothing yet that could."""
+        jobs = list(self.replica.state.jobs.values()) if self.running else []
+        if not jobs:
+            return False
+        job = self.random.choice(jobs)
+        job.name = chr(ord(job.name[0]) ^ 1) + job.name[1:]
+        self.world.flips += 1
+        self.world.note("flip", self.name, job.id)
+        return True
 
     def heal(self) -> None:
+        self.disk.heal()
+        self.slow_disk = 1.0
         self.go_on()
         self.start()
 
@@ -116,7 +145,7 @@ class SimulatedManager:
         chance = self.random.random()
         for share, longest in self.world.settings.disk_s:
             if chance < share:
-                return self.random.uniform(0, longest)
+                return self.random.uniform(0, longest) * self.slow_disk
             chance -= share
         return 0.0
 
@@ -144,9 +173,6 @@ class SimulatedManager:
     def _end(self) -> None:
         self.alive = False
         self.loop.die()
-        if self.loop.open:
-            self.replica._journal.close()
-            self.replica._directory.release()
         self.world.inter(self.loop)
 
     async def _live(self, loop: HostLoop) -> None:
@@ -158,11 +184,18 @@ class SimulatedManager:
         if loop.dead:
             return
         self.failure = failure
-        if isinstance(failure, StorageFailed):
+        flipped = isinstance(failure, StateDiverged) and self.world.flips
+        if isinstance(failure, StorageFailed) or flipped:
             self.world.note("failed", self.name, str(failure))
         elif failure is not None:
             self.world.complain(self.name, "the manager failed", failure)
         self.kill()
+        if failure is not None:
+            self.world.after(RESTART_S, self._restart, self.lives)
+
+    def _restart(self, life: int) -> None:
+        if life == self.lives:
+            self.start()
 
     async def _serve(self, loop: HostLoop) -> None:
         """As `hasched.manager.main` does it."""
@@ -199,12 +232,12 @@ class SimulatedManager:
             manager_id=self.name,
             members=self.members,
             listen=f"{self.name}:{RAFT_PORT}",
-            data_dir=self._data_dir,
+            data_dir=DATA_DIR,
             server_ssl=self.certificate,  # type: ignore[arg-type]
             client_ssl=self.certificate,  # type: ignore[arg-type]
             tuning=self.world.settings.tuning,
         )
-        return open_replica(config, Environment(wall_ms=self.clock.wall_ms, random=self.random))
+        return open_replica(config, Environment(disk=self.disk, wall_ms=self.clock.wall_ms, random=self.random))
 
     def _note_applied(self, loop: HostLoop, applied: Applied) -> None:
         if loop.dead:

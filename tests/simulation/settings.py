@@ -27,6 +27,8 @@ TUNING = Tuning(
     proposal_timeout_s=12.0,
     apply_slice_s=10.0,
     snapshot_retry_s=2.0,
+    check_entries=50,
+    check_timeout_s=6.0,
 )
 
 

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
 from random import Random
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import structlog
@@ -43,6 +42,7 @@ class World:
         self.now = 0.0
         self.running: HostLoop | None = None  # whose code runs now
         self.node: SimulatedAgent | None = None  # whose supervisor runs now
+        self.flips = 0  # of bits in managers' memories
         self.runs: list[Run] = []  # every attempt that was started anywhere
         self.complaints: list[str] = []
         self.expected: list[str] = []  # beginnings of complaints that are no defects here
@@ -53,7 +53,6 @@ class World:
         self._graveyard: list[HostLoop] = []
         self._clients: list[HostLoop] = []
         self.random = self.stream("world")
-        self.root = TemporaryDirectory()  # until the disks are simulated too
         self.network = Network(self, self.settings.weather or Weather())
         self.on_start: list[Callable[[SimulatedManager], None]] = []  # when its disk is read
         self.on_applied: list[Callable[[SimulatedManager, Any], None]] = []
@@ -199,7 +198,6 @@ class World:
         for loop in (*self._clients, *self._graveyard):
             loop.bury()
         self._heap.clear()
-        self.root.cleanup()
 
     def monotonic(self) -> float:
         """What the library reads: the clock of the host whose code runs."""
