@@ -51,9 +51,7 @@ class DataDirectory:
         except OSError as error:
             raise self._unusable(error) from error
         try:
-            self._disk.sync_directory(
-                path
-            )  # what a process that was killed has written is durable before it is believed
+            self._disk.sync_directory(path)  # a process that was killed may have left names that aren't durable
             self.identity = self._read(cluster_id, manager_id) or self._found(cluster_id, manager_id, alone)
             if self.identity.fenced:
                 self._set_aside(self.identity.fenced)

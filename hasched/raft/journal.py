@@ -304,7 +304,8 @@ class Journal:
         header = reader.header
         if self._segments and header.number != self._segments[-1].number + 1:
             raise StorageFailed(f"the journal is damaged: the segment before {reader.path} is missing", REPAIR_HINT)
-        if header.reset or not self._segments:
+        # A segment that begins before the first one's base cut a conflict; a crash amid compaction took what lay before both.
+        if header.reset or not self._segments or header.prev_index < self._entries[0].index:
             self._entries = [LogEntry(NO_COMMAND, header.prev_index, header.prev_term)]
         position = header.prev_index - self._entries[0].index
         if not (0 <= position < len(self._entries) and self._entries[position].term == header.prev_term):

@@ -180,7 +180,11 @@ class SimulatedDisk:
         self._crash_in, self._crash = operation, crash
 
     def fail_sync(self, number: int = 1) -> None:
-        """The n-th sync of a file or directory from now raises EIO; what it was to write is lost, and later syncs succeed."""
+        """The n-th sync of a file or directory from now raises EIO.
+
+        What of a file it was to write is lost, and its later syncs succeed. What of a directory it was to write is tried
+        again by the next: names are in a file system's own journal, and one that can't write that stops altogether.
+        """
         self._sync_fails_in = number
 
     def heal(self) -> None:
@@ -279,11 +283,17 @@ class SimulatedDisk:
             with _Operation(self):
                 self._change((directory, path.name, None))
 
+    def remove_directory(self, path: Path) -> None:
+        if self._directory(path).entries:
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), str(path))
+        directory = self._directory(path.parent)
+        with _Operation(self):
+            self._change((directory, path.name, None))
+
     def sync_directory(self, path: Path) -> None:
         directory = self._directory(path)
         with _Operation(self):
             if self._sync_fails():
-                self._changes = [change for change in self._changes if not change.touches([], directory)]
                 raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
         self._sync_names(directory)
 
