@@ -45,6 +45,9 @@ class RaftConfig(msgspec.Struct, frozen=True, kw_only=True):
     election_timeout_max: Duration = 600
     snapshot_every: Annotated[int, msgspec.Meta(ge=100)] = 50_000  # log entries
     snapshot_bytes: Size = 64 * 2**20  # or this much log, whichever comes first
+    check_every: Annotated[int, msgspec.Meta(ge=100)] = (
+        50_000  # log entries, between comparisons of the managers' states
+    )
 
 
 class MemberConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,6 +140,7 @@ class ManagerConfig(msgspec.Struct, frozen=True, kw_only=True):
             election_max_s=self.raft.election_timeout_max / 1000,
             snapshot_entries=self.raft.snapshot_every,
             snapshot_bytes=self.raft.snapshot_bytes,
+            check_entries=self.raft.check_every,
         )
 
 

@@ -228,7 +228,8 @@ class Divergence:
         self._judged = max(self._judged, verdict.index)
         facts = {"index": verdict.index, "differing": verdict.differing, "silent": verdict.silent}
         if verdict.differing:
-            log.critical("states_differ", **facts, reports={n: r.digest for n, r in digests.reports.items()})
+            say = log.critical if verdict.index > self._replayed else log.info
+            say("states_differ", **facts, reports={name: report.digest for name, report in digests.reports.items()})
         else:
             log.info("states_checked", **facts)
         self._compare()

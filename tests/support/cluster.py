@@ -109,11 +109,11 @@ class ProcessCluster:
             "name": name,
             "data_dir": str(self.folder / name),
             "api": {"listen": member["api"].removeprefix("https://")},
-            "raft": {"listen": member["raft"]},
+            "raft": {"listen": member["raft"], **self._settings.get("raft", {})},
             "members": self.members,
             "tls": self._tls(name),
             "tokens": str(self.folder / "tokens"),
-            **self._settings,
+            **{key: value for key, value in self._settings.items() if key != "raft"},
         }
         (self.folder / f"{name}.yaml").write_text(yaml.safe_dump(config))
 
