@@ -27,6 +27,7 @@ from hasched.raft.tuning import Tuning
 API_PORT = 7411
 RAFT_PORT = 7412
 CLUSTER_SIZES = (1, 3, 5)
+RETAINED_BYTES = 4 * 2**20  # of log before a snapshot, and no more than a quarter of what one covers
 
 Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN, max_length=128)]
 
@@ -45,6 +46,7 @@ class RaftConfig(msgspec.Struct, frozen=True, kw_only=True):
     election_timeout_max: Duration = 600
     snapshot_every: Annotated[int, msgspec.Meta(ge=100)] = 50_000  # log entries
     snapshot_bytes: Size = 64 * 2**20  # or this much log, whichever comes first
+    segment_bytes: Annotated[Size, msgspec.Meta(ge=4096)] = 8 * 2**20  # of one file of the log
     check_every: Annotated[int, msgspec.Meta(ge=100)] = (
         50_000  # log entries, between comparisons of the managers' states
     )
@@ -140,6 +142,8 @@ class ManagerConfig(msgspec.Struct, frozen=True, kw_only=True):
             election_max_s=self.raft.election_timeout_max / 1000,
             snapshot_entries=self.raft.snapshot_every,
             snapshot_bytes=self.raft.snapshot_bytes,
+            retained_bytes=min(RETAINED_BYTES, self.raft.snapshot_bytes // 4),
+            segment_bytes=self.raft.segment_bytes,
             check_entries=self.raft.check_every,
         )
 
