@@ -46,7 +46,7 @@ class RaftConfig(msgspec.Struct, frozen=True, kw_only=True):
     election_timeout_max: Duration = 600
     snapshot_every: Annotated[int, msgspec.Meta(ge=100)] = 50_000  # log entries
     snapshot_bytes: Size = 64 * 2**20  # or this much log, whichever comes first
-    segment_bytes: Annotated[Size, msgspec.Meta(ge=4096)] = 8 * 2**20  # of one file of the log
+    segment_bytes: Annotated[int, msgspec.Meta(ge=4096, extra={"unit": "size"})] = 8 * 2**20  # of one file of the log
     check_every: Annotated[int, msgspec.Meta(ge=100)] = (
         50_000  # log entries, between comparisons of the managers' states
     )
