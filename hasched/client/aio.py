@@ -7,7 +7,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import SimpleNamespace, TracebackType
 from typing import TypeVar
 
 import aiohttp
@@ -16,9 +16,10 @@ from hasched.client import calls
 from hasched.client.calls import Call, Document
 from hasched.client.context import Context
 from hasched.client.event_text import EventLines
-from hasched.client.policy import CONNECT_TIMEOUT_S, Endpoints, NotReached, Tries
+from hasched.client.policy import LIFE_PATH, Endpoints, NotReached, Tries
 from hasched.client.problems import error_of
 from hasched.client.tls import MANAGER_HOSTNAME, client_context
+from hasched.client.vigil import Lives, Vigil
 from hasched.model.errors import EventsCompacted, HaschedError, NotFound
 from hasched.model.states import TaskState
 from hasched.model.views import (
@@ -54,9 +55,11 @@ class AsyncClient:
             raise NotFound(f"the CA certificate {context.ca} can't be read: {error}", "check the context") from None
         self._headers = {"Authorization": f"Bearer {context.token}"} if context.token else {}
         self._connections = connections
+        self._lives = Lives(self._ask_for_life)
         self._http: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
+        await self._lives.close()
         if self._http is not None:
             await self._http.close()
             self._http = None
@@ -246,17 +249,18 @@ class AsyncClient:
         tries = self._tries(call)
         while True:
             try:
-                timeout = aiohttp.ClientTimeout(
-                    total=tries.attempt_timeout_s(time.monotonic()), sock_connect=CONNECT_TIMEOUT_S
-                )
-                async with self._session().request(
-                    call.method,
-                    tries.url + call.path,
-                    data=call.body or None,
-                    headers=call.headers,
-                    server_hostname=MANAGER_HOSTNAME,
-                    timeout=timeout,
-                ) as response:
+                async with (
+                    Vigil(self._lives, tries.url, tries.attempt_timeout_s(time.monotonic())) as vigil,
+                    self._session().request(
+                        call.method,
+                        tries.url + call.path,
+                        data=call.body or None,
+                        headers=call.headers,
+                        server_hostname=MANAGER_HOSTNAME,
+                        timeout=aiohttp.ClientTimeout(total=None, sock_connect=tries.connect_timeout_s),
+                        trace_request_ctx=vigil,
+                    ) as response,
+                ):
                     body = await response.read()
                     if response.status >= 400:
                         raise error_of(response.status, body)
@@ -273,21 +277,38 @@ class AsyncClient:
         writes, submission_ids = (call.method != "GET", call.submission_ids) if call is not None else (False, ())
         return Tries(self._endpoints, time.monotonic(), self._timeout_s, writes=writes, submission_ids=submission_ids)
 
+    async def _ask_for_life(self, url: str) -> None:
+        """On a connection of its own, since all others may be waiting for answers."""
+        async with (
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=self._tls, force_close=True)) as session,
+            session.get(url + LIFE_PATH, server_hostname=MANAGER_HOSTNAME) as response,
+        ):
+            await response.read()
+
     def _session(self) -> aiohttp.ClientSession:
         if self._http is None:
             connector = aiohttp.TCPConnector(ssl=self._tls, limit=self._connections)
-            self._http = aiohttp.ClientSession(connector=connector, headers=self._headers, read_bufsize=2**20)
+            sent = aiohttp.TraceConfig()
+            sent.on_request_headers_sent.append(_begin_vigil)
+            self._http = aiohttp.ClientSession(
+                connector=connector, headers=self._headers, read_bufsize=2**20, trace_configs=[sent]
+            )
         return self._http
 
     async def _open(self, tries: Tries, path: str) -> aiohttp.ClientResponse:
         """A stream. Raises the error that the manager answers with."""
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=STREAM_SILENCE_S)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=tries.connect_timeout_s, sock_read=STREAM_SILENCE_S)
         async with asyncio.timeout(tries.attempt_timeout_s(time.monotonic())):
             response = await self._session().get(tries.url + path, server_hostname=MANAGER_HOSTNAME, timeout=timeout)
         if response.status >= 400:
             async with response:
                 raise error_of(response.status, await response.read())
         return response
+
+
+async def _begin_vigil(_session: aiohttp.ClientSession, context: SimpleNamespace, _: object) -> None:
+    if isinstance(context.trace_request_ctx, Vigil):
+        context.trace_request_ctx.begin()
 
 
 def _as_oserror(error: Exception) -> HaschedError | OSError:

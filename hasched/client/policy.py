@@ -1,7 +1,8 @@
 """Whom to ask next, what to try again, and how long to wait in between. Shared by both clients; does no IO.
 
 A request goes to the manager that answered last. One that can't be reached, or that says that nobody leads, is followed
-by the next at once; after a whole round the pauses grow, with jitter, until the call's deadline.
+by the next at once; after a whole round the pauses grow, with jitter, until the call's deadline. One that is slow to
+answer is asked on another connection whether it lives; if it doesn't say so either, it counts as one that gave no answer.
 """
 
 from __future__ import annotations
@@ -23,8 +24,14 @@ from hasched.model.errors import (
 
 FIRST_PAUSE_S = 0.02
 LONGEST_PAUSE_S = 1.0
-CONNECT_TIMEOUT_S = 3.0  # for the address and TLS; a frozen manager takes connections and says nothing
+CONNECT_TIMEOUTS_S = (
+    1.0,
+    3.0,
+)  # for the address and TLS, in the first round and later; a frozen manager takes connections
 ATTEMPT_TIMEOUT_S = 10.0
+QUIET_S = 0.5  # after so long without an answer, and then after twice as long, a manager is asked whether it lives
+LIFE_TIMEOUT_S = 1.0
+LIFE_PATH = "/livez"
 NODE_PATIENCE_S = 8.0  # a new leader doesn't know the agents until they have found it
 
 
@@ -92,6 +99,10 @@ class Tries:
     def attempt_timeout_s(self, now: float) -> float:
         return max(0.1, min(ATTEMPT_TIMEOUT_S, self._deadline - now))
 
+    @property
+    def connect_timeout_s(self) -> float:
+        return CONNECT_TIMEOUTS_S[min(self._count // len(self._endpoints.urls), len(CONNECT_TIMEOUTS_S) - 1)]
+
     def failed(self, error: HaschedError | OSError, now: float, *, reused_connection: bool = False) -> float:
         """The pause before the next try, in seconds.
 
@@ -101,15 +112,17 @@ class Tries:
         patient = isinstance(error, NodeUnreachable) and now - self._begun < NODE_PATIENCE_S
         if isinstance(error, HaschedError) and not isinstance(error, _TRY_AGAIN) and not patient:
             raise error
-        self._last[self.url] = error
+        before, self._last[self.url] = self._last.get(self.url), error
         if isinstance(error, OutcomeUnknown):
             self._took[self.url] = error.cause
         elif isinstance(error, TimeoutError):
             self._took[self.url] = "took the request and didn't answer in time"
         elif isinstance(error, OSError) and not isinstance(error, NotReached):
             self._took[self.url] = f"took the request and gave no answer: {_text(error)}"
-        if reused_connection:
+        if reused_connection and not isinstance(error, TimeoutError):
             return 0.0  # the manager may have restarted, or closed an idle connection: the same one, anew
+        if isinstance(error, OutcomeUnknown) and not isinstance(before, OutcomeUnknown):
+            return 0.0  # it lost the leader, and lives: it is the first to know the next, and others may be gone
         self._count += 1
         self._endpoints.leave(self.url)
         self.url = self._endpoints.current

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import http.client
-import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
-from urllib.parse import urlsplit
 
 from hasched.client import calls
 from hasched.client.calls import Call, Document
+from hasched.client.connection import Connection
 from hasched.client.context import Context
 from hasched.client.event_text import EventLines
-from hasched.client.policy import CONNECT_TIMEOUT_S, LONGEST_PAUSE_S, Endpoints, NotReached, Tries
+from hasched.client.policy import LONGEST_PAUSE_S, Endpoints, Tries
 from hasched.client.problems import error_of
-from hasched.client.tls import MANAGER_HOSTNAME, client_context
+from hasched.client.tls import client_context
 from hasched.model.errors import (
-    ClusterUnreachable,
     EventsCompacted,
     HaschedError,
     NodeUnreachable,
@@ -44,30 +42,6 @@ STREAM_SILENCE_S = 45.0  # a stream says something at least every 15 s
 CHUNK_BYTES = 64 * 1024
 
 
-class _Connection(http.client.HTTPSConnection):
-    """HTTPS to whatever address, as long as a manager of the cluster answers there."""
-
-    used = False
-
-    def connect(self) -> None:
-        """Raises NotReached, and nothing else that is an OSError."""
-        assert self.host is not None
-        timeout_s = CONNECT_TIMEOUT_S if self.timeout is None else min(self.timeout, CONNECT_TIMEOUT_S)
-        try:
-            plain = socket.create_connection((self.host, self.port or 443), timeout_s)
-        except OSError as error:
-            raise NotReached(error) from error
-        try:
-            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self.sock = self._context.wrap_socket(plain, server_hostname=MANAGER_HOSTNAME)  # type: ignore[attr-defined]
-        except BaseException as error:
-            plain.close()
-            if isinstance(error, OSError):
-                raise NotReached(error) from error
-            raise
-        self.sock.settimeout(self.timeout)
-
-
 class Client:
     """One cluster, as one user. Not for concurrent use; open one for each thread.
 
@@ -84,8 +58,7 @@ class Client:
         except OSError as error:
             raise NotFound(f"the CA certificate {context.ca} can't be read: {error}", "check the context") from None
         self._headers = {"Authorization": f"Bearer {context.token}"} if context.token else {}
-        self._connection: _Connection | None = None
-        self._connected_to = ""
+        self._connection: Connection | None = None
 
     def close(self) -> None:
         if self._connection is not None:
@@ -298,9 +271,9 @@ class Client:
         while True:
             reused = False
             try:
-                connection = self._connect(tries.url, tries.attempt_timeout_s(time.monotonic()))
+                connection = self._connect(tries)
                 reused = connection.used
-                connection.used = True
+                connection.used = connection.watches = True
                 connection.request(call.method, call.path, call.body or None, {**self._headers, **call.headers})
                 response = connection.getresponse()
                 body = response.read()
@@ -322,24 +295,20 @@ class Client:
         writes, submission_ids = (call.method != "GET", call.submission_ids) if call is not None else (False, ())
         return Tries(self._endpoints, time.monotonic(), self._timeout_s, writes=writes, submission_ids=submission_ids)
 
-    def _connect(self, url: str, timeout_s: float) -> _Connection:
-        if self._connection is None or self._connected_to != url:
+    def _connect(self, tries: Tries) -> Connection:
+        timeout_s = tries.attempt_timeout_s(time.monotonic())
+        if self._connection is None or self._connection.url != tries.url:
             self.close()
-            self._connection, self._connected_to = self._new_connection(url, timeout_s), url
+            self._connection = Connection(tries.url, timeout_s, tries.connect_timeout_s, self._tls)
         self._connection.timeout = timeout_s
         if self._connection.sock is not None:
             self._connection.sock.settimeout(timeout_s)
         return self._connection
 
-    def _new_connection(self, url: str, timeout_s: float) -> _Connection:
-        parts = urlsplit(url)
-        if parts.scheme != "https" or parts.hostname is None:
-            raise ClusterUnreachable(f"{url!r} is not an https URL", "check the context")
-        return _Connection(parts.hostname, parts.port, timeout=timeout_s, context=self._tls)
-
-    def _open(self, tries: Tries, path: str, silence_s: float) -> tuple[http.client.HTTPResponse, _Connection]:
+    def _open(self, tries: Tries, path: str, silence_s: float) -> tuple[http.client.HTTPResponse, Connection]:
         """A stream on a connection of its own. Raises the error that the manager answers with."""
-        connection = self._new_connection(tries.url, min(silence_s, tries.attempt_timeout_s(time.monotonic())))
+        timeout_s = min(silence_s, tries.attempt_timeout_s(time.monotonic()))
+        connection = Connection(tries.url, timeout_s, tries.connect_timeout_s, self._tls)
         try:
             connection.request("GET", path, headers=self._headers)
             stream = connection.sock

@@ -37,6 +37,8 @@ class Elections(SyncObj):  # type: ignore[misc]
     _random: Random
     _peers: dict[ManagerId, Peer]
     _pre_votes: dict[ManagerId, None] | None
+    _asked_at: float
+    _gave_way: dict[ManagerId, None]
     _may_stand: bool
     _votes: dict[ManagerId, None]
     _heard_at: float
@@ -109,9 +111,9 @@ class Elections(SyncObj):  # type: ignore[misc]
 
     # --- elections ---
 
-    def stand_soon(self) -> None:
+    def stand_soon(self, share: float = 1) -> None:
         """There is probably no leader: ask for votes without waiting for one to be silent long enough."""
-        soon = syncobj.monotonicTime() + self._random.uniform(0.1, 1) * self._tuning.orphaned_s
+        soon = syncobj.monotonicTime() + self._random.uniform(0.1, 1) * share * self._tuning.orphaned_s
         self._SyncObj__raftElectionDeadline = min(self._SyncObj__raftElectionDeadline, soon)
 
     def _consider_election(self) -> bool:
@@ -123,24 +125,37 @@ class Elections(SyncObj):  # type: ignore[misc]
         now = syncobj.monotonicTime()
         self._SyncObj__raftElectionDeadline = now + self._random.uniform(1, 3) * self._tuning.orphaned_s
         if self.voter:
-            self._pre_votes = {}
+            self._pre_votes, self._asked_at = {}, now
             last = self._journal[-1]
             for name in self._peers:
                 self.send(name, PreVote(self.term + 1, last.index, last.term))
         return False
 
     def _on_pre_vote(self, node: Peer, message: PreVote) -> None:
-        now = syncobj.monotonicTime()
         last = self._journal[-1]
-        content = self.is_leader or now - self._heard_at < self._tuning.election_min_s
-        granted = (
-            self.voter
-            and not content
-            and message.term > self.term
-            and (message.last_term, message.last_index) >= (last.term, last.index)
-        )
-        # A promise doesn't postpone our own election: who asks may reach too few to win, and would keep us from it for ever.
+        content = self.is_leader or syncobj.monotonicTime() - self._heard_at < self._tuning.election_min_s
+        considered = self.voter and not content and message.term > self.term
+        granted = considered and (message.last_term, message.last_index) >= (last.term, last.index)
+        if granted:
+            self._give_way(node)
+        elif considered and not self._gave_way:
+            self.stand_soon(0.25)  # who asks can't win, and we may
         self.send(node.id, PreVoteReply(self.term, message.term, granted))
+
+    def _give_way(self, node: Peer) -> None:
+        """Let `node` try first, so that two don't share the votes between them.
+
+        Once only until there is a leader or a new term: it may reach too few to win, and we may reach enough. Of two that
+        ask at the same time, one gives way.
+        """
+        now = syncobj.monotonicTime()
+        both_ask = self._pre_votes is not None and now - self._asked_at < self._tuning.orphaned_s
+        if node.id in self._gave_way or (both_ask and node.id < self.selfNode.id):
+            return
+        self._gave_way[node.id] = None
+        self._pre_votes = None
+        later = now + self._tuning.election_min_s
+        self._SyncObj__raftElectionDeadline = max(self._SyncObj__raftElectionDeadline, later)
 
     def _on_pre_vote_reply(self, node: Peer, message: PreVoteReply) -> None:
         if message.term > self.term:
@@ -195,6 +210,7 @@ class Elections(SyncObj):  # type: ignore[misc]
         self._SyncObj__raftLeader = node
         self._heard_at = syncobj.monotonicTime()
         self._pre_votes, self._may_stand = None, False
+        self._gave_way.clear()
         self._postpone_election()
         return True
 
@@ -203,6 +219,7 @@ class Elections(SyncObj):  # type: ignore[misc]
     def _SyncObj__setCurrentTerm(self, term: int, voted_for: ManagerId | None) -> None:
         if term != self.term:
             self._votes.clear()
+            self._gave_way.clear()
             self._pre_votes, self._may_stand = None, False
         super()._SyncObj__setCurrentTerm(term, voted_for)
 

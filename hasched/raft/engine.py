@@ -85,6 +85,8 @@ class Engine(Elections):
         self._announce = False
         self._announced_commit = 0
         self._pre_votes: dict[ManagerId, None] | None = None
+        self._asked_at = float("-inf")
+        self._gave_way: dict[ManagerId, None] = {}
         self._may_stand = False
         self._votes: dict[ManagerId, None] = {}
         self._heard_at = float("-inf")

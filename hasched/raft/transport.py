@@ -218,6 +218,7 @@ class Transport:
         self._started = False
         self._diallers: dict[ManagerId, asyncio.Task[None]] = {}
         self._cancelled: list[asyncio.Task[None]] = []
+        self._pauses: dict[ManagerId, asyncio.Event] = {}
         self._spoken: dict[ManagerId, _Outgoing] = {}
         self._heard: dict[ManagerId, Incoming] = {}
 
@@ -297,6 +298,8 @@ class Transport:
             self.handler.on_lost(link.peer)
         link.current = True
         self._heard[link.peer] = link
+        if link.peer in self._pauses:
+            self._pauses[link.peer].set()  # it is there, so it can be dialled
 
     async def _dial(self, peer: ManagerId) -> None:
         pause = REDIAL_MIN_S
@@ -319,8 +322,16 @@ class Transport:
             finally:
                 if link is not None:
                     link.abort()
-            await asyncio.sleep(pause * self._config.random.uniform(0.5, 1))
+            await self._pause(peer, pause * self._config.random.uniform(0.5, 1))
             pause = min(pause * 2, REDIAL_MAX_S)
+
+    async def _pause(self, peer: ManagerId, seconds: float) -> None:
+        """Until it is time to dial `peer` again, or it has dialled us."""
+        self._pauses[peer] = asyncio.Event()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._pauses[peer].wait()
+        del self._pauses[peer]
 
     async def _connect(self, peer: ManagerId) -> _Outgoing:
         host, port = self._addresses[peer]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
 import threading
 import time
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 from scripted_manager import Scene, hang_up, reply, stream
 
-from hasched.client import aio, policy, sync
+from hasched.client import aio, connection, policy, sync, vigil
 from hasched.client.context import Context
 from hasched.manager.certs import create_ca
 from hasched.model import errors
@@ -100,13 +101,57 @@ def test_a_dead_manager_is_left_for_a_living_one(scene: Scene, ask: Ask, dead_ur
 
 def test_a_frozen_manager_costs_only_a_short_while(scene: Scene, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel takes its connections; nobody answers the handshake."""
-    for module in (policy, sync, aio):
-        monkeypatch.setattr(module, "CONNECT_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(policy, "CONNECT_TIMEOUTS_S", (0.2,))
     monkeypatch.setattr(policy, "ATTEMPT_TIMEOUT_S", 0.5)
     living = scene.manager(ACCEPTED)
     with socket.create_server(("127.0.0.1", 0)) as frozen:
         url = f"https://127.0.0.1:{frozen.getsockname()[1]}"
         assert ask(scene.context(url, url, living.url), "submit", {"command": ["true"]}).id == 7
+
+
+def test_a_manager_that_freezes_with_a_request_is_left_for_a_living_one(
+    scene: Scene, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It took the request, and answers no more, not even whether it lives. The call's own patience is much longer."""
+    for module in (connection, vigil):
+        monkeypatch.setattr(module, "QUIET_S", 0.05)
+        monkeypatch.setattr(module, "LIFE_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(policy, "ATTEMPT_TIMEOUT_S", 1000)
+    monkeypatch.setattr(random, "randrange", lambda _: 0)
+    over = threading.Event()
+
+    def freeze(handler: Any) -> None:
+        frozen.shutdown()
+        over.wait(60)
+
+    frozen = scene.manager(freeze)
+    living = scene.manager(ACCEPTED)
+    try:
+        assert ask(scene.context(), "submit", {"command": ["true"]}, timeout_s=900).id == 7
+    finally:
+        over.set()
+    assert len(living.requests) == 1
+
+
+def test_a_manager_that_lives_is_waited_for(scene: Scene, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says so when it is asked, as often as that happens before the answer comes."""
+    for module in (connection, vigil):
+        monkeypatch.setattr(module, "QUIET_S", 0.01)
+    asked = threading.Event()
+    lives: list[str] = []
+
+    def answer(handler: Any) -> None:
+        if handler.path == policy.LIFE_PATH:
+            lives.append(handler.path)
+            if len(lives) == 3:
+                asked.set()
+            reply(200, {"status": "alive", "manager": "m1"})(handler)
+        else:
+            assert asked.wait(60)
+            ACCEPTED(handler)
+
+    scene.manager(answer)
+    assert ask(scene.context(), "submit", {"command": ["true"]}, timeout_s=900).id == 7
 
 
 def test_nobody_there_says_who_was_asked(scene: Scene, ask: Ask, dead_url: str) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hasched.client.policy import LONGEST_PAUSE_S, NODE_PATIENCE_S, Endpoints, Tries
-from hasched.model.errors import ClusterUnreachable, NodeUnreachable, NoLeader, NotFound
+from hasched.client.policy import LONGEST_PAUSE_S, NODE_PATIENCE_S, Endpoints, NotReached, Tries
+from hasched.model.errors import ClusterUnreachable, NodeUnreachable, NoLeader, NotFound, OutcomeUnknown
 
 URLS = ["https://a:1", "https://b:1", "https://c:1"]
 
@@ -49,6 +49,34 @@ def test_calls_that_fail_together_leave_a_manager_once() -> None:
     for tries in together:
         tries.failed(ConnectionError("x"), 0)
     assert {tries.url for tries in together} == {endpoints.current} != {left}
+
+
+def test_an_idle_connection_that_was_closed_is_opened_anew_and_a_silent_one_is_left() -> None:
+    endpoints = Endpoints(URLS)
+    tries = Tries(endpoints, 0, 60)
+    asked = tries.url
+    assert tries.failed(ConnectionResetError("x"), 0, reused_connection=True) == 0
+    assert tries.url == asked
+    tries.failed(TimeoutError("x"), 0, reused_connection=True)
+    assert tries.url != asked
+
+
+def test_a_manager_that_lost_the_leader_is_asked_once_more_before_it_is_left() -> None:
+    tries = Tries(Endpoints(URLS), 0, 60)
+    asked = tries.url
+    assert tries.failed(OutcomeUnknown("x"), 0) == 0
+    assert tries.url == asked
+    tries.failed(OutcomeUnknown("x"), 0)
+    assert tries.url != asked
+
+
+def test_a_connection_is_waited_for_longer_when_nobody_was_reached() -> None:
+    tries = Tries(Endpoints(URLS), 0, 60)
+    first = tries.connect_timeout_s
+    for _ in URLS:
+        assert tries.connect_timeout_s == first
+        tries.failed(NotReached(TimeoutError("x")), 0)
+    assert tries.connect_timeout_s > first
 
 
 def test_a_node_is_given_time_to_find_a_new_leader() -> None:

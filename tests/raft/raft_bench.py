@@ -77,7 +77,7 @@ class Bench:
         self.hear("m2", Vote(self.engine.term))
         assert self.engine.is_leader
 
-    def follow(self, term: int = 1, count: int = 5, commit: int = 1) -> None:
-        """m2 leads in `term` and has sent `count` entries after the first."""
+    def follow(self, term: int = 1, count: int = 5, commit: int = 1, leader: str = "m2") -> None:
+        """`leader` leads in `term` and has sent `count` entries after the first."""
         entries = [Entry(term, b"\x00entry %d" % n) for n in range(2, 2 + count)]
-        self.hear("m2", Append(term, commit, 1, 0, entries, 1))
+        self.hear(leader, Append(term, commit, 1, 0, entries, 1))

@@ -202,6 +202,42 @@ def test_12_a_leader_whose_connection_closed_is_not_waited_for(bench):
     assert bench.sent() == [("m3", PreVoteReply(1, 2, True))]
 
 
+def asked(sent: list[tuple[str, object]]) -> bool:
+    return any(isinstance(message, PreVote) for _, message in sent)
+
+
+def test_12_who_promised_its_vote_lets_the_other_try_first_but_only_once(bench):
+    bench.follow(term=1)
+    bench.engine.lost("m2")
+    bench.hear("m3", PreVote(2, 99, 1))
+    assert not asked(bench.turn(TUNING.election_min_s - 0.01))
+    for _ in range(20):
+        bench.hear("m3", PreVote(2, 99, 1))
+        if asked(bench.turn(0.03)):
+            break
+    else:
+        raise AssertionError("it is kept from asking for ever")
+
+
+@pytest.mark.parametrize(("other", "gives_way"), [("m3", True), ("m0", False)])
+def test_12_of_two_that_ask_at_once_one_gives_way(tmp_path, monkeypatch, other, gives_way):
+    bench = Bench(tmp_path, monkeypatch, peers=("m0", "m3"))
+    bench.follow(term=1, leader="m0" if other == "m3" else "m3")
+    assert asked(bench.turn(1.0))
+    bench.hear(other, PreVote(2, 99, 1))
+    bench.hear(other, PreVoteReply(1, 2, True))
+    assert (bench.engine.role == "follower") is gives_way
+
+
+def test_12_who_has_more_than_a_manager_that_asks_asks_soon_itself(bench):
+    bench.follow(term=1)
+    bench.engine.lost("m2")
+    bench.now += TUNING.election_min_s
+    bench.turn()
+    assert bench.hear("m3", PreVote(2, 1, 0)) == [("m3", PreVoteReply(1, 2, False))]
+    assert asked(bench.turn(TUNING.orphaned_s / 4 + 0.001))
+
+
 def test_13_a_leader_that_hears_no_majority_steps_down_within_an_election_timeout(bench):
     bench.elect()
     for _ in range(12):

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 from raft_cluster import CLUSTER, Authority, Cluster, running, submit, until
 
+from hasched.raft import transport
 from hasched.raft.messages import (
     MAX_FRAME_BYTES,
     PROTOCOL_VERSION,
@@ -136,3 +137,16 @@ def test_14_frames_hold_messages_and_nothing_else():
 def test_14_what_is_no_message_ends_the_connection(frame):
     with pytest.raises(FrameInvalid):
         list(FrameReader().feed(frame))
+
+
+async def test_a_manager_that_dials_us_is_dialled_at_once(tmp_path, monkeypatch):
+    """It was away, and would be tried again only after a pause; in an election both directions are needed."""
+    monkeypatch.setattr(transport, "REDIAL_MIN_S", 1000.0)
+    monkeypatch.setattr(transport, "REDIAL_MAX_S", 1000.0)
+    cluster = Cluster(tmp_path)
+    try:
+        for name in ("m1", "m2", "m3"):
+            await cluster.start(name)
+        await until(lambda: all(member.connected for member in cluster.nodes["m1"].status.members))
+    finally:
+        await cluster.stop()

@@ -159,7 +159,7 @@ class ProcessCluster:
         return Client(Context(managers=[member["api"] for member in self.members], ca=str(self.ca), token=self.token))
 
     def wait_ready(self) -> None:
-        """Until somebody leads, every manager answers and every agent is connected."""
+        """Until somebody leads, every manager answers and counts, and every agent is connected."""
         with self.client() as client:
 
             def whole() -> bool:
@@ -167,7 +167,7 @@ class ProcessCluster:
                 nodes = client.nodes().nodes
                 return (
                     page.leader is not None
-                    and all(manager.reachable for manager in page.managers)
+                    and all(manager.reachable and self.has_vote(manager.id) for manager in page.managers)
                     and len([node for node in nodes if node.connected and node.state == "healthy"])
                     == len(self.agent_names)
                 )
