@@ -12,6 +12,7 @@ from hasched.api.agents import AgentStreams, StreamSettings
 from hasched.api.hub import AgentHub
 from hasched.manager.leader import LeaderDuties
 from hasched.model.errors import StorageFailed
+from hasched.raft.core import Core
 from hasched.raft.divergence import StateDiverged
 from hasched.raft.environment import Environment
 from hasched.raft.node import ReplicaConfig, ReplicaNode, open_replica
@@ -58,6 +59,7 @@ class SimulatedManager:
         self.disk.on_crash = self._lose_power
         self.slow_disk = 1.0  # so many times as slow as usual
         self._back_after_s = 0.0
+        self.fenced = 0  # how often it stopped because its state had gone wrong
         self.failure: BaseException | None = None  # what ended its last life, if it ended by itself
 
     # --- what happens to it ---
@@ -157,12 +159,17 @@ class SimulatedManager:
         return self.alive and self.loop.open
 
     @property
+    def core(self) -> Core:
+        """Of its latest life."""
+        return self.replica._core
+
+    @property
     def has_vote(self) -> bool:
-        return self.running and self.replica._core.engine.voter
+        return self.running and self.core.engine.voter
 
     @property
     def leads(self) -> bool:
-        return self.running and not self.loop.paused and self.replica._core.leading
+        return self.running and not self.loop.paused and self.core.leading
 
     def run(self, work: Callable[[SimulatedManager], Awaitable[_T]]) -> asyncio.Task[_T]:
         """Have the manager's own process do something, as its API would."""
@@ -185,6 +192,7 @@ class SimulatedManager:
             return
         self.failure = failure
         flipped = isinstance(failure, StateDiverged) and self.world.flips
+        self.fenced += isinstance(failure, StateDiverged)
         if isinstance(failure, StorageFailed) or flipped:
             self.world.note("failed", self.name, str(failure))
         elif failure is not None:

@@ -63,6 +63,7 @@ class End:
         self.loop = loop
         self.host = loop.name
         self.certificate = certificate
+        self.dialled = False  # from here
         self.open = True
         self._last_arrival = 0.0
         self._under_way: deque[tuple[str, Any]] = deque()
@@ -195,6 +196,12 @@ class Network:
                 end.vanish(reset=True)
                 end.loop.deliver(end.on_lost, ConnectionResetError("reset"))
 
+    def break_dialled(self, source: str, target: str) -> None:
+        """Break the connections that `source` has dialled to `target`, and not those the other way round."""
+        for end in list(self._ends.values()):
+            if (end.host, end.other.host, end.dialled) == (source, target, True):
+                end.give_up()
+
     def _give_up(self, end: End, source: str, target: str, number: int) -> None:
         if self._cut.get((source, target)) == number:
             end.give_up()
@@ -254,7 +261,7 @@ class Network:
             raise ConnectionRefusedError(f"{host}:{port} refuses")
         far_loop, accept, far_certificate = listener
         near, far = End(self, loop, certificate), End(self, far_loop, far_certificate)
-        near.other, far.other = far, near
+        near.other, far.other, near.dialled = far, near, True
         for end in (near, far):
             number = self._numbers[end] = self.world.next_number()
             self._ends[number] = end

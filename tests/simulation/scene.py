@@ -7,13 +7,16 @@ in memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from itertools import permutations
 from typing import Any
 
+import pytest
+
 from hasched.model.errors import HaschedError, NoLeader, OutcomeUnknown, Overloaded
 from hasched.model.spec import JobSpec
+from hasched.raft.divergence import Verdict
 from hasched.raft.engine import Engine
 from hasched.raft.replica import Applied
 from hasched.raft.tuning import Tuning
@@ -42,6 +45,8 @@ TUNING = Tuning(
     proposal_timeout_s=4.0,
     apply_slice_s=10.0,
     snapshot_retry_s=0.5,
+    check_entries=25,
+    check_timeout_s=1.0,
 )
 
 
@@ -56,6 +61,7 @@ class Scene:
         self.unknown: dict[str, None] = {}
         self.reads_done = 0
         self.submitted = 0
+        self.verdicts: dict[int, Verdict] = {}  # by index, of the comparisons of the managers' states
         self._did: dict[int, str] = {}
         self._committed_before: dict[str, int] = {}  # by manager, when its life began
         self._promised: dict[str, int] = {}  # by manager, what its disk held when it got its vote
@@ -64,19 +70,31 @@ class Scene:
         world.on_start.append(self._started)
 
     @property
-    def managers(self) -> list[SimulatedManager]:
-        return list(self.world.managers.values())
+    def names(self) -> list[str]:
+        return list(self.world.managers)
+
+    @property
+    def nodes(self) -> dict[str, SimulatedManager]:
+        return self.world.managers
+
+    @property
+    def now(self) -> float:
+        return self.world.now
+
+    @property
+    def installed(self) -> int:
+        """Snapshots that managers took from others."""
+        return self.world.logged["snapshot_installed"]
 
     # --- what is asked ---
 
-    def submit(self, manager: SimulatedManager, size: int = 0, count: int = 1) -> None:
-        if manager.running:
+    def submit(self, name: str, size: int = 0, count: int = 1) -> None:
+        if self.nodes[name].running:
             commands = [self._new_submission(size) for _ in range(count)]
-            manager.run(lambda asked: self._submit(asked, commands))
+            self.nodes[name].run(lambda asked: self._submit(asked, commands))
 
     def _new_submission(self, size: int) -> SubmitJob:
-        self.submitted += 1
-        number = self.submitted
+        number, self.submitted = self.submitted, self.submitted + 1
         return SubmitJob(
             submission_id=f"submission-{number}",
             actor="test",
@@ -97,9 +115,9 @@ class Scene:
                 if not loop.dead:
                     self.acknowledged[submission] = outcome.job_id
 
-    def read(self, manager: SimulatedManager) -> None:
-        if manager.running:
-            manager.run(self._read)
+    def read(self, name: str) -> None:
+        if self.nodes[name].running:
+            self.nodes[name].run(self._read)
 
     async def _read(self, manager: SimulatedManager) -> None:
         """Whatever was acknowledged before the read began must be there when it is answered."""
@@ -115,19 +133,33 @@ class Scene:
 
     # --- what happens ---
 
-    def run(self, seconds: float, until: Any = None) -> bool:
+    def run(self, seconds: float, until: Callable[[], object] | None = None) -> bool:
         return self.world.run(seconds, until)
 
-    def settled(self) -> bool:
-        return self.world.leader() is not None and self.world.agree()
-
-    def isolate(self, manager: SimulatedManager) -> None:
-        for source, target in permutations(self.world.managers, 2):
-            if manager.name in (source, target):
-                self.world.network.cut(source, target)
-
-    def later(self, delay: float, action: Any, *args: Any) -> None:
+    def after(self, delay: float, action: Callable[..., object], *args: Any) -> None:
         self.world.after(delay, action, *args)
+
+    def leader(self) -> SimulatedManager | None:
+        return self.world.leader()
+
+    def agree(self) -> bool:
+        return self.world.agree()
+
+    def partition(self, *pairs: tuple[str, str]) -> None:
+        """One-way cuts."""
+        for source, target in pairs:
+            self.world.network.cut(source, target)
+
+    def isolate(self, name: str) -> None:
+        self.partition(*[pair for pair in permutations(self.names, 2) if name in pair])
+
+    def heal(self) -> None:
+        """The cuts; whoever is down stays down."""
+        self.world.network.heal_all()
+
+    def wipe(self, manager: SimulatedManager) -> None:
+        manager.wipe()
+        self._promised[manager.name] = 0
 
     # --- what must hold all the while ---
 
@@ -137,10 +169,6 @@ class Scene:
             self.world.complain(manager.name, f"got its vote before its journal was synced: {last_index} of {promised}")
         self._committed_before[manager.name] = max(self._did, default=0)
 
-    def wipe(self, manager: SimulatedManager) -> None:
-        manager.wipe()
-        self._promised[manager.name] = 0
-
     def joined(self, engine: Engine) -> None:
         name = engine.selfNode.id
         before = self._committed_before.get(name, 0)
@@ -148,10 +176,12 @@ class Scene:
             self.world.complain(name, f"gets a vote, and lacks what is committed: {engine.last_index} of {before}")
         self._promised[name] = before
         if before and self.random.random() < self.dies_when_it_gets_a_vote:
-            self.world.managers[name].cut_power_at(1)
-            self.later(self.random.uniform(0.01, 0.3), self.world.managers[name].start)
+            self.nodes[name].cut_power_at(1, self.random.uniform(0.01, 0.3))
 
     def _applied(self, manager: SimulatedManager, applied: Applied) -> None:
+        verdict = manager.replica.status.verdict
+        if verdict is not None:
+            self.verdicts[verdict.index] = verdict
         if applied.outcomes:
             did = repr(applied.outcomes)
             if self._did.setdefault(applied.index, did) != did:
@@ -162,25 +192,32 @@ class Scene:
     def settle(self) -> None:
         """Heal everything; all managers must come to agree, and everything acknowledged must be there, once."""
         self.world.heal()
-        self.run(30, self.settled)
-        assert self.settled(), f"the managers don't come to agree: {[m.replica.status for m in self.managers]}"
-        jobs = {job.submission_id: job.id for job in self.managers[0].replica.state.jobs.values()}
+        managers = list(self.nodes.values())
+        self.run(30, self.agree)
+        assert self.agree(), f"the managers don't come to agree: {[manager.replica.status for manager in managers]}"
+        jobs = {job.submission_id: job.id for job in managers[0].replica.state.jobs.values()}
         lost = [submission for submission, job_id in self.acknowledged.items() if jobs.get(submission) != job_id]
         assert not lost, f"acknowledged, but lost: {lost[:5]}"
         undead = [submission for submission in self.refused if submission in jobs]
         assert not undead, f"refused, but done: {undead[:5]}"
-        assert len({digest(manager.replica.state) for manager in self.managers}) == 1
+        assert len({digest(manager.replica.state) for manager in managers}) == 1
 
 
 @contextmanager
-def scene(seed: int, *, managers: int = 3, longest_s: float = 0.005) -> Iterator[Scene]:
-    """`managers` without agents, on links that take up to `longest_s`."""
-    weather = Weather(delay_s=(0.0001, longest_s), spikes=0.0, give_up_s=(0.1, 0.6))
+def scene(
+    seed: int = 1,
+    *,
+    size: int = 3,
+    max_delay: float = 0.005,
+    tuning: Tuning = TUNING,
+    give_up_s: tuple[float, float] = (0.1, 0.6),
+) -> Iterator[Scene]:
+    """`size` managers without agents, on links that take up to `max_delay`; see `Weather` for `give_up_s`."""
     settings = Settings(
-        managers=managers,
+        managers=size,
         agents=0,
-        tuning=TUNING,
-        weather=weather,
+        tuning=tuning,
+        weather=Weather(delay_s=(0.0001, max_delay), spikes=0.0, give_up_s=give_up_s),
         disk_s=((0.5, 0.0002), (0.25, 0.001), (0.25, 0.02)),
         drift=0.0,
         skew_ms=0,
@@ -190,6 +227,13 @@ def scene(seed: int, *, managers: int = 3, longest_s: float = 0.005) -> Iterator
         with _watched(played):
             world.start()
             yield played
+
+
+@pytest.fixture
+def simulate() -> Iterator[Callable[..., Scene]]:
+    """Make a scene; it lasts as long as the test."""
+    with ExitStack() as stack:
+        yield lambda seed=1, **options: stack.enter_context(scene(seed, **options))
 
 
 @contextmanager

@@ -7,147 +7,144 @@ from itertools import permutations
 
 import pytest
 
-from tests.simulation.scene import Scene, scene
+from tests.simulation.scene import Scene, simulate  # noqa: F401 (a fixture)
 
 FIRST = int(os.environ.get("HASCHED_SEED", "1"))
 SEEDS = range(FIRST, FIRST + int(os.environ.get("HASCHED_SEEDS", "12")))
 
 
-def disturb(played: Scene) -> None:
+def disturb(simulation: Scene) -> None:
     """One random fault."""
-    random, network = played.random, played.world.network
-    manager = random.choice(played.managers)
-    pairs = list(permutations(played.world.managers, 2))
+    random = simulation.random
+    node = simulation.nodes[random.choice(simulation.names)]
     match random.randrange(9):
         case 0 | 1:
-            manager.cut_power()
-            played.later(random.uniform(0.01, 1.5), manager.start)
+            if node.alive:
+                node.cut_power()
+                simulation.after(random.uniform(0.01, 1.5), node.start)
         case 2:
-            for source, target in random.sample(pairs, random.randint(1, len(pairs) - 1)):
-                network.cut(source, target)
+            pairs = list(permutations(simulation.names, 2))
+            simulation.partition(*random.sample(pairs, random.randint(1, len(pairs) - 1)))
         case 3:
-            leader = played.world.leader()
+            leader = simulation.leader()
             if leader is not None:
-                played.isolate(leader)
+                simulation.isolate(leader.name)
         case 4:
-            network.heal_all()
+            simulation.heal()
         case 5 | 6:
-            manager.cut_power_at(1)
-            played.later(random.uniform(0.01, 0.3), manager.start)
+            node.cut_power_at(random.randint(1, 6), random.uniform(0.01, 0.3))
         case 7:
-            manager.pause()
-            played.later(random.uniform(0.05, 1.5), manager.go_on)
+            node.pause()
+            simulation.after(random.uniform(0.05, 1.5), node.go_on)
         case 8:
             # One disk at a time: the next one dies when the last is filled again.
-            if all(each.has_vote for each in played.managers):
-                played.wipe(manager)
-                played.later(random.uniform(0.01, 1.0), manager.start)
+            if all(each.has_vote for each in simulation.nodes.values()):
+                simulation.wipe(node)
+                simulation.after(random.uniform(0.01, 1.0), node.start)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize(("managers", "longest_s"), [(3, 0.005), (3, 0.15), (5, 0.05)])
-def test_nothing_acknowledged_is_lost_under_faults(seed: int, managers: int, longest_s: float) -> None:
-    with scene(seed, managers=managers, longest_s=longest_s) as played:
-        random = played.random
-        played.dies_when_it_gets_a_vote = 0.3
-        for _ in range(120):
-            if random.random() < 0.25:
-                disturb(played)
-            for _ in range(random.randrange(4)):
-                played.submit(
-                    random.choice(played.managers), size=random.choice((0, 0, 900)), count=random.choice((1, 1, 5))
-                )
-            if random.random() < 0.3:
-                played.read(random.choice(played.managers))
-            played.run(random.choice((0.01, 0.1, 0.3)))
-        played.settle()
+@pytest.mark.parametrize(("size", "max_delay"), [(3, 0.005), (3, 0.15), (5, 0.05)])
+def test_nothing_acknowledged_is_lost_under_faults(simulate, seed, size, max_delay):  # noqa: F811
+    simulation = simulate(seed, size=size, max_delay=max_delay)
+    simulation.dies_when_it_gets_a_vote = 0.3
+    random = simulation.random
+    for _ in range(120):
+        if random.random() < 0.25:
+            disturb(simulation)
+        for _ in range(random.randrange(4)):
+            simulation.submit(
+                random.choice(simulation.names), size=random.choice((0, 0, 900)), count=random.choice((1, 1, 5))
+            )
+        if random.random() < 0.3:
+            simulation.read(random.choice(simulation.names))
+        simulation.run(random.choice((0.01, 0.1, 0.3)))
+    simulation.settle()
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_leader_that_is_cut_off_answers_no_read_once_another_has_committed(seed: int) -> None:
+def test_a_leader_that_is_cut_off_answers_no_read_once_another_has_committed(simulate, seed):  # noqa: F811
     """For a while two managers believe that they lead. Each read is checked against what was acknowledged before it began."""
-    with scene(seed) as played:
-        played.run(3, played.world.leader)
-        for _ in range(10):
-            deposed = played.world.leader()
-            assert deposed is not None
-            others = [manager for manager in played.managers if manager is not deposed]
-            played.isolate(deposed)
-            for _ in range(60):
-                played.submit(played.random.choice(others))
-                played.read(deposed)
-                played.run(0.01)
-            played.world.network.heal_all()
-            played.run(3, played.settled)
-        played.settle()
-        assert len(played.acknowledged) > 50
+    simulation = simulate(seed)
+    random = simulation.random
+    simulation.run(3, simulation.leader)
+    for _ in range(10):
+        deposed = simulation.leader()
+        others = [name for name in simulation.names if name != deposed.name]
+        simulation.isolate(deposed.name)
+        for _ in range(60):
+            simulation.submit(random.choice(others))
+            simulation.read(deposed.name)
+            simulation.run(0.01)
+        simulation.heal()
+        simulation.run(3, simulation.agree)
+    simulation.settle()
+    assert len(simulation.acknowledged) > 50
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_power_cut_of_all_managers_loses_nothing_whichever_come_back_first(seed: int) -> None:
-    with scene(seed) as played:
-        random = played.random
-        for _ in range(25):
-            played.run(2, played.world.leader)
-            for _ in range(random.randrange(5, 40)):
-                played.submit(random.choice(played.managers))
-                played.run(random.choice((0.001, 0.005)))
-            late = played.world.leader() or played.managers[0]
-            for manager in played.managers:
-                manager.cut_power()
-            for manager in played.managers:
-                played.later(1.2 if manager is late else 0.01, manager.start)
-            played.run(1.3)
-        played.settle()
-        assert len(played.acknowledged) > 100
+def test_a_power_cut_of_all_managers_loses_nothing_whichever_come_back_first(simulate, seed):  # noqa: F811
+    simulation = simulate(seed)
+    random = simulation.random
+    for _ in range(25):
+        simulation.run(2, simulation.leader)
+        for _ in range(random.randrange(5, 40)):
+            simulation.submit(random.choice(simulation.names))
+            simulation.run(random.choice((0.001, 0.005)))
+        late = simulation.leader() or simulation.nodes["m1"]
+        for node in simulation.nodes.values():
+            node.cut_power()
+        for node in simulation.nodes.values():
+            simulation.after(1.2 if node is late else 0.01, node.start)
+        simulation.run(1.3)
+    simulation.settle()
+    assert len(simulation.acknowledged) > 100
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_disk_that_died_is_filled_before_it_has_a_vote_though_the_leader_dies_too(seed: int) -> None:
+def test_a_disk_that_died_is_filled_before_it_has_a_vote_though_the_leader_dies_too(simulate, seed):  # noqa: F811
     """Of three managers one is behind, one is wiped, and the last alone holds what was acknowledged: it must lead."""
-    with scene(seed) as played:
-        random = played.random
-        for _ in range(6):
-            played.run(3, played.settled)
-            leader = played.world.leader()
-            assert leader is not None
-            wiped, behind = random.sample([manager for manager in played.managers if manager is not leader], 2)
-            played.isolate(behind)
-            for _ in range(20):
-                played.submit(leader)
-                played.run(0.01)
-            played.wipe(wiped)
-            leader.cut_power()
-            played.world.network.heal_all()
-            played.later(random.uniform(0.01, 1.5), wiped.start)
-            played.later(random.uniform(0.01, 1.5), leader.start)
-            played.run(random.uniform(2, 3), lambda wiped=wiped: wiped.has_vote)
-            leader.cut_power()
-            played.run(random.uniform(0.1, 1))
-            leader.start()
-            played.run(3, lambda: all(manager.has_vote for manager in played.managers))
-        played.settle()
-        assert len(played.acknowledged) > 60
+    simulation = simulate(seed)
+    random = simulation.random
+    for _ in range(6):
+        simulation.run(3, simulation.agree)
+        leader = simulation.leader()
+        wiped, behind = random.sample([node for node in simulation.nodes.values() if node is not leader], 2)
+        simulation.isolate(behind.name)
+        for _ in range(20):
+            simulation.submit(leader.name)
+            simulation.run(0.01)
+        simulation.wipe(wiped)
+        leader.cut_power()
+        simulation.heal()
+        simulation.after(random.uniform(0.01, 1.5), wiped.start)
+        simulation.after(random.uniform(0.01, 1.5), leader.start)
+        simulation.run(random.uniform(2, 3), lambda wiped=wiped: wiped.has_vote)
+        leader.cut_power()
+        simulation.run(random.uniform(0.1, 1))
+        leader.start()
+        simulation.run(3, lambda: all(node.has_vote for node in simulation.nodes.values()))
+    simulation.settle()
+    assert len(simulation.acknowledged) > 60
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_second_cluster_is_never_formed_by_an_empty_disk(seed: int) -> None:
+def test_a_second_cluster_is_never_formed_by_an_empty_disk(simulate, seed):  # noqa: F811
     """Two managers, one of them with an empty disk, don't make up a cluster while the third, which knows better, is down."""
-    with scene(seed) as played:
-        played.run(3, played.settled)
-        leader = played.world.leader()
-        assert leader is not None
-        played.submit(leader)
-        played.run(1)
-        for manager in played.managers:
-            manager.cut_power()
-        wiped, behind = (manager for manager in played.managers if manager is not leader)
-        played.wipe(wiped)
-        wiped.start()
-        behind.start()
-        assert not played.run(30, played.world.leader)
-        assert not wiped.has_vote
-        leader.start()
-        assert played.run(3, lambda: wiped.has_vote)
-        played.settle()
-        assert list(played.acknowledged) == ["submission-1"]
+    simulation = simulate(seed)
+    simulation.run(3, simulation.agree)
+    leader = simulation.leader()
+    simulation.submit(leader.name)
+    simulation.run(1)
+    for node in simulation.nodes.values():
+        node.cut_power()
+    wiped, behind = (node for node in simulation.nodes.values() if node is not leader)
+    simulation.wipe(wiped)
+    wiped.start()
+    behind.start()
+    assert not simulation.run(30, simulation.leader)
+    assert not wiped.has_vote
+    leader.start()
+    assert simulation.run(3, lambda: wiped.has_vote)
+    simulation.settle()
+    assert list(simulation.acknowledged) == ["submission-0"]

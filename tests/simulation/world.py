@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import heapq
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
@@ -42,6 +43,7 @@ class World:
         self.now = 0.0
         self.running: HostLoop | None = None  # whose code runs now
         self.node: SimulatedAgent | None = None  # whose supervisor runs now
+        self.logged: Counter[str] = Counter()  # lines that the product has logged, by event
         self.flips = 0  # of bits in managers' memories
         self.runs: list[Run] = []  # every attempt that was started anywhere
         self.complaints: list[str] = []
@@ -220,6 +222,7 @@ class _Log:
     def _note(self, level: str, event: str, fields: dict[str, Any]) -> None:
         world = self.world
         if world is not None and world.running is not None and not world.running.dead:
+            world.logged[event] += 1
             fields.pop("exc_info", None)
             world.note(level, world.running.name, event, fields)
 
