@@ -8,7 +8,6 @@ from collections.abc import Iterable
 import msgspec
 import pytest
 from raft_cluster import CLUSTER, FAST, running, submissions, submit, until
-from raft_simulation import TUNING, Simulation, simulate  # noqa: F401 (a fixture)
 
 from hasched.model.errors import NoLeader
 from hasched.raft.divergence import Digests, Divergence, Report, StateDiverged, judge
@@ -16,6 +15,7 @@ from hasched.raft.identity import DataDirectory
 from hasched.raft.node import ReplicaNode
 from hasched.raft.tuning import Tuning
 from hasched.statemachine.digest import digest
+from tests.simulation.scene import TUNING, Scene, simulate  # noqa: F401 (a fixture)
 
 RIGHT, WRONG, OTHER = Report("s", "right", True), Report("s", "wrong", True), Report("newer", "right in its way", True)
 BLANK = msgspec.structs.replace(RIGHT, voter=False)
@@ -295,25 +295,24 @@ def test_a_flipped_bit_is_found_and_mended_under_faults(simulate, seed):  # noqa
         assert work(simulation, 60, lambda: whole(simulation)), "the managers are never whole"
         broken = random.choice(list(simulation.nodes.values()))
         fenced = broken.fenced
-        broken.flipped, broken.dies_at_sync = True, False
-        next(iter(broken.core.state.jobs.values())).name += "?"
+        broken.flip_state()
 
         def disturbed(broken=broken, fenced=fenced) -> bool:
             """Others may die and come back meanwhile; a restart of the broken one might mend it from its own disk."""
             node = random.choice(list(simulation.nodes.values()))
-            if node is not broken and node.up and random.random() < 0.05:
-                node.crash()
-                simulation.after(random.uniform(0.01, 0.5), node.start_again)
+            if node is not broken and node.alive and random.random() < 0.05:
+                node.cut_power()
+                simulation.after(random.uniform(0.01, 0.5), node.start)
             return broken.fenced > fenced
 
         assert work(simulation, 60, disturbed), "it was never found"
     simulation.settle()
-    assert simulation.checked > 10
+    assert len(simulation.verdicts) > 10
     assert simulation.installed >= 1
     assert sum(node.fenced for node in simulation.nodes.values()) == 5
 
 
-def work(simulation: Simulation, seconds: float, done) -> bool:
+def work(simulation: Scene, seconds: float, done) -> bool:
     end = simulation.now + seconds
     while simulation.now < end:
         simulation.submit(simulation.random.choice(simulation.names))
@@ -323,9 +322,9 @@ def work(simulation: Simulation, seconds: float, done) -> bool:
     return False
 
 
-def whole(simulation: Simulation) -> bool:
+def whole(simulation: Scene) -> bool:
     return simulation.leader() is not None and all(
-        node.up and node.has_vote and node.core.state.jobs for node in simulation.nodes.values()
+        node.alive and node.has_vote and node.core.state.jobs for node in simulation.nodes.values()
     )
 
 
@@ -333,9 +332,8 @@ def test_managers_that_were_all_fenced_never_form_a_cluster_without_memory(simul
     simulation = simulate(1)
     assert work(simulation, 30, lambda: whole(simulation))
     for node in simulation.nodes.values():
-        node.flipped = True
-        node.fence(50)
-        node.crash()
+        node.replica._directory.fence(50)
+        node.cut_power()
     for node in simulation.nodes.values():
         node.start()
     simulation.run(60)
@@ -346,5 +344,5 @@ def test_managers_that_were_all_fenced_never_form_a_cluster_without_memory(simul
 def test_a_digest_is_of_the_state_at_its_entry_whatever_is_applied_meanwhile(simulate):  # noqa: F811
     """Managers compute at very different speeds; a state that moves on under one of them would fence it."""
     simulation = simulate(3)
-    assert work(simulation, 60, lambda: simulation.checked > 30)
+    assert work(simulation, 60, lambda: len(simulation.verdicts) > 30)
     simulation.settle()

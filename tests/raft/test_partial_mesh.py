@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import pytest
-from raft_simulation import Simulation, simulate  # noqa: F401
 
+from tests.simulation.scene import Scene, simulate  # noqa: F401 (a fixture)
 from tests.support.network import Pair, chain, star
 
 
-def settled(simulation: Simulation) -> str:
-    simulation.run(10, lambda: simulation.leader() is not None)
+def settled(simulation: Scene) -> str:
+    simulation.run(10, simulation.leader)
     simulation.run(3)
     leader = simulation.leader()
     assert leader is not None
     return leader.name
 
 
-def cut_for_a_while(simulation: Simulation, pairs: list[Pair]) -> tuple[str | None, int]:
+def cut_for_a_while(simulation: Scene, pairs: list[Pair]) -> tuple[str | None, int]:
     """Who leads when the cuts have lasted for some seconds, and how many terms have begun in the rest of a minute."""
     simulation.partition(*pairs)
     simulation.run(6)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from itertools import permutations
-
 import msgspec
 import pytest
 from raft_cluster import submit
-from raft_simulation import TUNING, simulate  # noqa: F401 (a fixture)
 
 from hasched.raft.messages import Forward, Forwarded
 from hasched.raft.proposals import Proposal, Proposals
 from hasched.raft.tuning import Tuning
 from hasched.statemachine.commands import encode_command
+from tests.simulation.scene import TUNING, simulate  # noqa: F401 (a fixture)
 
 
 def test_what_another_manager_forwarded_becomes_part_of_one_entry():
@@ -42,7 +40,7 @@ def test_a_forward_that_is_no_entry_is_refused():
 def test_without_faults_everything_is_answered_however_much_is_under_way(simulate):  # noqa: F811
     """Entries and windows are small here, so that what is forwarded has to wait for room, and is of many entries."""
     simulation = simulate(tuning=msgspec.structs.replace(TUNING, snapshot_entries=10_000))
-    simulation.run(3, lambda: simulation.leader() is not None and simulation.agree())
+    simulation.run(3, simulation.agree)
     for _ in range(40):
         for name in simulation.names:
             simulation.submit(name, size=simulation.random.choice((0, 300, 900)), count=5)
@@ -57,11 +55,11 @@ def test_without_faults_everything_is_answered_however_much_is_under_way(simulat
 @pytest.mark.parametrize("seed", range(1, 6))
 def test_what_was_forwarded_to_a_leader_that_fell_silent_is_unknown_as_soon_as_it_is_given_up(simulate, seed):  # noqa: F811
     """No connection breaks: silence is all that the follower has to go by."""
-    simulation = simulate(seed)
-    simulation.run(3, lambda: simulation.leader() is not None and simulation.agree())
+    simulation = simulate(seed, give_up_s=(60, 60))
+    simulation.run(3, simulation.agree)
     silent = simulation.leader()
     follower = next(name for name in simulation.names if name != silent.name)
-    simulation.cut.update({pair: None for pair in permutations(simulation.names, 2) if silent.name in pair})
+    simulation.isolate(silent.name)
     simulation.submit(follower)
     began = simulation.now
     simulation.run(3, lambda: bool(simulation.unknown))

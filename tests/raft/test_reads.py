@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 from raft_bench import TUNING, Bench
-from raft_simulation import simulate  # noqa: F401 (a fixture)
 
 from hasched.model.errors import NoLeader
 from hasched.raft.messages import ReadIndex, ReadIndexReply
 from hasched.raft.reads import Reads
+from tests.simulation.scene import simulate  # noqa: F401 (a fixture)
 
 
 @pytest.fixture
@@ -20,12 +20,12 @@ def bench(tmp_path, monkeypatch):
 
 def test_reads_go_on_after_the_way_to_the_leader_was_broken_in_one_direction(simulate):  # noqa: F811
     """The follower hears the leader all the time, so it never looks for another."""
-    simulation = simulate()
-    simulation.run(3, lambda: simulation.leader() is not None and simulation.agree())
+    simulation = simulate(give_up_s=(60, 60))
+    simulation.run(3, simulation.agree)
     leader = simulation.leader()
     follower = next(node for node in simulation.nodes.values() if node is not leader)
-    simulation.cut[follower.name, leader.name] = None
-    simulation.break_link(follower.name, leader.name)
+    simulation.partition((follower.name, leader.name))
+    simulation.world.network.break_dialled(follower.name, leader.name)
     simulation.read(follower.name)
     simulation.run(3)
     assert (simulation.reads_done, follower.core.engine.leader_id) == (0, leader.name)

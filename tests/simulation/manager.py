@@ -163,6 +163,14 @@ class SimulatedManager:
         """Of its latest life."""
         return self.replica._core
 
+    def clock_ms(self) -> int:
+        """What an entry would carry now, by its own clock."""
+        outer, self.world.running = self.world.running, self.loop
+        try:
+            return self.replica.clock_ms()
+        finally:
+            self.world.running = outer
+
     @property
     def has_vote(self) -> bool:
         return self.running and self.core.engine.voter

@@ -164,7 +164,9 @@ class Scene:
     # --- what must hold all the while ---
 
     def _started(self, manager: SimulatedManager) -> None:
-        promised, last_index = self._promised.get(manager.name, 0), manager.replica.status.last_index
+        if manager.replica._directory.identity.rebuilding:
+            self._promised[manager.name] = 0  # its journal was set aside
+        promised, last_index = self._promised.get(manager.name, 0), manager.core.engine.last_index
         if last_index < promised:
             self.world.complain(manager.name, f"got its vote before its journal was synced: {last_index} of {promised}")
         self._committed_before[manager.name] = max(self._did, default=0)
