@@ -20,6 +20,7 @@ from hasched.model.errors import (
     NotLeader,
     OutcomeUnknown,
     Overloaded,
+    StorageFailed,
 )
 
 FIRST_PAUSE_S = 0.02
@@ -35,7 +36,7 @@ LIFE_PATH = "/livez"
 NODE_PATIENCE_S = 8.0  # a new leader doesn't know the agents until they have found it
 
 
-_TRY_AGAIN = (NoLeader, NotLeader, OutcomeUnknown, Overloaded)
+_TRY_AGAIN = (NoLeader, NotLeader, OutcomeUnknown, Overloaded, StorageFailed)  # a full disk is one manager's alone
 
 
 class NotReached(OSError):

@@ -10,6 +10,7 @@ aside and begins without a vote, `rebuilding`, which tells it from a manager of 
 from __future__ import annotations
 
 import contextlib
+import zlib
 from pathlib import Path
 
 import msgspec
@@ -22,6 +23,7 @@ from hasched.raft.disk import Disk, File, LocalDisk, write_file
 FORMAT = 1
 FILE = "identity.json"
 LOCK = "lock"
+CHECKSUM = "checksum"  # CRC-32 of the other fields, as they stand there
 ASIDE = "diverged-"  # and the index of the entry by which the state had gone wrong
 KEPT = ("journal", "snapshots")
 
@@ -128,11 +130,16 @@ class DataDirectory:
         if FILE not in self._disk.names(self.path):
             return None
         try:
-            identity = msgspec.json.decode(self._disk.read(path), type=Identity)
-        except msgspec.DecodeError as error:
+            identity = _decode(self._disk.read(path))
+        except (msgspec.DecodeError, ValueError) as error:
             raise StorageFailed(
-                f"{path} is damaged: {error}", "restore it from another manager's, with its own name"
+                f"{path} is damaged: {error}",
+                'restore it, by hand if need be: without "checksum" it is taken as it is',
             ) from None
+        if identity.format != FORMAT:
+            raise StorageFailed(
+                f"{path} is of format {identity.format}; this version reads {FORMAT}", "upgrade hasched"
+            )
         found, wanted = (identity.cluster_id, identity.manager_id), (cluster_id, manager_id)
         if found != wanted:
             raise StorageFailed(
@@ -149,6 +156,20 @@ class DataDirectory:
         return self._write(Identity(FORMAT, cluster_id, manager_id, voter=alone))
 
     def _write(self, identity: Identity) -> Identity:
-        write_file(self._disk, self.path / FILE, msgspec.json.encode(identity))
+        write_file(self._disk, self.path / FILE, _encode(identity))
         self.identity = identity
         return identity
+
+
+def _encode(identity: Identity) -> bytes:
+    fields = msgspec.to_builtins(identity)
+    return msgspec.json.encode(fields | {CHECKSUM: zlib.crc32(msgspec.json.encode(fields))})
+
+
+def _decode(data: bytes) -> Identity:
+    """Raises DecodeError or ValueError. Files of 0.1.0, and those that people wrote, have no checksum."""
+    fields = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+    stated = fields.pop(CHECKSUM, None)
+    if stated is not None and msgspec.json.decode(stated) != zlib.crc32(msgspec.json.encode(fields)):
+        raise ValueError("it doesn't match its checksum")
+    return msgspec.json.decode(msgspec.json.encode(fields), type=Identity)

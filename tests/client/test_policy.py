@@ -5,19 +5,28 @@ from __future__ import annotations
 import pytest
 
 from hasched.client.policy import LONGEST_PAUSE_S, NODE_PATIENCE_S, Endpoints, NotReached, Tries
-from hasched.model.errors import ClusterUnreachable, NodeUnreachable, NoLeader, NotFound, OutcomeUnknown
+from hasched.model.errors import (
+    ClusterUnreachable,
+    HaschedError,
+    NodeUnreachable,
+    NoLeader,
+    NotFound,
+    OutcomeUnknown,
+    StorageFailed,
+)
 
 URLS = ["https://a:1", "https://b:1", "https://c:1"]
 
 
-def test_a_round_is_made_without_a_pause() -> None:
+@pytest.mark.parametrize("error", [NoLeader("x"), StorageFailed("its disk is full")])
+def test_a_round_is_made_without_a_pause(error: HaschedError) -> None:
     tries = Tries(Endpoints(URLS), 0, 60)
     asked = [tries.url]
     for _ in range(2):
-        assert tries.failed(NoLeader("x"), 0) == 0
+        assert tries.failed(error, 0) == 0
         asked.append(tries.url)
     assert sorted(asked) == URLS
-    assert tries.failed(NoLeader("x"), 0) > 0
+    assert tries.failed(error, 0) > 0
 
 
 def test_pauses_grow_to_a_bound() -> None:

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -128,12 +128,14 @@ class ProcessCluster:
         }
         (self.folder / f"{name}.yaml").write_text(yaml.safe_dump(config))
 
-    def start(self, *names: str) -> None:
+    def start(self, *names: str, under: Sequence[str] = ()) -> None:
+        """All, or these; `under` a command that runs another, like strace."""
         for name in names or (*self.manager_names, *self.agent_names):
             role = "manager" if name in self.manager_names else "agent"
             command = [sys.executable, "-m", "hasched", role, "start", "--config", str(self.folder / f"{name}.yaml")]
             if self._network is not None and name in self._network.hosts:
                 command = self._network.command(name) + command
+            command = [*under, *command]
             with (self.folder / f"{name}.log").open("ab") as log:
                 self.processes[name] = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
 
