@@ -162,9 +162,15 @@ def present(cluster: ProcessCluster) -> list[tuple[str, int]]:
 
 
 def leaders_by_term(sights: Sequence[Sight]) -> Mapping[int, list[str]]:
-    """Who was seen to lead, by term; Raft allows one in each."""
+    """Who was seen to lead, by term."""
     found: dict[int, list[str]] = {}
     for sight in sights:
         if sight.role == "leader" and sight.manager not in found.setdefault(sight.term, []):
             found[sight.term].append(sight.manager)
     return found
+
+
+def find_rivals(sights: Sequence[Sight]) -> list[str]:
+    """Raft allows one leader in each term."""
+    seen = leaders_by_term(sights)
+    return [f"{' and '.join(names)} led in term {term}" for term, names in seen.items() if len(names) > 1]

@@ -1,0 +1,162 @@
+"""Partial meshes: five managers of which each reaches only some: chain, star, one-way cuts, a flapping link.
+
+Real daemons, a network namespace each. While the mesh is cut, a leader that reaches a majority must stay, or one that
+does must be found, and terms must not grow for ever. Afterwards all must agree, and nothing acknowledged may be lost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from proofs.report import Proof
+from tests.support.cluster import ProcessCluster, eventually
+from tests.support.network import HostNetwork, Pair, both_ways, chain, find_obstacle, star
+from tests.support.prober import Prober, find_rivals, leaders_by_term, present
+
+PROOF = "partial-mesh"
+
+HOSTS = ("m1", "m2", "m3", "m4", "m5")
+SLOT_S = 0.25  # the cluster counts as working in a slot in which a submission was accepted
+FLAP_PERIOD_S = 1.5
+FLAP_CUT_S = 1.0
+
+
+class Case(NamedTuple):
+    """What is cut, given who leads when it begins. `flapping`: cut and healed again and again."""
+
+    name: str
+    pairs: Callable[[str], list[Pair]]
+    flapping: bool = False
+
+
+def _with_leader_at(place: int, leader: str) -> list[str]:
+    """All hosts in a row in which the leader stands at `place`."""
+    others = [host for host in HOSTS if host != leader]
+    return [*others[:place], leader, *others[place:]]
+
+
+def _chain_at(place: int) -> Callable[[str], list[Pair]]:
+    return lambda leader: chain(_with_leader_at(place, leader))
+
+
+def _other(leader: str) -> str:
+    return next(host for host in HOSTS if host != leader)
+
+
+CASES = (
+    Case("chain, the leader in the middle", _chain_at(2)),
+    Case("chain, the leader next to an end", _chain_at(1)),
+    Case("chain, the leader at an end", _chain_at(0)),
+    Case("star, the leader in the centre", lambda leader: star(leader, HOSTS)),
+    Case("star, the leader at a tip", lambda leader: star(_other(leader), HOSTS)),
+    Case("one-way, a follower doesn't hear the leader", lambda leader: [(leader, _other(leader))]),
+    Case("one-way, the leader hears nobody", lambda leader: [(host, leader) for host in HOSTS if host != leader]),
+    Case("one-way, nobody hears the leader", lambda leader: [(leader, host) for host in HOSTS if host != leader]),
+    Case("a flapping link of the leader", lambda leader: both_ways([(leader, _other(leader))]), flapping=True),
+    Case(
+        "a flapping star, the leader at a tip",
+        lambda leader: star(_other(leader), HOSTS),
+        flapping=True,
+    ),
+)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seconds", type=float, default=60, help="for so long the mesh is cut in each case (60)")
+    parser.add_argument("--case", type=int, action="append", choices=range(len(CASES)), help="only this one, by number")
+
+
+def prove(options: argparse.Namespace) -> Proof:
+    """Columns: `accepting`, the share of time in which some manager accepted submissions; `gap`, the longest time in
+    which none did; `found`, from the cut to the first accepted submission that began after it; `terms` and `leaders`
+    while it was cut; `healed`, until every manager accepted again.
+    """
+    if obstacle := find_obstacle():
+        raise SystemExit(f"partial-mesh: {obstacle}")
+    columns = ("number", "case", "accepting", "gap s", "found s", "terms begun", "leaders", "accepted", "healed s")
+    proof = Proof(f"Partial meshes: five managers, cut for {options.seconds:g} s", columns)
+    for number, case in enumerate(CASES):
+        if options.case is None or number in options.case:
+            with tempfile.TemporaryDirectory(prefix="hasched-prove-") as folder:
+                proof.add(number, case.name, *measure(case, Path(folder), options.seconds, proof))
+    return proof
+
+
+def measure(case: Case, folder: Path, seconds: float, proof: Proof) -> tuple[object, ...]:
+    """The columns after the case's name. Broken promises go into `proof`."""
+    with HostNetwork(HOSTS) as network, ProcessCluster(folder, managers=5, agents=0, network=network) as cluster:
+        cluster.start()
+        cluster.wait_ready()
+        with Prober(cluster) as prober:
+            prober.next_accepted(time.monotonic())
+            leader = cluster.leader()
+            first_term = _highest_term(prober)
+            begin = time.monotonic()
+            end = begin + seconds
+            _hold_cut(network, case, leader, end)
+            last_term = _highest_term(prober)
+            network.heal()
+            healed = time.monotonic()
+            eventually(
+                "every manager accepts after healing", lambda: len(_first_accepted(prober, healed)) == len(HOSTS)
+            )
+            all_accept = max(_first_accepted(prober, healed).values()) - healed
+            cluster.wait_ready()
+        eventually("all managers agree", lambda: _all_agree(cluster))
+        broken = prober.find_violations(present(cluster))
+    for sentence in broken + find_rivals(prober.sights):
+        proof.violate(f"{case.name}: {sentence}")
+    during = [each for each in prober.accepted if begin < each.ended < end]
+    slots = {int((each.ended - begin) / SLOT_S) for each in during}
+    found = min((each.ended for each in during if each.begun >= begin), default=end) - begin
+    leaders = leaders_by_term([sight for sight in prober.sights if begin <= sight.at <= end])
+    return (
+        f"{min(1.0, len(slots) / int(seconds / SLOT_S)):.1%}",
+        f"{max(prober.gaps(begin, end)):.2f}",
+        f"{found:.2f}",
+        last_term - first_term,
+        len(leaders),
+        len(during),
+        f"{all_accept:.2f}",
+    )
+
+
+def _hold_cut(network: HostNetwork, case: Case, leader: str, end: float) -> None:
+    """Until `end`. The cuts would heal themselves a little later, should this process die."""
+    pairs = case.pairs(leader)
+    pause = threading.Event()
+    while (left := end - time.monotonic()) > 0:
+        if case.flapping:
+            network.cut(pairs, min(FLAP_CUT_S, left))
+            pause.wait(min(FLAP_PERIOD_S, left))
+        else:
+            network.cut(pairs, left + 5)
+            pause.wait(left)
+
+
+def _highest_term(prober: Prober) -> int:
+    return max(sight.term for sight in prober.sights)
+
+
+def _first_accepted(prober: Prober, after: float) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for each in prober.accepted:
+        if each.begun >= after:
+            found.setdefault(each.manager, each.ended)
+    return found
+
+
+def _all_agree(cluster: ProcessCluster) -> bool:
+    with cluster.client() as client:
+        page = client.managers()
+    return (
+        page.leader is not None
+        and all(manager.reachable for manager in page.managers)
+        and len({(manager.term, manager.last_index, manager.applied_index) for manager in page.managers}) == 1
+    )
