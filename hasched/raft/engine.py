@@ -26,6 +26,8 @@ from hasched.raft.messages import (
     Append,
     AppendRefused,
     AppendReply,
+    Beat,
+    BeatReply,
     Consensus,
     Entry,
     Message,
@@ -156,6 +158,8 @@ class Engine(Elections):
             announce = self._announce or self._announced_commit != self.commit_index
             for name, progress in self.progress.items():
                 if self.can_send(name):
+                    if self._announce and progress.busy:
+                        self.send(name, Beat(self.term, self.round))
                     self._sender.send_new(name, progress, announce)
             self._announce, self._announced_commit = False, self.commit_index
 
@@ -215,7 +219,10 @@ class Engine(Elections):
             case Append():
                 if self._heard_leader(node, message.term):
                     self._on_append(node, message)
-            case AppendReply() | AppendRefused() | SnapshotReply():
+            case Beat():
+                if self._heard_leader(node, message.term):
+                    self.send(node.id, BeatReply(self.term, message.round, self.voter))
+            case AppendReply() | AppendRefused() | BeatReply() | SnapshotReply():
                 self._on_reply(node, message)
             case SnapshotChunk():
                 if self._heard_leader(node, message.term):
@@ -329,7 +336,7 @@ class Engine(Elections):
 
     # --- replication, the leader's side ---
 
-    def _on_reply(self, node: Peer, message: AppendReply | AppendRefused | SnapshotReply) -> None:
+    def _on_reply(self, node: Peer, message: AppendReply | AppendRefused | BeatReply | SnapshotReply) -> None:
         if message.term > self.term:
             self._step_down(message.term)
             return

@@ -1,13 +1,7 @@
-"""What managers say to each other: typed messages, and how they stand on the wire.
-
-A frame is a length (4 bytes, big endian) and one message as tagged MessagePack. There is nothing in it that could run:
-decoding checks every field against these types, and a frame over `MAX_FRAME_BYTES` ends the connection.
-"""
+"""What managers say to each other: typed messages. How they stand on the wire is in `frames.py`."""
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator
 from typing import TypeAlias
 
 import msgspec
@@ -15,7 +9,6 @@ import msgspec
 from hasched.model.ids import ManagerId
 
 PROTOCOL_VERSION = 2
-MAX_FRAME_BYTES = 16 * 2**20
 
 
 class _Message(msgspec.Struct, frozen=True, array_like=True):
@@ -96,6 +89,19 @@ class AppendRefused(_Message, frozen=True, tag="refused"):
     term: int
     prev_index: int
     hint: int
+    round: int
+    voter: bool
+
+
+class Beat(_Message, frozen=True, tag="beat"):
+    """A heartbeat to a follower to which entries or a snapshot are under way: it passes them, and says nothing of the log."""
+
+    term: int
+    round: int
+
+
+class BeatReply(_Message, frozen=True, tag="beaten"):
+    term: int
     round: int
     voter: bool
 
@@ -182,55 +188,10 @@ Consensus: TypeAlias = (
     | Append
     | AppendReply
     | AppendRefused
+    | Beat
+    | BeatReply
     | SnapshotChunk
     | SnapshotReply
 )
 Service: TypeAlias = Forward | Forwarded | ReadIndex | ReadIndexReply | CheckNow | DigestReport
 Message: TypeAlias = Hello | Consensus | Service
-
-_LENGTH = struct.Struct(">I")
-_encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Message)
-
-
-class FrameInvalid(Exception):
-    """What came is not a frame of this protocol; the connection is to be closed."""
-
-
-def encode_frame(message: Message) -> bytes:
-    body = _encoder.encode(message)
-    return _LENGTH.pack(len(body)) + body
-
-
-class FrameReader:
-    """Cuts a byte stream into messages."""
-
-    def __init__(self, max_bytes: int = MAX_FRAME_BYTES) -> None:
-        self._buffer = bytearray()
-        self._max_bytes = max_bytes
-
-    def lift_limit(self) -> None:
-        """The peer has proved who it is."""
-        self._max_bytes = MAX_FRAME_BYTES
-
-    def feed(self, data: bytes) -> Iterator[Message]:
-        """The messages that are complete with `data`. Raises FrameInvalid."""
-        buffer = self._buffer
-        buffer += data
-        start = 0
-        try:
-            while len(buffer) - start >= _LENGTH.size:
-                (size,) = _LENGTH.unpack_from(buffer, start)
-                if size > self._max_bytes:
-                    raise FrameInvalid(f"a frame of {size} bytes; at most {self._max_bytes} are taken")
-                end = start + _LENGTH.size + size
-                if len(buffer) < end:
-                    break
-                try:
-                    message: Message = _decoder.decode(memoryview(buffer)[start + _LENGTH.size : end])
-                except msgspec.DecodeError as error:
-                    raise FrameInvalid(str(error)) from None
-                start = end
-                yield message
-        finally:
-            del buffer[:start]

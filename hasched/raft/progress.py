@@ -36,6 +36,11 @@ class Progress:
         self.inflight_bytes = 0
         self._inflight: deque[tuple[int, int]] = deque()
 
+    @property
+    def busy(self) -> bool:
+        """Something that may be large is on its way, or waits to be sent."""
+        return self.inflight_bytes > 0 or self.snapshot is not None
+
     def sent(self, last_index: int, size: int) -> None:
         self.next_index = last_index + 1
         self.inflight_bytes += size

@@ -1,4 +1,4 @@
-"""The transport between managers: mutual TLS, one connection for each direction of each pair, messages in order.
+"""The transport between managers: mutual TLS, one connection for each direction of each pair.
 
 A manager dials every other one and sends over that connection alone; it hears the other over the connection that the
 other dialled. Who is at the far end is what the certificate says, and it must be a configured manager; the hello must
@@ -22,14 +22,18 @@ import structlog
 
 from hasched.model.identity import identity_of, manager_hostname
 from hasched.model.ids import ManagerId
-from hasched.raft.messages import PROTOCOL_VERSION, FrameInvalid, FrameReader, Hello, Message, encode_frame
+from hasched.raft.frames import FrameInvalid, FrameReader, Outlet, encode_frame
+from hasched.raft.messages import PROTOCOL_VERSION, Hello, Message
 
 HELLO_FRAME_BYTES = 4096  # all that is read of a peer before it has said who it is
 HELLO_TIMEOUT_S = 3.0
 CONNECT_TIMEOUT_S = 3.0
 REDIAL_MIN_S, REDIAL_MAX_S = 0.02, 0.5
 USER_TIMEOUT_MS = 2500  # after so long without an acknowledgement by the peer's kernel, a connection is dead
+NOT_SENT_BYTES = 64 * 2**10  # that the kernel takes ahead of the network: what it has, nothing can pass any more
 MAX_BUFFERED_BYTES = 64 * 2**20  # for a peer that doesn't read; beyond this its connection is cut
+
+TCP_NOTSENT_LOWAT = 25  # Linux; the socket module has no name for it before Python 3.12
 
 log = structlog.get_logger(__name__)
 
@@ -61,7 +65,7 @@ class Links(Protocol):
     async def stop(self) -> None: ...
 
     def send(self, peer: ManagerId, messages: Sequence[Message]) -> None:
-        """In order, and never a part of one; dropped if there is no connection to `peer`."""
+        """In order, but small messages pass large ones (`frames.py`); dropped if there is no connection to `peer`."""
 
     def is_connected(self, peer: ManagerId) -> bool: ...
 
@@ -183,11 +187,28 @@ class _Outgoing(_Link):
         self._transport = transport
         self._peer = peer
         self.greeting: asyncio.Future[Hello] = asyncio.get_running_loop().create_future()
+        self._outlet: Outlet | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         assert self.wire is not None
-        self.wire.write(encode_frame(self._transport.hello()))
+        self._outlet = Outlet(self.wire)
+        self._outlet.send([self._transport.hello()])
+
+    def speak(self, messages: Sequence[Message]) -> None:
+        assert self._outlet is not None, "it has said its hello"
+        self._outlet.send(messages)
+        if self._outlet.unsent_bytes > MAX_BUFFERED_BYTES:
+            log.warning("link_cut", peer=self._peer, cause="it doesn't read what it is sent")
+            self.abort()
+
+    def pause_writing(self) -> None:
+        if self._outlet is not None:
+            self._outlet.pause()
+
+    def resume_writing(self) -> None:
+        if self._outlet is not None:
+            self._outlet.resume()
 
     def on_hello(self, hello: Hello) -> None:
         self._transport.check_hello(hello, self.certified)
@@ -265,11 +286,8 @@ class Transport:
     def send(self, peer: ManagerId, messages: Sequence[Message]) -> None:
         """Over the link to `peer`, in order; dropped if there is none."""
         link = self._spoken.get(peer)
-        if link is not None and link.wire is not None:
-            link.wire.write(b"".join(map(encode_frame, messages)))
-            if link.wire.get_write_buffer_size() > MAX_BUFFERED_BYTES:
-                log.warning("link_cut", peer=peer, cause="it doesn't read what it is sent")
-                link.abort()
+        if link is not None:
+            link.speak(messages)
 
     def is_connected(self, peer: ManagerId) -> bool:
         return peer in self._spoken
@@ -365,3 +383,4 @@ def _tune_socket(sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+        sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, NOT_SENT_BYTES)

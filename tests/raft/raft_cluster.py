@@ -7,7 +7,7 @@ import contextlib
 import datetime
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Container
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from hasched.raft.tuning import Tuning
 from hasched.statemachine.commands import SubmitJob
 
 CLUSTER = "test-cluster"
+WIRE_BYTES = 8192
 NAMES = ("m1", "m2", "m3")
 FAST = Tuning(heartbeat_s=0.03, election_min_s=0.15, election_max_s=0.3)
 
@@ -162,16 +163,24 @@ class Cluster:
 
 
 class Wire:
-    """A TCP proxy in front of one manager, for what one other sends. While it is `cut` it swallows bytes without a word."""
+    """A TCP proxy in front of one manager, for what one other sends. While it is `cut` it swallows bytes without a word.
+
+    With a `rate` it passes so many bytes a second, and keeps next to nothing of what waits.
+    """
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
         self.cut = False
+        self.rate: float | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._writers: list[asyncio.StreamWriter] = []
 
-    async def open(self) -> str:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+    async def open(self, taken: Container[int] = ()) -> str:
+        """`taken`: ports that others are going to listen on."""
+        while (sock := socket.create_server(("127.0.0.1", 0))).getsockname()[1] in taken:
+            sock.close()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, WIRE_BYTES)
+        self._server = await asyncio.start_server(self._accept, sock=sock, limit=WIRE_BYTES)
         host, port = self._server.sockets[0].getsockname()[:2]
         return f"{host}:{port}"
 
@@ -193,10 +202,13 @@ class Wire:
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
-            while data := await reader.read(65536):
+            while data := await reader.read(WIRE_BYTES):
                 if self.cut:
                     break
                 writer.write(data)
+                if self.rate is not None:
+                    await writer.drain()
+                    await asyncio.sleep(len(data) / self.rate)
         if not self.cut:
             writer.close()
 
@@ -221,12 +233,13 @@ class PartitionedCluster(Cluster):
     async def wire(self) -> None:
         self.wires: dict[tuple[str, str], Wire] = {}
         self._views: dict[str, list[Member]] = {}
+        ports = {int(member.raft_address.rpartition(":")[2]) for member in self.members}
         for member in self.members:
             view = []
             for other in self.members:
                 host, _, port = other.raft_address.rpartition(":")
                 wire = self.wires[member.manager_id, other.manager_id] = Wire(host, int(port))
-                view.append(msgspec.structs.replace(other, raft_address=await wire.open()))
+                view.append(msgspec.structs.replace(other, raft_address=await wire.open(ports)))
             self._views[member.manager_id] = view
 
     def config(self, name: str, **changes: object) -> ReplicaConfig:

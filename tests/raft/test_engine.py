@@ -13,6 +13,8 @@ from hasched.raft.messages import (
     Append,
     AppendRefused,
     AppendReply,
+    Beat,
+    BeatReply,
     Entry,
     Outdated,
     PreVote,
@@ -273,6 +275,29 @@ def test_19_an_entry_is_never_sent_in_pieces(bench):
     bench.engine.append(b"x" * 1000)
     sent = bench.turn()
     assert [len(message.entries[-1].data) for peer, message in sent if peer == "m2"] == [1001]
+
+
+def test_a_heartbeat_passes_the_entries_that_are_under_way(bench):
+    bench.elect()
+    bench.hear("m2", AppendReply(bench.engine.term, 1, 1, True))
+    bench.engine.append(b"huge")
+    bench.turn()
+    sent = bench.turn(TUNING.beat_s + 0.001)
+    assert [name for name, message in sent if isinstance(message, Beat)] == ["m2"], "nothing is under way to m3"
+    for _ in range(30):
+        bench.turn(TUNING.election_max_s / 10)
+        bench.hear("m2", BeatReply(bench.engine.term, bench.engine.round, True))
+    assert bench.engine.is_leader, "what it answers shows that it follows"
+    assert bench.engine.confirmed_round == bench.engine.round
+    assert bench.engine.commit_index == 1, "and nothing else"
+
+
+def test_who_hears_only_heartbeats_does_not_stand(bench):
+    bench.follow(term=1)
+    for number in range(30):
+        bench.now += TUNING.election_min_s / 2
+        assert bench.hear("m2", Beat(1, number)) == [("m2", BeatReply(1, number, True))]
+    assert bench.hear("m2", Beat(0, 99)) == [("m2", Outdated(1))]
 
 
 def test_20_21_the_library_never_writes_loads_or_forks_for_a_snapshot(bench):

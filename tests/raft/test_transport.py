@@ -10,17 +10,8 @@ import pytest
 from raft_cluster import CLUSTER, Authority, Cluster, running, submit, until
 
 from hasched.raft import transport
-from hasched.raft.messages import (
-    MAX_FRAME_BYTES,
-    PROTOCOL_VERSION,
-    Append,
-    Entry,
-    FrameInvalid,
-    FrameReader,
-    Hello,
-    RequestVote,
-    encode_frame,
-)
+from hasched.raft.frames import MAX_FRAME_BYTES, FrameInvalid, FrameReader, encode_frame
+from hasched.raft.messages import PROTOCOL_VERSION, Append, Entry, Hello, RequestVote
 
 BAD_TERM = RequestVote(10_000, 10_000, 10_000)
 

@@ -12,6 +12,7 @@ import ssl
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from hasched.model.identity import MANAGER_HOSTNAME, ORGANIZATION, manager_hostname
@@ -49,6 +50,9 @@ class Weather:
     spike_s: float = 0.5
     give_up_s: tuple[float, float] = (0.8, 2.5)  # an end whose data isn't acknowledged breaks its connection
     slow: dict[tuple[str, str], float] = field(default_factory=dict)  # by source and target: that many times the delay
+    rate: dict[tuple[str, str], float] = field(
+        default_factory=dict
+    )  # bytes a second that a connection takes, if not all
 
 
 class End:
@@ -329,6 +333,10 @@ class ByteStream(asyncio.Transport):
     def __init__(self, end: End, protocol: asyncio.Protocol) -> None:
         super().__init__()
         self._end = end
+        self._unsent: deque[bytes] = deque()
+        self._unsent_bytes = 0
+        self._most_unsent = 2**16
+        self._full = False
         self.protocol = protocol
         end.on_data, end.on_lost = protocol.data_received, protocol.connection_lost
         protocol.connection_made(self)
@@ -340,10 +348,40 @@ class ByteStream(asyncio.Transport):
         return _Socket() if name == "socket" else default
 
     def write(self, data: bytes) -> None:
-        self._end.send(bytes(data))
+        if self._unsent or self._rate() is not None:
+            self._unsent.append(bytes(data))
+            self._unsent_bytes += len(data)
+            if len(self._unsent) == 1:
+                self._send_next()
+            if self._unsent_bytes > self._most_unsent and not self._full:
+                self._full = True
+                self.protocol.pause_writing()
+        else:
+            self._end.send(bytes(data))
+
+    def _rate(self) -> float | None:
+        """Bytes a second, where there is a limit."""
+        return self._end.network.weather.rate.get((self._end.host, self._end.other.host))
+
+    def _send_next(self) -> None:
+        duration = len(self._unsent[0]) / (self._rate() or inf)
+        self._end.network.world.after(duration, self._end.loop.deliver, self._sent)
+
+    def _sent(self) -> None:
+        data = self._unsent.popleft()
+        self._unsent_bytes -= len(data)
+        self._end.send(data)
+        if self._unsent:
+            self._send_next()
+        if self._full and self._unsent_bytes <= self._most_unsent // 4:
+            self._full = False
+            self.protocol.resume_writing()
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self._most_unsent = 2**16 if high is None else high
 
     def get_write_buffer_size(self) -> int:
-        return 0
+        return self._unsent_bytes
 
     def is_closing(self) -> bool:
         return not self._end.open
