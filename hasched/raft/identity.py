@@ -149,7 +149,7 @@ class DataDirectory:
         return identity
 
     def _found(self, cluster_id: str, manager_id: ManagerId, alone: bool) -> Identity:
-        if any(name not in (LOCK, f"{FILE}.tmp") for name in self._disk.names(self.path)):
+        if any(name not in (LOCK, f"{FILE}.tmp", "lost+found") for name in self._disk.names(self.path)):
             raise StorageFailed(
                 f"{self.path} holds files, but no {FILE}", "point data_dir at an empty directory, or restore the file"
             )

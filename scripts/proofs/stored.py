@@ -27,7 +27,7 @@ def opened(data_dir: Path) -> Iterator[tuple[SnapshotStore, Journal]]:
     """A copy of what lies in `data_dir`, whose manager may be down or stand still."""
     with tempfile.TemporaryDirectory(prefix="hasched-stored-") as folder:
         copy = Path(folder, "copy")
-        shutil.copytree(data_dir, copy)
+        shutil.copytree(data_dir, copy, ignore=shutil.ignore_patterns("lost+found", "ballast"))
         journal = Journal(copy / "journal", 2**30)
         try:
             yield SnapshotStore(copy / "snapshots", CLUSTER_ID), journal
