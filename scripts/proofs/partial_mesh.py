@@ -67,16 +67,27 @@ CASES = (
 )
 
 
+class Found(NamedTuple):
+    """`accepting`: the share of time in which some manager accepted submissions; `gap_s`: the longest time in which none
+    did; `found_s`: from the cut to the first accepted submission that began after it; `terms` and `leaders`: while it was
+    cut; `healed_s`: until every manager accepted again.
+    """
+
+    accepting: float
+    gap_s: float
+    found_s: float
+    terms: int
+    leaders: int
+    accepted: int
+    healed_s: float
+
+
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, default=60, help="for so long the mesh is cut in each case (60)")
     parser.add_argument("--case", type=int, action="append", choices=range(len(CASES)), help="only this one, by number")
 
 
 def prove(options: argparse.Namespace) -> Proof:
-    """Columns: `accepting`, the share of time in which some manager accepted submissions; `gap`, the longest time in
-    which none did; `found`, from the cut to the first accepted submission that began after it; `terms` and `leaders`
-    while it was cut; `healed`, until every manager accepted again.
-    """
     if obstacle := find_obstacle():
         raise SystemExit(f"partial-mesh: {obstacle}")
     columns = ("number", "case", "accepting", "gap s", "found s", "terms begun", "leaders", "accepted", "healed s")
@@ -84,12 +95,17 @@ def prove(options: argparse.Namespace) -> Proof:
     for number, case in enumerate(CASES):
         if options.case is None or number in options.case:
             with tempfile.TemporaryDirectory(prefix="hasched-prove-") as folder:
-                proof.add(number, case.name, *measure(case, Path(folder), options.seconds, proof))
+                found = measure(case, Path(folder), options.seconds, proof)
+            accepting, gap, first, healed = (
+                f"{found.accepting:.1%}",
+                *(f"{each:.2f}" for each in (found.gap_s, found.found_s, found.healed_s)),
+            )
+            proof.add(number, case.name, accepting, gap, first, found.terms, found.leaders, found.accepted, healed)
     return proof
 
 
-def measure(case: Case, folder: Path, seconds: float, proof: Proof) -> tuple[object, ...]:
-    """The columns after the case's name. Broken promises go into `proof`."""
+def measure(case: Case, folder: Path, seconds: float, proof: Proof) -> Found:
+    """Broken promises go into `proof`."""
     with HostNetwork(HOSTS) as network, ProcessCluster(folder, managers=5, agents=0, network=network) as cluster:
         cluster.start()
         cluster.wait_ready()
@@ -116,14 +132,14 @@ def measure(case: Case, folder: Path, seconds: float, proof: Proof) -> tuple[obj
     slots = {int((each.ended - begin) / SLOT_S) for each in during}
     found = min((each.ended for each in during if each.begun >= begin), default=end) - begin
     leaders = leaders_by_term([sight for sight in prober.sights if begin <= sight.at <= end])
-    return (
-        f"{min(1.0, len(slots) / int(seconds / SLOT_S)):.1%}",
-        f"{max(prober.gaps(begin, end)):.2f}",
-        f"{found:.2f}",
-        last_term - first_term,
-        len(leaders),
-        len(during),
-        f"{all_accept:.2f}",
+    return Found(
+        accepting=min(1.0, len(slots) / int(seconds / SLOT_S)),
+        gap_s=max(prober.gaps(begin, end)),
+        found_s=found,
+        terms=last_term - first_term,
+        leaders=len(leaders),
+        accepted=len(during),
+        healed_s=all_accept,
     )
 
 

@@ -115,20 +115,35 @@ class HostNetwork:
         _run("ip", "-n", switch, "link", "set", "bridge", "up")
         for host in self.hosts:
             namespace = self.namespace(host)
-            _run("ip", "-n", switch, "link", "add", host, "type", "veth", "peer", "name", "eth0", "netns", namespace)
+            _run(
+                "ip",
+                "-n",
+                switch,
+                "link",
+                "add",
+                "name",
+                host,
+                "type",
+                "veth",
+                "peer",
+                "name",
+                "eth0",
+                "netns",
+                namespace,
+            )
             self._attach(host)
             _run("ip", "-n", namespace, "address", "add", f"{self.address(host)}/24", "dev", "eth0")
             for link in ("lo", "eth0"):
                 _run("ip", "-n", namespace, "link", "set", link, "up")
         here = ("peer", "name", self._outside, "netns", str(os.getpid()))
-        _run("ip", "-n", switch, "link", "add", OUTSIDE, "type", "veth", *here)
+        _run("ip", "-n", switch, "link", "add", "name", OUTSIDE, "type", "veth", *here)
         self._attach(OUTSIDE)
         _run("ip", "address", "add", f"{self._subnet}.1/24", "dev", self._outside)
         _run("ip", "link", "set", self._outside, "up")
         self._nft(RULES)
 
     def _attach(self, port: str) -> None:
-        _run("ip", "-n", self.namespace(SWITCH), "link", "set", port, "master", "bridge", "up")
+        _run("ip", "-n", self.namespace(SWITCH), "link", "set", "dev", port, "master", "bridge", "up")
 
     def _remove(self) -> None:
         mine = [namespace for namespace in _namespaces() if namespace.startswith(self._tag)]
