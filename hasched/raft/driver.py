@@ -8,7 +8,7 @@ the loop goes on to gather what belongs to the next turn: that is group commit.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -23,15 +23,17 @@ from hasched.raft.core import Core
 from hasched.raft.divergence import Check
 from hasched.raft.journal import DiskFull, Journal
 from hasched.raft.messages import Message
-from hasched.raft.snapshots import IncomingSnapshot, SnapshotStore
+from hasched.raft.snapshots import IncomingSnapshot, Snapshot, SnapshotStore
 from hasched.raft.transport import Heard, Links
 from hasched.raft.tuning import Tuning
-from hasched.statemachine.snapshot import SnapshotInvalid, capture, restore
+from hasched.statemachine.snapshot import Capture, SnapshotInvalid, capture, restore
 
 _T = TypeVar("_T")
 LATE_S = (
     0.05  # a turn that begins so long after it was due was held up by something else on the loop, or on the machine
 )
+
+PAUSE_S = 0.004  # between two slices of a snapshot or a digest, at most
 
 log = structlog.get_logger(__name__)
 
@@ -187,26 +189,25 @@ class Driver:
     async def _take_snapshot(self) -> None:
         """The state as it is now, written while it goes on changing."""
         engine = self._core.engine
-        index, term = engine.applied_index, engine.applied_term
+        index, term, began = engine.applied_index, engine.applied_term, syncobj.monotonicTime()
         captured = capture(self._core.state)
         writer = None
         try:
             writer = await self._in_thread(self._snapshot_thread, partial(self._store.write, index, term))
-            while (chunk := captured.next_chunk()) is not None:
+            async for chunk in _pace(captured):
                 await self._in_thread(self._snapshot_thread, partial(writer.add, chunk))
             await self._in_thread(self._snapshot_thread, writer.finish)
             published = await self._publish(writer.path)
+            if published is not None:
+                log.info("snapshot_taken", index=index, term=term, bytes=published.size, seconds=_since(began))
+                self._post(partial(self._core.compact, index))
         except OSError as error:
             log.error("snapshot_failed", index=index, cause=str(error))
             if writer is not None:
                 writer.abandon()
             await asyncio.sleep(self._tuning.snapshot_retry_s)
-            return
         finally:
             captured.close()
-        if published:
-            self._post(partial(self._core.compact, index))
-            log.info("snapshot_taken", index=index, term=term)
 
     async def _install(self, incoming: IncomingSnapshot) -> None:
         """Check and load what the leader sent, beside the state that is in use, and change over between two turns."""
@@ -216,21 +217,21 @@ class Driver:
             published = await self._publish(incoming.path)
         except (OSError, StorageFailed, SnapshotInvalid) as error:
             log.error("snapshot_refused", index=incoming.index, cause=str(error))
-            published = False
-        if published:
+            published = None
+        if published is not None:
             self._post(partial(self._core.install, state))
             log.info("snapshot_installed", index=incoming.index, term=incoming.term)
         else:
             self._post(self._core.engine.drop_incoming)
 
-    async def _publish(self, path: Path) -> bool:
+    async def _publish(self, path: Path) -> Snapshot | None:
         snapshot = await self._in_thread(self._snapshot_thread, partial(self._store.publish, path))
         if snapshot is None:
-            return False
+            return None
         older = self._store.adopt(snapshot)
         if older is not None:
             await self._in_thread(self._snapshot_thread, partial(self._store.remove, older))
-        return True
+        return snapshot
 
     # --- checks of the managers' states: in slices too, and hashed in a thread of their own ---
 
@@ -245,9 +246,27 @@ class Driver:
             self._check_job = self._begin(self._digest(check))
 
     async def _digest(self, check: Check) -> None:
+        began = syncobj.monotonicTime()
         try:
-            while (chunk := check.captured.next_chunk()) is not None:
+            async for chunk in _pace(check.captured):
                 await self._in_thread(self._digest_thread, partial(check.digester.add, chunk))
         finally:
             check.close()
+        log.info("state_digested", index=check.index, seconds=_since(began))
         self._post(partial(self._core.digested, check.index, check.digester.finish()))
+
+
+async def _pace(captured: Capture) -> AsyncIterator[bytes]:
+    """Its chunks, with pauses between them, so that this takes no more than a fourth of the loop's time."""
+    while True:
+        began = syncobj.monotonicTime()
+        chunk = captured.next_chunk()
+        spent = syncobj.monotonicTime() - began
+        if chunk is None:
+            return
+        yield chunk
+        await asyncio.sleep(min(3 * spent, PAUSE_S))
+
+
+def _since(began: float) -> float:
+    return float(round(syncobj.monotonicTime() - began, 3))
