@@ -11,6 +11,8 @@ import argparse
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
@@ -83,9 +85,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def prove(options: argparse.Namespace) -> Proof:
     columns = ("fault", "seen by", "times", "p50 ms", "p99 ms", "max ms")
     proof = Proof("Fail-over: from the signal to the next accepted submission", columns)
-    with tempfile.TemporaryDirectory(prefix="hasched-prove-") as name, ProcessCluster(Path(name), agents=1) as cluster:
-        cluster.start()
-        cluster.wait_ready()
+    with new_cluster() as cluster:
         found = measure(cluster, options.kills, options.freezes, proof)
     for fault, times in found.items():
         for who, seconds in times._asdict().items():
@@ -93,6 +93,22 @@ def prove(options: argparse.Namespace) -> Proof:
                 figures = (percentile(seconds, 50), percentile(seconds, 99), max(seconds))
                 proof.add(fault, who, len(seconds), *(round(each * 1000) for each in figures))
     return proof
+
+
+def figures(kills: int) -> dict[str, float]:
+    """For the record of performance: seconds, as the ordinary client sees them."""
+    with new_cluster() as cluster:
+        seconds = measure(cluster, kills, 0, Proof("fail-over", ()))["kill"].client
+    return {"p50": percentile(seconds, 50), "max": max(seconds)}
+
+
+@contextmanager
+def new_cluster() -> Iterator[ProcessCluster]:
+    """Three managers and an agent, whole; gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="hasched-prove-") as name, ProcessCluster(Path(name), agents=1) as cluster:
+        cluster.start()
+        cluster.wait_ready()
+        yield cluster
 
 
 def measure(cluster: ProcessCluster, kills: int, freezes: int, proof: Proof) -> dict[str, Times]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from proofs import failover, partial_mesh
+from proofs import failover, partial_mesh, rolling_restart
 from proofs.report import Proof
 from tests.support.cluster import ProcessCluster
 from tests.support.network import HostNetwork, both_ways, chain, find_obstacle, star
@@ -22,6 +22,16 @@ def test_nothing_is_lost_when_leaders_are_killed_and_frozen(tmp_path: Path) -> N
         cluster.wait_ready()
         found = failover.measure(cluster, 3, 2, proof)
     assert [len(times) for pair in found.values() for times in pair] == [3, 3, 2, 2]
+    assert proof.violations == []
+
+
+def test_nothing_is_lost_in_a_rolling_restart(tmp_path: Path) -> None:
+    proof = Proof("rolling restart", ["", "", "", "", "", ""])
+    with ProcessCluster(tmp_path, agents=0) as cluster:
+        cluster.start()
+        cluster.wait_ready()
+        rolling_restart.measure(cluster, 1, proof)
+    assert len(proof.rows) == 3
     assert proof.violations == []
 
 
