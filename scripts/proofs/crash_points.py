@@ -18,7 +18,7 @@ from tests.support.cluster import ProcessCluster, eventually
 PROOF = "crash-points"
 SETTINGS = {"raft": {"segment_bytes": 65536, "snapshot_bytes": 65536}}
 SUBMISSIONS = 16  # in one run: several segments and snapshots
-LATE_ACK_S = 0.05
+LATE_ACK_S = 0.05  # an answer that was on its way already
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -152,6 +152,10 @@ class Point:
                 self.violations.append(f"it ended with {status}")
             return
         self.story = "stopped: storage_failed"
+        fired_at = self._traced.fired_at
+        assert fired_at is not None
+        if len(self._cluster.manager_names) == 1 and self._work.last_acknowledged > fired_at + LATE_ACK_S:
+            self.violations.append("it acknowledged something after a sync had failed")
         if status != 1 or "storage_failed" not in log.read_text():
             self.violations.append(f"it ended with {status} and doesn't say why")
 

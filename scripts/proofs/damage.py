@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import struct
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from tests.support.cluster import ProcessCluster, eventually
 PREFIX_BYTES = 16  # of a segment and of a snapshot: magic, length of the header, checksum
 RECORD_HEADER = struct.Struct("<BI")
 CHUNK_HEADER = struct.Struct("<II")
+VOTE_RECORD = "log: a vote"
 
 
 class Spot(NamedTuple):
@@ -29,7 +30,8 @@ class Spot(NamedTuple):
     offset: int
 
 
-def visit(proof: Proof, managers: int, settings: dict[str, Any]) -> None:
+def visit(proof: Proof, managers: int, settings: dict[str, Any], only: Sequence[str] = ()) -> None:
+    """Every kind of record, one after another, or `only` these."""
     with (
         tempfile.TemporaryDirectory(prefix="hasched-prove-") as folder,
         ProcessCluster(Path(folder), managers, 0, settings) as cluster,
@@ -42,10 +44,10 @@ def visit(proof: Proof, managers: int, settings: dict[str, Any]) -> None:
         work.run(16, 30.0)
         for violation in stored.find_violations(cluster, work.acknowledged):
             proof.violate(f"{managers} managers, before anything rots: {violation}")
-        for what in [spot.what for spot in find_spots(cluster.folder / "m1")]:
-            found = [spot for spot in find_spots(cluster.folder / "m1") if spot.what == what]
-            for spot in found[:1]:
-                _visit_spot(proof, cluster, work, spot)
+        kinds = [spot.what for spot in find_spots(cluster.folder / "m1") if spot.what != VOTE_RECORD]
+        for what in only or [*kinds, VOTE_RECORD]:  # by then there were elections, in the log of today
+            spot = next(spot for spot in find_spots(cluster.folder / "m1") if spot.what == what)
+            _visit_spot(proof, cluster, work, spot)
 
 
 def find_spots(data_dir: Path) -> list[Spot]:
@@ -71,7 +73,7 @@ def find_spots(data_dir: Path) -> list[Spot]:
         spots.append(Spot(f"log: {which} entry, its data", path, offset + RECORD_HEADER.size + 16 + 2))
     votes = [(path, offset) for path, kind, offset in records if kind == VOTE]
     if votes:
-        spots.append(Spot("log: a vote", votes[-1][0], votes[-1][1] + RECORD_HEADER.size + 8))
+        spots.append(Spot(VOTE_RECORD, votes[-1][0], votes[-1][1] + RECORD_HEADER.size + 8))
     for snapshot in sorted((data_dir / "snapshots").glob("*.snap"))[-1:]:
         data = snapshot.read_bytes()
         chunk = PREFIX_BYTES + struct.unpack_from("<I", data, 8)[0]

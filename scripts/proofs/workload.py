@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from random import Random
 
@@ -23,6 +24,7 @@ class Workload:
         self._input_bytes = input_bytes
         self._number = 0
         self.acknowledged: dict[str, int] = {}
+        self.last_acknowledged = 0.0  # when, in seconds since 1970
         self.unknown: list[str] = []
 
     def run(self, count: int, give_up_s: float = GIVE_UP_S, ended: Callable[[], bool] = lambda: False) -> None:
@@ -51,5 +53,6 @@ class Workload:
         spec = {"command": ["/bin/true"], "resources": {"countables": {"never": 1}}, "input": text}
         try:
             self.acknowledged[submission_id] = client.submit(spec, submission_id).id
+            self.last_acknowledged = time.time()
         except (HaschedError, OSError):
             self.unknown.append(submission_id)
