@@ -11,8 +11,12 @@ import os
 import shutil
 import struct
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
+
+from tests.support.cluster import eventually
 
 SHUTDOWN = 0x8004587D  # FS_IOC_SHUTDOWN
 NO_LOG_FLUSH = 2
@@ -23,7 +27,7 @@ def find_obstacle() -> str | None:
     """What this machine lacks for it, or None."""
     if os.geteuid() != 0:
         return "file systems on loop devices need root"
-    for tool in ("mkfs.ext4", "mount", "umount"):
+    for tool in ("losetup", "mkfs.ext4", "mount", "umount"):
         if shutil.which(tool) is None:
             return f"{tool} is not installed"
     if not Path("/dev/loop-control").exists():
@@ -31,8 +35,23 @@ def find_obstacle() -> str | None:
     return None
 
 
+@contextmanager
+def shared_mounts(folder: Path) -> Iterator[None]:
+    """What is unmounted below `folder` is unmounted everywhere.
+
+    Otherwise a process that began a mount namespace of its own meanwhile (`ip netns exec` does) keeps its copy, and with it
+    the file system that was shut down, which then is what is mounted again.
+    """
+    _run("mount", "--bind", str(folder), str(folder))
+    try:
+        _run("mount", "--make-shared", str(folder))
+        yield
+    finally:
+        _run("umount", "-l", str(folder))
+
+
 class LoopDisk:
-    """Mounted at `path` while it is entered."""
+    """Mounted at `path` while it is entered; within `shared_mounts` only."""
 
     def __init__(self, image: Path, path: Path) -> None:
         self.path = path
@@ -70,9 +89,11 @@ class LoopDisk:
         """When nobody uses it any more."""
         _run("umount", str(self.path))
         self._mounted = False
+        eventually("the loop device to be free", lambda: not _run("losetup", "-j", str(self._image)))
 
 
-def _run(*command: str) -> None:
+def _run(*command: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise OSError(f"{' '.join(command)}: {done.stderr.strip()}")
+    return done.stdout

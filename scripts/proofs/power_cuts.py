@@ -16,7 +16,7 @@ from pathlib import Path
 from chaos.checkers import durability
 from hasched.model.errors import HaschedError
 from proofs import stored
-from proofs.loop_disk import LoopDisk, find_obstacle
+from proofs.loop_disk import LoopDisk, find_obstacle, shared_mounts
 from proofs.report import Proof
 from tests.support.cluster import ProcessCluster
 from tests.support.prober import Prober
@@ -69,6 +69,7 @@ def control_files(proof: Proof, times: int) -> None:
         written = lost = 0
         with (
             tempfile.TemporaryDirectory(prefix="hasched-prove-") as folder,
+            shared_mounts(Path(folder)),
             LoopDisk(Path(folder, "image"), Path(folder, "disk")) as disk,
         ):
             for number in range(times):
@@ -104,6 +105,7 @@ def cluster_on_disks(managers: int) -> Iterator[tuple[ProcessCluster, dict[str, 
     """Every manager's data on a disk of its own. Whatever happens, no mount and no loop device stays."""
     with tempfile.TemporaryDirectory(prefix="hasched-prove-") as name, ExitStack() as stack:
         folder = Path(name)
+        stack.enter_context(shared_mounts(folder))
         cluster = ProcessCluster(folder, managers, 0, SETTINGS)
         disks = {
             each: stack.enter_context(LoopDisk(folder / f"{each}.image", folder / each))
