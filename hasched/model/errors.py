@@ -159,6 +159,14 @@ class OutcomeUnknown(HaschedError):
     title = "The outcome is not known"
 
 
+class TransferFailed(HaschedError):
+    """The leader didn't hand over. It, or another that was elected meanwhile, leads on."""
+
+    code = "transfer_failed"
+    status = 409
+    title = "Leadership was not handed over"
+
+
 class Overloaded(HaschedError):
     code = "overloaded"
     status = 503

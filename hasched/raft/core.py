@@ -17,19 +17,35 @@ from pysyncobj import syncobj
 
 from hasched.model.errors import HaschedError, StorageFailed
 from hasched.model.ids import ManagerId
+from hasched.raft.changes import Changes
 from hasched.raft.clock import LeaderClock
 from hasched.raft.divergence import Check, Digests, Divergence, Report, StateDiverged
 from hasched.raft.engine import CHECK, COMMANDS, DIGESTS, NO_OP, Engine
 from hasched.raft.journal import Journal, LogEntry
-from hasched.raft.messages import CheckNow, DigestReport, Forward, Forwarded, Hello, Message, ReadIndex, ReadIndexReply
+from hasched.raft.membership import MEMBERS, Member, Membership
+from hasched.raft.messages import (
+    CheckNow,
+    DigestReport,
+    Forward,
+    Forwarded,
+    Hello,
+    Message,
+    ReadIndex,
+    ReadIndexReply,
+    Refusal,
+    Transfer,
+    TransferRefused,
+)
 from hasched.raft.proposals import Proposals
 from hasched.raft.reads import Reads
 from hasched.raft.replica import Applied
 from hasched.raft.sender import Snapshots
+from hasched.raft.transfer import Transfers
 from hasched.raft.tuning import Tuning
 from hasched.statemachine.apply import apply
-from hasched.statemachine.commands import decode_batch, encode_batch
+from hasched.statemachine.commands import RecordManagers, decode_batch, encode_batch, encode_command
 from hasched.statemachine.digest import SCHEME
+from hasched.statemachine.manager import ManagerAddress
 from hasched.statemachine.state import State
 
 MAX_FORWARDS = 64  # under way to the leader at once
@@ -42,14 +58,15 @@ log = structlog.get_logger(__name__)
 class Core:
     """`on_applied` is called after each entry, `on_role` with whether this manager leads and has caught up with its term.
 
-    `may_found`: if every disk is blank, this is the cluster's first start.
-    `on_fence` must make durable that the state went wrong before the entry that it is given.
+    `founding`: the members by the configuration file, which stand until the log says otherwise. `may_found`: if all their
+    disks are blank, this is the cluster's first start. `on_fence` must make durable that the state went wrong before the
+    entry that it is given.
     """
 
     def __init__(
         self,
         manager_id: ManagerId,
-        peer_ids: list[ManagerId],
+        founding: Membership,
         *,
         journal: Journal,
         snapshots: Snapshots,
@@ -67,7 +84,7 @@ class Core:
         self.state = state
         self.engine = Engine(
             manager_id,
-            peer_ids,
+            founding,
             journal=journal,
             snapshots=snapshots,
             tuning=tuning,
@@ -78,18 +95,19 @@ class Core:
         )
         self.proposals = Proposals(tuning, random.getrandbits(48))
         self.reads = Reads(self.engine, tuning, random.getrandbits(48))
+        self.transfers = Transfers(self.engine, tuning, random.getrandbits(48))
+        self._changes = Changes(self.engine, self.transfers, tuning, self._record_managers)
         self.divergence = Divergence(manager_id, tuning, self.engine.last_index)
         self.check: Check | None = None  # reached, and to be computed
         self.leading = False
         self.snapshot_index = self.engine.applied_index
         self.bytes_since_snapshot = 0
         self._manager_id = manager_id
-        self._peer_ids = peer_ids
+        self._founders = [name for name in founding.voters if name != manager_id] if may_found else []
         self._journal = journal
         self._snapshots = snapshots
         self._tuning = tuning
         self._clock = LeaderClock(wall_ms, syncobj.monotonicTime)
-        self._may_found = may_found
         self._on_fence = on_fence
         self._on_applied = on_applied
         self._on_role = on_role
@@ -121,17 +139,21 @@ class Core:
                 self.divergence.want()
             case DigestReport():
                 self.divergence.take(sender, message.index, Report(message.scheme, message.digest, message.voter))
-            case Hello():
+            case Transfer():
+                self.transfers.asked(sender, message, syncobj.monotonicTime())
+            case TransferRefused():
+                self.transfers.refused(sender, message)
+            case Hello() | Refusal():
                 log.warning("hello_repeated", sender=sender)
             case _:
                 self.engine.receive(sender, message)
 
     def connected(self, name: ManagerId, blank: bool) -> None:
-        """Messages to `name` arrive from now on. When all disks are blank, this is the cluster's first start."""
+        """Messages to `name` arrive from now on. When all founders' disks are blank, this is the cluster's first start."""
         self.engine.connected(name)
         self._blank_peers[name] = blank
-        all_blank = len(self._blank_peers) == len(self._peer_ids) and all(self._blank_peers.values())
-        if self._may_found and not self.engine.voter and self.engine.is_blank and all_blank:
+        all_blank = bool(self._founders) and all(self._blank_peers.get(founder) for founder in self._founders)
+        if not self.engine.voter and self.engine.is_blank and all_blank:
             self.engine.join()
             self.engine.stand_soon()
 
@@ -150,10 +172,12 @@ class Core:
         self.reads.lost_link(name)
         self.divergence.lost_link(name)
 
-    def install(self, state: State) -> None:
-        """The store's latest snapshot came from the leader, and `state` is what it holds. Never in place of newer state (10)."""
-        incoming = self.engine.incoming
-        if incoming is None or incoming.index <= self.engine.commit_index:
+    def install(self, index: int, state: State) -> None:
+        """The store's latest snapshot, up to `index`, came from the leader, and `state` is what it holds.
+
+        Never in place of newer state (10).
+        """
+        if index <= self.engine.commit_index:
             self.engine.drop_incoming()
             return
         self.state = state
@@ -189,8 +213,11 @@ class Core:
         engine.tick()
         self._note_role()
         engine.outbox += self.reads.advance(now)
+        self.transfers.advance(now)
         if engine.is_leader:
-            self._append_queue()
+            self._changes.advance(self.state, now)
+            if not self.transfers.under_way:
+                self._append_queue()
         else:
             self._forward_queue(now)
         self._advance_check(now)
@@ -222,9 +249,10 @@ class Core:
             if leader is not None and engine.can_send(leader) and checks.request_to(leader, engine.term):
                 engine.outbox.append((leader, CheckNow()))
             return
+        if self.transfers.under_way:
+            return
         reachable = [name for name, peer in engine.progress.items() if engine.can_send(name) and not peer.snapshot]
-        voters = [self._manager_id, *self._peer_ids]
-        digests = checks.finish(voters, [self._manager_id, *reachable], self.clock_ms(), now)
+        digests = checks.finish(engine.membership.voters, [self._manager_id, *reachable], self.clock_ms(), now)
         if digests is not None:
             engine.append(msgspec.msgpack.encode(digests), DIGESTS)
         if checks.due(engine.last_index):
@@ -259,7 +287,7 @@ class Core:
         """There is more to do at once: a backlog to apply, or, alone, a synced entry to commit."""
         engine = self.engine
         return engine.applied_index < engine.commit_index or (
-            not self._peer_ids and engine.is_leader and engine.commit_index < engine.last_index
+            not engine.has_electors and engine.is_leader and engine.commit_index < engine.last_index
         )
 
     @property
@@ -302,6 +330,11 @@ class Core:
                 break
             engine.outbox.append((leader, message))
 
+    def _record_managers(self, members: list[Member]) -> None:
+        """Who the cluster began with becomes who is wanted. If this entry is lost, the next leader does it."""
+        known = tuple(ManagerAddress(member.manager_id, member.api_url, member.raft_address) for member in members)
+        self.engine.append(encode_batch(self.clock_ms(), [encode_command(RecordManagers(known))]))
+
     def _note_role(self) -> None:
         self._set_leading(self.engine.is_leader and self.engine.applied_index >= self.engine.first_own_index)
 
@@ -320,7 +353,7 @@ class Core:
         kind = entry.data[0]
         if kind == COMMANDS:
             applied = apply(self.state, entry.index, decode_batch(entry.data[1:]))
-        elif kind in (NO_OP, CHECK, DIGESTS):
+        elif kind in (NO_OP, MEMBERS, CHECK, DIGESTS):  # a membership is in force since it stands in the log
             applied = Applied(entry.index, self.state.now_ms, [], [])
             if kind == CHECK:
                 self._reach_check(entry.index)

@@ -19,10 +19,11 @@ from pysyncobj import syncobj
 
 from hasched.model.errors import StorageFailed
 from hasched.model.ids import ManagerId
+from hasched.raft.admission import Admission
 from hasched.raft.core import Core
 from hasched.raft.divergence import Check
 from hasched.raft.journal import DiskFull, Journal
-from hasched.raft.messages import Message
+from hasched.raft.messages import Hello, Message, Refusal
 from hasched.raft.snapshots import IncomingSnapshot, Snapshot, SnapshotStore
 from hasched.raft.transport import Heard, Links
 from hasched.raft.tuning import Tuning
@@ -43,9 +44,12 @@ class Driver:
 
     transport: Links
 
-    def __init__(self, core: Core, journal: Journal, store: SnapshotStore, tuning: Tuning) -> None:
+    def __init__(
+        self, core: Core, admission: Admission, journal: Journal, store: SnapshotStore, tuning: Tuning
+    ) -> None:
         self.disk_full = False
         self._core = core
+        self._admission = admission
         self._journal = journal
         self._store = store
         self._tuning = tuning
@@ -95,6 +99,7 @@ class Driver:
         if self._journal.dirty:
             await self._sync()
         self._release(self._core.take_outbox())
+        self._update_links()
         if self._core.wants_turn:
             self._wanted = True
         self._begin_snapshot_job()
@@ -142,10 +147,32 @@ class Driver:
         for peer, messages in by_peer.items():
             self.transport.send(peer, messages)
 
+    def _update_links(self) -> None:
+        if self._admission.adopted:
+            self._admission.adopted = False
+            self.transport.set_addresses({})
+        links = self._admission.links()
+        if links is not None:
+            self.transport.set_addresses(links)
+
     async def _in_thread(self, thread: ThreadPoolExecutor, work: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(thread, work)
 
-    # --- what the transport tells ---
+    # --- what the transport asks and tells ---
+
+    def hello(self) -> Hello:
+        return self._admission.hello()
+
+    def judge(self, hello: Hello) -> str:
+        cause = self._admission.judge(hello)
+        self.wake()  # there may be a new link to dial
+        return cause
+
+    def refusal(self, cause: str) -> Refusal:
+        return self._admission.refusal(cause)
+
+    def on_refused(self, peer: ManagerId, refusal: Refusal) -> None:
+        self._admission.refused(peer, refusal)
 
     def _post(self, deliver: Callable[[], None]) -> None:
         self._inbox.append(deliver)
@@ -190,10 +217,11 @@ class Driver:
         """The state as it is now, written while it goes on changing."""
         engine = self._core.engine
         index, term, began = engine.applied_index, engine.applied_term, syncobj.monotonicTime()
+        membership = engine.membership_at(index)
         captured = capture(self._core.state)
         writer = None
         try:
-            writer = await self._in_thread(self._snapshot_thread, partial(self._store.write, index, term))
+            writer = await self._in_thread(self._snapshot_thread, partial(self._store.write, index, term, membership))
             async for chunk in _pace(captured):
                 await self._in_thread(self._snapshot_thread, partial(writer.add, chunk))
             await self._in_thread(self._snapshot_thread, writer.finish)
@@ -219,7 +247,7 @@ class Driver:
             log.error("snapshot_refused", index=incoming.index, cause=str(error))
             published = None
         if published is not None:
-            self._post(partial(self._core.install, state))
+            self._post(partial(self._core.install, incoming.index, state))
             log.info("snapshot_installed", index=incoming.index, term=incoming.term)
         else:
             self._post(self._core.engine.drop_incoming)

@@ -12,7 +12,8 @@ from pysyncobj.syncobj import SyncObj
 from hasched.model.errors import HaschedError
 from hasched.model.ids import ManagerId
 from hasched.raft.journal import FIRST_INDEX, Journal
-from hasched.raft.messages import Message, Outdated, PreVote, PreVoteReply, RequestVote, Vote
+from hasched.raft.membership import Membership, MembershipLog
+from hasched.raft.messages import Message, Outdated, PreVote, PreVoteReply, RequestVote, StandNow, Vote
 from hasched.raft.segments import REPAIR_HINT
 from hasched.raft.surroundings import Peer
 from hasched.raft.tuning import Tuning
@@ -35,7 +36,9 @@ class Elections(SyncObj):  # type: ignore[misc]
     _journal: Journal
     _tuning: Tuning
     _random: Random
-    _peers: dict[ManagerId, Peer]
+    _peers: dict[ManagerId, Peer]  # every manager that was met, member or not
+    _electors: dict[ManagerId, Peer]  # the other voters
+    _memberships: MembershipLog
     _pre_votes: dict[ManagerId, None] | None
     _asked_at: float
     _gave_way: dict[ManagerId, None]
@@ -97,6 +100,26 @@ class Elections(SyncObj):  # type: ignore[misc]
         return self.term == 0 and self.last_index == FIRST_INDEX
 
     @property
+    def membership(self) -> Membership:
+        """The one in force."""
+        return self._memberships.in_force
+
+    @property
+    def committed_membership(self) -> Membership:
+        """The latest that is known to be committed."""
+        return self._memberships.at(self.commit_index)
+
+    @property
+    def eligible(self) -> bool:
+        """Whether this member may stand: it votes by the membership in force, and its disk was not wiped."""
+        return self.voter and self.membership.has_voter(self.selfNode.id)
+
+    @property
+    def has_electors(self) -> bool:
+        """Whether this member needs others to be elected or to commit."""
+        return bool(self._electors)
+
+    @property
     def wake_at(self) -> float:
         """When `tick` is due next, on the engine's clock, if no message comes before."""
         if self.is_leader:
@@ -118,16 +141,17 @@ class Elections(SyncObj):  # type: ignore[misc]
 
     def _consider_election(self) -> bool:
         """12: nobody starts a term before a majority has said that it would vote in it. Whether the library may stand."""
-        if self._may_stand or (self.voter and not self._peers):
-            self._may_stand = False
+        won = self._may_stand
+        self._may_stand = False
+        if self.eligible and (won or not self._electors):
             return True
         self._SyncObj__raftLeader = None
         now = syncobj.monotonicTime()
         self._SyncObj__raftElectionDeadline = now + self._random.uniform(1, 3) * self._tuning.orphaned_s
-        if self.voter:
+        if self.eligible:
             self._pre_votes, self._asked_at = {}, now
             last = self._journal[-1]
-            for name in self._peers:
+            for name in self._electors:
                 self.send(name, PreVote(self.term + 1, last.index, last.term))
         return False
 
@@ -161,8 +185,8 @@ class Elections(SyncObj):  # type: ignore[misc]
         if message.term > self.term:
             self._step_down(message.term)
         elif self._pre_votes is not None and message.granted and message.asked == self.term + 1:
-            self._pre_votes[node.id] = None
-            if 2 * (len(self._pre_votes) + 1) > len(self._peers) + 1:
+            self._pre_votes |= {node.id: None} if node.id in self._electors else {}
+            if 2 * (len(self._pre_votes) + 1) > len(self._electors) + 1:
                 self._pre_votes = None
                 self._may_stand = True
                 self._SyncObj__raftElectionDeadline = syncobj.monotonicTime() - 1
@@ -180,10 +204,19 @@ class Elections(SyncObj):  # type: ignore[misc]
             )
 
     def _on_vote(self, node: Peer, message: Vote) -> None:
-        """A vote counts once, however often it is delivered."""
-        if message.term == self.term and node.id not in self._votes:
+        """A vote counts once, however often it is delivered, and only that of a voter."""
+        if message.term == self.term and node.id in self._electors and node.id not in self._votes:
             self._votes[node.id] = None
             self._pass_to_library(node, type="response_vote", term=message.term)
+
+    def _on_stand_now(self, node: Peer, message: StandNow) -> None:
+        """The leader hands over to us, so there is nobody to ask whether they still hear it (Raft thesis, section 3.10).
+
+        At once: another heartbeat of its term must not come between.
+        """
+        if message.term == self.term and node.id == self.leader_id and not self.is_leader and self.eligible:
+            self._SyncObj__raftElectionDeadline = syncobj.monotonicTime() - 1
+            self._onTick()
 
     def _pass_to_library(self, node: Peer, **message: object) -> None:
         self._SyncObj__onMessageReceived(node, message)

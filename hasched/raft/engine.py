@@ -12,7 +12,7 @@ simulation: replace `pysyncobj.syncobj.monotonicTime` and pass a seeded `Random`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from random import Random
 
 import structlog
@@ -22,6 +22,7 @@ from hasched.model.errors import StorageFailed
 from hasched.model.ids import ManagerId
 from hasched.raft.elections import ConsensusBroken, Elections
 from hasched.raft.journal import FIRST_INDEX, Journal, LogEntry
+from hasched.raft.membership import MEMBERS, Member, Membership, MembershipLog, Standing, encode_body
 from hasched.raft.messages import (
     Append,
     AppendRefused,
@@ -37,6 +38,7 @@ from hasched.raft.messages import (
     RequestVote,
     SnapshotChunk,
     SnapshotReply,
+    StandNow,
     Vote,
 )
 from hasched.raft.progress import Progress
@@ -55,6 +57,8 @@ log = structlog.get_logger(__name__)
 class Engine(Elections):
     """One member's consensus. `apply` is called with each committed entry, once, in order; what it raises stops the engine.
 
+    `founding` is the membership where the log and the snapshot hold none.
+
     `voter` is False on a disk that may have been wiped: such a member neither votes nor counts until `join`, which its core
     calls once it holds all that was committed; `on_join` makes that durable.
     """
@@ -62,7 +66,7 @@ class Engine(Elections):
     def __init__(
         self,
         manager_id: ManagerId,
-        peer_ids: Sequence[ManagerId],
+        founding: Membership,
         *,
         journal: Journal,
         snapshots: Snapshots,
@@ -93,7 +97,11 @@ class Engine(Elections):
         self._votes: dict[ManagerId, None] = {}
         self._heard_at = float("-inf")
         self._answered = (0, 0)  # the term and round of the last append that was answered
-        self._peers = {name: Peer(name, place) for place, name in enumerate(sorted(peer_ids), start=1)}
+        self._peers = {}
+        self._electors = {}
+        self._founding = founding
+        self._memberships = MembershipLog(founding)
+        self._marks = (0, 0)  # what was committed at the last two heartbeats
         conf = SyncObjConf(
             autoTick=False,
             raftMinTimeout=tuning.election_min_s,
@@ -103,7 +111,7 @@ class Engine(Elections):
             connectionTimeout=tuning.election_max_s * 2,
             useFork=False,
         )
-        super().__init__(Peer(manager_id, 0), list(self._peers.values()), conf, transport=Letterbox(self.outbox))
+        super().__init__(Peer(manager_id, 0), [], conf, transport=Letterbox(self.outbox))
         self._poller = NoPoller()
         self._SyncObj__raftLog = journal
         self._SyncObj__raftCurrentTerm = journal.getCurrentTerm()
@@ -111,15 +119,15 @@ class Engine(Elections):
         if journal[-1].term > self.term:
             raise StorageFailed("the journal is damaged: it holds an entry of a term that never began", REPAIR_HINT)
         self._adopt_snapshot()
-        if not self._peers:
+        if not self._electors:
             self.stand_soon()
         # An election in which an earlier life of this member may have voted is over then.
         self.joinable_at = syncobj.monotonicTime() + 2 * tuning.election_max_s
 
     @property
     def confirmed_round(self) -> int:
-        """The latest heartbeat round that a majority has answered: at its start, nobody else could have led."""
-        rounds = sorted([self.round, *(progress.round for progress in self.progress.values())])
+        """The latest heartbeat round that a majority of the voters has answered: at its start, nobody else could have led."""
+        rounds = sorted([self.round, *(self.progress[name].round for name in self._electors)])
         return rounds[(len(rounds) - 1) // 2]
 
     # --- a turn: receive what came, tick, append, replicate ---
@@ -177,19 +185,85 @@ class Engine(Elections):
         for node in self._SyncObj__lastResponseTime:
             self._SyncObj__lastResponseTime[node] += allowance
 
+    # --- membership (23: ours, since the library's own lets changes overlap) ---
+
+    @property
+    def may_change_members(self) -> bool:
+        """One change at a time, and none before an entry of the own term is committed: until then this leader may not know
+        of the last one (Raft thesis, section 4.1, and the correction of 2015).
+        """
+        return (
+            self.is_leader and self.commit_index >= self.first_own_index and self.commit_index >= self.membership.index
+        )
+
+    def change_members(self, members: tuple[Member, ...]) -> None:
+        """Put `members` in force, on the leader, which stays a voter."""
+        assert self.may_change_members, "one change at a time"
+        assert any(member.manager_id == self.selfNode.id and member.voter for member in members), "a leader stays"
+        self._memberships.take(self.append(encode_body(members), MEMBERS))
+        self._use_membership()
+
+    def standings(self) -> dict[ManagerId, Standing]:
+        """What this leader knows of each other member."""
+        since = syncobj.monotonicTime() - self._tuning.election_max_s
+        return {
+            name: Standing(
+                answers=progress.heard_at > since,
+                filled=progress.filled,
+                caught_up=progress.match_index >= self._marks[0],
+                match_index=progress.match_index,
+            )
+            for name, progress in self.progress.items()
+        }
+
+    def membership_at(self, index: int) -> Membership | None:
+        """What a snapshot up to `index` has to remember; None: the log up to there holds no membership."""
+        membership = self._memberships.at(index)
+        return membership if membership.index > 0 else None
+
+    def _use_membership(self) -> None:
+        """The membership in force has changed. The library counts whom it finds among its other nodes: the voters."""
+        self._memberships.forget_before(self.applied_index)
+        others = [member for member in self.membership.members if member.manager_id != self.selfNode.id]
+        for member in others:
+            self._meet(member.manager_id)
+        self._electors = {member.manager_id: self._peers[member.manager_id] for member in others if member.voter}
+        self._SyncObj__otherNodes = set(self._electors.values())
+        log.info("members", manager=self.selfNode.id, voters=self.membership.voters, index=self.membership.index)
+        if self.is_leader:
+            self._follow_up({member.manager_id: None for member in others})
+
+    def _follow_up(self, others: dict[ManagerId, None]) -> None:
+        """The leader's books for those who came and those who went. What a learner acknowledged counts once it votes."""
+        for name in [name for name in self.progress if name not in others]:
+            self.progress.pop(name).stop_snapshot()
+        for name in others:
+            self.progress.setdefault(name, Progress(self.last_index + 1))
+        matched, answered = self._SyncObj__raftMatchIndex, self._SyncObj__lastResponseTime
+        for node in [node for node in matched if node.id not in self._electors]:
+            del matched[node]
+            answered.pop(node, None)
+        for name, node in self._electors.items():
+            progress = self.progress[name]
+            matched.setdefault(node, progress.match_index if progress.filled else 0)
+            answered.setdefault(node, syncobj.monotonicTime())
+
+    def _meet(self, name: ManagerId) -> Peer:
+        return self._peers.setdefault(name, Peer(name, len(self._peers) + 1))
+
     # --- connections ---
 
     def can_send(self, name: ManagerId) -> bool:
-        return bool(self.isNodeConnected(self._peers[name]))
+        return bool(self.isNodeConnected(self._meet(name)))
 
     def connected(self, name: ManagerId) -> None:
         """Messages to `name` will arrive, in order, from now on."""
-        self._SyncObj__onNodeConnected(self._peers[name])
+        self._SyncObj__onNodeConnected(self._meet(name))
         if name in self.progress:
             self.progress[name].reset(self.last_index + 1)
 
     def disconnected(self, name: ManagerId) -> None:
-        self._SyncObj__onNodeDisconnected(self._peers[name])
+        self._SyncObj__onNodeDisconnected(self._meet(name))
 
     def lost(self, name: ManagerId) -> None:
         """The connection on which `name` spoke to us has closed. If it led, its process probably died: ask soon."""
@@ -202,7 +276,9 @@ class Engine(Elections):
         """`name` may have been wiped: what its earlier life acknowledged is not on its disk any more."""
         if name in self.progress:
             self.progress[name].match_index = 0
-            self._SyncObj__raftMatchIndex[self._peers[name]] = 0
+            self.progress[name].filled = False
+        if name in self._electors:
+            self._SyncObj__raftMatchIndex[self._electors[name]] = 0
 
     def join(self) -> None:
         """Become a voter, for good."""
@@ -213,8 +289,8 @@ class Engine(Elections):
     # --- replication, the follower's side ---
 
     def receive(self, sender: ManagerId, message: Consensus) -> None:
-        """Handle one message of a member whose identity the transport has verified."""
-        node = self._peers[sender]
+        """Handle one message of a manager whose identity the transport has verified."""
+        node = self._meet(sender)
         match message:
             case Append():
                 if self._heard_leader(node, message.term):
@@ -235,6 +311,8 @@ class Engine(Elections):
                 self._on_request_vote(node, message)
             case Vote():
                 self._on_vote(node, message)
+            case StandNow():
+                self._on_stand_now(node, message)
             case Outdated():
                 if message.term > self.term:
                     self._step_down(message.term)
@@ -260,6 +338,7 @@ class Engine(Elections):
 
     def _take_entries(self, prev_index: int, entries: list[Entry]) -> None:
         """7: entries that are here already stay; only a real conflict cuts the log, and never what is committed."""
+        changed = False
         for number, entry in enumerate(entries):
             index = prev_index + 1 + number
             if index <= self.last_index:
@@ -268,7 +347,11 @@ class Engine(Elections):
                 if index <= self.commit_index:
                     raise ConsensusBroken(f"a leader contradicts the committed entry {index}", REPAIR_HINT)
                 self._journal.deleteEntriesFrom(index - self._journal[0].index)
+                changed |= self._memberships.cut_after(index - 1)
             self._journal.add(entry.data, index, entry.term)
+            changed |= self._memberships.take(self._journal[-1])
+        if changed:
+            self._use_membership()
 
     def _refuse(self, node: Peer, message: Append, hint: int) -> None:
         if message.prev_index <= self.commit_index:
@@ -327,6 +410,10 @@ class Engine(Elections):
             self._journal.reset(index, term)
         self._SyncObj__raftLastApplied = max(index, FIRST_INDEX)
         self._SyncObj__raftCommitIndex = max(self.commit_index, index)
+        self._memberships = MembershipLog((snapshot and snapshot.membership) or self._founding)
+        for entry in self._journal[max(0, index - self._journal[0].index) + 1 :]:
+            self._memberships.take(entry)
+        self._use_membership()
 
     def compact(self, upto: int) -> None:
         """Forget entries up to `upto`, which a durable snapshot covers (4)."""
@@ -344,15 +431,17 @@ class Engine(Elections):
         # 8: an acknowledgement counts in its own term only.
         if progress is None or message.term != self.term or not self.is_leader:
             return
-        if message.voter:
+        progress.filled, progress.heard_at = message.voter, syncobj.monotonicTime()
+        counts = message.voter and node.id in self._electors
+        if counts:
             progress.round = max(progress.round, message.round)
-            self._SyncObj__lastResponseTime[node] = syncobj.monotonicTime()
+            self._SyncObj__lastResponseTime[node] = progress.heard_at
         match message:
             case AppendReply():
                 if message.match_index > self.last_index:
                     raise ConsensusBroken(f"{node.id} acknowledges an entry that was never sent", REPAIR_HINT)
                 progress.matched(message.match_index)
-                if message.voter:
+                if counts:
                     self._SyncObj__raftMatchIndex[node] = progress.match_index
             case AppendRefused():
                 progress.refused(message.prev_index, message.hint)  # 9, 25
@@ -366,12 +455,16 @@ class Engine(Elections):
         return []
 
     def _SyncObj__onBecomeLeader(self) -> None:
-        self.progress = {name: Progress(self.last_index + 1) for name in self._peers}
+        others = [member.manager_id for member in self.membership.members if member.manager_id != self.selfNode.id]
+        self.progress = {name: Progress(self.last_index + 1) for name in others}
+        self._SyncObj__raftMatchIndex.clear()  # of another term, and maybe of who was a learner then
+        self._marks = (self.last_index, self.last_index)
         super()._SyncObj__onBecomeLeader()
 
     def _SyncObj__sendAppendEntries(self) -> None:
         """The library says that a heartbeat is due; it goes out at the end of the turn, with whatever else is new."""
         self._SyncObj__newAppendEntriesTime = syncobj.monotonicTime() + self._tuning.beat_s
+        self._marks = (self._marks[1], self.commit_index)
         self.begin_round()
 
     def _SyncObj__applyLogEntries(self) -> bool:

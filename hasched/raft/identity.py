@@ -5,6 +5,9 @@ votes and what it acknowledged, so it doesn't count until a leader has brought i
 
 `fenced` is the memory of a state that went wrong (docs/adr/0011-divergence.md): the next start sets journal and snapshots
 aside and begins without a vote, `rebuilding`, which tells it from a manager of a cluster that starts for the first time.
+
+`incarnation` is the life of the cluster that the directory belongs to: a recovery after the loss of a majority begins a new
+one, and directories of two lives never mix (docs/adr/0010-membership.md).
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ class Identity(msgspec.Struct, frozen=True):
     voter: bool
     fenced: int = 0
     rebuilding: bool = False
+    incarnation: str = ""
 
 
 class DataDirectory:
@@ -74,6 +78,10 @@ class DataDirectory:
         if aside in self._disk.names(self.path):
             self._remove(aside)
         self._change(fenced=index)
+
+    def adopt_incarnation(self, incarnation: str) -> None:
+        """Durable when it returns."""
+        self._change(incarnation=incarnation)
 
     def release(self) -> None:
         self._lock.close()
@@ -119,7 +127,7 @@ class DataDirectory:
     def _unusable(self, error: OSError) -> StorageFailed:
         return StorageFailed(f"{self.path} can't be used: {error}", "check the disk, then start the manager again")
 
-    def _change(self, **fields: bool | int) -> None:
+    def _change(self, **fields: bool | int | str) -> None:
         try:
             self._write(msgspec.structs.replace(self.identity, **fields))
         except OSError as error:

@@ -16,12 +16,29 @@ class _Message(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Hello(_Message, frozen=True, tag="hello"):
-    """The first message of either side. `blank`: this manager's disk holds no term, no vote and no entry."""
+    """The first message of either side. `blank`: this manager's disk holds no term, no vote and no entry.
+
+    `incarnation`: the life of the cluster that its data belongs to. `members_term`, `members_index`: of the log entry that
+    its membership stands in.
+    """
 
     version: int
     cluster_id: str
     manager_id: ManagerId
     blank: bool
+    incarnation: str = ""
+    api_url: str = ""
+    raft_address: str = ""
+    members_term: int = 0
+    members_index: int = 0
+
+
+class Refusal(_Message, frozen=True, tag="refusal"):
+    """Instead of a hello; then the connection ends. By the committed membership of the entry at `members_index`."""
+
+    cause: str
+    members_term: int
+    members_index: int
 
 
 class PreVote(_Message, frozen=True, tag="pre_vote"):
@@ -54,6 +71,12 @@ class Vote(_Message, frozen=True, tag="voted"):
 
 class Outdated(_Message, frozen=True, tag="outdated"):
     """An answer to a message of an older term, so that its sender steps down."""
+
+    term: int
+
+
+class StandNow(_Message, frozen=True, tag="stand"):
+    """The receiver has all that the leader of `term` has, and is to be elected without waiting (Raft thesis, section 3.10)."""
 
     term: int
 
@@ -179,6 +202,18 @@ class DigestReport(_Message, frozen=True, tag="digest"):
     voter: bool
 
 
+class Transfer(_Message, frozen=True, tag="transfer"):
+    """Make `target` the leader instead of yourself; "": whoever is best."""
+
+    request: int
+    target: ManagerId
+
+
+class TransferRefused(_Message, frozen=True, tag="not_transferred"):
+    request: int
+    cause: str
+
+
 Consensus: TypeAlias = (
     PreVote
     | PreVoteReply
@@ -192,6 +227,9 @@ Consensus: TypeAlias = (
     | BeatReply
     | SnapshotChunk
     | SnapshotReply
+    | StandNow
 )
-Service: TypeAlias = Forward | Forwarded | ReadIndex | ReadIndexReply | CheckNow | DigestReport
-Message: TypeAlias = Hello | Consensus | Service
+Service: TypeAlias = (
+    Forward | Forwarded | ReadIndex | ReadIndexReply | CheckNow | DigestReport | Transfer | TransferRefused
+)
+Message: TypeAlias = Hello | Refusal | Consensus | Service

@@ -11,6 +11,7 @@ data_dir/
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -23,11 +24,13 @@ from pysyncobj import syncobj
 
 from hasched.model.errors import BodyTooLarge, HaschedError, NoLeader, StorageFailed
 from hasched.model.ids import ManagerId
+from hasched.raft.admission import Admission
 from hasched.raft.core import Core
 from hasched.raft.driver import Driver
 from hasched.raft.environment import Environment
 from hasched.raft.identity import DataDirectory
 from hasched.raft.journal import Journal
+from hasched.raft.membership import Membership, Standing, sort_members, split_address
 from hasched.raft.proposals import Proposal
 from hasched.raft.replica import Applied, Member, MemberStatus, ReplicaStatus
 from hasched.raft.segments import REPAIR_HINT
@@ -45,7 +48,10 @@ log = structlog.get_logger(__name__)
 
 
 class ReplicaConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Who this manager is, and with whom it votes: `members` is the same list, itself included, on every manager.
+    """Who this manager is, and with whom it begins: `members` is the same list, itself included, on every manager.
+
+    Once the log says who is a member, `members` only says where they are reached. A manager with `join` never forms a
+    cluster: it waits until it is added to one.
 
     `listen` is HOST:PORT of this machine. The server context requires client certificates of the cluster's CA, the
     client context shows this manager's own.
@@ -59,6 +65,7 @@ class ReplicaConfig(msgspec.Struct, frozen=True, kw_only=True):
     server_ssl: ssl.SSLContext
     client_ssl: ssl.SSLContext
     tuning: Tuning = Tuning()
+    join: bool = False
 
 
 def open_replica(config: ReplicaConfig, environment: Environment | None = None) -> ReplicaNode:
@@ -71,9 +78,8 @@ class ReplicaNode:
 
     def __init__(self, config: ReplicaConfig, environment: Environment) -> None:
         self._config = config
-        self._members = {member.manager_id: member for member in config.members}
-        self._peer_ids = sorted(name for name in self._members if name != config.manager_id)
-        assert config.manager_id in self._members, "a manager is one of its cluster's members"
+        self._named = {member.manager_id: member for member in config.members}
+        self._me = self._named[config.manager_id]
         self._subscribers: dict[int, Callable[[Applied], None]] = {}
         self._role_callbacks: dict[int, Callable[[bool], None]] = {}
         self._next_callback = 0
@@ -81,7 +87,11 @@ class ReplicaNode:
         self._leaving: asyncio.Task[None] | None = None
         self._stopped = False
         self._directory = DataDirectory(
-            config.data_dir, config.cluster_id, config.manager_id, alone=not self._peer_ids, disk=environment.disk
+            config.data_dir,
+            config.cluster_id,
+            config.manager_id,
+            alone=len(self._named) == 1 and not config.join,
+            disk=environment.disk,
         )
         try:
             self._open(environment)
@@ -96,7 +106,7 @@ class ReplicaNode:
         self._journal = Journal(config.data_dir / "journal", tuning.segment_bytes, disk=disk, random=random)
         self._core = Core(
             config.manager_id,
-            self._peer_ids,
+            founding_membership(config),
             journal=self._journal,
             snapshots=store,
             state=_load_state(store),
@@ -104,22 +114,30 @@ class ReplicaNode:
             random=random,
             wall_ms=environment.wall_ms,
             voter=self._directory.identity.voter,
-            may_found=not self._directory.identity.rebuilding,
+            may_found=not (config.join or self._directory.identity.rebuilding),
             on_join=self._directory.become_voter,
             on_fence=self._directory.fence,
             on_applied=self._publish,
             on_role=self._change_role,
         )
-        self._driver = Driver(self._core, self._journal, store, tuning)
+        self._admission = Admission(
+            self._core.engine,
+            me=self._me,
+            cluster_id=config.cluster_id,
+            named=self._named,
+            rebuilding=self._directory.identity.rebuilding,
+            incarnation=self._directory.identity.incarnation,
+            adopt=self._directory.adopt_incarnation,
+        )
+        self._driver = Driver(self._core, self._admission, self._journal, store, tuning)
         links = LinksConfig(
             cluster_id=config.cluster_id,
             manager_id=config.manager_id,
-            listen=_split_address(config.listen),
-            addresses={name: _split_address(self._members[name].raft_address) for name in self._peer_ids},
+            listen=split_address(config.listen),
+            addresses=self._admission.links() or {},
             server_ssl=config.server_ssl,
             client_ssl=config.client_ssl,
             random=random,
-            is_blank=lambda: self._core.engine.is_blank and not self._directory.identity.rebuilding,
         )
         self._driver.transport = self._transport = environment.connect(links, self._driver)
 
@@ -132,7 +150,8 @@ class ReplicaNode:
         self._run.add_done_callback(self._end)
 
     async def stop(self) -> None:
-        """Leave, and free the data directory. Proposals under way end as OutcomeUnknown."""
+        """Leave, and free the data directory. A leader hands over first. Proposals under way end as OutcomeUnknown."""
+        await self._hand_over()
         self._driver.stop()
         if self._leaving is None:
             await self._transport.stop()
@@ -158,6 +177,7 @@ class ReplicaNode:
             self._core.proposals.abandon(cause)
             self._core.reads.abandon(cause)
             self._core.divergence.abandon(cause)
+            self._core.transfers.abandon(cause)
             self._change_role(False)
             self._journal.close()
             self._directory.release()
@@ -187,29 +207,39 @@ class ReplicaNode:
     @property
     def leader(self) -> Member | None:
         leader_id = self._core.engine.leader_id
-        return None if leader_id is None else self._members[leader_id]
+        return None if leader_id is None else self._admission.find(leader_id)
 
     @property
     def status(self) -> ReplicaStatus:
         engine = self._core.engine
         return ReplicaStatus(
             manager_id=self.manager_id,
-            role=engine.role,
+            role=self._admission.role,
             term=engine.term,
             leader=engine.leader_id,
             last_index=engine.last_index,
             commit_index=engine.commit_index,
             applied_index=engine.applied_index,
-            members=[self._member_status(member) for member in self._config.members],
+            members=self._member_statuses(),
             verdict=self._core.divergence.verdict,
         )
 
-    def _member_status(self, member: Member) -> MemberStatus:
-        engine, name = self._core.engine, member.manager_id
-        if name == self.manager_id:
-            return MemberStatus(member, True, engine.last_index if engine.is_leader else None)
-        progress = engine.progress.get(name)
-        return MemberStatus(member, self._transport.is_connected(name), progress.match_index if progress else None)
+    def _member_statuses(self) -> list[MemberStatus]:
+        engine = self._core.engine
+        standings = engine.standings()
+        if engine.is_leader:
+            standings[self.manager_id] = Standing(True, True, True, engine.last_index)
+        statuses = []
+        for member in self._admission.members():
+            name = member.manager_id
+            connected = name == self.manager_id or self._transport.is_connected(name)
+            known = standings.get(name)
+            statuses.append(
+                MemberStatus(member, connected, known.match_index, member.voter, known.filled, known.caught_up)
+                if known is not None
+                else MemberStatus(member, connected, None, member.voter)
+            )
+        return statuses
 
     def clock_ms(self) -> int:
         return self._core.clock_ms()
@@ -251,6 +281,21 @@ class ReplicaNode:
         self._core.divergence.ask(syncobj.monotonicTime(), partial(_settle, future))
         self._driver.wake()
         return await future
+
+    async def transfer(self, target: ManagerId | None) -> ManagerId:
+        self._check_usable()
+        future: asyncio.Future[ManagerId] = asyncio.get_running_loop().create_future()
+        self._core.transfers.request(target, syncobj.monotonicTime(), partial(_settle, future))
+        self._driver.wake()
+        return await future
+
+    async def _hand_over(self) -> None:
+        """Of a leader that stops: whoever takes over at once spares everybody the wait for an election."""
+        if self._stopped or self._run is None or not self.is_leader or not self._core.engine.has_electors:
+            return
+        with contextlib.suppress(HaschedError, TimeoutError):
+            async with asyncio.timeout(2 * self._config.tuning.election_max_s):
+                await self.transfer(None)
 
     def wait_for(self, index: int) -> Awaitable[None]:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -316,7 +361,10 @@ def _settle(future: asyncio.Future[_T], result: _T | HaschedError) -> None:
             future.set_result(result)
 
 
-def _split_address(address: str) -> tuple[str, int]:
-    """`HOST:PORT` or `[V6]:PORT`."""
-    host, _, port = address.rpartition(":")
-    return host.strip("[]"), int(port)
+def founding_membership(config: ReplicaConfig) -> Membership:
+    """The members by the file. Who is to be added isn't a voter yet, whatever the file says."""
+    members = [
+        msgspec.structs.replace(member, voter=not (config.join and member.manager_id == config.manager_id))
+        for member in config.members
+    ]
+    return Membership(sort_members(members))

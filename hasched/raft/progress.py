@@ -17,6 +17,8 @@ class Progress:
 
     __slots__ = (
         "_inflight",
+        "filled",
+        "heard_at",
         "impatient",
         "inflight_bytes",
         "match_index",
@@ -32,6 +34,8 @@ class Progress:
         self.round = 0  # the latest heartbeat round that the follower has answered in this term
         self.probing = True
         self.impatient = True  # a probe should go now, not with the next heartbeat
+        self.filled = False  # the follower says that its disk holds all that it ever acknowledged
+        self.heard_at = float("-inf")
         self.snapshot: OutgoingSnapshot | None = None
         self.inflight_bytes = 0
         self._inflight: deque[tuple[int, int]] = deque()

@@ -13,6 +13,7 @@ import msgspec
 
 from hasched.model.ids import ManagerId
 from hasched.raft.divergence import Verdict
+from hasched.raft.membership import Member
 from hasched.statemachine.apply import Applied
 from hasched.statemachine.commands import Command
 from hasched.statemachine.outcomes import Outcome
@@ -21,25 +22,24 @@ from hasched.statemachine.state import State
 __all__ = ["Applied", "Member", "MemberStatus", "Replica", "ReplicaStatus", "Verdict"]
 
 
-class Member(msgspec.Struct, frozen=True):
-    """A manager of the cluster as its configuration names it. `raft_address` is `HOST:PORT`."""
-
-    manager_id: ManagerId
-    api_url: str
-    raft_address: str
-
-
 class MemberStatus(msgspec.Struct, frozen=True):
-    """What this manager knows of another. `match_index` only on the leader."""
+    """What this manager knows of another.
+
+    `voter`: it counts by the membership in force; else it is a learner. On the leader alone: `match_index`; `filled`, its
+    disk was not wiped, or was filled again since; `caught_up`, it holds what was committed a moment ago.
+    """
 
     member: Member
     connected: bool
     match_index: int | None
+    voter: bool = True
+    filled: bool | None = None
+    caught_up: bool | None = None
 
 
 class ReplicaStatus(msgspec.Struct, frozen=True):
     manager_id: ManagerId
-    role: str  # leader, follower, candidate
+    role: str  # leader, follower, candidate, learner, removed
     term: int
     leader: ManagerId | None
     last_index: int
@@ -89,6 +89,12 @@ class Replica(Protocol):
         """Linearizable read point: afterwards `state` holds all that was committed before the call. Returns the applied index.
 
         Raft thesis, section 6.4. Works on followers too. Raises NoLeader.
+        """
+
+    async def transfer(self, target: ManagerId | None) -> ManagerId:
+        """Make `target`, or whoever is best, the leader, from whichever manager. Returns once this manager sees it lead.
+
+        Raises TransferFailed; then whoever leads leads on. Raft thesis, section 3.10.
         """
 
     def subscribe(self, callback: Callable[[Applied], None]) -> Callable[[], None]:

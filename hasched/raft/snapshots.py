@@ -20,6 +20,7 @@ import structlog
 
 from hasched.model.errors import StorageFailed
 from hasched.raft.disk import Disk, File, LocalDisk
+from hasched.raft.membership import Membership
 from hasched.raft.segments import REPAIR_HINT
 
 MAGIC = b"HSSNAP01"
@@ -37,15 +38,20 @@ class _Header(msgspec.Struct, frozen=True):
     cluster_id: str
     index: int
     term: int
+    membership: Membership | None = None
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """A durable snapshot of everything up to the entry at `index`, which was of `term`."""
+    """A durable snapshot of everything up to the entry at `index`, which was of `term`.
+
+    `membership` is what the log up to there puts in force; None: nothing, or the snapshot is of version 0.1.0.
+    """
 
     index: int
     term: int
     size: int
     path: Path
+    membership: Membership | None = None
 
 
 class SnapshotStore:
@@ -73,9 +79,9 @@ class SnapshotStore:
             self._disk.unlink(leftover)
         return latest
 
-    def write(self, index: int, term: int) -> SnapshotWriter:
+    def write(self, index: int, term: int, membership: Membership | None = None) -> SnapshotWriter:
         """Begin a snapshot of this manager's own state. The writer is used from one thread at a time."""
-        header = _Header(FORMAT, self._cluster_id, index, term)
+        header = _Header(FORMAT, self._cluster_id, index, term, membership)
         return SnapshotWriter(self._disk, self._directory / f"own-{index}.tmp", header)
 
     def receive(self, index: int, term: int, size: int) -> IncomingSnapshot:
@@ -134,7 +140,7 @@ class SnapshotStore:
         file = self._disk.open(path)
         try:
             header, _ = self._read_header(path, file)
-            return Snapshot(header.index, header.term, file.size, path)
+            return Snapshot(header.index, header.term, file.size, path, header.membership)
         finally:
             file.close()
 

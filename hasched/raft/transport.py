@@ -1,10 +1,10 @@
 """The transport between managers: mutual TLS, one connection for each direction of each pair.
 
 A manager dials every other one and sends over that connection alone; it hears the other over the connection that the
-other dialled. Who is at the far end is what the certificate says, and it must be a configured manager; the hello must
-name the same manager and cluster (14, 24). A manager that dials again puts its older connection out of use, and what
-came over that and wasn't delivered yet is dropped. There is no resending: what a broken connection lost, the engine
-finds out by probing.
+other dialled. Who is at the far end is what the certificate says; the hello must name the same manager and cluster (14,
+24), and whether that manager is welcome its handler says. A manager that dials again puts its older connection out of
+use, and what came over that and wasn't delivered yet is dropped. There is no resending: what a broken connection lost,
+the engine finds out by probing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Protocol, cast
@@ -23,12 +23,14 @@ import structlog
 from hasched.model.identity import identity_of, manager_hostname
 from hasched.model.ids import ManagerId
 from hasched.raft.frames import FrameInvalid, FrameReader, Outlet, encode_frame
-from hasched.raft.messages import PROTOCOL_VERSION, Hello, Message
+from hasched.raft.messages import PROTOCOL_VERSION, Hello, Message, Refusal
 
 HELLO_FRAME_BYTES = 4096  # all that is read of a peer before it has said who it is
 HELLO_TIMEOUT_S = 3.0
 CONNECT_TIMEOUT_S = 3.0
 REDIAL_MIN_S, REDIAL_MAX_S = 0.02, 0.5
+REDIAL_REFUSED_S = 3.0  # one who was refused may be welcome later
+RELISTEN_S = 1.0
 USER_TIMEOUT_MS = 2500  # after so long without an acknowledgement by the peer's kernel, a connection is dead
 NOT_SENT_BYTES = 64 * 2**10  # that the kernel takes ahead of the network: what it has, nothing can pass any more
 MAX_BUFFERED_BYTES = 64 * 2**20  # for a peer that doesn't read; beyond this its connection is cut
@@ -48,8 +50,15 @@ class Heard(Protocol):
 
 
 class Handler(Protocol):
-    """Whom the transport tells. Each is called on the loop and must not block."""
+    """Whom the transport asks and tells. Each is called on the loop and must not block."""
 
+    def hello(self) -> Hello: ...
+    def judge(self, hello: Hello) -> str:
+        """Why the sender of `hello` is not welcome, or nothing."""
+        ...
+
+    def refusal(self, cause: str) -> Refusal: ...
+    def on_refused(self, peer: ManagerId, refusal: Refusal) -> None: ...
     def on_connected(self, peer: ManagerId, blank: bool) -> None: ...
     def on_disconnected(self, peer: ManagerId) -> None: ...
     def on_message(self, link: Heard, message: Message) -> None: ...
@@ -75,7 +84,7 @@ class Links(Protocol):
 
 @dataclass(frozen=True)
 class LinksConfig:
-    """Who speaks, to whom. `addresses` names the peers; `is_blank` goes into each hello.
+    """Who speaks, to whom. `addresses` names the peers.
 
     The server context requires client certificates of the cluster's CA, the client context shows this manager's own.
     """
@@ -87,11 +96,14 @@ class LinksConfig:
     server_ssl: ssl.SSLContext
     client_ssl: ssl.SSLContext
     random: Random
-    is_blank: Callable[[], bool]
 
 
 class _Refused(Exception):
     """The peer is not who it must be."""
+
+
+class _Unwelcome(_Refused):
+    """It is who it says, and is told why that is not enough."""
 
 
 class _Link(asyncio.Protocol):
@@ -116,6 +128,8 @@ class _Link(asyncio.Protocol):
             for message in self._reader.feed(data):
                 if self._greeted:
                     self.on_message(message)
+                elif isinstance(message, Refusal):
+                    self.on_refusal(message)
                 elif isinstance(message, Hello):
                     self._greeted = True
                     self._reader.lift_limit()
@@ -123,8 +137,11 @@ class _Link(asyncio.Protocol):
                 else:
                     raise _Refused("it doesn't begin with a hello")
         except (FrameInvalid, _Refused) as error:
-            log.warning("link_refused", peer=self.certified, cause=str(error))
-            self.abort()
+            self.refuse(error)
+
+    def refuse(self, error: _Refused | FrameInvalid) -> None:
+        log.warning("link_refused", peer=self.certified, cause=str(error))
+        self.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
         if not self.closed.done():
@@ -134,8 +151,18 @@ class _Link(asyncio.Protocol):
         if self.wire is not None:
             self.wire.abort()
 
+    def close(self) -> None:
+        """After what was written is sent; at once if nothing waits."""
+        if self.wire is not None and self.wire.get_write_buffer_size() == 0:
+            self.wire.abort()
+        elif self.wire is not None:
+            self.wire.close()
+
     def on_hello(self, hello: Hello) -> None:
         raise NotImplementedError
+
+    def on_refusal(self, refusal: Refusal) -> None:
+        raise _Refused("it refuses what it asked for")
 
     def on_message(self, message: Message) -> None:
         raise NotImplementedError
@@ -157,13 +184,21 @@ class Incoming(_Link):
         self._deadline = asyncio.get_running_loop().call_later(HELLO_TIMEOUT_S, self.abort)
 
     def on_hello(self, hello: Hello) -> None:
-        self._transport.check_hello(hello, self.certified)
-        if self._deadline is not None:
-            self._deadline.cancel()
         self.peer = hello.manager_id
+        self._transport.check_hello(hello, self.certified)
         assert self.wire is not None
         self.wire.write(encode_frame(self._transport.hello()))
+        if self._deadline is not None:
+            self._deadline.cancel()
         self._transport.accept(self)
+
+    def refuse(self, error: _Refused | FrameInvalid) -> None:
+        if not isinstance(error, _Unwelcome) or self.wire is None:
+            super().refuse(error)
+            return
+        self._transport.note_unwelcome(self.peer, str(error))
+        self.wire.write(encode_frame(self._transport.handler.refusal(str(error))))
+        self.wire.close()
 
     def on_message(self, message: Message) -> None:
         if self.current:
@@ -217,14 +252,30 @@ class _Outgoing(_Link):
         if not self.greeting.done():
             self.greeting.set_result(hello)
 
+    def on_refusal(self, refusal: Refusal) -> None:
+        if self.certified == self._peer:
+            self._transport.handler.on_refused(self._peer, refusal)
+            self._fail(_Unwelcome(refusal.cause))
+
+    def refuse(self, error: _Refused | FrameInvalid) -> None:
+        if isinstance(error, _Unwelcome):
+            self._transport.note_unwelcome(self._peer, str(error))
+            self._fail(error)
+            self.abort()
+        else:
+            super().refuse(error)
+
+    def _fail(self, error: Exception) -> None:
+        if not self.greeting.done():
+            self.greeting.set_exception(error)
+            self.greeting.exception()  # the dialler may have given up already
+
     def on_message(self, message: Message) -> None:
         raise _Refused("it speaks on a connection that is ours to speak on")
 
     def connection_lost(self, error: Exception | None) -> None:
         super().connection_lost(error)
-        if not self.greeting.done():
-            self.greeting.set_exception(error or ConnectionError("it closed the connection before its hello"))
-            self.greeting.exception()  # the dialler may have given up already
+        self._fail(error or ConnectionError("it closed the connection before its hello"))
 
 
 class Transport:
@@ -242,16 +293,30 @@ class Transport:
         self._pauses: dict[ManagerId, asyncio.Event] = {}
         self._spoken: dict[ManagerId, _Outgoing] = {}
         self._heard: dict[ManagerId, Incoming] = {}
+        self._unwelcome: dict[ManagerId, str] = {}
+        self._relisten: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Listen and dial. Raises OSError if the address can't be listened on."""
         if self._addresses:
-            host, port = self._config.listen
-            self._server = await asyncio.get_running_loop().create_server(
-                lambda: Incoming(self), host, port, ssl=self._config.server_ssl, ssl_handshake_timeout=HELLO_TIMEOUT_S
-            )
+            await self._listen()
         self._started = True
         self.set_addresses(self._addresses)
+
+    async def _listen(self) -> None:
+        host, port = self._config.listen
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: Incoming(self), host, port, ssl=self._config.server_ssl, ssl_handshake_timeout=HELLO_TIMEOUT_S
+        )
+
+    async def _keep_trying_to_listen(self) -> None:
+        """The first other manager was added. If the address is taken, that is said, and tried again."""
+        while self._server is None:
+            try:
+                await self._listen()
+            except OSError as error:
+                log.error("listen_failed", address=self._config.listen, cause=str(error))
+                await asyncio.sleep(RELISTEN_S)
 
     def set_addresses(self, addresses: Mapping[ManagerId, tuple[str, int]]) -> None:
         """A peer whose address changed is dialled anew; one that is gone is cut off, and refused from now on."""
@@ -268,12 +333,15 @@ class Transport:
                 if peer not in self._diallers:
                     dialler = asyncio.get_running_loop().create_task(self._dial(peer), name=f"dial {peer}")
                     self._diallers[peer] = dialler
+            if self._addresses and self._server is None and self._relisten is None:
+                self._relisten = asyncio.get_running_loop().create_task(self._keep_trying_to_listen(), name="listen")
 
     async def stop(self) -> None:
         self._started = False
-        for dialler in self._diallers.values():
-            dialler.cancel()
-        await asyncio.gather(*self._diallers.values(), *self._cancelled, return_exceptions=True)
+        tasks = [*self._diallers.values(), *([self._relisten] if self._relisten is not None else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, *self._cancelled, return_exceptions=True)
         links: list[_Link] = [*self.incoming, *self._spoken.values()]
         for link in links:
             link.abort()
@@ -293,19 +361,25 @@ class Transport:
         return peer in self._spoken
 
     def hello(self) -> Hello:
-        config = self._config
-        return Hello(PROTOCOL_VERSION, config.cluster_id, config.manager_id, config.is_blank())
+        return self.handler.hello()
+
+    def note_unwelcome(self, peer: ManagerId, cause: str) -> None:
+        """It will come again and again; that is said once."""
+        if self._unwelcome.get(peer) != cause:
+            self._unwelcome[peer] = cause
+            log.warning("link_refused", peer=peer, cause=cause)
 
     def check_hello(self, hello: Hello, certified: ManagerId | None) -> None:
-        """Raises _Refused unless it comes from a configured manager of this cluster."""
+        """Raises _Refused unless it comes from a manager of this cluster who is welcome."""
         if hello.version != PROTOCOL_VERSION:
             raise _Refused(f"it speaks version {hello.version} of the protocol, not {PROTOCOL_VERSION}")
         if hello.cluster_id != self._config.cluster_id:
             raise _Refused(f"it is of cluster {hello.cluster_id!r}, not {self._config.cluster_id!r}")
         if certified is None or certified != hello.manager_id:
             raise _Refused(f"its certificate doesn't name manager {hello.manager_id!r}")
-        if certified not in self._addresses:
-            raise _Refused(f"{certified!r} is not a member of this cluster")
+        cause = self.handler.judge(hello)
+        if cause:
+            raise _Unwelcome(cause)
 
     def accept(self, link: Incoming) -> None:
         """From now on `link` is where we hear its peer; what came over an older one counts no more."""
@@ -316,6 +390,7 @@ class Transport:
             self.handler.on_lost(link.peer)
         link.current = True
         self._heard[link.peer] = link
+        self._unwelcome.pop(link.peer, None)
         if link.peer in self._pauses:
             self._pauses[link.peer].set()  # it is there, so it can be dialled
 
@@ -337,9 +412,11 @@ class Transport:
                     log.warning(
                         "link_failed", peer=peer, address=self._addresses.get(peer), cause=reason or "timed out"
                     )
+            except _Refused:
+                pause = REDIAL_REFUSED_S  # who refused whom, and why, was said
             finally:
                 if link is not None:
-                    link.abort()
+                    link.close()
             await self._pause(peer, pause * self._config.random.uniform(0.5, 1))
             pause = min(pause * 2, REDIAL_MAX_S)
 
@@ -370,7 +447,7 @@ class Transport:
         finally:
             if self._spoken.get(peer) is link:
                 del self._spoken[peer]
-            self.handler.on_disconnected(peer)
+                self.handler.on_disconnected(peer)
             log.info("link_down", peer=peer)
 
 

@@ -164,13 +164,15 @@ async def running_manager(folder: Path, pki: Pki, limits: ApiLimits | None = Non
     replica = open_replica(replica_config(folder, pki, "m1", members, ALONE, listen="127.0.0.1:0"))
     hub = AgentHub()
     server = make_server(pki, "m1", replica, hub, limits or ApiLimits())
-    leading = asyncio.Event()
+    leading, recorded = asyncio.Event(), asyncio.Event()
+    replica.subscribe(lambda applied: recorded.set() if replica.state.managers else None)
     replica.on_role_change(lambda leads: leading.set() if leads else leading.clear())
     await replica.start()
     await server.start()
     manager = Manager(pki, replica, hub, server)
     try:
         await leading.wait()
+        await recorded.wait()  # the last that a new cluster writes by itself
         hub.start_leading()
         yield manager
     finally:

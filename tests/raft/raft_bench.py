@@ -8,11 +8,18 @@ from pysyncobj import syncobj
 
 from hasched.raft.engine import Engine
 from hasched.raft.journal import Journal
+from hasched.raft.membership import Member, Membership, sort_members
 from hasched.raft.messages import Append, Entry, PreVoteReply, Vote
 from hasched.raft.snapshots import SnapshotStore
 from hasched.raft.tuning import Tuning
 
 TUNING = Tuning(append_bytes=50)
+
+
+def members(*voters: str, learners: tuple[str, ...] = ()) -> Membership:
+    """As a configuration file names them."""
+    named = [Member(name, f"https://{name}:1", f"{name}:1", name in voters) for name in (*voters, *learners)]
+    return Membership(sort_members(named))
 
 
 class Bench:
@@ -36,7 +43,7 @@ class Bench:
         self.store = SnapshotStore(self.path / "snapshots", "c")
         self.engine = Engine(
             "m1",
-            self.peers,
+            members("m1", *self.peers),
             journal=self.journal,
             snapshots=self.store,
             tuning=TUNING,

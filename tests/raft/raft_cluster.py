@@ -146,7 +146,7 @@ class Cluster:
             await self.nodes.pop(name).stop()
 
     async def leader(self) -> ReplicaNode:
-        """The manager that leads and has caught up with its term."""
+        """The manager that leads, has caught up with its term, and has nothing to write by itself."""
         await until(lambda: self._leaders() != [])
         return self._leaders()[0]
 
@@ -154,7 +154,9 @@ class Cluster:
         return [
             node
             for node in self.nodes.values()
-            if node.is_leader and node.status.commit_index >= node._core.engine.first_own_index
+            if node.is_leader
+            and node.status.commit_index >= node._core.engine.first_own_index
+            and node.state.managers  # what it writes by itself is written
         ]
 
     async def followers(self) -> list[ReplicaNode]:

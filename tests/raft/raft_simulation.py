@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import heapq
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from random import Random
 
 import pytest
 from pysyncobj import syncobj
+from raft_bench import members
 from raft_cluster import submit
 
-from hasched.model.errors import HaschedError, NoLeader, OutcomeUnknown, Overloaded
+from hasched.model.errors import HaschedError, NoLeader, OutcomeUnknown, Overloaded, TransferFailed
+from hasched.raft.admission import Admission
 from hasched.raft.core import Core
 from hasched.raft.divergence import Check, StateDiverged
 from hasched.raft.identity import DataDirectory
@@ -26,7 +28,7 @@ from hasched.raft.proposals import Proposal
 from hasched.raft.replica import Applied
 from hasched.raft.snapshots import SnapshotStore
 from hasched.raft.tuning import Tuning
-from hasched.statemachine.commands import encode_command
+from hasched.statemachine.commands import AddManager, Command, RemoveManager, encode_command
 from hasched.statemachine.digest import digest
 from hasched.statemachine.snapshot import capture, restore
 from hasched.statemachine.state import State
@@ -74,13 +76,13 @@ class SimulatedNode:
     def start(self) -> None:
         sim = self.simulation
         path = sim.root / self.name
-        self.directory = DataDirectory(path, "sim", self.name, alone=len(sim.names) == 1)
+        self.directory = DataDirectory(path, "sim", self.name, alone=sim.founders == [self.name])
         self.journal = Journal(path / "journal", sim.tuning.segment_bytes)
         self.store = SnapshotStore(path / "snapshots", "sim")
         state = restore(self.store.chunks(self.store.latest.path)) if self.store.latest else State()
         self.core = Core(
             self.name,
-            [name for name in sim.names if name != self.name],
+            members(*sim.founders, learners=() if self.name in sim.founders else (self.name,)),
             journal=self.journal,
             snapshots=self.store,
             state=state,
@@ -88,18 +90,29 @@ class SimulatedNode:
             random=sim.random,
             wall_ms=lambda: int(sim.now * 1000) + self.wall_ahead_ms,
             voter=self.directory.identity.voter,
-            may_found=not self.directory.identity.rebuilding,
+            may_found=self.name in sim.founders and not self.directory.identity.rebuilding,
             on_join=self.join,
             on_fence=self.fence,
             on_applied=self.note_applied,
             on_role=lambda leading: None,
         )
+        self.admission = Admission(
+            self.core.engine,
+            me=members(self.name).members[0],
+            cluster_id="sim",
+            named={},
+            rebuilding=self.directory.identity.rebuilding,
+            incarnation=self.directory.identity.incarnation,
+            adopt=self.directory.adopt_incarnation,
+        )
         assert self.core.engine.last_index >= self.promised, f"{self.name} got its vote before its journal was synced"
         self.committed_before = max(sim.history, default=0)
         self.life += 1
         self.up, self.wiped, self.busy, self.inbox = True, False, False, []
+        self.linked: list[str] = []
+        self.update_links()
         self.want_turn(0)
-        sim.dial_all(self.name)
+        sim.expect(self.name)
 
     def join(self) -> None:
         """What its earlier lives helped to commit must be in its log before it votes again."""
@@ -109,6 +122,17 @@ class SimulatedNode:
         self.directory.become_voter()
         self.promised = self.committed_before
         self.dies_at_sync = self.promised > 0 and self.simulation.random.random() < 0.3
+
+    def update_links(self) -> None:
+        links = self.admission.links()
+        if links is None:
+            return
+        gone, self.linked = [name for name in self.linked if name not in links], list(links)
+        for name in gone:
+            self.simulation.break_link(self.name, name)
+            self.simulation.break_link(name, self.name)
+        for name in self.linked:
+            self.simulation.dial(self.name, name)
 
     def crash(self) -> None:
         self.up = False
@@ -122,6 +146,7 @@ class SimulatedNode:
         self.core.proposals.abandon("crash")
         self.core.reads.abandon("crash")
         self.core.divergence.abandon("crash")
+        self.core.transfers.abandon("crash")
         self.simulation.break_links(self.name)
 
     def wipe(self) -> None:
@@ -172,6 +197,7 @@ class SimulatedNode:
             self.crash()
             sim.after(sim.random.uniform(0.01, 1), self.start_again)
             return
+        sim.note_leader(self)
         assert voter or self.core.engine.term == term, f"{self.name} has no vote and begins a term"
         self.busy = True
         delay = sim.random.choice((0.0002, 0.0002, 0.001, 0.02)) if self.journal.dirty else 0.0
@@ -189,6 +215,7 @@ class SimulatedNode:
         self.journal.flush()
         for peer, message in self.core.take_outbox():
             sim.send(self.name, peer, message)
+        self.update_links()
         self.busy = False
         self.handle_snapshots()
         self.handle_check()
@@ -207,10 +234,11 @@ class SimulatedNode:
             else:
                 self.adopt(published)
                 self.simulation.installed += 1
-                self.deliver(partial(self.core.install, state))
+                self.deliver(partial(self.core.install, incoming.index, state))
         elif self.core.snapshot_due:
             index = self.core.engine.applied_index
-            writer = self.store.write(index, self.core.engine.applied_term)
+            membership = self.core.engine.membership_at(index)
+            writer = self.store.write(index, self.core.engine.applied_term, membership)
             captured = capture(self.core.state)
             while (chunk := captured.next_chunk()) is not None:
                 writer.add(chunk)
@@ -248,13 +276,29 @@ class SimulatedNode:
 
 
 class Simulation:
-    def __init__(self, root: Path, seed: int, size: int = 3, max_delay: float = 0.005, tuning: Tuning = TUNING) -> None:
+    """`size` managers found the cluster; `spare` ones wait to be added."""
+
+    def __init__(
+        self,
+        root: Path,
+        seed: int,
+        size: int = 3,
+        spare: int = 0,
+        max_delay: float = 0.005,
+        tuning: Tuning = TUNING,
+    ) -> None:
         self.root = root
         self.random = Random(seed)
         self.max_delay = max_delay
         self.tuning = tuning
         self.now = 1.0
         self.names = [f"n{number}" for number in range(1, size + 1)]
+        self.founders = self.names[:]
+        self.names += [f"n{number}" for number in range(size + 1, size + spare + 1)]
+        self.wanted: tuple[str, ...] = ()
+        self._wish = 0
+        self.memberships: dict[int, None] = {}
+        self.leaders: dict[int, str] = {}
         self.history: dict[int, str] = {}
         self.installed = 0
         self.checked = 0
@@ -266,6 +310,7 @@ class Simulation:
         self.refused: dict[str, None] = {}
         self.unknown: dict[str, None] = {}
         self.reads_done = 0
+        self.transferred = 0
         self.submitted = 0
         self.nodes = {name: SimulatedNode(self, name) for name in self.names}
 
@@ -292,24 +337,29 @@ class Simulation:
 
     # --- the network ---
 
-    def dial_all(self, name: str) -> None:
+    def expect(self, name: str) -> None:
+        """`name` is up: whoever has a link to it is dialling."""
         for other in self.names:
-            if other != name:
-                self.dial(name, other)
+            if other != name and self.nodes[other].up:
                 self.dial(other, name)
 
     def dial(self, source: str, target: str) -> None:
-        if (source, target) in self._links:
-            return
         a, b = self.nodes[source], self.nodes[target]
-        if not (a.up and b.up) or (source, target) in self.cut or (target, source) in self.cut:
-            if a.up:
-                self.after(self.random.uniform(0.05, 0.2), partial(self._redial, source, target, a.life))
+        if (source, target) in self._links or not a.up or target not in a.linked:
             return
+        if not b.up or (source, target) in self.cut or (target, source) in self.cut:
+            self.after(self.random.uniform(0.05, 0.2), partial(self._redial, source, target, a.life))
+            return
+        cause = b.admission.judge(a.admission.hello())
+        if cause:
+            a.admission.refused(target, b.admission.refusal(cause))
+        if cause or a.admission.judge(b.admission.hello()):
+            self.after(self.random.uniform(0.5, 1.0), partial(self._redial, source, target, a.life))
+            return
+        b.want_turn(0.0001)
         self._number += 1
         self._links[source, target] = [self._number, self.now]
-        blank = b.core.engine.is_blank and not b.directory.identity.rebuilding
-        a.deliver(partial(a.core.connected, target, blank))
+        a.deliver(partial(a.core.connected, target, b.admission.hello().blank))
 
     def _redial(self, source: str, target: str, life: int) -> None:
         if self.nodes[source].life == life:
@@ -362,16 +412,18 @@ class Simulation:
     # --- clients ---
 
     def submit(self, name: str, size: int = 0, count: int = 1) -> None:
-        node = self.nodes[name]
-        if not node.up:
-            return
         numbers = range(self.submitted, self.submitted + count)
         self.submitted += count
         commands = [submit(number, size) for number in numbers]
         ids = [command.submission_id for command in commands]
-        proposal = Proposal([encode_command(command) for command in commands], self.now, partial(self._settle, ids))
-        node.core.proposals.propose(proposal)
-        node.want_turn(0.0001)
+        self.propose(name, commands, partial(self._settle, ids))
+
+    def propose(self, name: str, commands: Sequence[Command], done: Callable[[object], None]) -> None:
+        node = self.nodes[name]
+        if node.up:
+            encoded = [encode_command(command) for command in commands]
+            node.core.proposals.propose(Proposal(encoded, self.now, done))
+            node.want_turn(0.0001)
 
     def _settle(self, ids: list[str], result: object) -> None:
         if isinstance(result, list):
@@ -401,6 +453,56 @@ class Simulation:
         node.core.reads.read(self.now, done)
         node.want_turn(0.0001)
 
+    # --- membership and leadership ---
+
+    def transfer(self, name: str, target: str | None) -> None:
+        node = self.nodes[name]
+        if not node.up:
+            return
+
+        def done(result: str | HaschedError) -> None:
+            if isinstance(result, HaschedError):
+                assert isinstance(result, TransferFailed)
+            else:
+                assert target in (None, result)
+                self.transferred += 1
+
+        node.core.transfers.request(target, self.now, done)
+        node.want_turn(0.0001)
+
+    def want(self, *names: str) -> None:
+        """Whoever wants it asks again until it is so, one manager after another."""
+        self.wanted = names
+        self._wish += 1
+        self._pursue(self._wish)
+
+    def _pursue(self, wish: int) -> None:
+        leader = self.leader()
+        if wish != self._wish:
+            return
+        if leader is not None:
+            there = leader.core.state.managers
+            commands: list[Command] = [
+                AddManager(name, "test", f"https://{name}:1", f"{name}:1") for name in self.wanted if name not in there
+            ]
+            commands += [RemoveManager(name, "test") for name in there if name not in self.wanted]
+            for command in commands[:1] if there else []:
+                self.propose(self.random.choice(self.names), [command], lambda result: None)
+        self.after(0.2, partial(self._pursue, wish))
+
+    def voters(self) -> list[str]:
+        leader = self.leader()
+        return [] if leader is None else leader.core.engine.committed_membership.voters
+
+    def note_leader(self, node: SimulatedNode) -> None:
+        engine = node.core.engine
+        if engine.is_leader:
+            if engine.membership.index not in self.memberships:
+                self.memberships[engine.membership.index] = None
+            first = self.leaders.setdefault(engine.term, node.name)
+            assert first == node.name, f"{first} and {node.name} both lead in term {engine.term}"
+            assert engine.eligible, f"{node.name} leads and has no vote"
+
     # --- verdict ---
 
     def leader(self) -> SimulatedNode | None:
@@ -417,21 +519,33 @@ class Simulation:
         self.run(30, self.agree)
         assert self.agree(), "the managers don't come to agree: " + repr(
             {
-                n.name: (n.core.engine.role, n.core.engine.term, n.core.engine.last_index, n.core.engine.commit_index)
+                n.name: (
+                    n.core.engine.role,
+                    n.core.engine.term,
+                    n.core.engine.last_index,
+                    n.core.engine.commit_index,
+                    n.core.engine.membership,
+                )
                 for n in self.nodes.values()
             }
         )
-        jobs = {job.submission_id: job.id for job in self.nodes[self.names[0]].core.state.jobs.values()}
+        jobs = {job.submission_id: job.id for job in self.involved()[0].core.state.jobs.values()}
         lost = [submission for submission, job_id in self.acknowledged.items() if jobs.get(submission) != job_id]
         assert not lost, f"acknowledged, but lost: {lost[:5]}"
         undead = [submission for submission in self.refused if submission in jobs]
         assert not undead, f"refused, but done: {undead[:5]}"
-        assert len({digest(node.core.state) for node in self.nodes.values()}) == 1
+        assert len({digest(node.core.state) for node in self.involved()}) == 1
+
+    def involved(self) -> list[SimulatedNode]:
+        """Those who are members."""
+        leader = self.leader()
+        return [self.nodes[name] for name in (self.names if leader is None else leader.core.engine.membership.voters)]
 
     def agree(self) -> bool:
-        engines = [node.core.engine for node in self.nodes.values()]
+        engines = [node.core.engine for node in self.involved()]
         return (
             self.leader() is not None
+            and (not self.wanted or self.voters() == sorted(self.wanted))
             and len({(e.term, e.last_index, e.commit_index, e.applied_index) for e in engines}) == 1
         )
 
