@@ -43,6 +43,7 @@ class Driver:
     """Give it its `transport`, then `run` it. `disk_full`: nothing can be promised until there is room again."""
 
     transport: Links
+    _beating: asyncio.TimerHandle
 
     def __init__(
         self, core: Core, admission: Admission, journal: Journal, store: SnapshotStore, tuning: Tuning
@@ -126,7 +127,7 @@ class Driver:
         """A full disk holds this turn back, with its messages, until there is room; a failed sync ends the manager."""
         while True:
             try:
-                await self._in_thread(self._journal_thread, self._journal.flush)
+                await self._flush()
                 break
             except DiskFull as error:
                 if self._stopping:
@@ -139,6 +140,25 @@ class Driver:
         if self.disk_full:
             self.disk_full = False
             log.info("disk_has_room")
+
+    async def _flush(self) -> None:
+        """Meanwhile a leader goes on to say that it leads: that is on disk since it was elected, and only a disk that is
+        slow for long is a reason to elect another.
+        """
+        self._beat_in_time(asyncio.get_running_loop().time() + self._tuning.election_max_s)
+        try:
+            await self._in_thread(self._journal_thread, self._journal.flush)
+        finally:
+            self._beating.cancel()
+
+    def _beat_in_time(self, last: float) -> None:
+        self._beating = asyncio.get_running_loop().call_later(self._tuning.beat_s, self._beat, last)
+
+    def _beat(self, last: float) -> None:
+        for peer, message in self._core.engine.beats():
+            self.transport.send(peer, [message])
+        if asyncio.get_running_loop().time() < last:
+            self._beat_in_time(last)
 
     def _release(self, outbox: list[tuple[ManagerId, Message]]) -> None:
         by_peer: dict[ManagerId, list[Message]] = {}

@@ -171,6 +171,10 @@ class Engine(Elections):
                     self._sender.send_new(name, progress, announce)
             self._announce, self._announced_commit = False, self.commit_index
 
+    def beats(self) -> list[tuple[ManagerId, Message]]:
+        """To every follower, if this manager leads; they may be sent while the journal is not synced yet."""
+        return [(name, Beat(self.term, self.round)) for name in self.progress] if self.is_leader else []
+
     def begin_round(self) -> int:
         """A heartbeat round that starts now, and that every follower answers; see `confirmed_round`."""
         self.round += 1

@@ -213,6 +213,7 @@ def scene(
     max_delay: float = 0.005,
     tuning: Tuning = TUNING,
     give_up_s: tuple[float, float] = (0.1, 0.6),
+    disk_s: tuple[tuple[float, float], ...] = ((0.5, 0.0002), (0.25, 0.001), (0.25, 0.02)),
 ) -> Iterator[Scene]:
     """`size` managers without agents, on links that take up to `max_delay`; see `Weather` for `give_up_s`."""
     settings = Settings(
@@ -220,7 +221,7 @@ def scene(
         agents=0,
         tuning=tuning,
         weather=Weather(delay_s=(0.0001, max_delay), spikes=0.0, give_up_s=give_up_s),
-        disk_s=((0.5, 0.0002), (0.25, 0.001), (0.25, 0.02)),
+        disk_s=disk_s,
         drift=0.0,
         skew_ms=0,
     )

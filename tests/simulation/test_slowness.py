@@ -1,4 +1,4 @@
-"""Slow links: what is large takes its time, and is not taken for the silence of whoever sends it."""
+"""Slow links and slow disks: what takes its time is not taken for the silence of whoever does it."""
 
 from __future__ import annotations
 
@@ -30,4 +30,22 @@ def test_huge_commands_on_slow_links_depose_nobody(simulate, seed, through):  # 
         assert simulation.leader() is leader
         assert leader.replica.term == term
     assert len(simulation.acknowledged) == 4 * 20 + 60
+    simulation.settle()
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("disk_s", [((0.9, 0.001), (0.1, 0.55)), ((1.0, 0.45),)], ids=["at times", "always"])
+def test_disks_that_take_longer_than_an_election_timeout_depose_nobody(simulate, seed, disk_s):  # noqa: F811
+    simulation = simulate(seed, tuning=Tuning(), disk_s=disk_s)
+    simulation.run(20, simulation.leader)
+    simulation.run(5)
+    leader = simulation.leader()
+    term = leader.replica.term
+    for number in range(100):
+        simulation.submit(simulation.names[number % 3])
+        simulation.run(0.2)
+        assert simulation.leader() is leader
+        assert leader.replica.term == term
+    simulation.run(5)
+    assert len(simulation.acknowledged) == 100
     simulation.settle()
