@@ -17,6 +17,7 @@ from chaos.checkers.models import Accepted, Done, JobModel, Refused, Seen
 MODEL = JobModel()
 RUNNING = Seen(7, cancelling=False, suspended=False, end="")
 CANCELLING = Seen(7, cancelling=True, suspended=False, end="")
+SUSPENDED = Seen(7, cancelling=False, suspended=True, end="")
 ENDED = Seen(7, cancelling=False, suspended=False, end="SUCCEEDED")
 
 
@@ -88,6 +89,18 @@ def unknown(kind, start):
             ],
             id="suspended and resumed",
         ),
+        *[
+            pytest.param(
+                [
+                    call("submit", 0, 1, Accepted(7, False)),
+                    call("suspend", 2, 5, Done()),
+                    call("resume", 3, 6, Done()),
+                    call("read", 7, 8, seen),
+                ],
+                id=f"suspended and resumed at once, {'suspended' if seen.suspended else 'running'} in the end",
+            )
+            for seen in (RUNNING, SUSPENDED)
+        ],
         pytest.param(
             [
                 call("submit", 0, 1, Accepted(7, False)),
@@ -197,9 +210,10 @@ def _explains(order) -> bool:
 
 RESULTS = {
     "submit": [Accepted(7, False), Accepted(7, True), Accepted(8, True)],
-    "read": [None, RUNNING, CANCELLING, ENDED],
+    "read": [None, RUNNING, CANCELLING, SUSPENDED, ENDED],
     "cancel": [Done(), Refused("no_such_job"), Refused("job_ended")],
     "suspend": [Done(), Refused("job_cancelling")],
+    "resume": [Done(), Refused("no_such_job")],
     "delete": [Done(), Refused("job_active"), Refused("no_such_job")],
 }
 
