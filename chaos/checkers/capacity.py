@@ -23,6 +23,9 @@ class Ledger:
         """What the node has from now on. It is not held against anybody if that is less than before."""
         self._offers[node_id] = dict(amounts)
 
+    def holds(self, task: Task) -> bool:
+        return task in self._held
+
     def granted(self, node_id: str, task: Task, amounts: Mapping[str, int]) -> None:
         if task in self._held:
             self.wrong.append(f"task {task[0]}.{task[1]} is granted {node_id} and holds {self._held[task][0]} already")

@@ -19,6 +19,10 @@ class Outcomes:
     def __len__(self) -> int:
         return len(self._final)
 
+    def of(self, task: Task) -> str | None:
+        """None if it has not ended."""
+        return self._final.get(task)
+
     def attempt_ended(self, task: Task, attempt: int, outcome: str | None) -> None:
         """An attempt's end was recorded. `outcome` is the task's, None if it will be tried again."""
         latest = self._attempts.get(task, 0)
