@@ -49,6 +49,7 @@ class Weather:
     spikes: float = 0.02
     spike_s: float = 0.5
     give_up_s: tuple[float, float] = (0.8, 2.5)  # an end whose data isn't acknowledged breaks its connection
+    bytes_per_s: float = inf  # that a connection carries in one direction
     slow: dict[tuple[str, str], float] = field(default_factory=dict)  # by source and target: that many times the delay
     rate: dict[tuple[str, str], float] = field(
         default_factory=dict
@@ -112,12 +113,13 @@ class End:
 
     def _transmit(self, kind: str, data: Any) -> None:
         self._under_way.append((kind, data))
-        self._schedule()
+        self._schedule(data)
 
-    def _schedule(self) -> None:
+    def _schedule(self, data: Any) -> None:
         network = self.network
         arrival = network.world.now + network.delay(self.host, self.other.host)
-        self._last_arrival = max(self._last_arrival, arrival)
+        takes_s = network.size_of(data) / network.weather.bytes_per_s
+        self._last_arrival = max(self._last_arrival + takes_s, arrival)
         network.world.at(self._last_arrival, self._arrive)
 
     def _arrive(self) -> None:
@@ -149,8 +151,8 @@ class End:
     def release(self) -> None:
         """The cut has healed: what was held back is sent once more."""
         held, self._held = self._held, 0
-        for _ in range(held):
-            self._schedule()
+        for _, data in list(self._under_way)[:held]:
+            self._schedule(data)
 
 
 class Network:
@@ -192,6 +194,15 @@ class Network:
 
     def is_cut(self, source: str, target: str) -> bool:
         return (source, target) in self._cut
+
+    @property
+    def cuts(self) -> int:
+        """How many there are now."""
+        return len(self._cut)
+
+    def cut_number(self, source: str, target: str) -> int | None:
+        """Another one for every cut."""
+        return self._cut.get((source, target))
 
     def reset(self, one: str, other: str) -> None:
         """Break every connection between two hosts; both ends hear of it."""

@@ -1,0 +1,164 @@
+"""Mutants above consensus: of the state machine, the leader's duties and the agents."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import Any
+
+import msgspec
+from pysyncobj import syncobj
+
+from hasched.agent.outbox import Outbox
+from hasched.api.hub import AgentHub
+from hasched.manager.grace import GraceWatch
+from hasched.raft import core, driver, node
+from hasched.raft.journal import NO_COMMAND
+from hasched.statemachine.commands import Batch, SubmitJob
+from hasched.statemachine.events import JobSubmitted
+from hasched.statemachine.outcomes import JobAccepted
+from hasched.statemachine.rules import Decision, jobs, placement, reports
+from hasched.statemachine.state import State
+from tests.simulation.mutants import mutant
+from tests.simulation.patches import Patches
+
+
+@mutant("retry-applied-twice", "a submission id that is known is answered with its first outcome")
+def _retry_applied_twice(patches: Patches) -> None:
+    def decide_submit(state: State, command: SubmitJob) -> Decision:
+        job_id = state.next_job_id
+        return Decision(
+            [JobSubmitted(job_id, command.submission_id, command.actor, command.spec)],
+            JobAccepted(job_id, duplicate=False, log_index=state.index),
+        )
+
+    patches.set(jobs, "decide_submit", decide_submit)
+
+
+@mutant("ids-not-in-snapshot", "the table of submission ids is part of the snapshot", profile="snapshots")
+def _ids_not_in_snapshot(patches: Patches) -> None:
+    def without_ids(restore: Any) -> Any:
+        def restore_without_ids(chunks: Any) -> State:
+            state = restore(chunks)
+            state.submissions.clear()
+            state.tombstones.clear()
+            return state
+
+        return restore_without_ids
+
+    for module in (driver, node):
+        patches.wrap(module, "restore", without_ids)
+
+
+@mutant("set-order-in-apply", "apply iterates over no set: its order differs from process to process")
+def _set_order_in_apply(patches: Patches) -> None:
+    """A set of strings is ordered by a hash that every process seeds anew; here each state has a seed of its own."""
+    seeds = count(1)
+
+    def in_set_order(decide: Any) -> Any:
+        def decide_in_set_order(state: State, asked: Any) -> Any:
+            seed = vars(state).setdefault("hash_seed", next(seeds))
+            order = sorted(asked.indices, key=lambda index: (index + 1) * (seed * 2654435761) % 4093)
+            return decide(state, msgspec.structs.replace(asked, indices=tuple(order)))
+
+        return decide_in_set_order
+
+    patches.wrap(placement, "decide_placement", in_set_order)
+
+
+@mutant("clock-in-apply", "apply reads no clock: time is part of the entry")
+def _clock_in_apply(patches: Patches) -> None:
+    def by_own_clock(apply: Any) -> Any:
+        def apply_by_own_clock(state: State, index: int, batch: Batch) -> Any:
+            now_ms = batch.now_ms + int(syncobj.monotonicTime() * 1000) % 7
+            return apply(state, index, msgspec.structs.replace(batch, now_ms=now_ms))
+
+        return apply_by_own_clock
+
+    patches.wrap(core, "apply", by_own_clock)
+
+
+@mutant("randomness-in-apply", "apply draws no random numbers")
+def _randomness_in_apply(patches: Patches) -> None:
+    """Each process has its own; so has each state here."""
+    seeds = count(1)
+
+    def skipping(add_job: Any) -> Any:
+        def add_job_and_skip(self: State, *arguments: Any) -> Any:
+            job = add_job(self, *arguments)
+            seed = vars(self).setdefault("random_seed", next(seeds))
+            self.next_job_id += (seed * job.id * 2654435761 >> 7) % 2
+            return job
+
+        return add_job_and_skip
+
+    patches.wrap(State, "add_job", skipping)
+
+
+@mutant(
+    "old-log-skipped", "a field that is added later has a default, so that old entries are read", profile="snapshots"
+)
+def _old_log_skipped(patches: Patches) -> None:
+    """The version that managers start with needs a field that the one before didn't write, and skips what lacks it.
+
+    Entries are told apart by age: those that a manager reads back from its own journal were written before its upgrade.
+    """
+
+    def strict(open_core: Any) -> Any:
+        def upgrade(self: Any, *arguments: Any, **named: Any) -> None:
+            open_core(self, *arguments, **named)
+            self.upgraded_at = self._journal[-1].index
+
+        return upgrade
+
+    def skipping(apply: Any) -> Any:
+        def apply_or_skip(self: Any, entry: Any) -> None:
+            if entry.index <= self.upgraded_at and b"priority" not in entry.data and b"submit_job" in entry.data:
+                entry = entry._replace(data=NO_COMMAND)
+            apply(self, entry)
+
+        return apply_or_skip
+
+    patches.wrap(core.Core, "__init__", strict)
+    patches.wrap(core.Core, "_apply", skipping)
+
+
+# --- the leader's duties, and agents ---
+
+
+@mutant("report-not-repeated", "an agent repeats its reports until they are acknowledged", profile="agents")
+def _report_not_repeated(patches: Patches) -> None:
+    def forgetting(open_session: Any) -> Any:
+        def open_without_old_ends(self: Outbox, ends: Any, starts: Any, now_ms: int) -> None:
+            open_session(self, (), starts, now_ms)
+
+        return open_without_old_ends
+
+    patches.wrap(Outbox, "open", forgetting)
+
+
+@mutant("fence-not-checked", "only the attempt that is current decides about its task", profile="agents")
+def _fence_not_checked(patches: Patches) -> None:
+    def unfenced(decide: Any) -> Any:
+        def decide_for_current(state: State, node_id: str, report: Any) -> Any:
+            job = state.jobs.get(report.job_id)
+            active = job.attempt_of(report.index) if job is not None and report.index < job.count else None
+            if active is not None and report.attempt < active.attempt:
+                report = msgspec.structs.replace(report, attempt=active.attempt)
+                node_id = active.node_id
+            return decide(state, node_id, report)
+
+        return decide_for_current
+
+    patches.wrap(reports, "decide_report", unfenced)
+
+
+@mutant("grace-not-fresh", "a new leader gives every node a fresh grace", profile="agents")
+def _grace_not_fresh(patches: Patches) -> None:
+    def heard(self: GraceWatch, node_id: str) -> float:
+        return self._hub.last_seen(node_id) or 0.0
+
+    def start_leading(self: AgentHub) -> None:
+        self.leading = True
+
+    patches.set(GraceWatch, "_heard", heard)
+    patches.set(AgentHub, "start_leading", start_leading)
