@@ -378,8 +378,11 @@ class Engine(Elections):
             if incoming is not None and incoming.complete:
                 return  # being installed; the leader will ask again
             self.drop_incoming()
-            self.incoming = incoming = self._snapshots.receive(message.index, message.index_term, message.size)
+            incoming = None
         try:
+            if incoming is None:
+                incoming = self._snapshots.receive(message.index, message.index_term, message.size)
+                self.incoming = incoming
             incoming.add(message.offset, message.data)
         except OSError as error:
             log.error("snapshot_not_received", index=message.index, error=str(error))
@@ -450,7 +453,7 @@ class Engine(Elections):
             case AppendRefused():
                 progress.refused(message.prev_index, message.hint)  # 9, 25
             case SnapshotReply():
-                progress.snapshot_reply(message.index, message.received, message.done)
+                progress.snapshot_reply(message.index, message.received, message.done, message.round)
 
     # --- overrides of the library ---
 

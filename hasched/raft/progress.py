@@ -76,7 +76,7 @@ class Progress:
         self.match_index = 0
         self.probe_from(next_index)
 
-    def snapshot_reply(self, index: int, received: int, done: bool) -> None:
+    def snapshot_reply(self, index: int, received: int, done: bool, round_: int) -> None:
         """How far the follower is with the snapshot up to `index`. Once it has it, the log goes on from there."""
         if self.snapshot is None or index < self.snapshot.snapshot.index:
             return
@@ -85,7 +85,7 @@ class Progress:
             self.stop_snapshot()
             self.probe_from(follows)
         else:
-            self.snapshot.progress_to(received)
+            self.snapshot.progress_to(received, round_)
 
     def stop_snapshot(self) -> None:
         if self.snapshot is not None:

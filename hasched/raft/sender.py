@@ -97,6 +97,8 @@ class Sender:
             self._send_chunk(name, outgoing, self._tuning.chunk_bytes)
             announce = False
         if announce:
+            self._office.round += 1
+            outgoing.asks(self._office.round)
             self._send_chunk(name, outgoing, 0)
 
     def _send_chunk(self, name: ManagerId, outgoing: OutgoingSnapshot, count: int) -> None:

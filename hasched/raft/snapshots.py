@@ -232,6 +232,7 @@ class OutgoingSnapshot:
         self.snapshot = snapshot
         self.acknowledged = 0
         self.sent = 0
+        self._asked = (0, 0)  # the round in which it was asked, and how much had been sent before
         self._file = file
 
     def read(self, count: int) -> bytes:
@@ -239,10 +240,20 @@ class OutgoingSnapshot:
         self.sent += len(data)
         return data
 
-    def progress_to(self, received: int) -> None:
-        """The follower holds so much. Less than before: it has begun anew, and so do we."""
-        if received < self.acknowledged or received > self.sent:
+    def asks(self, round_: int) -> None:
+        """What is sent next only asks, in a round of its own, how much of all before it has arrived."""
+        self._asked = (round_, self.sent)
+
+    def progress_to(self, received: int, round_: int) -> None:
+        """The follower holds so much. Less than before: it has begun anew, and so do we.
+
+        Less than was sent before we asked: its disk was full for a while, and it dropped what came then.
+        """
+        asked_round, asked_sent = self._asked
+        dropped = round_ >= asked_round and received < asked_sent
+        if dropped or received < self.acknowledged or received > self.sent:
             self.sent = received
+            self._asked = (round_ + 1, 0)
         self.acknowledged = received
 
     def close(self) -> None:

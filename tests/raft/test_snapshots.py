@@ -131,6 +131,26 @@ def test_a_receiver_that_began_anew_is_sent_everything_again(tmp_path):
     assert snapshot is not None
     outgoing = store.send(snapshot)
     outgoing.read(200)
-    outgoing.progress_to(100)
-    outgoing.progress_to(0)
+    outgoing.progress_to(100, 1)
+    outgoing.progress_to(0, 1)
     assert (outgoing.sent, outgoing.acknowledged) == (0, 0)
+
+
+def test_what_a_full_disk_dropped_is_sent_again_once_the_follower_was_asked(tmp_path):
+    """What it holds now, before it is asked, is only how far it is with what is still on its way."""
+    store = open_store(tmp_path)
+    snapshot = take(store, 70)
+    assert snapshot is not None
+    outgoing = store.send(snapshot)
+    outgoing.read(100)
+    outgoing.progress_to(0, 1)
+    assert outgoing.sent == 100
+    outgoing.asks(2)
+    outgoing.progress_to(0, 1)
+    assert outgoing.sent == 100, "an answer to what was sent before"
+    outgoing.progress_to(0, 2)
+    assert outgoing.sent == 0
+    outgoing.read(100)
+    outgoing.progress_to(0, 2)
+    assert outgoing.sent == 100, "it was asked once"
+    outgoing.close()
