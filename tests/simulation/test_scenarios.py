@@ -148,3 +148,30 @@ def test_a_second_cluster_is_never_formed_by_an_empty_disk(simulate, seed):  # n
     assert simulation.run(3, lambda: wiped.has_vote)
     simulation.settle()
     assert list(simulation.acknowledged) == ["submission-0"]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_snapshot_that_another_leader_offers_during_an_installation_arrives_after_all(simulate, seed):  # noqa: F811
+    """Found by a run of the whole cluster: what the follower could not take then was never sent again."""
+    simulation = simulate(seed)
+    simulation.run(3, simulation.agree)
+    leader = simulation.leader()
+    behind, other = simulation.random.sample([node for node in simulation.nodes.values() if node is not leader], 2)
+    simulation.isolate(behind.name)
+    work(simulation, leader.name, 120)
+    behind.slow_disk = 500.0
+    simulation.heal()
+    assert simulation.run(20, lambda: behind.core.engine.incoming is not None and behind.core.engine.incoming.complete)
+    simulation.partition((leader.name, behind.name), (behind.name, leader.name))
+    work(simulation, leader.name, 60)
+    leader.cut_power()
+    behind.slow_disk = 30.0
+    assert simulation.run(60, lambda: behind.core.engine.applied_index > 120 and other.core.leading)
+    behind.slow_disk = 1.0
+    simulation.settle()
+
+
+def work(simulation: Scene, name: str, count: int) -> None:
+    for _ in range(count):
+        simulation.submit(name)
+        simulation.run(0.02)
