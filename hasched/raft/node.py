@@ -349,7 +349,7 @@ def _load_state(store: SnapshotStore) -> State:
         return State()
     try:
         return restore(store.chunks(store.latest.path))
-    except SnapshotInvalid as error:
+    except (OSError, SnapshotInvalid) as error:
         raise StorageFailed(f"the snapshot {store.latest.path} can't be used: {error}", REPAIR_HINT) from error
 
 

@@ -272,3 +272,38 @@ def _work_until_crash(manager: Manager, number: int, crash: type[BaseException])
         assert number < 10**6
     manager.disk.fail_sync(10**9)
     return manager.disk.operations
+
+
+def test_a_state_that_went_wrong_is_set_aside_whole_though_power_fails_at_any_operation():
+    """What is kept of it is evidence; that nothing of it is used again is the promise."""
+    number = 0
+    ended = False
+    while not ended:
+        number += 1
+        for seed in range(4):
+            manager = Manager(SimulatedDisk(Random(seed)))
+            manager.start()
+            manager.work()
+            before = manager.disk.operations
+            manager.disk.crash_at(number)
+            try:
+                manager.directory.fence(7)
+                manager.disk.kill()
+                manager.disk.start()
+                manager.disk.crash_at(number - (manager.disk.operations - before))
+                DataDirectory(HOME, "c", "m1", alone=False, disk=manager.disk)
+                ended = True
+                manager.disk.cut_power()
+            except PowerCut:
+                pass
+            manager.disk.start()
+            found = DataDirectory(HOME, "c", "m1", alone=False, disk=manager.disk).identity
+            manager.disk.cut_power()
+            manager.disk.start()
+            if found.voter:
+                manager.start()  # the fence was never there: all is as it was
+                continue
+            assert (found.fenced, found.rebuilding) == (0, True)
+            again = Manager(manager.disk)
+            again.start()
+            assert (again.voter, again.snapshot, again.last) == (False, 1, 1)
