@@ -167,6 +167,14 @@ class TransferFailed(HaschedError):
     title = "Leadership was not handed over"
 
 
+class RecoveryRefused(HaschedError):
+    """This manager's disk is not one to recover a cluster from."""
+
+    code = "recovery_refused"
+    status = 409
+    title = "The recovery is refused"
+
+
 class Overloaded(HaschedError):
     code = "overloaded"
     status = 503

@@ -79,6 +79,10 @@ class DataDirectory:
             self._remove(aside)
         self._change(fenced=index)
 
+    def begin_life(self, incarnation: str) -> None:
+        """This directory is what the cluster is from now on. Durable when it returns."""
+        self._change(voter=True, rebuilding=False, incarnation=incarnation)
+
     def adopt_incarnation(self, incarnation: str) -> None:
         """Durable when it returns."""
         self._change(incarnation=incarnation)
@@ -134,20 +138,9 @@ class DataDirectory:
             raise self._unusable(error) from error
 
     def _read(self, cluster_id: str, manager_id: ManagerId) -> Identity | None:
-        path = self.path / FILE
-        if FILE not in self._disk.names(self.path):
+        identity = read_identity(self.path, self._disk)
+        if identity is None:
             return None
-        try:
-            identity = _decode(self._disk.read(path))
-        except (msgspec.DecodeError, ValueError) as error:
-            raise StorageFailed(
-                f"{path} is damaged: {error}",
-                'restore it, by hand if need be: without "checksum" it is taken as it is',
-            ) from None
-        if identity.format != FORMAT:
-            raise StorageFailed(
-                f"{path} is of format {identity.format}; this version reads {FORMAT}", "upgrade hasched"
-            )
         found, wanted = (identity.cluster_id, identity.manager_id), (cluster_id, manager_id)
         if found != wanted:
             raise StorageFailed(
@@ -167,6 +160,22 @@ class DataDirectory:
         write_file(self._disk, self.path / FILE, _encode(identity))
         self.identity = identity
         return identity
+
+
+def read_identity(directory: Path, disk: Disk) -> Identity | None:
+    """None: there is none. Raises StorageFailed if it is damaged, OSError if the directory can't be read."""
+    path = directory / FILE
+    if FILE not in disk.names(directory):
+        return None
+    try:
+        identity = _decode(disk.read(path))
+    except (msgspec.DecodeError, ValueError) as error:
+        raise StorageFailed(
+            f"{path} is damaged: {error}", 'restore it, by hand if need be: without "checksum" it is taken as it is'
+        ) from None
+    if identity.format != FORMAT:
+        raise StorageFailed(f"{path} is of format {identity.format}; this version reads {FORMAT}", "upgrade hasched")
+    return identity
 
 
 def _encode(identity: Identity) -> bytes:
