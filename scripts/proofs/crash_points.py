@@ -71,6 +71,7 @@ def visit(proof: Proof, managers: int, place: Place, fault: str, *, every: int =
         number = 1
         while limit is None or number <= limit:
             for name in cluster.manager_names:
+                (cluster.folder / f"{name}.log").unlink()
                 shutil.rmtree(cluster.folder / name)
                 if keeps:
                     shutil.copytree(templates / name, cluster.folder / name)
@@ -92,6 +93,7 @@ class Point:
         self._cluster = cluster
         self._place = place
         self._fault = fault
+        self._log = cluster.folder / "m1.log"
         self._work = Workload(cluster, f"{place.name}-{fault}-{number}".replace(" ", "-").replace(":", ""))
         self._work.acknowledged.update(acknowledged)
         self._traced = Traced(cluster, "m1", place, fault, number)
@@ -120,8 +122,7 @@ class Point:
                 cluster.wait_ready()
                 self._traced.attach()
             self._work.run(SUBMISSIONS, 10.0 if others else GIVE_UP_S, self._ended)
-            if self._place not in RUNNING and not self._ended():
-                cluster.wait_ready()
+            eventually("m1 to be up or down", lambda: self._ended() or "manager_started" in self._log.read_text())
             if not self._traced.fired:
                 return False
             self._tell()
@@ -137,12 +138,11 @@ class Point:
 
     def _tell(self) -> None:
         """What became of the manager: it died, it stopped and said why, or it goes on without the snapshot."""
-        log = self._cluster.folder / "m1.log"
         if self._place.name.startswith("snapshot") and self._fault == "EIO":
             self.story = "goes on with the older snapshot"
             if self._ended():
                 self.violations.append("it stopped for a snapshot")
-            if "snapshot_failed" not in log.read_text():
+            if "snapshot_failed" not in self._log.read_text():
                 self.violations.append("it said nothing about its snapshot")
             return
         status = wait_ended(self._cluster, "m1")
@@ -156,7 +156,7 @@ class Point:
         assert fired_at is not None
         if len(self._cluster.manager_names) == 1 and self._work.last_acknowledged > fired_at + LATE_ACK_S:
             self.violations.append("it acknowledged something after a sync had failed")
-        if status != 1 or "storage_failed" not in log.read_text():
+        if status != 1 or "storage_failed" not in self._log.read_text():
             self.violations.append(f"it ended with {status} and doesn't say why")
 
     def _come_back(self) -> None:
@@ -166,5 +166,3 @@ class Point:
         self._work.retry()
         self._work.run(2, 30.0)
         self.violations += stored.find_violations(self._cluster, self.acknowledged)
-        for name in self._cluster.manager_names:
-            (self._cluster.folder / f"{name}.log").unlink()

@@ -18,6 +18,7 @@ from hasched.model.errors import HaschedError
 from proofs import stored
 from proofs.loop_disk import LoopDisk, find_obstacle, shared_mounts
 from proofs.report import Proof
+from proofs.syncs import wait_ended
 from tests.support.cluster import ProcessCluster
 from tests.support.prober import Prober
 
@@ -60,6 +61,7 @@ def prove(options: argparse.Namespace) -> Proof:
     control_files(proof, min(10, options.times))
     control_managers(proof, options.managers)
     cut_managers(proof, options.managers, options.times, options.seed)
+    lose_disks(proof, options.managers)
     return proof
 
 
@@ -177,3 +179,28 @@ def cut_managers(proof: Proof, managers: int, times: int, seed: int) -> None:
         cuts = [path for path in cluster.folder.glob("m?.log") if "journal_tail_cut" in path.read_text()]
         proof.facts["managers that cut a torn tail"] = len(cuts)
         proof.facts["median until accepted again (s)"] = f"{sorted(waits)[len(waits) // 2]:.2f}"
+
+
+def lose_disks(proof: Proof, managers: int) -> None:
+    """One disk dies under a manager that runs, the leader's and then a follower's: it stops, says why, and the others go on."""
+    with cluster_on_disks(managers) as (cluster, disks):
+        cluster.start()
+        cluster.wait_ready()
+        with Prober(cluster) as prober:
+            for role in ("leader", "follower"):
+                leader = cluster.leader()
+                name = leader if role == "leader" else next(each for each in disks if each != leader)
+                disks[name].cut_power()
+                begun = time.monotonic()
+                waited = prober.next_accepted(begun).ended - begun
+                status = wait_ended(cluster, name)
+                if status != 1 or "storage_failed" not in (cluster.folder / f"{name}.log").read_text():
+                    proof.violate(f"the {role} ended with {status} when its disk died, and doesn't say why")
+                disks[name].unmount()
+                disks[name].mount()
+                cluster.start(name)
+                cluster.wait_ready()
+                proof.add(f"the {role}'s disk dies", 1, len(prober.accepted), 0, f"{waited:.2f}")
+        accepted = {each.submission_id: each.job_id for each in prober.accepted}
+        for each in stored.find_violations(cluster, accepted)[:20]:
+            proof.violate(f"after disks died: {each}")
