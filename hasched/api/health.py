@@ -29,6 +29,8 @@ async def show_readiness(call: Call) -> Health:
     """200 if this manager knows a leader and has applied nearly all that is committed, else 503."""
     replica = call.context.replica
     status = replica.status
+    if status.role == "removed":
+        raise NoLeader("this manager was removed from the cluster", "stop it")
     if replica.leader is None:
         raise NoLeader("this manager knows no leader", "look at `hasched manager list`")
     behind = status.commit_index - status.applied_index

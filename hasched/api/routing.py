@@ -197,15 +197,19 @@ class Router:
 
     def find(self, method: str, path: str) -> tuple[Route, Mapping[str, Any]]:
         """The route and its path parameters. Raises NotFound, MethodNotAllowed."""
-        methods = self._fixed.get(path)
-        if methods is not None:
-            return _choose(methods, method), {}
+        fixed = self._fixed.get(path)
+        if fixed is not None and method in fixed:
+            return fixed[method], {}
         parts = path.split("/")
         for pattern, names, methods in self._patterns.get(len(parts), ()):
+            if fixed is not None and method not in methods:
+                continue  # a name may be a word that a fixed path has, too
             if all(known is None or known == part for known, part in zip(pattern, parts, strict=True)):
                 route = _choose(methods, method)
                 values = [part for known, part in zip(pattern, parts, strict=True) if known is None]
                 return route, _read_path(route, names, values)
+        if fixed is not None:
+            return _choose(fixed, method), {}
         raise NotFound("there is nothing at this path", "see /v1/openapi.json")
 
 

@@ -55,14 +55,18 @@ _BY_ERROR: tuple[tuple[type[HaschedError], Exit], ...] = (
     (errors.ClusterUnreachable, Exit.UNREACHABLE),
     (errors.NotFound, Exit.NOT_FOUND),
     (errors.Conflict, Exit.REFUSED),
+    (errors.RecoveryRefused, Exit.REFUSED),
     (errors.Unauthenticated, Exit.DENIED),
     (errors.Forbidden, Exit.DENIED),
 )
 _TEMPORARY_STATUSES = (408, 410, 429, 503, 507)
+_TEMPORARY_CODES = ("transfer_failed", "managers_not_recorded")
 
 
 def exit_for_error(error: HaschedError) -> Exit:
     """The exit code of an error that reached the command line."""
+    if error.extra.get("code", error.code) in _TEMPORARY_CODES:
+        return Exit.TEMPORARY
     for kind, code in _BY_ERROR:
         if isinstance(error, kind):
             return code

@@ -27,7 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "context": ("hasched.cli.contexts:context", "Choose the cluster that commands talk to."),
     "dev": ("hasched.cli.dev.command:dev", "Run a whole cluster in this terminal."),
     "job": ("hasched.cli.jobs:job", "Run jobs, watch them, stop them."),
-    "manager": ("hasched.cli.daemons:manager", "Run a manager, or list them."),
+    "manager": ("hasched.cli.managers:manager", "Run a manager, add and remove them, say who leads."),
     "node": ("hasched.cli.nodes:node", "Look at the machines that do the work."),
     "token": ("hasched.cli.certs:token", "Manage the tokens that people and programs log in with."),
     "top": ("hasched.cli.top:top", "Watch the cluster."),

@@ -37,7 +37,7 @@ class Narrator:
         if self._over.wait(PATIENCE_S):
             return
         try:
-            with self._settings.client() as client:
+            with self._settings.client(quiet=True) as client:
                 while self._waiting:
                     job = client.job(self._waiting[0])
                     if self._over.is_set():

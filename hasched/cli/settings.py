@@ -23,11 +23,19 @@ class Settings:
         self.timeout_ms = 30_000
         self.as_json = False
 
-    def client(self) -> Client:
+    def client(self, *, quiet: bool = False) -> Client:
         from hasched.client.context import load_context
         from hasched.client.sync import Client
 
-        return Client(load_context(self.context_name), timeout_s=self.timeout_ms / 1000)
+        return Client(
+            load_context(self.context_name),
+            timeout_s=self.timeout_ms / 1000,
+            on_silence=None if quiet or self.as_json else _say_silence,
+        )
+
+
+def _say_silence(told: str) -> None:
+    click.echo(f"hasched: no manager answers yet: {told}", err=True)
 
 
 class DurationType(click.ParamType[int]):

@@ -65,7 +65,7 @@ def _watch(client: Client, interval_s: float) -> None:
 
 
 def _print_once(screen: _Screen) -> None:
-    from hasched.cli.daemons import MANAGER_COLUMNS, MANAGER_SPARE, manager_row
+    from hasched.cli.managers import MANAGER_COLUMNS, MANAGER_SPARE, manager_row
     from hasched.cli.nodes import NODE_COLUMNS, NODE_SPARE, node_row
     from hasched.cli.output import print_table
     from hasched.cli.rendering import JOB_COLUMNS, JOB_SPARE, job_row
@@ -83,7 +83,7 @@ def _render(screen: _Screen) -> Any:
     from rich.console import Group
     from rich.text import Text
 
-    from hasched.cli.daemons import MANAGER_COLUMNS, MANAGER_SPARE, manager_row
+    from hasched.cli.managers import MANAGER_COLUMNS, MANAGER_SPARE, manager_row
     from hasched.cli.nodes import NODE_COLUMNS, NODE_SPARE, node_row
     from hasched.cli.output import rich_table
     from hasched.cli.rendering import JOB_COLUMNS, JOB_SPARE, job_row

@@ -27,6 +27,7 @@ from hasched.model.views import (
     EventView,
     JobView,
     ManagerPage,
+    ManagerView,
     NodePage,
     NodeView,
     Submitted,
@@ -219,6 +220,22 @@ class AsyncClient:
 
     async def managers(self) -> ManagerPage:
         return await self._do(calls.managers())
+
+    async def add_manager(self, manager_id: str, api_url: str, raft_address: str) -> ManagerView:
+        """Add a manager. Returns once that is decided; `managers` tells when it has its vote."""
+        return await self._do(calls.add_manager(manager_id, api_url, raft_address))
+
+    async def remove_manager(self, manager_id: str) -> None:
+        """Remove a manager. Returns once that is decided; `managers` tells when it has left."""
+        await self._do(calls.remove_manager(manager_id))
+
+    async def transfer(self, to: str | None = None) -> str:
+        """Hand leadership over to `to`, or to whoever is best prepared. Returns who leads. Raises TransferFailed."""
+        return (await self._do(calls.transfer(to))).leader
+
+    async def check_managers(self) -> int:
+        """Have the managers compare their states. `managers().check` has the result, with this index or a later one."""
+        return (await self._do(calls.check_managers())).log_index
 
     async def cluster(self) -> ClusterView:
         return await self._do(calls.cluster())

@@ -12,10 +12,13 @@ import msgspec
 from hasched.client.problems import from_problem
 from hasched.model.errors import HaschedError
 from hasched.model.views import (
+    CheckAsked,
     ClusterView,
     JobPage,
     JobView,
+    LeaderView,
     ManagerPage,
+    ManagerView,
     NodePage,
     NodeView,
     Problem,
@@ -169,6 +172,24 @@ def remove_node(node_id: str) -> Call[None]:
 
 def managers() -> Call[ManagerPage]:
     return Call("GET", "/v1/managers", ManagerPage)
+
+
+def add_manager(manager_id: str, api_url: str, raft_address: str) -> Call[ManagerView]:
+    body = msgspec.json.encode({"id": manager_id, "api_url": api_url, "raft_address": raft_address})
+    return Call("POST", "/v1/managers", ManagerView, body)
+
+
+def remove_manager(manager_id: str) -> Call[None]:
+    return Call("DELETE", f"/v1/managers/{quote(manager_id, safe='')}", type(None))
+
+
+def transfer(to: str | None) -> Call[LeaderView]:
+    path = "/v1/managers/lead" if to is None else f"/v1/managers/{quote(to, safe='')}/lead"
+    return Call("POST", path, LeaderView)
+
+
+def check_managers() -> Call[CheckAsked]:
+    return Call("POST", "/v1/managers/check", CheckAsked)
 
 
 def cluster() -> Call[ClusterView]:

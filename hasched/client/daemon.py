@@ -16,12 +16,14 @@ import structlog
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
-def configure_logs() -> None:
-    """Log to stderr: `time level event key=value …` a line, or JSON with HASCHED_LOG_FORMAT=json; HASCHED_LOG_LEVEL as usual.
+def configure_logs(usual: str = "info") -> None:
+    """Log to stderr: `time level event key=value …` a line, or JSON with HASCHED_LOG_FORMAT=json.
+
+    The level is HASCHED_LOG_LEVEL, else `usual`.
 
     A traceback is one field, and never shows the values of variables: they may be secrets.
     """
-    level = os.environ.get("HASCHED_LOG_LEVEL", "info").lower()
+    level = os.environ.get("HASCHED_LOG_LEVEL", usual).lower()
     as_json = os.environ.get("HASCHED_LOG_FORMAT", "text") == "json"
     renderer: Any = (
         structlog.processors.JSONRenderer(

@@ -136,6 +136,12 @@ class Tries:
             raise self._end(error) from None
         return pause
 
+    def tell(self) -> str:
+        """What came of the call so far."""
+        told = {url: self._took.get(url) or _text(last) for url, last in list(self._last.items())}
+        told.setdefault(self.url, "has not answered")
+        return "; ".join(f"{url}: {what}" for url, what in told.items())
+
     def _hopeless(self) -> bool:
         """Whether everybody who is there is of another cluster: waiting would not change it."""
         everybody = set(self._endpoints.urls) <= self._last.keys()

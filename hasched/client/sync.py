@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import http.client
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -30,6 +32,7 @@ from hasched.model.views import (
     EventView,
     JobView,
     ManagerPage,
+    ManagerView,
     NodePage,
     NodeView,
     Submitted,
@@ -38,6 +41,7 @@ from hasched.model.views import (
 
 T = TypeVar("T")
 DEFAULT_TIMEOUT_S = 30.0
+SILENCE_S = 2.0
 STREAM_SILENCE_S = 45.0  # a stream says something at least every 15 s
 CHUNK_BYTES = 64 * 1024
 
@@ -45,13 +49,20 @@ CHUNK_BYTES = 64 * 1024
 class Client:
     """One cluster, as one user. Not for concurrent use; open one for each thread.
 
+    `on_silence` is told once, on a thread of its own, when a call has no answer after SILENCE_S, and what came of it so far.
     Every call is retried on other managers until `timeout_s`: a submission under the same id, so it takes effect once.
     Raises the errors of `hasched.model.errors`; ClusterUnreachable where no manager answered, OutcomeUnknown where one
     took a request that changes something and never said what came of it.
     """
 
-    def __init__(self, context: Context, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        context: Context,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        on_silence: Callable[[str], None] | None = None,
+    ) -> None:
         self._timeout_s = timeout_s
+        self._on_silence = on_silence
         self._endpoints = Endpoints(context.managers)
         try:
             self._tls = client_context(Path(context.ca).expanduser())
@@ -231,6 +242,22 @@ class Client:
     def managers(self) -> ManagerPage:
         return self._do(calls.managers())
 
+    def add_manager(self, manager_id: str, api_url: str, raft_address: str) -> ManagerView:
+        """Add a manager. Returns once that is decided; `managers` tells when it has its vote."""
+        return self._do(calls.add_manager(manager_id, api_url, raft_address))
+
+    def remove_manager(self, manager_id: str) -> None:
+        """Remove a manager. Returns once that is decided; `managers` tells when it has left."""
+        self._do(calls.remove_manager(manager_id))
+
+    def transfer(self, to: str | None = None) -> str:
+        """Hand leadership over to `to`, or to whoever is best prepared. Returns who leads. Raises TransferFailed."""
+        return self._do(calls.transfer(to)).leader
+
+    def check_managers(self) -> int:
+        """Have the managers compare their states. `managers().check` has the result, with this index or a later one."""
+        return self._do(calls.check_managers()).log_index
+
     def cluster(self) -> ClusterView:
         return self._do(calls.cluster())
 
@@ -268,6 +295,30 @@ class Client:
 
     def _do(self, call: Call[T]) -> T:
         tries = self._tries(call)
+        with self._watch(tries):
+            return self._try(call, tries)
+
+    @contextmanager
+    def _watch(self, tries: Tries) -> Iterator[None]:
+        """Say so, if the call takes long."""
+        tell = self._on_silence
+        if tell is None:
+            yield
+            return
+
+        def speak() -> None:
+            self._on_silence = None
+            tell(tries.tell())
+
+        timer = threading.Timer(SILENCE_S, speak)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _try(self, call: Call[T], tries: Tries) -> T:
         while True:
             reused = False
             try:

@@ -1,6 +1,7 @@
 """A manager's configuration file: who it is, where it listens, who votes with it, and what jobs get by default.
 
-The same `members` list goes into every manager's file. Relative paths count from the file's own directory. Nothing is
+The same `members` list goes into every manager's file; once the cluster is formed, its log says who is a member, and the
+file only where they are reached. Relative paths count from the file's own directory. Nothing is
 guessed that two managers could guess differently.
 """
 
@@ -9,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
 
 import msgspec
 
 from hasched.client.files import read_config
 from hasched.client.tls import PeerIdentity, find_tls_problems
 from hasched.manager.settings import LeaderSettings
+from hasched.model.addresses import API_PORT, RAFT_PORT, check_api_url, split_address
 from hasched.model.config_text import Cpu, Duration, Size, load_config
 from hasched.model.errors import FieldError
 from hasched.model.ids import NAME_PATTERN
@@ -23,10 +24,9 @@ from hasched.model.spec import Backoff, Resources, Retries
 from hasched.model.states import BackoffKind, PlacementPolicy
 from hasched.model.tokens import decode_tokens
 from hasched.raft.tuning import Tuning
+from hasched.statemachine.manager import MAX_MANAGERS
 
-API_PORT = 7411
-RAFT_PORT = 7412
-CLUSTER_SIZES = (1, 3, 5)
+CLUSTER_SIZES = (1, 3, 5, 7)
 RETAINED_BYTES = 4 * 2**20  # of log before a snapshot, and no more than a quarter of what one covers
 
 Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN, max_length=128)]
@@ -120,6 +120,7 @@ class ManagerConfig(msgspec.Struct, frozen=True, kw_only=True):
     node_grace: Duration = 30_000
     job_defaults: JobDefaultsConfig = JobDefaultsConfig()
     scheduler: SchedulerConfig = SchedulerConfig()
+    join: bool = False  # it forms no cluster: it waits until it is added to one
 
     @property
     def member(self) -> MemberConfig:
@@ -178,18 +179,6 @@ def resolve_paths(config: ManagerConfig, directory: Path) -> ManagerConfig:
     )
 
 
-def split_address(text: str) -> tuple[str, int]:
-    """`HOST:PORT` or `[V6]:PORT` as host and port. Raises ValueError."""
-    host, colon, port = text.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        colon = ""
-    if not (colon and host and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-        raise ValueError(f"{text!r} is not an address; write it as HOST:PORT")
-    return host, int(port)
-
-
 def find_problems(config: ManagerConfig) -> Iterator[FieldError]:
     """What the types can't say."""
     yield from _address("api.listen", config.api.listen)
@@ -210,8 +199,11 @@ def find_problems(config: ManagerConfig) -> Iterator[FieldError]:
 
 
 def _member_problems(config: ManagerConfig) -> Iterator[FieldError]:
-    if len(config.members) not in CLUSTER_SIZES:
-        yield FieldError("members", f"a cluster has 1, 3 or 5 managers, not {len(config.members)}")
+    if config.join:
+        if not 2 <= len(config.members) <= MAX_MANAGERS + 1:  # who is replaced may stand beside who replaces it
+            yield FieldError("members", "name the managers of the cluster to join, and this one")
+    elif len(config.members) not in CLUSTER_SIZES:
+        yield FieldError("members", f"a cluster begins with 1, 3, 5 or 7 managers, not {len(config.members)}")
     if config.name not in (member.name for member in config.members):
         yield FieldError("name", f"{config.name!r} is not among the members")
     seen: dict[str, str] = {}
@@ -234,9 +226,6 @@ def _address(path: str, text: str) -> Iterator[FieldError]:
 
 def _url(path: str, text: str) -> Iterator[FieldError]:
     try:
-        url = urlsplit(text)
-        usable = url.scheme == "https" and url.hostname and url.port and not (url.path.strip("/") or url.query)
-    except ValueError:
-        usable = False
-    if not usable:
-        yield FieldError(path, f"{text!r} is not a manager's URL; write it as https://HOST:{API_PORT}")
+        check_api_url(text)
+    except ValueError as error:
+        yield FieldError(path, str(error))

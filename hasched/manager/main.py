@@ -23,8 +23,9 @@ from hasched.api.hub import AgentHub
 from hasched.api.server import ApiServer
 from hasched.client.daemon import configure_logs, feed_watchdog, notify
 from hasched.client.tls import client_context, server_context
-from hasched.manager.config import ManagerConfig, find_file_problems, split_address
+from hasched.manager.config import ManagerConfig, find_file_problems
 from hasched.manager.leader import LeaderDuties
+from hasched.model.addresses import check_api_url, split_address
 from hasched.model.errors import ConfigInvalid, HaschedError
 from hasched.model.parse import JobDefaults
 from hasched.raft.node import ReplicaConfig, ReplicaNode, open_replica
@@ -106,12 +107,13 @@ def _open_replica(config: ManagerConfig) -> ReplicaNode:
         ReplicaConfig(
             cluster_id=config.cluster,
             manager_id=config.name,
-            members=[Member(member.name, member.api.rstrip("/"), member.raft) for member in config.members],
+            members=[Member(member.name, check_api_url(member.api), member.raft) for member in config.members],
             listen=config.raft.listen,
             data_dir=Path(config.data_dir),
             server_ssl=server_context(tls.ca, tls.cert, tls.key, client_cert="required"),
             client_ssl=client_context(tls.ca, tls.cert, tls.key),
             tuning=config.tuning,
+            join=config.join,
         )
     )
 

@@ -145,11 +145,36 @@ class NodePage(_View, frozen=True):
     nodes: list[NodeView]
 
 
+class CheckView(_View, frozen=True):
+    """What came of comparing the managers' states as of one log entry."""
+
+    log_index: int
+    time_ms: int
+    agreed: bool  # a majority has one and the same state
+    differing: list[str]  # managers whose state is another; without a majority, all that answered
+    silent: list[str]  # managers that did not answer in time
+
+
+class PeerView(_View, frozen=True):
+    """What a manager that leads knows of another."""
+
+    id: str
+    voter: bool
+    connected: bool
+    filled: bool | None = None
+    match_index: int | None = None
+
+
 class ManagerView(_View, frozen=True):
+    """`membership` is what the manager is to the cluster: a `voter` counts; a `learner` gets everything and counts once its
+    disk is filled; `joining`: it is wanted, and not taken in yet; `leaving`: it is no longer wanted, and still a member;
+    `removed`: it isn't a member any more, and says so itself.
+    """
+
     id: str
     api_url: str
     raft_address: str
-    role: str  # leader, follower, candidate, unreachable
+    role: str  # leader, follower, candidate, learner, removed, unreachable
     term: int
     last_index: int
     commit_index: int
@@ -157,11 +182,25 @@ class ManagerView(_View, frozen=True):
     version: str
     reachable: bool
     lag: int | None = None  # entries behind the leader, where known
+    membership: str = "voter"
+    connected: bool | None = None  # to the leader, as that one sees it
+    filled: bool | None = None  # its disk holds what it must to have a vote, as the leader sees it
+    check: CheckView | None = None  # the latest comparison of states that it knows of
+    peers: list[PeerView] = []  # only where one manager shows itself, and leads
 
 
 class ManagerPage(_View, frozen=True):
     managers: list[ManagerView]
     leader: str | None
+    check: CheckView | None = None  # the latest comparison of states that any of them knows of
+
+
+class LeaderView(_View, frozen=True):
+    leader: str
+
+
+class CheckAsked(_View, frozen=True):
+    log_index: int  # of the comparison: what comes of it has this index, or a later one
 
 
 class EventView(_View, frozen=True):

@@ -311,6 +311,8 @@ class ReplicaNode:
     def _check_usable(self) -> None:
         if self._stopped:
             raise NoLeader("this manager is stopping", "ask another manager")
+        if self._admission.removed:
+            raise NoLeader("this manager was removed from the cluster", "ask another manager")
         if self._driver.disk_full:
             raise StorageFailed("this manager's disk is full", "make room on it; other managers may still answer")
 

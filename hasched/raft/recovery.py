@@ -17,17 +17,20 @@ import msgspec
 from hasched.model.errors import RecoveryRefused, StorageFailed
 from hasched.model.ids import ManagerId
 from hasched.raft.disk import Disk, LocalDisk
+from hasched.raft.engine import COMMANDS
 from hasched.raft.identity import DataDirectory, Identity, read_identity
 from hasched.raft.journal import FIRST_INDEX, DiskFull, Journal
 from hasched.raft.membership import MEMBERS, Member, Membership, encode_body, read_membership
 from hasched.raft.snapshots import SnapshotStore
 from hasched.raft.tuning import Tuning
+from hasched.statemachine.commands import decode_batch
 
 
 class DiskState(msgspec.Struct, frozen=True):
     """What a manager's disk holds. Of several managers, take the one whose (`last_term`, `last_index`) is the greatest.
 
-    `complete`: it has never been wiped, or was filled again since; else it may lack what it once acknowledged.
+    `complete`: it has never been wiped, or was filled again since; else it may lack what it once acknowledged. `last_ms`:
+    the leader's clock in the latest entry of commands, 0 where only a snapshot is left.
     """
 
     manager_id: ManagerId
@@ -37,6 +40,7 @@ class DiskState(msgspec.Struct, frozen=True):
     complete: bool
     members: tuple[Member, ...]  # none: those of the configuration file
     incarnation: str
+    last_ms: int
 
 
 class Recovered(msgspec.Struct, frozen=True):
@@ -136,7 +140,12 @@ class _Opened:
             complete=identity.voter,
             members=self._membership().members,
             incarnation=identity.incarnation,
+            last_ms=self._last_ms(),
         )
+
+    def _last_ms(self) -> int:
+        latest = next((entry for entry in reversed(self.journal[1:]) if entry.data[0] == COMMANDS), None)
+        return 0 if latest is None else decode_batch(latest.data[1:]).now_ms
 
     def _membership(self) -> Membership:
         latest = (self._store.latest and self._store.latest.membership) or Membership(())

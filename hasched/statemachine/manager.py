@@ -5,7 +5,6 @@ from __future__ import annotations
 import msgspec
 
 MAX_MANAGERS = 7
-MAX_ADDRESS_LENGTH = 512
 
 
 class ManagerAddress(msgspec.Struct, frozen=True, array_like=True):

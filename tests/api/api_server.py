@@ -36,7 +36,7 @@ class Pki:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         create_ca(folder, "test")
-        for name in ("m1", "m2", "m3"):
+        for name in ("m1", "m2", "m3", "m4"):
             issue_manager(folder, name, ["127.0.0.1"])
         issue_agent(folder, "n1")
         self.tokens = folder / "tokens"
@@ -135,7 +135,7 @@ def make_server(
 
 
 def replica_config(
-    folder: Path, pki: Pki, name: str, members: list[Member], tuning: Tuning, listen: str = ""
+    folder: Path, pki: Pki, name: str, members: list[Member], tuning: Tuning, listen: str = "", *, join: bool = False
 ) -> ReplicaConfig:
     return ReplicaConfig(
         cluster_id="test",
@@ -146,6 +146,7 @@ def replica_config(
         server_ssl=pki.server(name, "required"),
         client_ssl=pki.client(name),
         tuning=tuning,
+        join=join,
     )
 
 

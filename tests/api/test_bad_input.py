@@ -22,12 +22,19 @@ TRUE = {"command": ["true"]}
 FIFTY_MB = 50 * 1024 * 1024
 
 
+def manager_of(name: str, **fields: object) -> bytes:
+    document = {"id": name, "api_url": "https://m2:7411", "raft_address": "m2:7412"}
+    return msgspec.json.encode(document | fields)
+
+
 async def problem(manager: Manager, method: str, path: str, body: bytes | None, **options: Any) -> Problem:
     before, contents = manager.digest, manager.contents
     answer = await manager.request(method, path, data=body, **options)
     assert answer.headers["Content-Type"] == "application/problem+json", answer.body[:300]
     assert manager.contents == contents
-    if not (method != "GET" and answer.code.startswith("no_such_")):  # that was asked of the state machine itself
+    if method == "GET" or not (
+        answer.code.startswith("no_such_") or answer.status == 409
+    ):  # that was for the state machine
         assert manager.digest == before
     shown = msgspec.json.decode(answer.body, type=Problem)
     assert shown.status == answer.status
@@ -118,6 +125,25 @@ async def test_bad_yaml(manager: Manager, text: bytes) -> None:
         ("POST", "/v1/jobs/batch", b"{}", 400, "bad_request"),
         ("POST", "/v1/jobs/batch", b'{"jobs": []}', 400, "bad_request"),
         ("POST", "/v1/jobs/batch", b'{"jobs": [{"spec": ]}', 400, "malformed_body"),
+        ("POST", "/v1/managers", b"{}", 400, "bad_request"),
+        ("POST", "/v1/managers", b"{", 400, "malformed_body"),
+        ("POST", "/v1/managers", manager_of("m2", x=1), 400, "bad_request"),
+        ("POST", "/v1/managers", manager_of("m 2"), 400, "bad_request"),
+        ("POST", "/v1/managers", manager_of("../m2"), 400, "bad_request"),
+        ("POST", "/v1/managers", manager_of("m" * 200), 400, "bad_request"),
+        ("POST", "/v1/managers", manager_of("m2", api_url="http://m2:7411"), 400, "bad_request"),
+        ("POST", "/v1/managers", manager_of("m2", api_url="https://m2"), 400, "bad_request"),
+        ("POST", "/v1/managers", manager_of("m2", raft_address="m2"), 400, "bad_request"),
+        ("POST", "/v1/managers", manager_of("m2", raft_address=7412), 400, "bad_request"),
+        ("POST", "/v1/managers", manager_of("m1"), 409, "manager_exists"),
+        ("POST", "/v1/managers", manager_of("m2", api_url="https://127.0.0.1:1"), 409, "manager_address_taken"),
+        ("DELETE", "/v1/managers/m1", None, 409, "last_manager"),
+        ("DELETE", "/v1/managers/m2", None, 404, "no_such_manager"),
+        ("DELETE", "/v1/managers/check", None, 404, "no_such_manager"),
+        ("POST", "/v1/managers/m2/lead", None, 404, "no_such_manager"),
+        ("POST", "/v1/managers/lead", None, 409, "transfer_failed"),
+        ("PUT", "/v1/managers/check", None, 405, "method_not_allowed"),
+        ("GET", "/v1/managers/m1", None, 405, "method_not_allowed"),
         ("PUT", "/v1/jobs", b"{}", 405, "method_not_allowed"),
         ("GET", "/v1/nothing", None, 404, "not_found"),
         ("GET", "/", None, 404, "not_found"),

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import msgspec
@@ -19,19 +20,52 @@ from hasched.client.tls import MANAGER_HOSTNAME
 from hasched.model.wire import LogChunk
 from hasched.raft.node import open_replica
 from hasched.raft.replica import Member
+from hasched.statemachine.events import ManagerAdded, ManagerRemoved
 
 NAMES = ("m1", "m2", "m3")
+ALL = (*NAMES, "m4")
 
 
 class Cluster:
-    def __init__(self, managers: dict[str, Manager]) -> None:
-        self.managers = managers
+    def __init__(self, folder: Path, pki: Pki, stack: AsyncExitStack) -> None:
+        self.managers: dict[str, Manager] = {}
+        self.ports = {name: (api, raft) for name, api, raft in zip(ALL, *[iter(free_ports(8))] * 2, strict=True)}
+        self._folder = folder
+        self._pki = pki
+        self._stack = stack
+
+    def member(self, name: str) -> Member:
+        api, raft = self.ports[name]
+        return Member(name, f"https://127.0.0.1:{api}", f"127.0.0.1:{raft}")
+
+    async def start(self, name: str, *, join: bool = False) -> Manager:
+        members = [self.member(each) for each in dict.fromkeys((*NAMES, name))]
+        replica = open_replica(replica_config(self._folder, self._pki, name, members, FAST, join=join))
+        hub = AgentHub()
+        replica.on_role_change(lambda leads: hub.start_leading() if leads else hub.stop_leading())
+        server = make_server(self._pki, name, replica, hub, ApiLimits(keep_alive_s=0.05), self.ports[name][0])
+        await replica.start()
+        self._stack.push_async_callback(replica.stop)
+        await server.start()
+        self._stack.push_async_callback(server.stop)
+        self.managers[name] = manager = Manager(self._pki, replica, hub, server)
+        self._stack.push_async_callback(manager.session.close)
+        return manager
+
+    async def listed(self, asked: Manager, name: str) -> dict[str, Any] | None:
+        page = (await asked.get("/v1/managers")).json
+        return next((each for each in page["managers"] if each["id"] == name), None)
+
+    async def until_listed(self, asked: Manager, name: str, **fields: object) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            while (seen := await self.listed(asked, name)) is None or not fields.items() <= seen.items():
+                await asyncio.sleep(0.01)
 
     async def leader(self) -> Manager:
         async with asyncio.timeout(PATIENCE_S):
             while True:
                 for manager in self.managers.values():
-                    if manager.hub.leading:
+                    if manager.hub.leading and manager.replica.state.managers:  # what it writes by itself is written
                         return manager
                 await asyncio.sleep(0.005)
 
@@ -51,25 +85,11 @@ class Cluster:
 
 @pytest.fixture
 async def cluster(tmp_path: Path, pki: Pki) -> AsyncIterator[Cluster]:
-    ports = free_ports(6)
-    members = [
-        Member(name, f"https://127.0.0.1:{api}", f"127.0.0.1:{raft}")
-        for name, api, raft in zip(NAMES, ports[:3], ports[3:], strict=True)
-    ]
     async with AsyncExitStack() as stack:
-        managers = {}
-        for member, port in zip(members, ports, strict=False):
-            config = replica_config(tmp_path, pki, member.manager_id, members, FAST)
-            replica, hub = open_replica(config), AgentHub()
-            replica.on_role_change(lambda leads, hub=hub: hub.start_leading() if leads else hub.stop_leading())
-            server = make_server(pki, member.manager_id, replica, hub, ApiLimits(keep_alive_s=0.05), port)
-            await replica.start()
-            stack.push_async_callback(replica.stop)
-            await server.start()
-            stack.push_async_callback(server.stop)
-            managers[member.manager_id] = manager = Manager(pki, replica, hub, server)
-            stack.push_async_callback(manager.session.close)
-        yield Cluster(managers)
+        cluster = Cluster(tmp_path, pki, stack)
+        for name in NAMES:
+            await cluster.start(name)
+        yield cluster
 
 
 async def test_a_follower_takes_jobs_and_reads_its_own_writes(cluster: Cluster) -> None:
@@ -172,3 +192,67 @@ async def test_without_a_majority_nothing_is_promised(cluster: Cluster) -> None:
     assert reads.code == "no_leader"
     page = msgspec.json.decode((await leader.get("/v1/managers")).body)
     assert page["leader"] is None
+
+
+async def test_a_manager_is_added_and_removed_through_any_other(cluster: Cluster) -> None:
+    await cluster.wait_for_votes()
+    asked, _ = await cluster.followers()
+    async with asyncio.timeout(PATIENCE_S):
+        while not asked.replica.state.managers:
+            await asyncio.sleep(0.005)
+    address = cluster.member("m4")
+    document = {"id": "m4", "api_url": address.api_url + "/", "raft_address": address.raft_address}
+    added = await asked.post("/v1/managers", document)
+    assert (added.status, added.json["id"], added.json["reachable"]) == (200, "m4", False)
+    await cluster.until_listed(asked, "m4", membership="learner", connected=False)
+    await cluster.start("m4", join=True)
+    await cluster.until_listed(asked, "m4", membership="voter", connected=True, filled=True, role="follower")
+    again = await asked.post("/v1/managers", document)
+    assert (again.status, again.json["api_url"]) == (200, address.api_url)
+    assert (await asked.request("DELETE", "/v1/managers/m4")).status == 204
+    async with asyncio.timeout(PATIENCE_S):
+        while await cluster.listed(asked, "m4") is not None:
+            await asyncio.sleep(0.01)
+    events = [record.event for record in asked.server._context.feed._kept]
+    told = [event for event in events if isinstance(event, ManagerAdded | ManagerRemoved)]
+    assert told == [
+        ManagerAdded("m4", "alice", address.api_url, address.raft_address),
+        ManagerRemoved("m4", "alice"),
+    ]
+    async with asyncio.timeout(PATIENCE_S):
+        while (await cluster.managers["m4"].get("/v1/managers/self")).json["role"] != "removed":
+            await asyncio.sleep(0.01)
+    for refused in (
+        await cluster.managers["m4"].get("/readyz"),
+        await cluster.managers["m4"].get("/v1/jobs"),
+        await cluster.managers["m4"].post("/v1/jobs", {"command": ["true"]}),
+    ):
+        assert (refused.code, "was removed" in refused.json["cause"]) == ("no_leader", True)
+
+
+async def test_leadership_is_handed_over_from_wherever_one_asks(cluster: Cluster) -> None:
+    await cluster.wait_for_votes()
+    for name in (*NAMES, *NAMES):
+        asked = cluster.managers[NAMES[(NAMES.index(name) + 1) % 3]]
+        answer = await asked.post(f"/v1/managers/{name}/lead")
+        assert (answer.status, answer.json) == (200, {"leader": name})
+        assert asked.replica.leader is not None
+        assert asked.replica.leader.manager_id == name
+    answer = await cluster.managers["m1"].post("/v1/managers/lead")
+    assert answer.json["leader"] in ("m1", "m2")
+    missing = await cluster.managers["m1"].post("/v1/managers/m9/lead")
+    assert (missing.status, missing.code) == (404, "no_such_manager")
+
+
+async def test_a_comparison_of_states_is_seen_everywhere(cluster: Cluster) -> None:
+    await cluster.wait_for_votes()
+    for manager in cluster.managers.values():
+        asked = await manager.post("/v1/managers/check")
+        assert asked.status == 200
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                check = (await manager.get("/v1/managers")).json["check"]
+                if check is not None and check["log_index"] >= asked.json["log_index"]:
+                    break
+                await asyncio.sleep(0.01)
+        assert (check["agreed"], check["differing"], check["silent"]) == (True, [], [])

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from hasched.cli.daemons import MANAGER_COLUMNS, MANAGER_SPARE, manager_row
+from hasched.cli.managers import MANAGER_COLUMNS, MANAGER_SPARE, manager_row
 from hasched.cli.nodes import NODE_COLUMNS, NODE_SPARE, node_row
 from hasched.cli.output import clock, print_table, printable
 from hasched.cli.rendering import JOB_COLUMNS, JOB_SPARE, job_row, print_job, print_task
@@ -140,7 +140,7 @@ def test_a_terminal_is_not_shown_empty_columns_but_a_pipe_is(terminal, capsys):
 
 def test_a_manager_that_does_not_answer_has_no_term():
     silent = ManagerView(**{name: getattr(MANAGER, name) for name in MANAGER.__struct_fields__} | {"reachable": False})
-    assert manager_row(silent)[1:4] == ("unreachable", "", "")
+    assert manager_row(silent)[1:5] == ("unreachable", "yes", "", "")
 
 
 def test_a_time_has_its_date_only_on_another_day():

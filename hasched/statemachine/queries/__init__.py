@@ -6,6 +6,7 @@ Why a waiting job waits is the scheduler's to explain, so it is left out here, e
 from __future__ import annotations
 
 from hasched.statemachine.queries.jobs import job_view, list_jobs, show_job
+from hasched.statemachine.queries.managers import is_wanted, wanted_managers
 from hasched.statemachine.queries.nodes import cluster_view, desired_attempts, list_nodes, node_view
 from hasched.statemachine.queries.pages import MAX_PAGE, BadCursor
 from hasched.statemachine.queries.tasks import list_tasks, show_task, task_view
@@ -15,6 +16,7 @@ __all__ = [
     "BadCursor",
     "cluster_view",
     "desired_attempts",
+    "is_wanted",
     "job_view",
     "list_jobs",
     "list_nodes",
@@ -23,4 +25,5 @@ __all__ = [
     "show_job",
     "show_task",
     "task_view",
+    "wanted_managers",
 ]

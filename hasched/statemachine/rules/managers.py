@@ -7,10 +7,11 @@ machine, remove it and add it again.
 
 from __future__ import annotations
 
+from hasched.model.addresses import MAX_ADDRESS_LENGTH
 from hasched.model.ids import is_name
 from hasched.statemachine.commands import AddManager, RecordManagers, RemoveManager
 from hasched.statemachine.events import ManagerAdded, ManagerRemoved, ManagersRecorded
-from hasched.statemachine.manager import MAX_ADDRESS_LENGTH, MAX_MANAGERS, ManagerAddress, ManagerRecord
+from hasched.statemachine.manager import MAX_MANAGERS, ManagerAddress, ManagerRecord
 from hasched.statemachine.outcomes import Rejected
 from hasched.statemachine.rules import Decision
 from hasched.statemachine.state import State
