@@ -95,6 +95,23 @@ class ProcessCluster:
             self._write_agent(name)
         self.ca = certs / "ca.crt"
 
+    def add_manager(self, name: str) -> None:
+        """Another manager with its certificate and configuration; it isn't started, and not yet added to the cluster."""
+        api, raft = free_ports(2)
+        address = self._address(name)
+        self.manager_names.append(name)
+        self.members.append({"name": name, "api": f"https://{address}:{api}", "raft": f"{address}:{raft}"})
+        issue_manager(self.folder / "certs", name, [address])
+        self._write_manager(name, join=True)
+
+    def forget_manager(self, name: str) -> None:
+        """After its removal: clients aren't told of it any more."""
+        self.manager_names.remove(name)
+        self.members[:] = [member for member in self.members if member["name"] != name]
+
+    def member(self, name: str) -> dict[str, str]:
+        return next(member for member in self.members if member["name"] == name)
+
     def _address(self, name: str) -> str:
         return "127.0.0.1" if self._network is None or name not in self._network.hosts else self._network.address(name)
 
@@ -102,8 +119,8 @@ class ProcessCluster:
         certs = self.folder / "certs"
         return {"ca": str(certs / "ca.crt"), "cert": str(certs / f"{name}.crt"), "key": str(certs / f"{name}.key")}
 
-    def _write_manager(self, name: str) -> None:
-        member = next(member for member in self.members if member["name"] == name)
+    def _write_manager(self, name: str, *, join: bool = False) -> None:
+        member = self.member(name)
         config = {
             "cluster": "test",
             "name": name,
@@ -113,6 +130,7 @@ class ProcessCluster:
             "members": self.members,
             "tls": self._tls(name),
             "tokens": str(self.folder / "tokens"),
+            "join": join,
             **{key: value for key, value in self._settings.items() if key != "raft"},
         }
         (self.folder / f"{name}.yaml").write_text(yaml.safe_dump(config))
@@ -157,8 +175,21 @@ class ProcessCluster:
         self._frozen.remove(name)
         self.processes[name].send_signal(signal.SIGCONT)
 
-    def client(self) -> Client:
-        return Client(Context(managers=[member["api"] for member in self.members], ca=str(self.ca), token=self.token))
+    def client(self, *names: str) -> Client:
+        """A client of all managers, or of these."""
+        urls = [member["api"] for member in self.members if not names or member["name"] in names]
+        return Client(Context(managers=urls, ca=str(self.ca), token=self.token))
+
+    def hasched(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """The command line, as a user of this cluster."""
+        environment = {
+            **os.environ,
+            "HASCHED_MANAGERS": ",".join(member["api"] for member in self.members),
+            "HASCHED_CA": str(self.ca),
+            "HASCHED_TOKEN": self.token,
+        }
+        command = [sys.executable, "-m", "hasched", *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
     def wait_ready(self) -> None:
         """Until somebody leads, every manager answers and counts, and every agent is connected."""
