@@ -251,10 +251,11 @@ class Core:
             return
         if self.transfers.under_way:
             return
-        reachable = [name for name, peer in engine.progress.items() if engine.can_send(name) and not peer.snapshot]
-        digests = checks.finish(engine.membership.voters, [self._manager_id, *reachable], self.clock_ms(), now)
-        if digests is not None:
-            engine.append(msgspec.msgpack.encode(digests), DIGESTS)
+        if checks.under_way:
+            reachable = [name for name, peer in engine.progress.items() if engine.can_send(name) and not peer.snapshot]
+            digests = checks.finish(engine.membership.voters, [self._manager_id, *reachable], self.clock_ms(), now)
+            if digests is not None:
+                engine.append(msgspec.msgpack.encode(digests), DIGESTS)
         if checks.due(engine.last_index):
             checks.begin(engine.append(b"", CHECK).index, now)
 

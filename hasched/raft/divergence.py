@@ -182,6 +182,11 @@ class Divergence:
             self._wanted or bool(self._askers) or unfinished or last_index >= self._checked + self._tuning.check_entries
         )
 
+    @property
+    def under_way(self) -> bool:
+        """Whether this leader waits for digests."""
+        return self._round is not None
+
     def begin(self, index: int, now: float) -> None:
         """The CHECK stands in the log at `index`."""
         self._wanted = False

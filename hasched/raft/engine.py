@@ -253,7 +253,10 @@ class Engine(Elections):
             answered.setdefault(node, syncobj.monotonicTime())
 
     def _meet(self, name: ManagerId) -> Peer:
-        return self._peers.setdefault(name, Peer(name, len(self._peers) + 1))
+        peer = self._peers.get(name)
+        if peer is None:
+            peer = self._peers[name] = Peer(name, len(self._peers) + 1)
+        return peer
 
     # --- connections ---
 
