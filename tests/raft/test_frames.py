@@ -91,13 +91,13 @@ def test_pieces_without_end_are_refused():
 
 async def test_a_huge_entry_on_a_slow_link_deposes_nobody(tmp_path):
     """It takes several election timeouts to arrive, and heartbeats and their answers pass it."""
-    tuning = Tuning(heartbeat_s=0.1, election_min_s=0.9, election_max_s=1.4)
+    tuning = Tuning(heartbeat_s=0.1, election_min_s=1.5, election_max_s=2.5)
     async with partitioned(tmp_path, tuning) as cluster:
         leader = await cluster.leader()
         await leader.propose(submit(0))
         term = leader.term
         for wire in cluster.wires.values():
-            wire.rate = 250_000
+            wire.rate = 150_000
         await leader.propose(submit(1, size=1_000_000))
         assert leader.is_leader
         assert {node.term for node in cluster.nodes.values()} == {term}
