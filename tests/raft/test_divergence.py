@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from random import Random
 
 import msgspec
 import pytest
 from raft_cluster import CLUSTER, FAST, running, submissions, submit, until
 
 from hasched.model.errors import NoLeader
-from hasched.raft.divergence import Digests, Divergence, Report, StateDiverged, judge
+from hasched.raft.divergence import Check, Digests, Divergence, Report, StateDiverged, judge
 from hasched.raft.identity import DataDirectory
 from hasched.raft.node import ReplicaNode
 from hasched.raft.tuning import Tuning
+from hasched.statemachine import snapshot
 from hasched.statemachine.digest import digest
 from tests.simulation.scene import TUNING, Scene, simulate  # noqa: F401 (a fixture)
+from tests.statemachine.life import live
+from tests.statemachine.machine import Machine
 
 RIGHT, WRONG, OTHER = Report("s", "right", True), Report("s", "wrong", True), Report("newer", "right in its way", True)
 BLANK = msgspec.structs.replace(RIGHT, voter=False)
@@ -37,9 +41,7 @@ EAGER = msgspec.structs.replace(FAST, check_entries=20, check_timeout_s=3.0)
         pytest.param({"m1": RIGHT, "m2": OTHER, "m3": RIGHT}, RIGHT, [], [], id="another release can't be compared"),
         pytest.param({"m1": RIGHT, "m2": OTHER}, None, [], ["m3"], id="nor does it differ"),
         pytest.param({"m1": RIGHT, "m2": RIGHT, "l1": WRONG}, RIGHT, ["l1"], ["m3"], id="a learner may be wrong"),
-        pytest.param(
-            {"m1": RIGHT, "m2": BLANK, "m3": WRONG}, None, ["m1", "m2", "m3"], [], id="who has no vote is none"
-        ),
+        pytest.param({"m1": BLANK, "m2": BLANK, "m3": WRONG}, None, THREE, [], id="nor are those without a vote"),
         pytest.param({"m1": RIGHT, "l1": RIGHT, "l2": RIGHT}, None, [], ["m2", "m3"], id="learners are no majority"),
     ],
 )
@@ -341,8 +343,45 @@ def test_managers_that_were_all_fenced_never_form_a_cluster_without_memory(simul
     assert all(node.core.engine.last_index == 1 for node in simulation.nodes.values())
 
 
-def test_a_digest_is_of_the_state_at_its_entry_whatever_is_applied_meanwhile(simulate):  # noqa: F811
-    """Managers compute at very different speeds; a state that moves on under one of them would fence it."""
-    simulation = simulate(3)
-    assert work(simulation, 60, lambda: len(simulation.verdicts) > 30)
-    simulation.settle()
+def test_one_that_was_fenced_founds_no_cluster_with_two_whose_disks_were_lost(simulate):  # noqa: F811
+    simulation = simulate(2)
+    assert work(simulation, 30, lambda: whole(simulation))
+    fenced, *lost = simulation.nodes.values()
+    fenced.replica._directory.fence(50)
+    fenced.cut_power()
+    for node in lost:
+        simulation.wipe(node)
+    for node in simulation.nodes.values():
+        node.start()
+    simulation.run(60)
+    assert simulation.leader() is None
+    assert not any(node.has_vote for node in simulation.nodes.values())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_digest_is_of_the_state_at_its_entry_whatever_is_applied_meanwhile(seed, monkeypatch):
+    monkeypatch.setattr(snapshot, "CHUNK_BYTES", 1500)
+    machine = Machine()
+    live(machine, Random(seed), 300)
+    at_once, later = Check(machine.state.index, machine.state), Check(machine.state.index, machine.state)
+    right = compute(at_once, lambda: None)
+    assert compute(later, lambda: live(machine, Random(seed), 12)) == right
+    assert compute(Check(machine.state.index, machine.state), lambda: None) != right
+    assert machine.state.savers == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_manager_that_was_filled_from_a_snapshot_has_the_same_digest(seed):
+    """Whatever way a state was reached leaves no trace, also in the sums that a snapshot doesn't hold."""
+    machine = Machine()
+    live(machine, Random(seed), 300)
+    captured = snapshot.capture(machine.state)
+    filled = snapshot.restore(iter(captured.next_chunk, None))
+    assert compute(Check(1, filled), lambda: None) == compute(Check(1, machine.state), lambda: None)
+
+
+def compute(check: Check, meanwhile) -> str:
+    while (chunk := check.captured.next_chunk()) is not None:
+        check.digester.add(chunk)
+        meanwhile()
+    return check.digester.finish()
