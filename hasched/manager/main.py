@@ -80,6 +80,7 @@ async def _run(config: ManagerConfig) -> int:
         await _run_until(stop, replica)
     finally:
         notify("STOPPING=1")
+        await replica.hand_over()
         await duties.stop()
         await server.stop()
         await replica.stop()

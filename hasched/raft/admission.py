@@ -110,12 +110,12 @@ class Admission:
         return Refusal(cause, term, index)
 
     def refused(self, peer: ManagerId, refusal: Refusal) -> None:
-        """`peer` refused us. If that is by a later membership than ours, we were removed."""
-        stamp = refusal.members_term, refusal.members_index
+        """`peer` refused us. If that is by a later membership than ours, we were removed: nobody sends us that entry."""
+        stamp, was_removed = (refusal.members_term, refusal.members_index), self.removed
         if refusal.cause == NOT_A_MEMBER and stamp > self._engine.membership.stamp and not self._is_new:
-            if stamp > self._refused_at:
-                log.warning("removed", by=peer, hint="this manager is not part of the cluster any more; stop it")
             self._refused_at = max(self._refused_at, stamp)
+            if self.removed and not was_removed:
+                log.warning("removed", by=peer, hint="this manager is not part of the cluster any more; stop it")
         elif self._told.get(peer) != refusal.cause:
             self._told[peer] = refusal.cause
             hint = "add it with `hasched manager add`" if refusal.cause == NOT_A_MEMBER else ""
@@ -129,11 +129,8 @@ class Admission:
 
     @property
     def removed(self) -> bool:
-        """This manager took part, and does not any more."""
-        engine = self._engine
-        if engine.committed_membership.stamp > (0, 0) and engine.membership.get(self._me.manager_id) is None:
-            return True
-        return self._refused_at > engine.membership.stamp
+        """This manager took part, and does not any more. One that hears a leader was only refused by who lags behind."""
+        return self._engine.leader_id is None and self._refused_at > self._engine.membership.stamp
 
     @property
     def role(self) -> str:
@@ -165,8 +162,14 @@ class Admission:
         self._version = version
         self._guests = {name: guest for name, guest in self._guests.items() if guest.stamp > committed.stamp}
         known = [guest.member for guest in self._guests.values()] + [*committed.members, *engine.membership.members]
-        found = {member.manager_id: split_address(self._resolve(member).raft_address) for member in known}
-        found.pop(self._me.manager_id, None)
+        found = {}
+        for member in known:
+            if member.manager_id != self._me.manager_id:
+                address = self._resolve(member).raft_address
+                try:
+                    found[member.manager_id] = split_address(address)
+                except ValueError:  # it can't be dialled, which must not stop those who can
+                    log.error("address_unusable", manager=member.manager_id, address=address)
         return found
 
     def _resolve(self, member: Member) -> Member:

@@ -79,6 +79,7 @@ class ReplicaNode:
     def __init__(self, config: ReplicaConfig, environment: Environment) -> None:
         self._config = config
         self._named = {member.manager_id: member for member in config.members}
+        assert config.manager_id in self._named, "a manager is among those that its file names"
         self._me = self._named[config.manager_id]
         self._subscribers: dict[int, Callable[[Applied], None]] = {}
         self._role_callbacks: dict[int, Callable[[bool], None]] = {}
@@ -138,6 +139,7 @@ class ReplicaNode:
             server_ssl=config.server_ssl,
             client_ssl=config.client_ssl,
             random=random,
+            waits=config.join,
         )
         self._driver.transport = self._transport = environment.connect(links, self._driver)
 
@@ -151,7 +153,7 @@ class ReplicaNode:
 
     async def stop(self) -> None:
         """Leave, and free the data directory. A leader hands over first. Proposals under way end as OutcomeUnknown."""
-        await self._hand_over()
+        await self.hand_over()
         self._driver.stop()
         if self._leaving is None:
             await self._transport.stop()
@@ -289,8 +291,8 @@ class ReplicaNode:
         self._driver.wake()
         return await future
 
-    async def _hand_over(self) -> None:
-        """Of a leader that stops: whoever takes over at once spares everybody the wait for an election."""
+    async def hand_over(self) -> None:
+        """Before a leader stops: whoever takes over at once spares everybody the wait for an election. It may fail."""
         if self._stopped or self._run is None or not self.is_leader or not self._core.engine.has_electors:
             return
         with contextlib.suppress(HaschedError, TimeoutError):

@@ -84,7 +84,7 @@ class Links(Protocol):
 
 @dataclass(frozen=True)
 class LinksConfig:
-    """Who speaks, to whom. `addresses` names the peers.
+    """Who speaks, to whom. `addresses` names the peers. Who `waits` listens even if he knows none.
 
     The server context requires client certificates of the cluster's CA, the client context shows this manager's own.
     """
@@ -96,6 +96,7 @@ class LinksConfig:
     server_ssl: ssl.SSLContext
     client_ssl: ssl.SSLContext
     random: Random
+    waits: bool = False
 
 
 class _Refused(Exception):
@@ -298,7 +299,7 @@ class Transport:
 
     async def start(self) -> None:
         """Listen and dial. Raises OSError if the address can't be listened on."""
-        if self._addresses:
+        if self._addresses or self._config.waits:
             await self._listen()
         self._started = True
         self.set_addresses(self._addresses)

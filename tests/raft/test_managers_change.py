@@ -1,0 +1,158 @@
+"""The managers of a cluster change while it works, one by one, and nothing acknowledged is lost by it."""
+
+from __future__ import annotations
+
+import os
+from itertools import permutations
+
+import pytest
+from raft_cluster import Cluster, submit, until
+from raft_simulation import Simulation, simulate  # noqa: F401 (a fixture)
+
+from hasched.model.errors import NoLeader
+from hasched.raft.node import ReplicaNode
+from hasched.statemachine.commands import AddManager, RemoveManager
+from hasched.statemachine.outcomes import JobAccepted
+
+SEEDS = range(
+    int(os.environ.get("HASCHED_SEED", "1")),
+    int(os.environ.get("HASCHED_SEED", "1")) + int(os.environ.get("HASCHED_SEEDS", "8")),
+)
+
+
+def disturb(simulation: Simulation) -> None:
+    """One random fault, or another wish."""
+    random = simulation.random
+    name = random.choice(simulation.names)
+    node = simulation.nodes[name]
+    match random.randrange(10):
+        case 0 | 1:
+            if node.up:
+                node.crash()
+                simulation.after(random.uniform(0.01, 1.5), node.start_again)
+        case 2:
+            pairs = list(permutations(simulation.names, 2))
+            simulation.partition(*random.sample(pairs, random.randint(1, len(pairs) - 1)))
+        case 3:
+            leader = simulation.leader()
+            if leader is not None:
+                simulation.partition(*[pair for pair in permutations(simulation.names, 2) if leader.name in pair])
+        case 4:
+            simulation.heal()
+        case 5:
+            node.dies_at_sync = True
+        case 6:
+            node.paused_until = simulation.now + random.uniform(0.05, 1.5)
+        case _:
+            simulation.want(*random.sample(simulation.names, random.choice((3, 3, 5))))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("max_delay", [0.005, 0.1])
+def test_managers_come_and_go_under_faults(simulate, seed, max_delay):  # noqa: F811
+    simulation = simulate(seed, size=3, spare=3, max_delay=max_delay)
+    random = simulation.random
+    simulation.run(3, lambda: simulation.leader() is not None)
+    for _ in range(150):
+        if random.random() < 0.25:
+            disturb(simulation)
+        for _ in range(random.randrange(4)):
+            simulation.submit(random.choice(simulation.names), size=random.choice((0, 0, 900)))
+        if random.random() < 0.3:
+            simulation.read(random.choice(simulation.names))
+        simulation.run(random.choice((0.01, 0.1, 0.3)))
+    simulation.settle()
+    assert len(simulation.memberships) > 5
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_from_three_to_five_and_back_to_three_others(simulate, seed):  # noqa: F811
+    simulation = simulate(seed, size=3, spare=2)
+    for wanted in (("n1", "n2", "n3", "n4", "n5"), ("n3", "n4", "n5"), ("n1", "n2", "n5")):
+        simulation.want(*wanted)
+        for _ in range(100):
+            simulation.submit(simulation.random.choice(simulation.names))
+            simulation.run(0.02)
+        simulation.run(20, lambda: simulation.voters() == sorted(simulation.wanted))
+        assert simulation.voters() == sorted(wanted)
+    simulation.settle()
+    assert len(simulation.acknowledged) > 200
+    gone = [simulation.nodes[name].admission for name in ("n3", "n4")]
+    simulation.run(5, lambda: all(admission.removed for admission in gone))
+    assert [admission.role for admission in gone] == ["removed", "removed"]
+
+
+# --- real managers ---
+
+
+async def add(node: ReplicaNode, cluster: Cluster, *names: str) -> None:
+    for name in names:
+        member = next(member for member in cluster.members if member.manager_id == name)
+        await node.propose(AddManager(name, "test", member.api_url, member.raft_address))
+
+
+def voters(node: ReplicaNode) -> list[str]:
+    return [status.member.manager_id for status in node.status.members if status.voter]
+
+
+async def test_three_real_managers_become_five_and_three_others(tmp_path):
+    """The new ones know nobody but themselves: they are found."""
+    cluster = Cluster(tmp_path, ("m1", "m2", "m3", "m4", "m5"))
+    everybody, cluster.members = cluster.members, cluster.members[:3]
+    await cluster.start()
+    try:
+        leader = await cluster.leader()
+        proposed = [await leader.propose(submit(number)) for number in range(20)]
+        assert all(isinstance(outcome, JobAccepted) for outcome in proposed)
+        cluster.members = everybody
+        for name in ("m4", "m5"):
+            alone = [member for member in everybody if member.manager_id == name]
+            await cluster.start(name, members=alone, join=True)
+            assert cluster.nodes[name].status.role == "learner"
+        follower = next(node for node in cluster.nodes.values() if not node.is_leader and node.leader is not None)
+        await add(follower, cluster, "m4", "m5")
+        await until(lambda: voters(leader) == ["m1", "m2", "m3", "m4", "m5"])
+        for name in ("m1", "m2"):
+            await follower.propose(RemoveManager(name, "test"))
+        stayed = [cluster.nodes[name] for name in ("m3", "m4", "m5")]
+        await until(lambda: all(voters(node) == ["m3", "m4", "m5"] for node in stayed))
+        gone = [cluster.nodes[name] for name in ("m1", "m2")]
+        await until(lambda: [node.status.role for node in gone] == ["removed", "removed"])
+        assert isinstance(await stayed[2].propose(submit(20)), JobAccepted)
+        await until(lambda: all(len(node.state.jobs) == 21 for node in stayed))
+        for node in gone:
+            with pytest.raises(NoLeader):
+                await node.propose(submit(99))
+        terms = {node.term for node in stayed}
+        assert len(terms) == 1
+        await add(stayed[0], cluster, "m1")  # with its old disk
+        await until(lambda: voters(stayed[0]) == ["m1", "m3", "m4", "m5"])
+        await until(lambda: len(gone[0].state.jobs) == 21)
+        assert {node.term for node in stayed} == terms  # nobody was disturbed
+    finally:
+        await cluster.stop()
+
+
+async def test_one_manager_grows_and_lets_go_of_its_first(tmp_path):
+    """It didn't even listen before; in the end it hands over and is removed."""
+    cluster = Cluster(tmp_path, ("m1", "m2", "m3"))
+    everybody, cluster.members = cluster.members, cluster.members[:1]
+    await cluster.start()
+    try:
+        first = await cluster.leader()
+        await first.propose(submit(0))
+        cluster.members = everybody
+        await cluster.start("m2", "m3", join=True)
+        await add(first, cluster, "m2", "m3")
+        await until(lambda: voters(first) == ["m1", "m2", "m3"])
+        await first.propose(RemoveManager("m1", "test"))
+        others = [cluster.nodes["m2"], cluster.nodes["m3"]]
+        await until(lambda: all(voters(node) == ["m2", "m3"] for node in others))
+        await until(lambda: first.status.role == "removed")
+        assert isinstance(await others[0].propose(submit(1)), JobAccepted)
+        await cluster.stop("m2", "m3")
+        await cluster.start("m2", "m3")  # who is a member stands in their logs, not in their files
+        await until(lambda: all(len(node.state.jobs) == 2 for node in (cluster.nodes["m2"], cluster.nodes["m3"])))
+        assert isinstance(await (cluster.nodes["m2"]).propose(submit(2)), JobAccepted)
+    finally:
+        await cluster.stop()
