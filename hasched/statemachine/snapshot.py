@@ -11,7 +11,7 @@ job that isn't written yet, `State.touch` hands it over to be encoded as it was 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import ClassVar, Self
 
 import msgspec
@@ -91,7 +91,7 @@ class Capture:
     def __init__(self, state: State) -> None:
         self.index = state.index
         self._state = state
-        self._ids = list(state.jobs)
+        self._ids = tuple(state.jobs)  # the garbage collector walks a list of a million each time, such a tuple once
         self._next = 0
         self._written_id = 0  # jobs up to this id are written
         self._last_id = self._ids[-1] if self._ids else 0
@@ -169,16 +169,16 @@ def _front_records(state: State) -> Iterator[bytes]:
         watch_term=state.watch_term,
         managers=[manager for _, manager in sorted(state.managers.items())],
     )
-    return _encode_front(header, list(state.tombstones), list(state.tombstones.values()))
+    return _encode_front(header, tuple(state.tombstones), tuple(state.tombstones.values()))
 
 
-def _encode_front(header: _Header, submission_ids: list[str], packed: list[bytes]) -> Iterator[bytes]:
+def _encode_front(header: _Header, submission_ids: Sequence[str], packed: Sequence[bytes]) -> Iterator[bytes]:
     """Record by record, later: the call that fixes a state must be short, however many nodes and tombstones there are."""
     yield _record(_encoder.encode(header))
     yield from _tombstone_records(submission_ids, packed)
 
 
-def _tombstone_records(submission_ids: list[str], packed: list[bytes]) -> Iterator[bytes]:
+def _tombstone_records(submission_ids: Sequence[str], packed: Sequence[bytes]) -> Iterator[bytes]:
     """They stand in the order of their times already; of equals, the name decides."""
     batch: list[tuple[str, Tombstone]] = []
     gone, same = 0, 0  # the time of the last, and where in the batch that time begins
