@@ -39,16 +39,31 @@ def state_at(data_dir: Path, upto: int) -> State:
     with opened(data_dir) as (store, journal):
         state = restore(store.chunks(store.latest.path)) if store.latest is not None else State()
         index = store.latest.index if store.latest is not None else 1
-        assert index <= upto, "a snapshot reaches further than what all have"
+        assert index <= upto, "there is no state before a snapshot"
         for entry in journal[1:]:
             if index < entry.index <= upto and entry.data[0] == COMMANDS:
                 apply(state, entry.index, decode_batch(entry.data[1:]))
         return state
 
 
-def last_index(data_dir: Path) -> int:
-    with opened(data_dir) as (_, journal):
-        return journal[-1].index
+def reach(data_dir: Path) -> tuple[int, int]:
+    """The index of the snapshot, and of the last entry."""
+    with opened(data_dir) as (store, journal):
+        return store.latest.index if store.latest is not None else 1, journal[-1].index
+
+
+def stop_level(cluster: ProcessCluster) -> int:
+    """Freeze all managers, at a moment when there is an index that each can be read at: no snapshot is beyond another's log."""
+    while True:
+        settle(cluster)
+        for name in cluster.manager_names:
+            cluster.freeze(name)
+        reaches = [reach(cluster.folder / name) for name in cluster.manager_names]
+        upto = min(last for _, last in reaches)
+        if max(snapshot for snapshot, _ in reaches) <= upto:
+            return upto
+        for name in cluster.manager_names:
+            cluster.thaw(name)
 
 
 def settle(cluster: ProcessCluster) -> None:
@@ -64,10 +79,7 @@ def settle(cluster: ProcessCluster) -> None:
 
 def find_violations(cluster: ProcessCluster, acknowledged: dict[str, int]) -> list[str]:
     """Stops all managers where they are, and holds every one's disk against what was acknowledged. They are down after it."""
-    settle(cluster)
-    for name in cluster.manager_names:
-        cluster.freeze(name)
-    upto = min(last_index(cluster.folder / name) for name in cluster.manager_names)
+    upto = stop_level(cluster)
     wrong, digests = [], {}
     for name in cluster.manager_names:
         state = state_at(cluster.folder / name, upto)
