@@ -9,11 +9,11 @@ from itertools import permutations
 import pytest
 from raft_bench import Bench
 from raft_cluster import running, submissions, submit, until
-from raft_simulation import simulate  # noqa: F401 (a fixture)
 
 from hasched.model.errors import NoLeader, TransferFailed
 from hasched.raft.messages import Append, PreVote, RequestVote, StandNow
 from hasched.statemachine.outcomes import JobAccepted
+from tests.simulation.scene import simulate  # noqa: F401 (a fixture)
 
 SEEDS = range(
     int(os.environ.get("HASCHED_SEED", "1")),
@@ -156,9 +156,9 @@ def test_leadership_goes_round_under_faults_and_nothing_is_lost(simulate, seed):
             simulation.transfer(name, random.choice([*simulation.names, None]))
         if random.random() < 0.1:
             node = simulation.nodes[random.choice(simulation.names)]
-            if node.up:
-                node.crash()
-                simulation.after(random.uniform(0.01, 1.0), node.start_again)
+            if node.alive:
+                node.cut_power()
+                simulation.after(random.uniform(0.01, 1.0), node.start)
         if random.random() < 0.05:
             pairs = list(permutations(simulation.names, 2))
             simulation.partition(*random.sample(pairs, 2))

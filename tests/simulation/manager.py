@@ -43,10 +43,12 @@ class SimulatedManager:
     replica: ReplicaNode
     loop: HostLoop
 
-    def __init__(self, world: World, name: str, members: list[str]) -> None:
+    def __init__(self, world: World, name: str, founders: list[str]) -> None:
+        """One that isn't among the `founders` waits to be added."""
         self.world = world
         self.name = name
-        self.members = [member(each) for each in members]
+        self.joins = name not in founders
+        self.members = [member(each) for each in (*founders, *((name,) if self.joins else ()))]
         self.random = world.stream(f"manager {name}")
         settings = world.settings
         self.clock = HostClock(world, self.random, 1 + self.random.uniform(-settings.drift, settings.drift))
@@ -249,6 +251,7 @@ class SimulatedManager:
             members=self.members,
             listen=f"{self.name}:{RAFT_PORT}",
             data_dir=DATA_DIR,
+            join=self.joins,
             server_ssl=self.certificate,  # type: ignore[arg-type]
             client_ssl=self.certificate,  # type: ignore[arg-type]
             tuning=self.world.settings.tuning,

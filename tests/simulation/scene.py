@@ -8,22 +8,22 @@ in memory.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import permutations
 from typing import Any
 
 import pytest
 
-from hasched.model.errors import HaschedError, NoLeader, OutcomeUnknown, Overloaded
+from hasched.model.errors import HaschedError, NoLeader, OutcomeUnknown, Overloaded, TransferFailed
 from hasched.model.spec import JobSpec
 from hasched.raft.divergence import Verdict
 from hasched.raft.engine import Engine
 from hasched.raft.replica import Applied
 from hasched.raft.tuning import Tuning
-from hasched.statemachine.commands import SubmitJob
+from hasched.statemachine.commands import AddManager, Command, RemoveManager, SubmitJob
 from hasched.statemachine.digest import digest
 from hasched.statemachine.outcomes import JobAccepted
-from tests.simulation.manager import SimulatedManager
+from tests.simulation.manager import SimulatedManager, member
 from tests.simulation.network import Weather
 from tests.simulation.settings import Settings
 from tests.simulation.world import World
@@ -61,6 +61,11 @@ class Scene:
         self.unknown: dict[str, None] = {}
         self.reads_done = 0
         self.submitted = 0
+        self.transferred = 0
+        self.wanted: tuple[str, ...] = ()
+        self.memberships: dict[int, None] = {}  # by index, those that were in force on a leader
+        self._wish = 0
+        self._leaders: dict[int, str] = {}  # by term
         self.verdicts: dict[int, Verdict] = {}  # by index, of the comparisons of the managers' states
         self._did: dict[int, str] = {}
         self._committed_before: dict[str, int] = {}  # by manager, when its life began
@@ -131,6 +136,50 @@ class Scene:
         if missing:
             self.world.complain(manager.name, f"a read misses jobs {missing[:3]}")
 
+    def transfer(self, name: str, target: str | None) -> None:
+        if self.nodes[name].running:
+            self.nodes[name].run(lambda asked: self._transfer(asked, target))
+
+    async def _transfer(self, manager: SimulatedManager, target: str | None) -> None:
+        try:
+            successor = await manager.replica.transfer(target)
+        except (TransferFailed, NoLeader):
+            return
+        if target not in (None, successor):
+            self.world.complain(manager.name, f"{target} was to lead, and {successor} does")
+        self.transferred += 1
+
+    def want(self, *names: str) -> None:
+        """These are to be the managers. Whoever wants it asks again until it is so, one manager after another."""
+        self.wanted = names
+        self._wish += 1
+        self._pursue(self._wish)
+
+    def _pursue(self, wish: int) -> None:
+        leader = self.leader()
+        if wish != self._wish:
+            return
+        there = leader.replica.state.managers if leader is not None else {}
+        commands: list[Command] = [
+            AddManager(name, "test", member(name).api_url, member(name).raft_address)
+            for name in self.wanted
+            if name not in there
+        ]
+        commands += [RemoveManager(name, "test") for name in there if name not in self.wanted]
+        asked = self.nodes[self.random.choice(self.names)]
+        if there and commands and asked.running:
+            asked.run(lambda manager: self._change_managers(manager, commands[0]))
+        self.after(0.2, self._pursue, wish)
+
+    async def _change_managers(self, manager: SimulatedManager, command: Command) -> None:
+        with suppress(HaschedError):
+            await manager.replica.propose(command)
+
+    def voters(self) -> list[str]:
+        """By the membership that is committed; nobody while nobody leads."""
+        leader = self.leader()
+        return [] if leader is None else leader.core.engine.committed_membership.voters
+
     # --- what happens ---
 
     def run(self, seconds: float, until: Callable[[], object] | None = None) -> bool:
@@ -143,7 +192,7 @@ class Scene:
         return self.world.leader()
 
     def agree(self) -> bool:
-        return self.world.agree()
+        return (not self.wanted or self.voters() == sorted(self.wanted)) and self.world.agree()
 
     def partition(self, *pairs: tuple[str, str]) -> None:
         """One-way cuts."""
@@ -171,6 +220,13 @@ class Scene:
             self.world.complain(manager.name, f"got its vote before its journal was synced: {last_index} of {promised}")
         self._committed_before[manager.name] = max(self._did, default=0)
 
+    def leads(self, engine: Engine) -> None:
+        name = engine.selfNode.id
+        if not engine.eligible:
+            self.world.complain(name, "has no vote, and leads")
+        if self._leaders.setdefault(engine.term, name) != name:
+            self.world.complain(name, f"leads in term {engine.term}, and so does {self._leaders[engine.term]}")
+
     def joined(self, engine: Engine) -> None:
         name = engine.selfNode.id
         before = self._committed_before.get(name, 0)
@@ -181,6 +237,8 @@ class Scene:
             self.nodes[name].cut_power_at(1, self.random.uniform(0.01, 0.3))
 
     def _applied(self, manager: SimulatedManager, applied: Applied) -> None:
+        if manager.core.engine.is_leader:
+            self.memberships[manager.core.engine.membership.index] = None
         verdict = manager.replica.status.verdict
         if verdict is not None:
             self.verdicts[verdict.index] = verdict
@@ -194,8 +252,8 @@ class Scene:
     def settle(self) -> None:
         """Heal everything; all managers must come to agree, and everything acknowledged must be there, once."""
         self.world.heal()
-        managers = list(self.nodes.values())
         self.run(30, self.agree)
+        managers = self.world.voters()
         assert self.agree(), f"the managers don't come to agree: {[manager.replica.status for manager in managers]}"
         jobs = {job.submission_id: job.id for job in managers[0].replica.state.jobs.values()}
         lost = [submission for submission, job_id in self.acknowledged.items() if jobs.get(submission) != job_id]
@@ -210,14 +268,19 @@ def scene(
     seed: int = 1,
     *,
     size: int = 3,
+    spare: int = 0,
     max_delay: float = 0.005,
     tuning: Tuning = TUNING,
     give_up_s: tuple[float, float] = (0.1, 0.6),
     disk_s: tuple[tuple[float, float], ...] = ((0.5, 0.0002), (0.25, 0.001), (0.25, 0.02)),
 ) -> Iterator[Scene]:
-    """`size` managers without agents, on links that take up to `max_delay`; see `Weather` for `give_up_s`."""
+    """`size` managers and `spare` that may be added, without agents, on links that take up to `max_delay`.
+
+    For `give_up_s` see `Weather`.
+    """
     settings = Settings(
         managers=size,
+        spares=spare,
         agents=0,
         tuning=tuning,
         weather=Weather(delay_s=(0.0001, max_delay), spikes=0.0, give_up_s=give_up_s),
@@ -249,8 +312,7 @@ def _watched(played: Scene) -> Iterator[None]:
         join(engine)
 
     def became_leader(engine: Engine) -> None:
-        if not engine.voter:
-            played.world.complain(engine.selfNode.id, "has no vote, and leads")
+        played.leads(engine)
         become_leader(engine)
 
     Engine.join, Engine._SyncObj__onBecomeLeader = joined, became_leader  # type: ignore[method-assign]

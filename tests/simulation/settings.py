@@ -35,6 +35,7 @@ TUNING = Tuning(
 @dataclass(frozen=True)
 class Settings:
     managers: int = 3
+    spares: int = 0  # managers that wait to be added, named after the others
     agents: int = 2
     tuning: Tuning = TUNING
     leading: LeaderSettings = field(

@@ -59,7 +59,8 @@ class World:
         self.on_start: list[Callable[[SimulatedManager], None]] = []  # when its disk is read
         self.on_applied: list[Callable[[SimulatedManager, Any], None]] = []
         names = [f"m{number}" for number in range(1, self.settings.managers + 1)]
-        self.managers = {name: SimulatedManager(self, name, names) for name in names}
+        spares = [f"m{len(names) + number}" for number in range(1, self.settings.spares + 1)]
+        self.managers = {name: SimulatedManager(self, name, names) for name in (*names, *spares)}
         self.agents = {f"a{n}": SimulatedAgent(self, f"a{n}") for n in range(1, self.settings.agents + 1)}
 
     # --- determinism ---
@@ -167,11 +168,18 @@ class World:
         for host in (*self.managers.values(), *self.agents.values()):
             host.heal()
 
+    def voters(self) -> list[SimulatedManager]:
+        """By the leader's word, whoever has a vote; every founder while nobody leads."""
+        leader = self.leader()
+        names = [each.name for each in self.managers.values() if not each.joins]
+        return [self.managers[name] for name in (names if leader is None else leader.core.engine.membership.voters)]
+
     def agree(self) -> bool:
-        """One leads, and all managers have applied the same."""
-        if self.leader() is None or not all(manager.alive for manager in self.managers.values()):
+        """One leads, and all who have a vote have applied the same."""
+        voters = self.voters()
+        if self.leader() is None or not all(manager.running for manager in voters):
             return False
-        engines = [manager.replica._core.engine for manager in self.managers.values()]
+        engines = [manager.core.engine for manager in voters]
         return len({(e.term, e.last_index, e.commit_index, e.applied_index) for e in engines}) == 1
 
     # --- the process around it ---
