@@ -118,10 +118,12 @@ def no_such_manager(manager_id: str) -> NotFound:
 
 
 def _known_members(context: ApiContext) -> list[Member]:
-    """Who is a member by this manager's log, and who is wanted by its state."""
+    """Who is a member by this manager's log, who is wanted by its state, and itself, which may have been removed."""
     known = {status.member.manager_id: status.member for status in context.replica.status.members}
     for wanted in queries.wanted_managers(context.replica.state):
         known.setdefault(wanted.manager_id, Member(wanted.manager_id, wanted.api_url, wanted.raft_address))
+    me = context.replica.manager_id
+    known.setdefault(me, Member(me, "", ""))
     return [member for _, member in sorted(known.items())]
 
 
@@ -143,10 +145,12 @@ async def _ask(context: ApiContext, member: Member) -> ManagerView:
 
 def _membership(context: ApiContext, view: ManagerView) -> str:
     """What `view`'s manager is to the cluster, as far as this manager knows."""
+    if view.id == context.replica.manager_id and view.role == "removed":
+        return "removed"  # by the others' word: what its own log says is out of date
     status = next((each for each in context.replica.status.members if each.member.manager_id == view.id), None)
     wanted = queries.is_wanted(context.replica.state, view.id)
     if status is None:
-        return "joining" if wanted and view.role != "removed" else "removed"
+        return "joining" if wanted else "removed"
     if not wanted:
         return "leaving"
     return "voter" if status.voter else "learner"

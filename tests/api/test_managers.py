@@ -16,7 +16,9 @@ from log_agent import PATIENCE_S, connected_agent, start, whole
 
 from hasched.api.context import ApiLimits
 from hasched.api.hub import AgentHub
+from hasched.api.managers import _as_listed
 from hasched.client.tls import MANAGER_HOSTNAME
+from hasched.model.views import ManagerView, PeerView
 from hasched.model.wire import LogChunk
 from hasched.raft.node import open_replica
 from hasched.raft.replica import Member
@@ -222,12 +224,47 @@ async def test_a_manager_is_added_and_removed_through_any_other(cluster: Cluster
     async with asyncio.timeout(PATIENCE_S):
         while (await cluster.managers["m4"].get("/v1/managers/self")).json["role"] != "removed":
             await asyncio.sleep(0.01)
+    seen = await cluster.listed(cluster.managers["m4"], "m4")
+    assert seen is not None
+    assert (seen["role"], seen["membership"]) == ("removed", "removed")
     for refused in (
         await cluster.managers["m4"].get("/readyz"),
         await cluster.managers["m4"].get("/v1/jobs"),
         await cluster.managers["m4"].post("/v1/jobs", {"command": ["true"]}),
     ):
         assert (refused.code, "was removed" in refused.json["cause"]) == ("no_leader", True)
+
+
+@pytest.mark.parametrize(
+    ("by_the_asked", "by_the_leader", "listed"),
+    [
+        pytest.param("learner", True, "voter", id="promoted meanwhile"),
+        pytest.param("joining", False, "learner", id="taken in meanwhile"),
+        pytest.param("voter", None, "joining", id="not taken in yet, or again"),
+        pytest.param("leaving", True, "leaving", id="still there"),
+        pytest.param("leaving", None, "removed", id="out"),
+    ],
+)
+def test_the_leader_has_the_last_word_on_who_is_a_member(
+    by_the_asked: str, by_the_leader: bool | None, listed: str
+) -> None:
+    one = ManagerView(
+        id="m4",
+        api_url="https://m4:7411",
+        raft_address="m4:7412",
+        role="follower",
+        term=1,
+        last_index=9,
+        commit_index=9,
+        applied_index=7,
+        version="1",
+        reachable=True,
+        membership=by_the_asked,
+    )
+    peers = [] if by_the_leader is None else [PeerView(id="m4", voter=by_the_leader, connected=True, filled=True)]
+    leader = msgspec.structs.replace(one, id="m1", role="leader", peers=peers)
+    seen = _as_listed(one, leader)
+    assert (seen.membership, seen.lag, seen.connected) == (listed, 2, by_the_leader is not None or None)
 
 
 async def test_leadership_is_handed_over_from_wherever_one_asks(cluster: Cluster) -> None:
