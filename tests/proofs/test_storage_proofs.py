@@ -49,7 +49,7 @@ def test_a_manager_of_three_that_is_killed_in_front_of_a_sync_comes_back_with_al
 
 def test_rotten_bytes_are_refused_and_the_disk_is_filled_by_the_others():
     proof = Proof("Crash points", POINTS)
-    damage.visit(proof, 3, crash_points.SETTINGS, only=["log: last entry, its data", "snapshot: a chunk's data"])
+    damage.visit(proof, 3, crash_points.SETTINGS, only=["log: last entry, its data", damage.VOTE_RECORD])
     assert not proof.violations
     assert len(proof.rows) == 2
 
