@@ -22,7 +22,7 @@ from hasched.agent.protocol import Configure, FromSupervisor, ToSupervisor
 from hasched.agent.table import OnFailed, OnSaved, Table
 from hasched.model.wire import NodeInfo, NodeUsage
 
-CONNECT_TIMEOUT_S = 5.0
+CONNECT_TIMEOUT_S = 3.0
 
 
 class AttemptTable(Protocol):

@@ -100,6 +100,8 @@ class Link:
         self._outgoing: list[FromAgent] = []
         self._wake = asyncio.Event()
         self._acknowledged_ms = 0
+        self._silent = False
+        self._mute: dict[str, None] = {}
         self._beats = 0
         self._complaint = ""  # about reading the usage, so that it is logged once
         self._closing: asyncio.Task[bool] | None = None  # held, so that it isn't collected before it is done
@@ -111,7 +113,7 @@ class Link:
         redirects = 0
         async with self._open_http() as http:
             while True:
-                url = preferred or self._random.choice(self._managers)
+                url = preferred or self._choose()
                 preferred = ""
                 try:
                     await self._session(http, url)
@@ -120,17 +122,26 @@ class Link:
                     _log.info("session_closed", manager=url)
                 except Refused as refused:
                     _log.info("manager_refused", manager=url, cause=str(refused), leader=refused.api_url)
-                    if refused.api_url and redirects < MAX_REDIRECTS:
+                    known = refused.api_url and refused.api_url.rstrip("/") not in self._mute
+                    if known and redirects < MAX_REDIRECTS:
                         preferred = refused.api_url.rstrip("/")
                         redirects += 1
                         continue
                     failures += 1
                 except (aiohttp.ClientError, OSError, msgspec.MsgspecError) as error:
                     _log.info("manager_not_reached", manager=url, cause=str(error) or repr(error))
+                    self._mute[url] = None
                     failures += 1
                 redirects = 0
                 bound_s = min(self._max_pause_s, FIRST_PAUSE_S * 2 ** min(failures, 16))
                 await asyncio.sleep(self._random.uniform(bound_s / 2, bound_s))
+
+    def _choose(self) -> str:
+        """One that was silent or not reached has its turn again when all others were, too: it may be frozen."""
+        answering = [url for url in self._managers if url not in self._mute]
+        if not answering:
+            self._mute.clear()
+        return self._random.choice(answering or self._managers)
 
     def send(self, message: FromAgent) -> None:
         """Send soon, together with whatever else is waiting. Without a session it is dropped: the next one compares anew."""
@@ -169,7 +180,7 @@ class Link:
             self._closing = asyncio.create_task(self._socket.close())
 
     async def _session(self, http: aiohttp.ClientSession, url: str) -> None:
-        """One session with one manager, until it ends. Raises Refused if it never began."""
+        """One session with one manager, until it ends. Raises Refused if it never began, TimeoutError if it fell silent."""
         async with http.ws_connect(
             f"{url}{STREAM_PATH}",
             ssl=self._tls,
@@ -185,6 +196,8 @@ class Link:
             welcome, rest = await self._await_welcome(socket)
             _log.info("session_opened", manager=url, leader=welcome.leader, term=welcome.term)
             self._acknowledged_ms = self._boot_ms()
+            self._silent = False
+            self._mute.clear()
             self._outgoing.clear()
             self._socket = socket
             self._agent.opened(welcome, hello_ms)
@@ -201,6 +214,8 @@ class Link:
                 writer.cancel()
                 heart.cancel()
                 self._agent.closed()
+            if self._silent:
+                raise TimeoutError("it fell silent")
 
     async def _await_welcome(self, socket: aiohttp.ClientWebSocketResponse) -> tuple[Welcome, list[ToAgent]]:
         try:
@@ -241,5 +256,6 @@ class Link:
             await asyncio.sleep(heartbeat_ms / 1000)
             if self._boot_ms() - self._acknowledged_ms > silence_ms:
                 _log.warning("manager_silent", silent_ms=self._boot_ms() - self._acknowledged_ms)
+                self._silent = True
                 await socket.close()
                 return

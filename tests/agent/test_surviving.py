@@ -147,6 +147,21 @@ async def test_a_silent_manager_is_left(agent: AgentProcess, peer: Peer) -> None
     await peer.until(lambda: len(peer.hellos) == 2)
 
 
+async def test_a_manager_that_fell_silent_is_not_asked_before_all_others_were(
+    agent: AgentProcess, peer: Peer, certificates: Certificates
+) -> None:
+    """It may be frozen: it takes connections, and each of them would cost time that the tasks don't have."""
+    peer.answer_heartbeats = False
+    async with run_peer(certificates) as other, run_peer(certificates) as third:
+        agent.managers = [peer.url, other.url, third.url]
+        other.redirect_to = third.redirect_to = peer.url
+        await agent.start()
+        await peer.until(lambda: peer.hellos)
+        third.redirect_to = ""
+        await third.until(lambda: third.hellos)
+        assert len(peer.hellos) == 1, "not even when another says that it leads"
+
+
 async def test_one_data_directory_has_one_agent(agent: AgentProcess, peer: Peer) -> None:
     await agent.start()
     await peer.until(lambda: peer.hellos)
