@@ -163,9 +163,9 @@ def next_step(
 ) -> Step | None:
     """The next of the single changes that lead from `actual` to the managers in `wanted`; None: nothing to do, or not yet.
 
-    No change leaves a cluster that couldn't go on: of the voters after it, a majority must be answering now. Who doesn't
-    answer goes first, since he only makes quorums larger; who answers stays until there are as many voters without him
-    as are wanted.
+    No change leaves a cluster that couldn't go on: of the voters after it, a majority must be answering now. A voter stays
+    until there are as many without it as are wanted; one that doesn't answer also goes where that makes a majority
+    smaller, and before the others.
     """
     if actual.stamp == (0, 0):
         return Change(actual.members, "the members of the configuration file")
@@ -205,10 +205,11 @@ def _drop(
         name = member.manager_id
         if name in wanted or name == leader:
             continue
-        healthy = _is_healthy(standings.get(name, ABSENT))
-        due = not member.voter or (not healthy and not answering)
-        due |= healthy and answering and len(actual.voters) > len(wanted)
-        if due and _can_go_on(actual.without(name), leader, standings):
+        smaller_majority = not answering and len(actual.voters) % 2 == 0
+        due = _is_healthy(standings.get(name, ABSENT)) == answering and (
+            len(actual.voters) > len(wanted) or smaller_majority
+        )
+        if (due or not member.voter) and _can_go_on(actual.without(name), leader, standings):
             return Change(actual.without(name), f"{name} is to go")
     return None
 

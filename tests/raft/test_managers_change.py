@@ -25,7 +25,7 @@ def disturb(simulation: Scene) -> None:
     random = simulation.random
     name = random.choice(simulation.names)
     node = simulation.nodes[name]
-    match random.randrange(10):
+    match random.randrange(14):
         case 0 | 1:
             if node.alive:
                 node.cut_power()
@@ -44,6 +44,20 @@ def disturb(simulation: Scene) -> None:
         case 6:
             node.pause()
             simulation.after(random.uniform(0.05, 1.5), node.go_on)
+        case 7:
+            # One disk at a time: the next one dies when the last is filled again.
+            if all(each.running for each in simulation.nodes.values()):
+                known = [each.core.engine.membership.voters for each in simulation.nodes.values()]
+                if all(simulation.nodes[voter].has_vote for voters in known for voter in voters):
+                    simulation.wipe(node)
+                    simulation.after(random.uniform(0.01, 1.0), node.start)
+        case 8 | 9:
+            simulation.transfer(name, random.choice([*simulation.names, None]))
+        case 10:
+            for each in simulation.nodes.values():
+                if each.alive:
+                    each.cut_power()
+                    simulation.after(random.uniform(0.01, 1.0), each.start)
         case _:
             simulation.want(*random.sample(simulation.names, random.choice((3, 3, 5))))
 
@@ -63,7 +77,7 @@ def test_managers_come_and_go_under_faults(simulate, seed, max_delay):  # noqa: 
             simulation.read(random.choice(simulation.names))
         simulation.run(random.choice((0.01, 0.1, 0.3)))
     simulation.settle()
-    assert len(simulation.memberships) >= 3
+    assert len(simulation.memberships) >= 2
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -49,8 +49,13 @@ def step(wanted: str, voters: str, learners: str = "", **standings: Standing) ->
         pytest.param(step("abc", "abcd", b=SILENT), "abc", id="also while another is down"),
         pytest.param(step("ab", "abc", b=SILENT), None, id="but not when the rest couldn't commit that"),
         pytest.param(step("abd", "abc", "d", d=EMPTY), None, id="who is replaced stays until the next is filled"),
-        pytest.param(step("abd", "abc", c=SILENT), "ab", id="unless it is down: then it goes first"),
-        pytest.param(step("abd", "abc", c=EMPTY), "ab", id="or has an empty disk"),
+        pytest.param(
+            step("abd", "abc", c=SILENT), "abc(d)", id="also if it is down: it may come back, and the next not"
+        ),
+        pytest.param(step("abd", "abc", "d", c=SILENT), "abcd", id="the next may be needed to commit its own vote"),
+        pytest.param(step("abde", "abcd", c=SILENT), "abd", id="one that is down makes majorities larger"),
+        pytest.param(step("abde", "abcd", c=EMPTY), "abd", id="and so does one with an empty disk"),
+        pytest.param(step("abef", "abcd", c=SILENT), "abd", id="so it goes first"),
         pytest.param(step("abc", "abc", "d", d=SILENT), "abc", id="a learner that isn't wanted any more goes"),
         pytest.param(step("bcd", "abc"), "abc(d)", id="a leader that is to go does the rest first"),
         pytest.param(step("bcd", "abcd"), "to b", id="and then hands over"),
