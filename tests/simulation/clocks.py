@@ -25,32 +25,32 @@ class HostClock:
 
     def reboot(self) -> None:
         """The monotonic clock begins anew, anywhere; the wall clock goes on."""
-        self._since = self._world.now
-        self._base = self._random.uniform(1, 1000)
+        self.since = self._world.now
+        self.base = self._random.uniform(1, 1000)
 
     def drift(self, rate: float) -> None:
         """From now on its seconds have another length. What the wall clock has gained or lost stays."""
         now = self._world.now
-        self._base = self.peek()
-        self.wall_ahead_ms += int((now - self._since) * (self.rate - 1) * 1000)
-        self._since, self.rate = now, rate
+        self.base = self.peek()
+        self.wall_ahead_ms += int((now - self.since) * (self.rate - 1) * 1000)
+        self.since, self.rate = now, rate
 
     def peek(self) -> float:
         """The monotonic clock, in seconds, for those who look from outside."""
-        return self._base + (self._world.now - self._since) * self.rate
+        return self.base + (self._world.now - self.since) * self.rate
 
     def monotonic(self) -> float:
         self._world.now += READING_S
-        return self._base + (self._world.now - self._since) * self.rate
+        return self.base + (self._world.now - self.since) * self.rate
 
     def due(self, monotonic: float) -> float:
         """When, in the world's time, the monotonic clock will show this, if it keeps its rate."""
-        return self._since + (monotonic - self._base) / self.rate
+        return self.since + (monotonic - self.base) / self.rate
 
     def boot_ms(self) -> int:
         return int(self.monotonic() * 1000)
 
     def wall_ms(self) -> int:
         now = self._world.now
-        gained = (now - self._since) * (self.rate - 1)
+        gained = (now - self.since) * (self.rate - 1)
         return EPOCH_MS + self.wall_ahead_ms + int((now + gained) * 1000)
