@@ -7,7 +7,7 @@ without the state's own sums. The state itself is looked at as a whole at every 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -50,6 +50,7 @@ class Checks:
         self.ledger = Ledger()
         self.entries = 0
         self.led_since: dict[int, float] = {}  # by term
+        self.on_leader: Callable[[str], None] | None = None  # told of whoever comes to lead
         self._world = world
         self._record = record
         self._did: dict[int, bytes] = {}  # by index, what the entry did, as whoever applied it first saw it
@@ -71,6 +72,7 @@ class Checks:
     def _applied(self, manager: SimulatedManager, applied: Applied) -> None:
         index, name = applied.index, manager.name
         self.monotone.term(name, manager.replica.term)
+        self.monotone.index(name, "applied", index)
         if applied.faults:
             self._complain(name, f"decide failed at {index}: {applied.faults[0]}")
         if applied.events or applied.outcomes:
@@ -81,6 +83,7 @@ class Checks:
                 self._write_down(applied)
             elif known != did:
                 self._complain(name, f"entry {index} does something else here than elsewhere")
+        self._check_matches(manager)
         if index % DIGEST_EVERY == 0:
             self._compare_digest(name, index, manager.replica.state)
         if index % INVARIANTS_EVERY == 0:
@@ -90,6 +93,7 @@ class Checks:
                 self._complain(name, found[0])
 
     def _started(self, manager: SimulatedManager) -> None:
+        self.monotone.restarted(manager.name)
         engine = manager.replica._core.engine
         if engine.is_blank and not engine.voter:
             self.monotone.wiped(manager.name)
@@ -103,6 +107,21 @@ class Checks:
         if mine != theirs:
             self._complain(name, f"at entry {index} its state differs from that of {other}")
 
+    def _check_matches(self, manager: SimulatedManager) -> None:
+        """What a leader counts as acknowledged stands in that follower's log, as long as both are of the same term."""
+        leader = manager.replica._core.engine
+        if not leader.is_leader:
+            return
+        for node, match_index in leader._SyncObj__raftMatchIndex.items():
+            other = self._world.managers[node.id]
+            engine = other.replica._core.engine if other.running else None
+            if engine is None or not engine.voter or engine.term != leader.term:
+                continue
+            first = max(engine._journal[0].index, leader._journal[0].index)
+            known = match_index <= engine.last_index
+            if not known or (match_index > first and engine.term_at(match_index) != leader.term_at(match_index)):
+                self._complain(manager.name, f"counts entry {match_index} as held by {node.id}, which doesn't hold it")
+
     def _check_state(self, name: str, index: int, state: State) -> None:
         for sentence in (*invariants.check(state), *invariants.check_capacity(state)):
             self._complain(name, f"at entry {index}: {sentence}")
@@ -110,6 +129,8 @@ class Checks:
     def became_leader(self, name: str, term: int) -> None:
         self.monotone.leads(name, term)
         self.led_since[term] = self._world.now
+        if self.on_leader is not None:
+            self.on_leader(name)
         if self.monotone.wrong:
             self._complain(name, self.monotone.wrong[0])
 

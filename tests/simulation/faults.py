@@ -6,12 +6,13 @@ no cluster survives is kept apart: a disk is lost only while every other manager
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
-from itertools import pairwise, permutations
+from itertools import pairwise, permutations, product
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from hasched.model.errors import StorageFailed
+from hasched.model.errors import HaschedError, StorageFailed
 from hasched.raft import segments as segments_module
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.manager import DATA_DIR
@@ -44,6 +45,7 @@ class Faults:
     def stop(self) -> None:
         """Nothing goes wrong from now on; what has gone wrong is for `World.heal`, and for the ends of faults."""
         self._stopped = True
+        self._checks.on_leader = None
 
     def _make_one(self) -> None:
         if self._stopped:
@@ -114,12 +116,36 @@ class Faults:
         self._heal_later(manager.go_on)
 
     def _rolling_restart(self) -> None:
+        """As the service manager does it: SIGTERM, SIGKILL to one that takes too long, and up again."""
         delay = 0.0
         for manager in list(self._world.managers.values()):
-            self._make_later(delay, manager.stop)
-            self._make_later(delay + self._options.election_s, manager.kill)
-            self._later(delay + self._options.election_s + 0.1, manager.start)
+            self._make_later(delay, self._restart, manager)
             delay += self._random.uniform(0.5, 4) * self._options.election_s
+
+    def _restart(self, manager: Any) -> None:
+        manager.stop()
+        self._later(0.1, self._start_when_gone, manager, manager.lives, self._world.now + 2 * self._options.election_s)
+
+    def _start_when_gone(self, manager: Any, life: int, deadline: float) -> None:
+        if manager.alive and manager.lives == life:
+            if self._world.now < deadline:
+                self._later(0.1, self._start_when_gone, manager, life, deadline)
+                return
+            manager.kill()
+        manager.start()
+
+    def _transfer(self) -> bool | None:
+        """Somebody wants another leader, and asks any manager for it."""
+        manager = self._a_manager()
+        if not manager.running:
+            return False
+        manager.run(self._hand_over)
+        return None
+
+    async def _hand_over(self, manager: Any) -> None:
+        target = self._random.choice([None, *self._world.managers])
+        with contextlib.suppress(HaschedError):
+            await manager.replica.transfer(target)
 
     # --- the network ---
 
@@ -168,6 +194,55 @@ class Faults:
         same = leader.running and leader.lives == life and not leader.loop.paused and self._cuts(pairs) == cuts
         if same and leader.replica.is_leader and leader.replica.term == term:
             self._world.complain(leader.name, "is cut off from everybody and goes on to call itself leader")
+
+    def _figure_8(self) -> bool | None:
+        """Of the Raft paper: what a leader has in part replicated, another's entries may still replace.
+
+        The leader and one follower are cut off with entries that nobody else has; the leader of the others is cut off at
+        once; the first two come back, spread those entries, and are cut off again while they do; the other leader
+        returns.
+        """
+        leader, names = self._world.leader(), self._names()
+        if leader is None or len(names) < 5 or self._world.network.cuts or self._checks.on_leader is not None:
+            return False
+        names.remove(leader.name)
+        first, second = [leader.name, names[0]], names[1:]
+        self._cut_between(first, second)
+        self._checks.on_leader = lambda name: self._cut_second_leader(name, first, second)
+        self._later(6 * self._options.election_s, self._end_figure_8)
+        return None
+
+    def _cut_second_leader(self, name: str, first: list[str], second: list[str]) -> None:
+        if name in second:
+            rest = [each for each in second if each != name]
+            self._cut_between([name], rest)
+            self._mend_between(first, rest)
+            self._checks.on_leader = lambda again: self._cut_first_again(again, name, first, rest)
+
+    def _cut_first_again(self, again: str, second_leader: str, first: list[str], rest: list[str]) -> None:
+        if again in first:
+            self._checks.on_leader = None
+            self._later(
+                self._random.random() * self._options.election_s, self._turn_figure_8, second_leader, first, rest
+            )
+
+    def _turn_figure_8(self, second_leader: str, first: list[str], rest: list[str]) -> None:
+        if not self._stopped:
+            self._cut_between(first, rest)
+            self._mend_between([second_leader], rest)
+
+    def _end_figure_8(self) -> None:
+        self._checks.on_leader = None
+        self._world.network.heal_all()
+
+    def _cut_between(self, some: list[str], others: list[str]) -> None:
+        for one, other in product(some, others):
+            self._world.network.cut(one, other)
+            self._world.network.cut(other, one)
+
+    def _mend_between(self, some: list[str], others: list[str]) -> None:
+        for one, other in product(some, others):
+            self._mend([(one, other), (other, one)])
 
     def _halves(self) -> None:
         """Everybody, clients and agents too, is on one side or on the other."""

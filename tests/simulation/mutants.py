@@ -18,6 +18,7 @@ from hasched.raft.elections import Elections
 from hasched.raft.engine import Engine
 from hasched.raft.identity import DataDirectory
 from hasched.raft.journal import Journal
+from hasched.raft.messages import AppendReply
 from hasched.raft.proposals import Proposals
 from hasched.raft.segments import VOTE, iterate_records
 from hasched.raft.snapshots import SnapshotStore, SnapshotWriter
@@ -173,9 +174,8 @@ def _stale_snapshot_installed(patches: Patches) -> None:
         self.latest = None
         return published(self, path)
 
-    def install(self: Core, state: Any) -> None:
+    def install(self: Core, index: int, state: Any) -> None:
         self.state = state
-        index = self._snapshots.latest.index
         self.engine._SyncObj__raftCommitIndex = index
         self.engine.install()
         self._snapshot_taken(index)
@@ -186,16 +186,32 @@ def _stale_snapshot_installed(patches: Patches) -> None:
     patches.set(Core, "install", install)
 
 
-@mutant("acknowledgement-without-term", "8: an acknowledgement counts in its own term only", profile="echo")
+@mutant(
+    "acknowledgement-without-term",
+    "8: an acknowledgement carries its term, and the exact index that was matched",
+    profile="elections",
+)
 def _acknowledgement_without_term(patches: Patches) -> None:
+    """As in the library: it says how much the follower has, of whatever leader."""
+
+    def whatever_is_here(send: Any) -> Any:
+        def send_what_is_here(self: Engine, name: str, message: Any) -> None:
+            if isinstance(message, AppendReply):
+                message = msgspec.structs.replace(message, match_index=self.last_index)
+            send(self, name, message)
+
+        return send_what_is_here
+
     def whatever_term(on_reply: Any) -> Any:
         def on_any_reply(self: Engine, node: Any, message: Any) -> None:
-            if message.term < self.term and getattr(message, "match_index", 0) <= self.last_index:
-                message = msgspec.structs.replace(message, term=self.term)
+            if isinstance(message, AppendReply) and message.term <= self.term:
+                match_index = min(message.match_index, self.last_index)
+                message = msgspec.structs.replace(message, term=self.term, match_index=match_index)
             on_reply(self, node, message)
 
         return on_any_reply
 
+    patches.wrap(Engine, "send", whatever_is_here)
     patches.wrap(Engine, "_on_reply", whatever_term)
 
 
