@@ -113,8 +113,8 @@ class Checks:
         if not leader.is_leader:
             return
         for node, match_index in leader._SyncObj__raftMatchIndex.items():
-            other = self._world.managers[node.id]
-            engine = other.replica._core.engine if other.running else None
+            other = self._world.managers.get(node.id)
+            engine = other.replica._core.engine if other is not None and other.running else None
             if engine is None or not engine.voter or engine.term != leader.term:
                 continue
             first = max(engine._journal[0].index, leader._journal[0].index)

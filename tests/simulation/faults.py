@@ -16,6 +16,7 @@ from hasched.model.errors import HaschedError, StorageFailed
 from hasched.raft import segments as segments_module
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.manager import DATA_DIR
+from tests.simulation.operator import Operator
 
 if TYPE_CHECKING:
     from tests.simulation.checks import Checks
@@ -36,6 +37,7 @@ class Faults:
         self._others = [*world.agents, *others]  # who talks to managers, and may be cut off from them
         self._random: Random = world.stream("faults")
         self._stopped = False
+        self.operator = Operator(world)
         self._spoilt: Any = None  # the manager that may be about to begin anew
 
     def start(self) -> None:
@@ -378,6 +380,22 @@ class Faults:
             self._spoilt = None  # it begins anew; until it has its vote, no other disk is lost
         elif not self._stopped:
             self._later(0.5, self._await_blank, manager, life)
+
+    # --- managers come and go ---
+
+    def _membership(self) -> bool | None:
+        """Two more, or two less; in a run in which nothing may depose the leader, it stays."""
+        operator, names = self.operator, self._names()
+        if operator.busy:
+            return False
+        if len(names) < 5:
+            operator.grow(2)
+            return None
+        leader = self._world.leader()
+        if self._options.steady and leader is not None:
+            names.remove(leader.name)
+        operator.shrink(names[:2])
+        return None
 
     # --- clocks ---
 

@@ -47,7 +47,7 @@ FAULTS = {  # by name, how often next to others; see faults.py
     "agent_kill": 3,
     "agent_cut": 3,
     "node_reboot": 2,
-    # "membership": 2,
+    "membership": 2,
     "transfer": 2,
     "rolling_restart": 1,
     "memory_flip": 1,
@@ -263,6 +263,8 @@ PROFILES: dict[str, Bias] = {  # what runs are biased to, for those who look for
         echo=0.5,
         tuning={**_FEW_ENTRIES, "chunk_bytes": 2**18},
     ),
+    "membership": _bias("membership", "kill", "isolate", "transfer", calm_s=_often, think_s=_busy),
+    "members-steady": _bias("membership", calm_s=_often, steady=True, weather=_CLEAR),
     "flips": _bias("memory_flip", "kill", "isolate", think_s=_busy),
     "agents": _bias(
         "agent_kill",

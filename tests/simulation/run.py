@@ -63,6 +63,7 @@ def run(seed: int, profile: str = "any", mutant: str = "", *, keep_trace: bool =
         for client in clients:
             stack.callback(client.close)
         faults = Faults(world, options, checks, [client.name for client in clients])
+        stack.callback(faults.operator.close)
         try:
             verdict.violations += _phases(world, options, record, checks, clients, faults, stack)
         except Violated as violated:
@@ -127,6 +128,9 @@ def _unsettled(world: World, clients: list[Client]) -> str:
     if waiting:
         return f"{', '.join(waiting)} still wait for an answer"
     statuses = [each.replica.status for each in world.managers.values() if each.running]
+    leader = world.leader()
+    if leader is not None and leader.replica._core.engine.membership.voters != sorted(world.managers):
+        return f"{leader.replica._core.engine.membership.voters} vote, and {sorted(world.managers)} are wanted"
     seen = [(each.manager_id, each.role, each.term, each.last_index, each.applied_index) for each in statuses]
     return f"the managers don't agree: {seen}"
 
