@@ -225,13 +225,14 @@ class Core:
         self.proposals.expire(now)
 
     def _seek_vote(self, now: float) -> None:
-        """A disk that may have been wiped is made good by a linearizable read: a majority without this member confirmed
-        the leader after this life began, and all that was committed until then, with the help of an earlier life or
-        without, is in this journal. The vote waits for the turn after that, for which the journal was synced.
+        """A disk that may have been wiped is made good by a linearizable read, of an entry that the leader makes for it: a
+        majority without this member confirmed the leader after this life began, and holds that entry. All that was
+        committed until then, with the help of an earlier life or without, is in this journal, and no vote of an earlier
+        life elects anybody who lacks it. The vote waits for the turn after that, for which the journal was synced.
         """
         if self._caught_up:
             self.engine.join()
-        elif not self._catching_up and self.engine.leader_id is not None and now >= self.engine.joinable_at:
+        elif not self._catching_up and self.engine.leader_id is not None:
             self._catching_up = True
             self.reads.read(now, self._note_caught_up)
 

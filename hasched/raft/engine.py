@@ -121,8 +121,6 @@ class Engine(Elections):
         self._adopt_snapshot()
         if not self._electors:
             self.stand_soon()
-        # An election in which an earlier life of this member may have voted is over then.
-        self.joinable_at = syncobj.monotonicTime() + 2 * tuning.election_max_s
 
     @property
     def confirmed_round(self) -> int:

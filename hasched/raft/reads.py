@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeAlias
 
 from hasched.model.errors import HaschedError, NoLeader
 from hasched.model.ids import ManagerId
-from hasched.raft.engine import Engine
+from hasched.raft.engine import NO_OP, Engine
 from hasched.raft.messages import Message, ReadIndex, ReadIndexReply
 from hasched.raft.tuning import Tuning
 
@@ -51,6 +51,7 @@ class Reads:
         self._tuning = tuning
         self._readers: list[_Reader] = []
         self._remote: list[tuple[ManagerId, int]] = []
+        self._joining = False  # one of them asks on behalf of a disk that may have been wiped
         self._rounds: list[_Round] = []
         self._asked: tuple[ManagerId, int, list[_Reader]] | None = None
         self._next_request = first_request  # random, as in Proposals
@@ -72,6 +73,7 @@ class Reads:
     def asked(self, sender: ManagerId, message: ReadIndex) -> None:
         if message.joining:
             self._engine.forget_match(sender)
+            self._joining = True
         self._remote.append((sender, message.request))
 
     def answered(self, sender: ManagerId, message: ReadIndexReply) -> None:
@@ -109,8 +111,10 @@ class Reads:
         engine = self._engine
         if (self._readers or self._remote) and engine.commit_index >= engine.first_own_index:
             number = engine.begin_round()
-            self._rounds.append(_Round(engine.term, number, engine.commit_index, self._readers, self._remote))
-            self._readers, self._remote = [], []
+            # ADR 0009: a majority without him holds this entry before a blank disk gets its vote.
+            read_index = engine.append(b"", NO_OP).index if self._joining else engine.commit_index
+            self._rounds.append(_Round(engine.term, number, read_index, self._readers, self._remote))
+            self._readers, self._remote, self._joining = [], [], False
         while self._rounds and (
             self._rounds[0].term != engine.term or self._rounds[0].number <= engine.confirmed_round
         ):
@@ -127,6 +131,7 @@ class Reads:
         self._rounds.clear()
         messages += [(sender, ReadIndexReply(request, 0)) for sender, request in self._remote]
         self._remote.clear()
+        self._joining = False
         leader = self._engine.leader_id
         if self._asked is not None and self._asked[0] != leader:
             self.lost_link(self._asked[0])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from itertools import permutations
 
 import pytest
 
+from hasched.model.errors import HaschedError
+from tests.simulation.manager import SimulatedManager
 from tests.simulation.scene import Scene, simulate  # noqa: F401 (a fixture)
 
 FIRST = int(os.environ.get("HASCHED_SEED", "1"))
@@ -175,3 +178,33 @@ def work(simulation: Scene, name: str, count: int) -> None:
     for _ in range(count):
         simulation.submit(name)
         simulation.run(0.02)
+
+
+def test_a_vote_of_a_disk_that_was_wiped_elects_nobody_who_lacks_what_was_acknowledged_since(simulate):  # noqa: F811
+    """The candidate's other request is on its way for longer than the disk takes to be filled and to acknowledge more."""
+    simulation = simulate(size=5, give_up_s=(60.0, 60.0))
+    nodes = simulation.nodes
+    simulation.run(5, lambda: simulation.agree() and all(node.has_vote for node in nodes.values()))
+    simulation.run(1)  # the leader knows that they have it all
+    leader = simulation.leader().name
+    candidate, wiped, late, other = [name for name in simulation.names if name != leader]
+    simulation.partition(*((candidate, each) for each in (leader, late, other)))
+    nodes[leader].run(lambda asked: _transfer(asked, candidate))
+    assert simulation.run(3, lambda: wiped in nodes[candidate].core.engine._votes)
+    simulation.partition((leader, candidate), (wiped, candidate), (candidate, wiped))
+    simulation.wipe(nodes[wiped])
+    nodes[wiped].start()
+    assert simulation.run(10, lambda: nodes[wiped].has_vote and nodes[leader].leads)
+    simulation.partition((leader, late))
+    simulation.submit(leader)
+    assert simulation.run(1, lambda: simulation.acknowledged)  # by the leader, the one that was wiped, and the other
+    simulation.partition(*permutations((leader, wiped, other), 2))
+    for pair in permutations((candidate, late), 2):
+        simulation.world.network.heal(*pair)
+    assert not simulation.run(5, lambda: nodes[candidate].core.engine.is_leader)
+    simulation.settle()
+
+
+async def _transfer(manager: SimulatedManager, target: str) -> None:
+    with contextlib.suppress(HaschedError):
+        await manager.replica.transfer(target)
