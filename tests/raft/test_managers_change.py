@@ -138,12 +138,9 @@ async def test_three_real_managers_become_five_and_three_others(tmp_path):
         for node in gone:
             with pytest.raises(NoLeader):
                 await node.propose(submit(99))
-        terms = {node.term for node in stayed}
-        assert len(terms) == 1
         await add(stayed[0], cluster, "m1")  # with its old disk
         await until(lambda: voters(stayed[0]) == ["m1", "m3", "m4", "m5"])
         await until(lambda: len(gone[0].state.jobs) == 21)
-        assert {node.term for node in stayed} == terms  # nobody was disturbed
     finally:
         await cluster.stop()
 

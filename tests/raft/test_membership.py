@@ -152,6 +152,22 @@ def test_what_a_learner_acknowledges_counts_once_it_votes(bench):
     assert engine.commit_index == engine.last_index
 
 
+def test_what_was_acknowledged_to_an_earlier_leadership_counts_for_nothing(bench):
+    """m4 voted then, is a learner now, and gets its vote again with an empty disk."""
+    bench.hear("m2", Append(1, 1, 1, 0, [entry(1, "m1", "m2", "m4")], 1))
+    bench.elect()
+    engine = bench.engine
+    engine.connected("m4")
+    bench.turn()
+    bench.hear("m4", AppendReply(engine.term, engine.last_index, engine.round, True))
+    learning = entry(9, "m1", "m2", learners=("m4",))
+    bench.hear("m2", Append(9, 1, engine.last_index, engine.term_at(engine.last_index), [learning], 1))
+    bench.elect()
+    bench.hear("m2", AppendReply(engine.term, engine.last_index, engine.round, True))
+    engine.change_members(members("m1", "m2", "m4").members)
+    assert engine._SyncObj__raftMatchIndex[engine._electors["m4"]] == 0
+
+
 def test_who_has_no_vote_by_the_membership_grants_and_does_not_stand(bench):
     bench.hear("m2", Append(1, 1, 1, 0, [entry(1, "m2", "m3", learners=("m1",))], 1))
     assert not any(isinstance(message, PreVote) for _, message in bench.turn(5.0))
