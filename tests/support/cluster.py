@@ -219,7 +219,9 @@ class ProcessCluster:
         """The last lines of every process, for a failing test."""
         parts = []
         for path in sorted(self.folder.glob("*.log")):
-            parts.append(f"==== {path.name}\n" + "\n".join(path.read_text(errors="replace").splitlines()[-40:]))
+            process = self.processes.get(path.stem)
+            ended = "" if process is None or process.poll() is None else f" (ended with {process.poll()})"
+            parts.append(f"==== {path.name}{ended}\n" + "\n".join(path.read_text(errors="replace").splitlines()[-40:]))
         return "\n".join(parts)
 
     def __enter__(self) -> ProcessCluster:
@@ -230,12 +232,12 @@ class ProcessCluster:
     ) -> None:
         for name in list(self._frozen):
             self.thaw(name)
+        if kind is not None:
+            print(self.logs())
         for process in self.processes.values():
             process.kill()
             process.wait()
         self._stop_supervisors()
-        if kind is not None:
-            print(self.logs())
 
     def _stop_supervisors(self) -> None:
         """End what outlives the agents by design: their supervisors, and with them their tasks."""
