@@ -3,8 +3,7 @@ their ratio, and that a second of the cluster costs little of ours."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from random import Random
+from dataclasses import dataclass, field
 
 from hasched.manager.settings import LeaderSettings
 from hasched.raft.tuning import Tuning
@@ -46,28 +45,3 @@ class Settings:
     drift: float = 0.02  # by how much a host's seconds may differ from ours, either way
     skew_ms: int = 2_000  # by how much a wall clock may be wrong, either way
     slots: int = 4  # cores of each agent's node
-
-    @classmethod
-    def draw(cls, random: Random, **fixed: object) -> Settings:
-        """One of the clusters that there might be."""
-        heartbeat_s = random.choice((0.15, 0.3, 0.5))
-        longest = random.choice((0.01, 0.05, 0.3))
-        settings = cls(
-            tuning=replace_tuning(heartbeat_s, random),
-            weather=Weather(delay_s=(0.0005, longest), spikes=random.choice((0.0, 0.02, 0.1)), spike_s=longest * 10),
-        )
-        return replace(settings, **fixed)  # type: ignore[arg-type]
-
-
-def replace_tuning(heartbeat_s: float, random: Random) -> Tuning:
-    import msgspec
-
-    return msgspec.structs.replace(
-        TUNING,
-        heartbeat_s=heartbeat_s,
-        election_min_s=heartbeat_s * 4,
-        election_max_s=heartbeat_s * random.choice((6, 8)),
-        orphaned_s=heartbeat_s * random.choice((0.5, 1)),
-        snapshot_entries=random.choice((30, 60, 200)),
-        segment_bytes=random.choice((6_000, 16_000, 60_000)),
-    )

@@ -48,7 +48,6 @@ class World:
         self.flips = 0  # of bits in managers' memories
         self.runs: list[Run] = []  # every attempt that was started anywhere
         self.complaints: list[str] = []
-        self.expected: list[str] = []  # beginnings of complaints that are no defects here
         self.trace: list[str] | None = [] if keep_trace else None
         self._hash = blake2b(digest_size=16)
         self._unhashed: list[str] = []
@@ -139,10 +138,9 @@ class World:
         cause = "" if error is None else f": {error!r}"
         complaint = f"{host}: {what}{cause}"
         self.note("complaint", complaint)
-        if not any(complaint.startswith(each) for each in self.expected):
-            if error is not None:
-                complaint += "\n" + "".join(_traceback_of(error))
-            self.complaints.append(complaint)
+        if error is not None:
+            complaint += "\n" + "".join(_traceback_of(error))
+        self.complaints.append(complaint)
 
     # --- hosts ---
 
