@@ -84,9 +84,15 @@ def in_parallel(work: Callable[..., Any], tasks: Iterable[Task], jobs: int) -> I
                 yield future.result()
 
 
-def run_seeds(seeds: Iterable[int], profile: str, jobs: int, on_verdict: Callable[[Summary], None]) -> Summary:
+def run_stock(seed: int, profile: str) -> Verdict:
+    return run(seed, profile, stock=True)
+
+
+def run_seeds(
+    seeds: Iterable[int], profile: str, jobs: int, on_verdict: Callable[[Summary], None], *, stock: bool = False
+) -> Summary:
     summary = Summary()
-    for verdict in in_parallel(run, ((seed, profile) for seed in seeds), jobs):
+    for verdict in in_parallel(run_stock if stock else run, ((seed, profile) for seed in seeds), jobs):
         summary.add(verdict)
         on_verdict(summary)
     summary.failed.sort(key=lambda verdict: verdict.seed)

@@ -222,6 +222,16 @@ def _busy(options: Options, random: Random) -> float:
     return options.election_s * random.choice((0.1, 0.3))
 
 
+def _late(options: Options, random: Random) -> dict[str, object]:
+    """Messages that take longer than a heartbeat, though not as long as an election timeout."""
+    election_s = options.settings.tuning.election_min_s
+    return {"spikes": random.choice((0.0, 0.05)), "spike_s": election_s, "delay_s": (0.0002, 0.25 * election_s)}
+
+
+_STOCK_FAULTS = (
+    *("kill", "isolate", "halves", "one_way", "mesh"),
+    *("flapping", "slow_link", "reset", "pause"),
+)
 _SLOW_DISK = ((0.5, 0.01), (0.4, 0.2), (0.1, 1.0))
 _FEW_ENTRIES = {"snapshot_entries": 8, "snapshot_bytes": 3000, "retained_bytes": 0, "segment_bytes": 1500}
 _CLEAR = {"spikes": 0.0, "delay_s": (0.0002, 0.01)}
@@ -265,6 +275,11 @@ PROFILES: dict[str, Bias] = {  # what runs are biased to, for those who look for
     ),
     "membership": _bias("membership", "kill", "isolate", "transfer", calm_s=_often, think_s=_busy),
     "members-steady": _bias("membership", calm_s=_often, steady=True, weather=_CLEAR),
+    # What the library can be given too: no agents, the members that it began with.
+    "stock": _bias(*_STOCK_FAULTS, calm_s=_often, think_s=_busy, weather=_late, settings={"agents": 0}),
+    "stock-power": _bias(
+        *_STOCK_FAULTS, "power_cut", "power_cut_all", calm_s=_often, think_s=_busy, settings={"agents": 0}
+    ),
     "flips": _bias("memory_flip", "kill", "isolate", think_s=_busy),
     "agents": _bias(
         "agent_kill",

@@ -16,6 +16,7 @@ from tests.simulation.faults import Faults
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.options import Options, draw
 from tests.simulation.patches import Patches
+from tests.simulation.stock import StockChecks, use_stock
 from tests.simulation.world import Violated, World
 
 PROGRESS_S = 80.0  # after all is healed: within so long a submission is accepted
@@ -44,8 +45,8 @@ class Verdict:
     trace: list[str] = field(default_factory=list)
 
 
-def run(seed: int, profile: str = "any", mutant: str = "", *, keep_trace: bool = False) -> Verdict:
-    """Simulate what this seed stands for. `mutant` is the name of a bug to put back."""
+def run(seed: int, profile: str = "any", mutant: str = "", *, stock: bool = False, keep_trace: bool = False) -> Verdict:
+    """Simulate what this seed stands for. `mutant` is the name of a bug to put back; `stock`: see stock.py."""
     options = draw(seed, profile)
     verdict = Verdict(seed, profile)
     began = time.perf_counter()
@@ -57,8 +58,10 @@ def run(seed: int, profile: str = "any", mutant: str = "", *, keep_trace: bool =
             echo_messages(patches, options.echo, options.election_s)
         world = stack.enter_context(World(seed, options.settings, keep_trace=keep_trace))
         record = Record(world)
-        checks = Checks(world, record)
+        checks = (StockChecks if stock else Checks)(world, record)
         stack.enter_context(watching_elections(checks))
+        if stock:
+            use_stock(world, patches, checks)
         clients = [Client(world, f"c{number}", options, record) for number in range(1, options.clients + 1)]
         for client in clients:
             stack.callback(client.close)
@@ -129,8 +132,8 @@ def _unsettled(world: World, clients: list[Client]) -> str:
         return f"{', '.join(waiting)} still wait for an answer"
     statuses = [each.replica.status for each in world.managers.values() if each.running]
     leader = world.leader()
-    if leader is not None and leader.replica._core.engine.membership.voters != sorted(world.managers):
-        return f"{leader.replica._core.engine.membership.voters} vote, and {sorted(world.managers)} are wanted"
+    if leader is not None and leader.core.engine.membership.voters != sorted(world.managers):
+        return f"{leader.core.engine.membership.voters} vote, and {sorted(world.managers)} are wanted"
     seen = [(each.manager_id, each.role, each.term, each.last_index, each.applied_index) for each in statuses]
     return f"the managers don't agree: {seen}"
 
