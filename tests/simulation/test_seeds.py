@@ -52,3 +52,8 @@ def test_a_seed_is_the_same_run_in_any_process() -> None:
             [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
         )
         assert done.stdout.strip() == here
+
+
+def test_the_library_as_it_is_fails_under_the_same_faults_and_checks() -> None:
+    """The negative control: what passes here is not what finds nothing."""
+    assert any(run(seed, "stock-power", stock=True).violations for seed in range(1, 41))
