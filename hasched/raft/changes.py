@@ -45,6 +45,8 @@ class Changes:
         engine = self._engine
         if now < self._due or not engine.may_change_members or self._transfers.under_way:
             return
+        if engine.applied_index < max(engine.first_own_index, engine.membership.index):
+            return  # the state may be older than the membership, and want what was once wanted
         self._due = now + self._tuning.beat_s
         wanted = wanted_members(state)
         leader = engine.selfNode.id
@@ -62,7 +64,6 @@ class Changes:
 
     def _record_first(self, wanted: dict[ManagerId, Member]) -> None:
         engine = self._engine
-        caught_up = engine.applied_index >= max(engine.first_own_index, engine.membership.index)
-        if not wanted and caught_up and self._recorded_in != engine.term:
+        if not wanted and self._recorded_in != engine.term:
             self._recorded_in = engine.term
             self._record(list(engine.membership.members))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from itertools import permutations
 
+import msgspec
 import pytest
 from raft_cluster import Cluster, submit, until
 
@@ -12,7 +13,7 @@ from hasched.model.errors import NoLeader
 from hasched.raft.node import ReplicaNode
 from hasched.statemachine.commands import AddManager, RemoveManager
 from hasched.statemachine.outcomes import JobAccepted
-from tests.simulation.scene import Scene, simulate  # noqa: F401 (a fixture)
+from tests.simulation.scene import TUNING, Scene, simulate  # noqa: F401 (a fixture)
 
 SEEDS = range(
     int(os.environ.get("HASCHED_SEED", "1")),
@@ -168,3 +169,25 @@ async def test_one_manager_grows_and_lets_go_of_its_first(tmp_path):
         assert isinstance(await (cluster.nodes["m2"]).propose(submit(2)), JobAccepted)
     finally:
         await cluster.stop()
+
+
+def test_a_leader_that_has_not_applied_all_yet_changes_no_members(simulate):  # noqa: F811
+    """It begins with the state of its snapshot, in which the manager that was added since is not wanted yet."""
+    tuning = msgspec.structs.replace(TUNING, apply_slice_s=-1.0)  # an entry a turn
+    simulation = simulate(1, size=3, spare=1, tuning=tuning)
+    simulation.run(3, simulation.leader)
+    for _ in range(tuning.snapshot_entries + 10):
+        simulation.submit("m1")
+        simulation.run(0.05)
+    assert all(simulation.nodes[name].core.snapshot_index for name in ("m1", "m2", "m3"))
+    everybody = ["m1", "m2", "m3", "m4"]
+    simulation.want(*everybody)
+    assert simulation.run(20, lambda: simulation.voters() == everybody)
+    changes = simulation.world.logged["members_change"]
+    for node in simulation.nodes.values():
+        node.cut_power()
+    for node in simulation.nodes.values():
+        node.start()
+    simulation.settle()
+    assert simulation.voters() == everybody
+    assert simulation.world.logged["members_change"] == changes
