@@ -122,9 +122,11 @@ class Link:
                     _log.info("session_closed", manager=url)
                 except Refused as refused:
                     _log.info("manager_refused", manager=url, cause=str(refused), leader=refused.api_url)
-                    known = refused.api_url and refused.api_url.rstrip("/") not in self._mute
-                    if known and redirects < MAX_REDIRECTS:
-                        preferred = refused.api_url.rstrip("/")
+                    leader = refused.api_url.rstrip("/")
+                    if leader in self._mute:
+                        self._mute[url] = None  # it leads nowhere either, until all have been asked
+                    elif leader and redirects < MAX_REDIRECTS:
+                        preferred = leader
                         redirects += 1
                         continue
                     failures += 1

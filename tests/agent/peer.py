@@ -98,6 +98,7 @@ class Peer:
     acknowledge: bool = True
     answer_heartbeats: bool = True
     redirect_to: str = ""
+    redirected: int = 0
     hellos: list[Hello] = field(default_factory=list)
     heartbeats: int = 0
     accepts: bool = True
@@ -115,7 +116,8 @@ class Peer:
         app.router.add_get("/v1/agent/stream", self._stream)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self.certificates.server())
+        port = int(self.url.rpartition(":")[2]) if self.url else 0  # the same as before, when it starts again
+        site = web.TCPSite(self._runner, "127.0.0.1", port, ssl_context=self.certificates.server())
         await site.start()
         self.url = f"https://127.0.0.1:{site._server.sockets[0].getsockname()[1]}"  # type: ignore[union-attr]
 
@@ -149,6 +151,7 @@ class Peer:
         match message:
             case Hello():
                 if self.redirect_to:
+                    self.redirected += 1
                     await socket.send_bytes(encode_frame([Redirect("m1", self.redirect_to)]))
                     await socket.close()
                     return

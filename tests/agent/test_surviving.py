@@ -162,6 +162,20 @@ async def test_a_manager_that_fell_silent_is_not_asked_before_all_others_were(
         assert len(peer.hellos) == 1, "not even when another says that it leads"
 
 
+async def test_a_leader_that_was_not_reached_at_first_is_found(
+    agent: AgentProcess, peer: Peer, certificates: Certificates
+) -> None:
+    """All start together, and the others name it as the leader before it is asked again."""
+    async with run_peer(certificates) as other:
+        agent.managers = [peer.url, other.url]
+        other.redirect_to = peer.url
+        await peer.stop()
+        await agent.start()
+        await other.until(lambda: other.redirected >= 3)
+        await peer.start()
+        await peer.until(lambda: peer.hellos)
+
+
 async def test_one_data_directory_has_one_agent(agent: AgentProcess, peer: Peer) -> None:
     await agent.start()
     await peer.until(lambda: peer.hellos)
