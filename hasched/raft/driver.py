@@ -143,7 +143,7 @@ class Driver:
 
     async def _flush(self) -> None:
         """Meanwhile a leader goes on to say that it leads: that is on disk since it was elected, and only a disk that is
-        slow for long is a reason to elect another.
+        slow for long is a reason to elect another. Nobody waits longer than he was promised to, even if the disk hangs.
         """
         self._beat_in_time(asyncio.get_running_loop().time() + self._tuning.election_max_s)
         try:
@@ -155,10 +155,11 @@ class Driver:
         self._beating = asyncio.get_running_loop().call_later(self._tuning.beat_s, self._beat, last)
 
     def _beat(self, last: float) -> None:
-        for peer, message in self._core.engine.beats():
-            self.transport.send(peer, [message])
-        if asyncio.get_running_loop().time() < last:
-            self._beat_in_time(last)
+        if asyncio.get_running_loop().time() < last + self._tuning.beat_s:
+            for peer, message in self._core.engine.beats():
+                self.transport.send(peer, [message])
+        self._core.proposals.expire(syncobj.monotonicTime())
+        self._beat_in_time(last)
 
     def _release(self, outbox: list[tuple[ManagerId, Message]]) -> None:
         by_peer: dict[ManagerId, list[Message]] = {}

@@ -7,7 +7,7 @@ from itertools import permutations
 import pytest
 
 from hasched.raft.tuning import Tuning
-from tests.simulation.scene import simulate  # noqa: F401 (a fixture)
+from tests.simulation.scene import TUNING, simulate  # noqa: F401 (a fixture)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -48,4 +48,19 @@ def test_disks_that_take_longer_than_an_election_timeout_depose_nobody(simulate,
         assert leader.replica.term == term
     simulation.run(5)
     assert len(simulation.acknowledged) == 100
+    simulation.settle()
+
+
+def test_who_asks_a_leader_whose_disk_hangs_is_told_in_time_that_nothing_is_known(simulate):  # noqa: F811
+    simulation = simulate(1)
+    simulation.run(3, simulation.leader)
+    leader = simulation.leader()
+    leader.slow_disk = 1e9
+    simulation.submit(leader.name)  # this one is being written
+    simulation.run(0.1)
+    simulation.submit(leader.name)
+    assert simulation.run(5, simulation.leader)
+    assert simulation.run(2 * TUNING.proposal_timeout_s, lambda: len(simulation.unknown) == 2)
+    assert simulation.leader() is not leader
+    leader.kill()
     simulation.settle()
