@@ -360,11 +360,15 @@ class Faults:
         return None
 
     def _replace_rotten(self, manager: Any) -> None:
-        """What people do about a disk that its manager refuses to work with."""
-        if not manager.alive and isinstance(manager.failure, StorageFailed):
+        """What people do about a disk that its manager refuses to work with, once it has read it."""
+        refused = not manager.alive and isinstance(manager.failure, StorageFailed)
+        if refused:
             manager.wipe()
-        self._spoilt = None
         manager.start()
+        if refused or manager.running or self._world.managers.get(manager.name) is not manager:
+            self._spoilt = None
+        else:
+            self._later(0.1, self._replace_rotten, manager)
 
     def _memory_flip(self) -> bool | None:
         """It is found by comparison, and the manager is filled again."""
