@@ -2,9 +2,10 @@
 
 One manager that is left becomes the whole cluster: its log, to the last entry, is what the cluster is from then on.
 Whatever the lost ones had committed and it never got is lost, so take the one with the longest log (`examine` tells). The
-cluster begins a new life, its *incarnation*: managers of the old one are refused, whichever comes back, so two
-majorities can't exist side by side. They are taken in again by themselves, since they are still wanted, once they are
-started with empty data directories.
+cluster begins a new life, its *incarnation*: managers of the old one are refused, whichever comes back, so data of the
+two never mix. A majority of the old one that comes back with its disks is still the old cluster, beside the new: that it
+can't is for people to make sure of. The lost ones are taken in again by themselves, since they are still wanted, once they
+are started with empty data directories.
 """
 
 from __future__ import annotations

@@ -77,6 +77,10 @@ def visit(proof: Proof, managers: int, place: Place, fault: str, *, every: int =
                     shutil.copytree(templates / name, cluster.folder / name)
             point = Point(cluster, place, fault, number, first.acknowledged if keeps else {})
             if not point.run():
+                if number == 1:
+                    proof.violate(
+                        f"{managers} managers, {fault} at {place.name}: it was never reached, so nothing was tried"
+                    )
                 break
             proof.add(managers, fault, place.name, number, point.story, len(point.acknowledged), point.lost)
             for each in point.violations:

@@ -39,16 +39,21 @@ def visit(proof: Proof, managers: int, settings: dict[str, Any]) -> None:
         stack.enter_context(cluster)
         cluster.start()
         cluster.wait_ready()
-        work = Workload(cluster, "full")
+        work, stories = Workload(cluster, "full"), {}
         for role in ("leader", "follower")[: min(2, managers)]:
             leader = cluster.leader()
             name = leader if role == "leader" else next(each for each in cluster.manager_names if each != leader)
-            _visit_disk(proof, cluster, work, name, role)
-        for each in stored.find_violations(cluster, work.acknowledged):
+            stories[role] = _visit_disk(proof, cluster, work, name, role)
+        wrong = stored.find_violations(cluster, work.acknowledged)
+        lost = sum("is lost" in each for each in wrong)
+        for role, story in stories.items():
+            proof.add(managers, "full", f"the {role}'s disk", 1, story, len(work.acknowledged), lost)
+        for each in wrong:
             proof.violate(f"{managers} managers, after a full disk: {each}")
 
 
-def _visit_disk(proof: Proof, cluster: ProcessCluster, work: Workload, name: str, role: str) -> None:
+def _visit_disk(proof: Proof, cluster: ProcessCluster, work: Workload, name: str, role: str) -> str:
+    """What happened."""
     managers = len(cluster.manager_names)
     log = cluster.folder / f"{name}.log"
     ballast = cluster.folder / name / "ballast"
@@ -68,8 +73,7 @@ def _visit_disk(proof: Proof, cluster: ProcessCluster, work: Workload, name: str
     work.run(3, 30.0)
     stored.settle(cluster)
     log.write_text("")
-    story = f"stood back after {went_on} submissions; takes part again"
-    proof.add(managers, "full", f"the {role}'s disk", 1, story, len(work.acknowledged), 0)
+    return f"stood back after {went_on} submissions; takes part again"
 
 
 def _fill(ballast: Path) -> None:

@@ -25,6 +25,8 @@ HOSTS = ("m1", "m2", "m3", "m4", "m5")
 SLOT_S = 0.25  # the cluster counts as working in a slot in which a submission was accepted
 FLAP_PERIOD_S = 1.5
 FLAP_CUT_S = 1.0
+ENOUGH = 0.5  # of the time submissions are accepted, at least, on however busy a machine
+MANY_TERMS = 0.5  # a second: elections without end
 
 
 class Case(NamedTuple):
@@ -96,6 +98,10 @@ def prove(options: argparse.Namespace) -> Proof:
         if options.case is None or number in options.case:
             with tempfile.TemporaryDirectory(prefix="hasched-prove-") as folder:
                 found = measure(case, Path(folder), options.seconds, proof)
+            if found.accepting < ENOUGH:
+                proof.violate(f"{case.name}: submissions were accepted in {found.accepting:.1%} of the time only")
+            if found.terms > MANY_TERMS * options.seconds:
+                proof.violate(f"{case.name}: {found.terms} terms were begun")
             accepting, gap, first, healed = (
                 f"{found.accepting:.1%}",
                 *(f"{each:.2f}" for each in (found.gap_s, found.found_s, found.healed_s)),

@@ -186,13 +186,14 @@ def lose_disks(proof: Proof, managers: int) -> None:
     with cluster_on_disks(managers) as (cluster, disks):
         cluster.start()
         cluster.wait_ready()
+        waits: dict[str, float] = {}
         with Prober(cluster) as prober:
             for role in ("leader", "follower"):
                 leader = cluster.leader()
                 name = leader if role == "leader" else next(each for each in disks if each != leader)
                 disks[name].cut_power()
                 begun = time.monotonic()
-                waited = prober.next_accepted(begun).ended - begun
+                waits[role] = prober.next_accepted(begun).ended - begun
                 status = wait_ended(cluster, name)
                 if status != 1 or "storage_failed" not in (cluster.folder / f"{name}.log").read_text():
                     proof.violate(f"the {role} ended with {status} when its disk died, and doesn't say why")
@@ -200,7 +201,9 @@ def lose_disks(proof: Proof, managers: int) -> None:
                 disks[name].mount()
                 cluster.start(name)
                 cluster.wait_ready()
-                proof.add(f"the {role}'s disk dies", 1, len(prober.accepted), 0, f"{waited:.2f}")
         accepted = {each.submission_id: each.job_id for each in prober.accepted}
-        for each in stored.find_violations(cluster, accepted)[:20]:
+        wrong = stored.find_violations(cluster, accepted)
+        for role, waited in waits.items():
+            proof.add(f"the {role}'s disk dies", 1, len(accepted), len(wrong), f"{waited:.2f}")
+        for each in wrong[:20]:
             proof.violate(f"after disks died: {each}")
