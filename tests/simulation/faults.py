@@ -401,6 +401,27 @@ class Faults:
         operator.shrink(names[:2])
         return None
 
+    def _split_removal(self) -> bool | None:
+        """Two are to go. As soon as the leader knows, it is left with the fewer of those who voted before."""
+        operator, leader, names = self.operator, self._world.leader(), self._names()
+        if operator.busy or leader is None or len(names) < 5 or self._world.network.cuts:
+            return False
+        names.remove(leader.name)
+        operator.shrink(names[:2])
+        self._await_removal(leader, leader.lives, names[:2], [leader.name, names[2]], names[:2] + names[3:], 3000)
+        return None
+
+    def _await_removal(
+        self, leader: Any, life: int, leaving: list[str], some: list[str], others: list[str], patience: int
+    ) -> None:
+        if self._stopped or not patience or leader.lives != life or not leader.leads:
+            return
+        if any(name in leader.replica.state.managers for name in leaving):
+            self._later(0.002, self._await_removal, leader, life, leaving, some, others, patience - 1)
+            return
+        self._cut_between(some, others)
+        self._later(6 * self._options.election_s, self._mend_between, some, others)
+
     # --- clocks ---
 
     def _clock_jump(self) -> None:

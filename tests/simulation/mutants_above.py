@@ -11,8 +11,13 @@ from pysyncobj import syncobj
 from hasched.agent.outbox import Outbox
 from hasched.api.hub import AgentHub
 from hasched.manager.grace import GraceWatch
-from hasched.raft import core, driver, node
+from hasched.raft import admission, core, driver, node
+from hasched.raft.admission import Admission
+from hasched.raft.changes import Changes, wanted_members
+from hasched.raft.elections import Elections
+from hasched.raft.engine import Engine
 from hasched.raft.journal import NO_COMMAND
+from hasched.raft.membership import Change, next_step
 from hasched.statemachine.commands import Batch, SubmitJob
 from hasched.statemachine.events import JobSubmitted
 from hasched.statemachine.outcomes import JobAccepted
@@ -120,6 +125,49 @@ def _old_log_skipped(patches: Patches) -> None:
 
     patches.wrap(core.Core, "__init__", strict)
     patches.wrap(core.Core, "_apply", skipping)
+
+
+# --- membership ---
+
+
+@mutant("two-changes-at-once", "23: one change of the membership at a time", profile="members-split")
+def _two_changes_at_once(patches: Patches) -> None:
+    """Nor is a change applied before the next, which alone would keep them apart too."""
+
+    def advance(self: Changes, state: State, now: float) -> None:
+        engine = self._engine
+        if now >= self._due and engine.may_change_members and engine.applied_index >= engine.first_own_index:
+            self._due = now + self._tuning.beat_s
+            step = next_step(wanted_members(state), engine.membership, engine.selfNode.id, engine.standings())
+            if isinstance(step, Change):
+                engine.change_members(step.members)
+            elif step is None:
+                self._record_first(wanted_members(state))
+
+    patches.set(
+        Engine,
+        "may_change_members",
+        property(lambda self: self.is_leader and self.commit_index >= self.first_own_index),
+    )
+    patches.set(Changes, "advance", advance)
+
+
+@mutant("removed-manager-disrupts", "who was removed is refused, and can't depose a leader", profile="members-steady")
+def _removed_manager_disrupts(patches: Patches) -> None:
+    """Pre-vote, which would stop it too, is undone with it."""
+
+    def welcoming(judge: Any) -> Any:
+        def judge_nobody(self: Admission, hello: Any) -> str:
+            refusal = judge(self, hello)
+            return "" if refusal == admission.NOT_A_MEMBER else refusal
+
+        return judge_nobody
+
+    def stand(self: Elections) -> bool:
+        return self.voter
+
+    patches.wrap(Admission, "judge", welcoming)
+    patches.set(Elections, "_consider_election", stand)
 
 
 # --- the leader's duties, and agents ---

@@ -64,8 +64,8 @@ class Operator:
 
     async def _remove(self, names: list[str]) -> None:
         """Who was removed runs on, until somebody thinks of stopping it."""
+        await self._tell(*(RemoveManager(actor="operator", manager_id=name) for name in names))
         for name in names:
-            await self._tell(RemoveManager(actor="operator", manager_id=name))
             while self._is_member(name):
                 await asyncio.sleep(0.2)
             retired = self._world.managers.pop(name)
@@ -77,15 +77,17 @@ class Operator:
         leader = self._world.leader()
         return leader is None or leader.core.engine.membership.get(name) is not None
 
-    async def _tell(self, command: Command) -> None:
+    async def _tell(self, *commands: Command) -> None:
         certificate = Certificate("user", "operator")
         while True:
             manager = self._random.choice(list(self._world.managers))
             try:
                 async with asyncio.timeout(PATIENCE_S):
-                    outcome = await ask(self._loop, certificate, manager, lambda host: host.replica.propose(command))
-                self._world.note("operator", repr(command), repr(outcome))
-                if getattr(outcome, "code", "") != "managers_not_recorded":
+                    outcomes = await ask(
+                        self._loop, certificate, manager, lambda host: host.replica.propose_many(commands)
+                    )
+                self._world.note("operator", repr(commands), repr(outcomes))
+                if getattr(outcomes[0], "code", "") != "managers_not_recorded":
                     return
             except (HaschedError, OSError):
                 pass

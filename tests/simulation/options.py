@@ -48,6 +48,7 @@ FAULTS = {  # by name, how often next to others; see faults.py
     "agent_cut": 3,
     "node_reboot": 2,
     "membership": 2,
+    "split_removal": 1,
     "transfer": 2,
     "rolling_restart": 1,
     "memory_flip": 1,
@@ -274,6 +275,14 @@ PROFILES: dict[str, Bias] = {  # what runs are biased to, for those who look for
         tuning={**_FEW_ENTRIES, "chunk_bytes": 2**18},
     ),
     "membership": _bias("membership", "kill", "isolate", "transfer", calm_s=_often, think_s=_busy),
+    "members-split": _bias(
+        "membership",
+        "split_removal",
+        calm_s=_often,
+        think_s=_busy,
+        weather=_CLEAR,
+        settings={"managers": 5, "agents": 0},
+    ),
     "members-steady": _bias("membership", calm_s=_often, steady=True, weather=_CLEAR),
     # What the library can be given too: no agents, the members that it began with.
     "stock": _bias(*_STOCK_FAULTS, calm_s=_often, think_s=_busy, weather=_late, settings={"agents": 0}),
