@@ -99,12 +99,21 @@ def run_seeds(
     return summary
 
 
+MISFITS = ("TypeError(", "AttributeError(", "NameError(")
+
+
 def hunt(name: str, first_seed: int = 1) -> Catch:
-    """Run seeds with the mutant, until one catches it, or it has had as many as it was said to need."""
+    """Run seeds with the mutant, until one catches it, or it has had as many as it was said to need.
+
+    It is caught by what it does: not by a run that the product fails too, nor because its code doesn't fit any more.
+    """
     mutant = MUTANTS[name]
     for number in range(mutant.seeds):
         verdict = run(first_seed + number, mutant.profile, name)
         if verdict.violations:
+            violation = verdict.violations[0]
+            assert not any(misfit in violation for misfit in MISFITS), f"{name} doesn't fit the product: {violation}"
+            assert not run(verdict.seed, mutant.profile).violations, f"the product fails seed {verdict.seed} as well"
             return Catch(mutant, verdict.seed, number + 1, verdict.violations[0])
     return Catch(mutant, None, mutant.seeds)
 
