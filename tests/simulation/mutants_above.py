@@ -184,7 +184,7 @@ def _report_not_repeated(patches: Patches) -> None:
     patches.wrap(Outbox, "open", forgetting)
 
 
-@mutant("fence-not-checked", "only the attempt that is current decides about its task", profile="agents")
+@mutant("fence-not-checked", "only the attempt that is current decides about its task", profile="agents", seeds=100)
 def _fence_not_checked(patches: Patches) -> None:
     def unfenced(decide: Any) -> Any:
         def decide_for_current(state: State, node_id: str, report: Any) -> Any:
