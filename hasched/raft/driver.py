@@ -136,6 +136,7 @@ class Driver:
                     log.error("disk_full", cause=str(error), hint="the manager takes part again once there is room")
                 self.disk_full = True
                 self._core.leave_duties()
+                self._core.proposals.expire(syncobj.monotonicTime())
                 await asyncio.sleep(self._tuning.disk_full_retry_s)
         if self.disk_full:
             self.disk_full = False

@@ -7,6 +7,7 @@ from itertools import permutations
 import pytest
 
 from hasched.raft.tuning import Tuning
+from tests.simulation.manager import SimulatedManager
 from tests.simulation.scene import TUNING, simulate  # noqa: F401 (a fixture)
 
 
@@ -51,16 +52,27 @@ def test_disks_that_take_longer_than_an_election_timeout_depose_nobody(simulate,
     simulation.settle()
 
 
-def test_who_asks_a_leader_whose_disk_hangs_is_told_in_time_that_nothing_is_known(simulate):  # noqa: F811
+def let_hang(leader: SimulatedManager) -> None:
+    leader.slow_disk = 1e9
+
+
+def let_fill(leader: SimulatedManager) -> None:
+    leader.disk.capacity = leader.disk.used
+
+
+@pytest.mark.parametrize(("fail", "asked"), [(let_hang, 2), (let_fill, 1)])
+def test_who_asked_a_leader_whose_disk_hangs_or_is_full_is_told_in_time_that_nothing_is_known(simulate, fail, asked):  # noqa: F811
     simulation = simulate(1)
     simulation.run(3, simulation.leader)
     leader = simulation.leader()
-    leader.slow_disk = 1e9
+    fail(leader)
     simulation.submit(leader.name)  # this one is being written
     simulation.run(0.1)
-    simulation.submit(leader.name)
+    if asked > 1:
+        simulation.submit(leader.name)
     assert simulation.run(5, simulation.leader)
-    assert simulation.run(2 * TUNING.proposal_timeout_s, lambda: len(simulation.unknown) == 2)
+    simulation.run(2 * TUNING.proposal_timeout_s, lambda: len(simulation.unknown) == asked)
+    assert len(simulation.unknown) == asked
     assert simulation.leader() is not leader
     leader.kill()
     simulation.settle()
