@@ -154,8 +154,11 @@ class ProcessCluster:
             if self._network is not None and name in self._network.hosts:
                 command = self._network.command(name) + command
             command = [*under, *command]
+            environment = {**os.environ, "HASCHED_LOG_FORMAT": "text"}  # for tests that read it, whatever ran before
             with (self.folder / f"{name}.log").open("ab") as log:
-                self.processes[name] = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+                self.processes[name] = subprocess.Popen(
+                    command, stdout=log, stderr=log, env=environment, start_new_session=True
+                )
 
     def kill(self, name: str) -> None:
         """SIGKILL, and wait until the process is gone."""
