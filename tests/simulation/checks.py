@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from tests.simulation.tasks import Run
     from tests.simulation.world import World
 
-DIGEST_EVERY = 37  # entries; of all managers, so that equal indexes meet
-INVARIANTS_EVERY = 61
+DIGEST_EVERY = 53  # entries; of all managers, so that equal indexes meet
+INVARIANTS_EVERY = 101
 CLOCK_ERROR = 0.15  # by so much the seconds of two hosts may differ
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -380,7 +380,7 @@ class Faults:
         return None
 
     def _await_blank(self, manager: Any, life: int) -> None:
-        if manager.lives > life and not manager.has_vote:
+        if manager.lives > life and manager.running and not manager.core.engine.voter:
             self._spoilt = None  # it begins anew; until it has its vote, no other disk is lost
         elif not self._stopped:
             self._later(0.5, self._await_blank, manager, life)

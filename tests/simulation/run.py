@@ -49,7 +49,7 @@ def run(seed: int, profile: str = "any", mutant: str = "", *, stock: bool = Fals
     """Simulate what this seed stands for. `mutant` is the name of a bug to put back; `stock`: see stock.py."""
     options = draw(seed, profile)
     verdict = Verdict(seed, profile)
-    began = time.perf_counter()
+    began = time.process_time()
     with ExitStack() as stack:
         patches = stack.enter_context(Patches())
         if mutant:
@@ -78,7 +78,7 @@ def run(seed: int, profile: str = "any", mutant: str = "", *, stock: bool = Fals
     verdict.calls, verdict.answered, verdict.acknowledged = record.asked, record.returned, len(record.acknowledged)
     verdict.entries, verdict.terms, verdict.tasks = checks.entries, len(checks.monotone.leaders), len(checks.outcomes)
     verdict.faults, verdict.undecided = faults.made, checks.undecided
-    verdict.real_s = time.perf_counter() - began
+    verdict.real_s = time.process_time() - began
     return verdict
 
 
