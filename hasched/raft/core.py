@@ -252,8 +252,10 @@ class Core:
             return
         if self.transfers.under_way:
             return
-        if checks.under_way:
+        if checks.under_way or checks.undecided:
             reachable = [name for name, peer in engine.progress.items() if engine.can_send(name) and not peer.snapshot]
+            if any(name in reachable for name in checks.undecided):
+                checks.want()
             digests = checks.finish(engine.membership.voters, [self._manager_id, *reachable], self.clock_ms(), now)
             if digests is not None:
                 engine.append(msgspec.msgpack.encode(digests), DIGESTS)

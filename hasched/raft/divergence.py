@@ -183,6 +183,14 @@ class Divergence:
         )
 
     @property
+    def undecided(self) -> list[ManagerId]:
+        """Whose word could tell who is right, where the latest check found a difference and no majority."""
+        verdict = self.verdict
+        if verdict is None or verdict.agreed is not None or not verdict.differing or self._checked > verdict.index:
+            return []
+        return verdict.silent
+
+    @property
     def under_way(self) -> bool:
         """Whether this leader waits for digests."""
         return self._round is not None

@@ -116,6 +116,18 @@ def test_what_other_checks_or_releases_say_is_no_reason_to_go():
     checks.computed(110, OTHER)
 
 
+def test_a_difference_without_a_majority_is_looked_at_again_with_those_who_were_silent():
+    checks = books()
+    checks.begin(110, now=1.0)
+    checks.reached(110)
+    checks.heard(Digests(110, 0, THREE, {"m1": RIGHT, "m2": WRONG}))
+    assert checks.undecided == ["m3"]
+    checks.begin(120, now=2.0)
+    assert checks.undecided == []
+    checks.heard(Digests(120, 0, THREE, {"m1": RIGHT, "m3": RIGHT}))
+    assert checks.undecided == []
+
+
 def test_what_was_in_the_log_at_the_start_is_not_checked_again():
     checks = books(last_index=100)
     assert not checks.reached(100)

@@ -185,15 +185,18 @@ class Faults:
         pairs = [pair for pair in permutations(self._names(), 2) if leader.name in pair]
         self._cut(pairs, patience_s + self._a_while())
         cuts = self._cuts(pairs)
-        self._later(patience_s, self._expect_abdication, leader, leader.lives, leader.replica.term, pairs, cuts)
+        life = (leader.lives, leader.pauses)
+        self._later(patience_s, self._expect_abdication, leader, life, leader.replica.term, pairs, cuts)
         return None
 
     def _cuts(self, pairs: list[Pair]) -> list[int | None]:
         return [self._world.network.cut_number(*pair) for pair in pairs]
 
-    def _expect_abdication(self, leader: Any, life: int, term: int, pairs: list[Pair], cuts: list[int | None]) -> None:
+    def _expect_abdication(
+        self, leader: Any, life: tuple[int, int], term: int, pairs: list[Pair], cuts: list[int | None]
+    ) -> None:
         """Unless it was killed, stopped, or healed meanwhile."""
-        same = leader.running and leader.lives == life and not leader.loop.paused and self._cuts(pairs) == cuts
+        same = leader.running and (leader.lives, leader.pauses) == life and self._cuts(pairs) == cuts
         if same and leader.replica.is_leader and leader.replica.term == term:
             self._world.complain(leader.name, "is cut off from everybody and goes on to call itself leader")
 

@@ -61,6 +61,7 @@ class SimulatedManager:
         self.disk.on_crash = self._lose_power
         self.slow_disk = 1.0  # so many times as slow as usual
         self._back_after_s = 0.0
+        self.pauses = 0
         self.fenced = 0  # how often it stopped because its state had gone wrong
         self.failure: BaseException | None = None  # what ended its last life, if it ended by itself
 
@@ -107,6 +108,7 @@ class SimulatedManager:
         """SIGSTOP."""
         if self.alive:
             self.world.note("pause", self.name)
+            self.pauses += 1
             self.loop.pause()
 
     def go_on(self) -> None:

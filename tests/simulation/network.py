@@ -74,6 +74,11 @@ class End:
         self._under_way: deque[tuple[str, Any]] = deque()
         self._held = 0  # of what is under way, how much has arrived at a cut
 
+    @property
+    def behind_s(self) -> float:
+        """How long the latest that was sent here is still on its way."""
+        return self._last_arrival - self.network.world.now if self.open else 0.0
+
     def send(self, data: Any) -> None:
         """To the other end, in order."""
         if self.open:
@@ -210,6 +215,14 @@ class Network:
             if (end.host, end.other.host) == (one, other) and end.open:
                 end.vanish(reset=True)
                 end.loop.deliver(end.on_lost, ConnectionResetError("reset"))
+
+    def break_stuck(self) -> None:
+        """Break what is so far behind that its kernel would have given it up: nothing of a slow link outlives it."""
+        patience_s = self.weather.give_up_s[0]
+        for end in list(self._ends.values()):
+            if end.behind_s > patience_s:
+                end.other.give_up()
+                end.give_up()
 
     def break_dialled(self, source: str, target: str) -> None:
         """Break the connections that `source` has dialled to `target`, and not those the other way round."""

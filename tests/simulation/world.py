@@ -12,6 +12,7 @@ import heapq
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from hashlib import blake2b
 from random import Random
 from typing import Any
@@ -169,9 +170,11 @@ class World:
         return max(leading, key=lambda manager: manager.replica.term, default=None)
 
     def heal(self) -> None:
-        """Every fault that is under way ends; every host that is down starts."""
+        """Every fault that is under way ends, delays beyond an election timeout too; every host that is down starts."""
         self.network.heal_all()
         self.network.weather.slow.clear()
+        self.network.break_stuck()
+        self.network.weather = replace(self.network.weather, spikes=0.0)
         for host in (*self.managers.values(), *self.agents.values()):
             host.heal()
 
