@@ -71,7 +71,7 @@ class Checks:
 
     def _applied(self, manager: SimulatedManager, applied: Applied) -> None:
         index, name = applied.index, manager.name
-        if not manager.core.engine._journal.dirty:  # what isn't synced, nobody has heard of
+        if not manager.unsynced:  # what isn't synced, nobody has heard of
             self.monotone.term(name, manager.replica.term)
         self.monotone.index(name, "applied", index)
         if applied.faults:

@@ -167,6 +167,11 @@ class SimulatedManager:
         """Of its latest life."""
         return self.replica._core
 
+    @property
+    def unsynced(self) -> bool:
+        """Whether it knows what its disk doesn't, yet."""
+        return self.core.engine._journal.dirty
+
     def clock_ms(self) -> int:
         """What an entry would carry now, by its own clock."""
         outer, self.world.running = self.world.running, self.loop

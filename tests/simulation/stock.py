@@ -189,6 +189,7 @@ class StockManager:
     replica: StockReplica
     powered = True
     joins = False
+    unsynced = False  # for all it knows
     became_leader: Callable[[str, int], None]
 
     def __init__(self, world: World, name: str) -> None:
