@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from itertools import permutations
 
 import msgspec
 import pytest
@@ -13,6 +12,7 @@ from hasched.model.errors import NoLeader
 from hasched.raft.node import ReplicaNode
 from hasched.statemachine.commands import AddManager, RemoveManager
 from hasched.statemachine.outcomes import JobAccepted
+from tests.simulation.disturbance import disturb
 from tests.simulation.scene import TUNING, Scene, simulate  # noqa: F401 (a fixture)
 
 SEEDS = range(
@@ -21,46 +21,29 @@ SEEDS = range(
 )
 
 
-def disturb(simulation: Scene) -> None:
+def all_who_may_count_vote(simulation: Scene) -> bool:
+    """By every membership that somebody knows."""
+    if not all(each.running for each in simulation.nodes.values()):
+        return False
+    known = [each.core.engine.membership.voters for each in simulation.nodes.values()]
+    return all(simulation.nodes[voter].has_vote for voters in known for voter in voters)
+
+
+def disturb_or_change(simulation: Scene) -> None:
     """One random fault, or another wish."""
     random = simulation.random
-    name = random.choice(simulation.names)
-    node = simulation.nodes[name]
     match random.randrange(14):
         case 0 | 1:
-            if node.alive:
-                node.cut_power()
-                simulation.after(random.uniform(0.01, 1.5), node.start)
+            simulation.transfer(random.choice(simulation.names), random.choice([*simulation.names, None]))
         case 2:
-            pairs = list(permutations(simulation.names, 2))
-            simulation.partition(*random.sample(pairs, random.randint(1, len(pairs) - 1)))
-        case 3:
-            leader = simulation.leader()
-            if leader is not None:
-                simulation.partition(*[pair for pair in permutations(simulation.names, 2) if leader.name in pair])
-        case 4:
-            simulation.heal()
-        case 5:
-            node.cut_power_at(random.randint(1, 6), random.uniform(0.01, 0.3))
-        case 6:
-            node.pause()
-            simulation.after(random.uniform(0.05, 1.5), node.go_on)
-        case 7:
-            # One disk at a time: the next one dies when the last is filled again.
-            if all(each.running for each in simulation.nodes.values()):
-                known = [each.core.engine.membership.voters for each in simulation.nodes.values()]
-                if all(simulation.nodes[voter].has_vote for voters in known for voter in voters):
-                    simulation.wipe(node)
-                    simulation.after(random.uniform(0.01, 1.0), node.start)
-        case 8 | 9:
-            simulation.transfer(name, random.choice([*simulation.names, None]))
-        case 10:
             for each in simulation.nodes.values():
                 if each.alive:
                     each.cut_power()
                     simulation.after(random.uniform(0.01, 1.0), each.start)
-        case _:
+        case 3 | 4 | 5:
             simulation.want(*random.sample(simulation.names, random.choice((3, 3, 5))))
+        case _:
+            disturb(simulation, all_who_may_count_vote)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -71,7 +54,7 @@ def test_managers_come_and_go_under_faults(simulate, seed, max_delay):  # noqa: 
     simulation.run(3, simulation.leader)
     for _ in range(150):
         if random.random() < 0.25:
-            disturb(simulation)
+            disturb_or_change(simulation)
         for _ in range(random.randrange(4)):
             simulation.submit(random.choice(simulation.names), size=random.choice((0, 0, 900)))
         if random.random() < 0.3:

@@ -9,6 +9,7 @@ from itertools import permutations
 import pytest
 
 from hasched.model.errors import HaschedError
+from tests.simulation.disturbance import disturb
 from tests.simulation.manager import SimulatedManager
 from tests.simulation.scene import Scene, simulate  # noqa: F401 (a fixture)
 
@@ -16,34 +17,8 @@ FIRST = int(os.environ.get("HASCHED_SEED", "1"))
 SEEDS = range(FIRST, FIRST + int(os.environ.get("HASCHED_SEEDS", "12")))
 
 
-def disturb(simulation: Scene) -> None:
-    """One random fault."""
-    random = simulation.random
-    node = simulation.nodes[random.choice(simulation.names)]
-    match random.randrange(9):
-        case 0 | 1:
-            if node.alive:
-                node.cut_power()
-                simulation.after(random.uniform(0.01, 1.5), node.start)
-        case 2:
-            pairs = list(permutations(simulation.names, 2))
-            simulation.partition(*random.sample(pairs, random.randint(1, len(pairs) - 1)))
-        case 3:
-            leader = simulation.leader()
-            if leader is not None:
-                simulation.isolate(leader.name)
-        case 4:
-            simulation.heal()
-        case 5 | 6:
-            node.cut_power_at(random.randint(1, 6), random.uniform(0.01, 0.3))
-        case 7:
-            node.pause()
-            simulation.after(random.uniform(0.05, 1.5), node.go_on)
-        case 8:
-            # One disk at a time: the next one dies when the last is filled again.
-            if all(each.has_vote for each in simulation.nodes.values()):
-                simulation.wipe(node)
-                simulation.after(random.uniform(0.01, 1.0), node.start)
+def all_vote(simulation: Scene) -> bool:
+    return all(each.has_vote for each in simulation.nodes.values())
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -54,7 +29,7 @@ def test_nothing_acknowledged_is_lost_under_faults(simulate, seed, size, max_del
     random = simulation.random
     for _ in range(120):
         if random.random() < 0.25:
-            disturb(simulation)
+            disturb(simulation, all_vote)
         for _ in range(random.randrange(4)):
             simulation.submit(
                 random.choice(simulation.names), size=random.choice((0, 0, 900)), count=random.choice((1, 1, 5))
