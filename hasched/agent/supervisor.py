@@ -21,29 +21,21 @@ import signal
 import socket
 import struct
 import sys
-from collections import deque
 
 import msgspec
 
 import hasched
 from hasched.agent import cgroups
 from hasched.agent.executors.process import ProcessExecutor
+from hasched.agent.orders import Orders
 from hasched.agent.processes import boot_ms, send, wall_ms
 from hasched.agent.protocol import (
     Configure,
-    Forget,
     FrameBuffer,
     FrameTooLarge,
-    FreezeAttempts,
     FromSupervisor,
     Inventory,
-    Launch,
-    LaunchJob,
-    LaunchTask,
-    Lease,
     Observed,
-    StopAttempts,
-    ToSupervisor,
     batches,
     decode_to_supervisor,
     encode,
@@ -75,7 +67,7 @@ class Supervisor:
         self._cgroups = cgroups.detect(f"{os.getpid()}.{self._instance}")
         self._configured: Configure | None = None
         self._isolation = "rlimit"
-        self._launching: deque[tuple[LaunchJob, LaunchTask]] = deque()
+        self._orders = Orders(self._supervised, self._configure)
         self._listener = listen(data_dir)
         self._connection: socket.socket | None = None
         self._frames = FrameBuffer()
@@ -121,8 +113,7 @@ class Supervisor:
                     self._receive()
         if self._told_to_end and not self._ended:
             self._end()
-        for _ in range(min(STARTS_PER_TURN, len(self._launching))):
-            self._supervised.launch(*self._launching.popleft())
+        self._orders.launch(STARTS_PER_TURN)
         self._supervised.reap()
         self._supervised.act()
         if self._supervised.has_news:
@@ -132,7 +123,7 @@ class Supervisor:
                 self._send_news()
 
     def _timeout_ms(self) -> int | None:
-        if self._launching:
+        if self._orders.waiting:
             return 0
         due_ms = self._supervised.next_due_ms()
         if self._news_at_ms:
@@ -141,7 +132,7 @@ class Supervisor:
 
     def _end(self) -> None:
         self._ended = True
-        self._launching.clear()
+        self._orders.close()
         self._supervised.stop_everything(EndKind.LOST, "the supervisor was told to end, with all its tasks")
 
     # The agent.
@@ -176,7 +167,7 @@ class Supervisor:
             try:
                 for frame in self._frames.feed(data):
                     for message in decode_to_supervisor(frame):
-                        self._obey(message)
+                        self._orders.obey(message)
             except (FrameTooLarge, msgspec.MsgspecError) as error:
                 log("agent_misunderstood", cause=str(error))
                 self._disconnect()
@@ -193,31 +184,7 @@ class Supervisor:
             self._outgoing.clear()
             log("agent_gone", running=len(self._supervised))
 
-    def _obey(self, message: ToSupervisor) -> None:
-        match message:
-            case Launch(jobs=jobs):
-                if not self._ended:
-                    self._launching.extend((job, task) for job in jobs for task in job.tasks)
-            case Forget(attempts=keys):
-                self._supervised.forget(keys)
-            case Lease():
-                self._supervised.renew(message)
-            case StopAttempts(attempts=keys, reason=reason):
-                self._launch_waiting()
-                self._supervised.stop(keys, reason)
-            case FreezeAttempts(attempts=keys, frozen=frozen):
-                self._launch_waiting()
-                self._supervised.freeze(keys, frozen)
-            case Configure():
-                self._configure(message)
-
-    def _launch_waiting(self) -> None:
-        """Keep the order of messages: what was launched before is there to be stopped."""
-        while self._launching:
-            self._supervised.launch(*self._launching.popleft())
-
     def _configure(self, settings: Configure) -> None:
-        self._launch_waiting()
         if settings != self._configured:
             groups = self._cgroups if settings.cgroups else None
             self._isolation = f"cgroup{groups.version}" if groups else "rlimit"

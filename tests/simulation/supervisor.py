@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import hasched
+from hasched.agent.orders import Orders
 from hasched.agent.protocol import (
     Configure,
-    Forget,
-    FreezeAttempts,
     FromSupervisor,
     Inventory,
-    Launch,
-    LaunchJob,
-    LaunchTask,
-    Lease,
     Observed,
-    StopAttempts,
     ToSupervisor,
 )
 from hasched.agent.supervised import Supervised
@@ -44,7 +37,7 @@ class SimulatedSupervisor:
         self._supervised = Supervised("", Roster(), lambda *_, **__: None)  # type: ignore[arg-type]
         self._connection: Connection | None = None
         self._configured: Configure | None = None
-        self._launching: deque[tuple[LaunchJob, LaunchTask]] = deque()
+        self._orders = Orders(self._supervised, self._configure)
         self._turn_at = float("inf")
 
     def die(self) -> None:
@@ -88,7 +81,7 @@ class SimulatedSupervisor:
 
     def _turn(self) -> None:
         supervised = self._supervised
-        self._launch_waiting()
+        self._orders.launch(self._orders.waiting)
         supervised.reap()
         supervised.act()
         self._send_news()
@@ -99,32 +92,10 @@ class SimulatedSupervisor:
 
     def _obey_all(self, messages: Sequence[ToSupervisor]) -> None:
         for message in messages:
-            self._obey(message)
+            self._orders.obey(message)
         self._turn_soon(0.0)
 
-    def _obey(self, message: ToSupervisor) -> None:
-        match message:
-            case Launch(jobs=jobs):
-                self._launching.extend((job, task) for job in jobs for task in job.tasks)
-            case Forget(attempts=keys):
-                self._supervised.forget(keys)
-            case Lease():
-                self._supervised.renew(message)
-            case StopAttempts(attempts=keys, reason=reason):
-                self._launch_waiting()
-                self._supervised.stop(keys, reason)
-            case FreezeAttempts(attempts=keys, frozen=frozen):
-                self._launch_waiting()
-                self._supervised.freeze(keys, frozen)
-            case Configure():
-                self._configure(message)
-
-    def _launch_waiting(self) -> None:
-        while self._launching:
-            self._supervised.launch(*self._launching.popleft())
-
     def _configure(self, settings: Configure) -> None:
-        self._launch_waiting()
         if settings != self._configured:
             self._supervised.configure(settings, self.node.kernel, None)
             self._configured = settings
