@@ -12,7 +12,7 @@ from hasched.model.errors import NotFound
 from hasched.model.ids import is_name
 
 if TYPE_CHECKING:
-    from hasched.manager.certs import Issued
+    from hasched.certs.issuing import Issued
 
 directory_option = click.option(
     "--dir",
@@ -39,7 +39,7 @@ def certs() -> None:
 @click.pass_obj
 def init(settings: Settings, directory: Path, cluster: str, days: int) -> None:
     """Create the cluster's CA. Its key signs every other certificate: keep it safe, and off the managers."""
-    from hasched.manager.certs import create_ca
+    from hasched.certs.issuing import create_ca
 
     _print(settings, create_ca(directory, cluster, days))
 
@@ -53,7 +53,7 @@ def init(settings: Settings, directory: Path, cluster: str, days: int) -> None:
 @click.pass_obj
 def manager(settings: Settings, name: str, hosts: tuple[str, ...], directory: Path, days: int) -> None:
     """Issue the certificate of the manager NAME."""
-    from hasched.manager.certs import issue_manager
+    from hasched.certs.issuing import issue_manager
 
     _print(settings, issue_manager(directory, name, hosts, days))
 
@@ -66,7 +66,7 @@ def manager(settings: Settings, name: str, hosts: tuple[str, ...], directory: Pa
 @click.pass_obj
 def agent(settings: Settings, name: str, directory: Path, days: int) -> None:
     """Issue the certificate of the agent on the node NAME."""
-    from hasched.manager.certs import issue_agent
+    from hasched.certs.issuing import issue_agent
 
     _print(settings, issue_agent(directory, name, days))
 
@@ -77,8 +77,8 @@ def agent(settings: Settings, name: str, directory: Path, days: int) -> None:
 @click.pass_obj
 def show(settings: Settings, directory: Path) -> None:
     """List the certificates, with the days that each has left."""
+    from hasched.certs.issuing import describe
     from hasched.cli.output import print_json, print_table
-    from hasched.manager.certs import describe
 
     if not directory.is_dir():
         raise NotFound(f"there is no directory {directory}", "create the cluster's CA with `hasched certs init`")
@@ -113,8 +113,8 @@ tokens_option = click.option(
 @click.pass_obj
 def create(settings: Settings, name: str, file: Path) -> None:
     """Create a token for NAME and print it, once: the file holds only its hash."""
+    from hasched.certs.issuing import create_token
     from hasched.cli.output import print_json
-    from hasched.manager.certs import create_token
 
     if not is_name(name):
         raise click.BadParameter(f"{name!r} is not a name", param_hint="NAME")
@@ -131,8 +131,8 @@ def create(settings: Settings, name: str, file: Path) -> None:
 @click.pass_obj
 def list_tokens(settings: Settings, file: Path) -> None:
     """List whose tokens are in the file."""
+    from hasched.certs.issuing import read_tokens
     from hasched.cli.output import print_json
-    from hasched.manager.certs import read_tokens
 
     if not file.exists():
         raise NotFound(f"there is no {file}", "create a token with `hasched token create`")
@@ -150,8 +150,8 @@ def list_tokens(settings: Settings, file: Path) -> None:
 @click.pass_obj
 def revoke(settings: Settings, name: str, file: Path) -> None:
     """Take the token of NAME out of the file. Managers refuse it seconds after their copy has changed."""
+    from hasched.certs.issuing import revoke_token
     from hasched.cli.output import print_json
-    from hasched.manager.certs import revoke_token
 
     revoke_token(file, name)
     if settings.as_json:

@@ -18,8 +18,8 @@ from hasched.api.auth import Authenticator
 from hasched.api.context import ApiContext, ApiLimits
 from hasched.api.hub import AgentHub
 from hasched.api.server import ApiServer
+from hasched.certs.issuing import create_ca, create_token, issue_agent, issue_manager
 from hasched.client.tls import MANAGER_HOSTNAME, client_context, server_context
-from hasched.manager.certs import create_ca, create_token, issue_agent, issue_manager
 from hasched.raft.node import ReplicaConfig, ReplicaNode, open_replica
 from hasched.raft.replica import Member
 from hasched.raft.tuning import Tuning

@@ -14,7 +14,7 @@ from api_server import Manager, Pki
 
 from hasched.api.auth import Authenticator
 from hasched.api.table import ROUTES
-from hasched.manager.certs import create_token
+from hasched.certs.issuing import create_token
 from hasched.model.errors import ConfigInvalid, Unauthenticated
 
 OPEN = {"/livez", "/readyz"}

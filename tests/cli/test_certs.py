@@ -11,6 +11,7 @@ import threading
 
 import pytest
 
+from hasched.certs.issuing import CertsError, create_ca, create_token, describe, issue_agent, issue_manager
 from hasched.client.tls import (
     MANAGER_HOSTNAME,
     PeerIdentity,
@@ -21,7 +22,6 @@ from hasched.client.tls import (
     peer_identity,
     server_context,
 )
-from hasched.manager.certs import CertsError, create_ca, create_token, describe, issue_agent, issue_manager
 from hasched.model.errors import Conflict, NotFound
 
 

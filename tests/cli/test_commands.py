@@ -11,11 +11,11 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+from hasched.certs.issuing import read_tokens
 from hasched.cli.dev.layout import prepare
 from hasched.cli.exits import MEANINGS, Exit, exit_for_error, exit_for_job
 from hasched.cli.main import COMMANDS, cli
 from hasched.cli.specs import read_pairs
-from hasched.manager.certs import read_tokens
 from hasched.model import errors
 from hasched.model.views import JobView, TaskView
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from scripted_manager import Scene
 
-from hasched.manager.certs import create_ca, issue_manager
+from hasched.certs.issuing import create_ca, issue_manager
 
 
 @pytest.fixture(scope="session")

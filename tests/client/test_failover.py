@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from scripted_manager import Scene, hang_up, reply, stream
 
+from hasched.certs.issuing import create_ca
 from hasched.client import aio, connection, policy, sync, vigil
 from hasched.client.context import Context
-from hasched.manager.certs import create_ca
 from hasched.model import errors
 
 ACCEPTED = reply(201, {"id": 7, "submission_id": "s", "duplicate": False, "log_index": 3})

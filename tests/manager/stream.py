@@ -13,8 +13,8 @@ from aiohttp import web
 
 from hasched.api.agents import AGENT_STREAM_PATH, AgentStreams, StreamSettings
 from hasched.api.hub import AgentHub
+from hasched.certs.issuing import create_ca, issue_agent, issue_manager
 from hasched.client.tls import MANAGER_HOSTNAME, client_context, server_context
-from hasched.manager.certs import create_ca, issue_agent, issue_manager
 from hasched.manager.leader import LeaderDuties
 from hasched.manager.settings import LeaderSettings
 from hasched.model.spec import Resources

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from hasched.certs.issuing import issue_manager
 from hasched.client.tls import client_context, server_context
-from hasched.manager.certs import issue_manager
 from hasched.manager.settings import LeaderSettings
 from hasched.model.spec import JobSpec
 from hasched.model.states import EndKind, TaskState

@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 
 import yaml
 
+from hasched.certs.issuing import create_ca, create_token, issue_agent, issue_manager
 from hasched.client.context import Context
 from hasched.client.sync import Client
-from hasched.manager.certs import create_ca, create_token, issue_agent, issue_manager
 from hasched.model.errors import HaschedError
 from tests.support.network import HostNetwork
 

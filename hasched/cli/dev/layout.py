@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 import yaml
 
+from hasched.certs.issuing import MAX_NAME_CHARS, create_ca, create_token, issue_agent, issue_manager
 from hasched.client.files import replace_file
-from hasched.manager.certs import MAX_NAME_CHARS, create_ca, create_token, issue_agent, issue_manager
 from hasched.model.errors import Conflict
 from hasched.model.ids import is_name
 

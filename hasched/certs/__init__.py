@@ -1,0 +1,1 @@
+"""The cluster's certificates and tokens: who issues them, and how."""
