@@ -15,6 +15,7 @@ from hasched.model.views import JobView, TaskView
 
 class Exit(IntEnum):
     OK = 0
+    VIOLATED = 1
     USAGE = 2
     BAD_INPUT = 65
     NOT_FOUND = 66
@@ -33,6 +34,7 @@ class Exit(IntEnum):
 
 MEANINGS: dict[Exit, str] = {
     Exit.OK: "done",
+    Exit.VIOLATED: "a promise was broken: the report says which",
     Exit.USAGE: "the command line can't be understood",
     Exit.BAD_INPUT: "the input is not valid: a job spec, a parameter, a body",
     Exit.NOT_FOUND: "there is no such job, task, node, context or file, or we may not use the file",

@@ -7,7 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -15,6 +15,9 @@ import hasched
 from hasched.cli.exits import MEANINGS, Exit, exit_for_error
 from hasched.cli.settings import DurationType, Settings
 from hasched.model.errors import ConfigInvalid, HaschedError
+
+if TYPE_CHECKING:
+    from hasched.cli.extensions import Extension
 
 HELP_WIDTH = 100
 
@@ -39,11 +42,12 @@ class CommandGroup(click.Group):
     """Imports a command's module when the command is used, and turns errors into exit codes."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return sorted([*COMMANDS, *_extensions()])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
-            return None
+            extension = _extensions().get(cmd_name)
+            return None if extension is None else extension.load()
         module, _, name = COMMANDS[cmd_name][0].partition(":")
         command = getattr(importlib.import_module(module), name)
         assert isinstance(command, click.Command)
@@ -51,7 +55,8 @@ class CommandGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+            own = [(name, summary) for name, (_, summary) in COMMANDS.items()]
+            formatter.write_dl(sorted(own + [(name, each.summary()) for name, each in _extensions().items()]))
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Exit codes"):
@@ -94,6 +99,13 @@ class CommandGroup(click.Group):
             traceback.print_exc()
             code = Exit.INTERNAL
         sys.exit(int(code))
+
+
+def _extensions() -> dict[str, Extension]:
+    """Looked up only where a name isn't ours, or for the whole list: it reads what is installed."""
+    from hasched.cli.extensions import find_extensions
+
+    return find_extensions(COMMANDS)
 
 
 class FileUnusable(HaschedError):

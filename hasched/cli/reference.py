@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import click
 
 from hasched.cli.exits import MEANINGS
+from hasched.cli.extensions import own_extensions
 from hasched.cli.main import COMMANDS, cli
 
 _INTRODUCTION = """\
@@ -40,9 +41,9 @@ def _exit_codes() -> Iterator[str]:
 
 def _commands() -> Iterator[str]:
     context = click.Context(cli, info_name="hasched")
-    for name in COMMANDS:
+    for name in sorted([*COMMANDS, *own_extensions(COMMANDS)]):
         command = cli.get_command(context, name)
-        assert command is not None, "COMMANDS lists what exists"
+        assert command is not None, "these are the names of what exists"
         yield from _section(command, f"hasched {name}", context)
 
 
