@@ -1,0 +1,1 @@
+"""Clusters to break: one that the harness makes for itself, or one that runs already."""

@@ -1,0 +1,88 @@
+"""What a run notes while it happens. Times are seconds since the run began, on the monotonic clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import msgspec
+
+from chaos.checkers.history import History
+from hasched.model.views import EventView
+
+
+class Struck(msgspec.Struct, kw_only=True):
+    """One strike of a nemesis. `outcome`: under way, done, skipped (nothing was harmed), failed (the harness's own fault)."""
+
+    number: int
+    nemesis: str
+    family: str
+    at_s: float
+    until_s: float = 0.0
+    targets: list[str] = []
+    outcome: str = "under way"
+    notes: list[str] = []
+
+
+class Sight(msgspec.Struct, frozen=True, kw_only=True):
+    """How a manager described itself; `role` is "silent" where it didn't. `life` counts its restarts by the harness."""
+
+    at_s: float
+    manager: str
+    role: str
+    term: int = 0
+    commit_index: int = 0
+    applied_index: int = 0
+    life: int = 0
+
+
+class Phase(msgspec.Struct, kw_only=True):
+    """set-up, faults, healing, verdict."""
+
+    name: str
+    from_s: float
+    until_s: float = 0.0
+
+
+class Effect(msgspec.Struct, frozen=True, kw_only=True):
+    """A line that an attempt left outside the cluster: it began or ended, as its machine saw it."""
+
+    at_s: float
+    job_id: int
+    index: int
+    attempt: int
+    node_id: str
+    what: str  # began, ended
+
+
+class Record:
+    """Everything that the judge and the report know of a run."""
+
+    def __init__(self) -> None:
+        self.began_ms = time.time_ns() // 1_000_000
+        self._zero = time.monotonic()
+        self.history = History()
+        self.strikes: list[Struck] = []
+        self.sights: list[Sight] = []
+        self.phases: list[Phase] = []
+        self.events: list[EventView] = []  # in the order of the log, each once
+        self.event_gaps: list[str] = []  # sentences: between which events some may be missing, and why
+        self.effects: list[Effect] = []
+        self.stop_jobs: list[int] = []  # ids of jobs that say on_disconnect: stop
+        self.notes: list[str] = []
+
+    def now(self) -> float:
+        return time.monotonic() - self._zero
+
+    def note(self, text: str) -> None:
+        self.notes.append(f"{self.now():.1f} s: {text}")
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        phase = Phase(name=name, from_s=self.now())
+        self.phases.append(phase)
+        try:
+            yield
+        finally:
+            phase.until_s = self.now()
