@@ -244,7 +244,10 @@ def no_such_job(job_id: int) -> NotFound:
 
 async def _steer(call: Call, command: CancelJob | SuspendJob | ResumeJob) -> JobView:
     await call.propose(command)
-    return view_job(call.context.replica.state, command.job_id, with_spec=False)
+    try:
+        return view_job(call.context.replica.state, command.job_id, with_spec=False)
+    except NotFound:  # That would say that nothing was done.
+        raise OutcomeUnknown("it was done, and the job was deleted before it could be shown", "look again") from None
 
 
 async def _read_yaml(call: Call, body: bytes) -> Any:

@@ -16,7 +16,7 @@ from hasched.client import calls
 from hasched.client.calls import Call, Document
 from hasched.client.context import Context
 from hasched.client.event_text import EventLines
-from hasched.client.policy import LIFE_PATH, Endpoints, NotReached, Tries
+from hasched.client.policy import LIFE_PATH, Endpoints, NotReached, OneTry, Tries
 from hasched.client.problems import error_of
 from hasched.client.tls import MANAGER_HOSTNAME, client_context
 from hasched.client.vigil import Lives, Vigil
@@ -45,10 +45,21 @@ class AsyncClient:
     Every call is retried on other managers until `timeout_s`: a submission under the same id, so it takes effect once.
     Raises the errors of `hasched.model.errors`; ClusterUnreachable where no manager answered, OutcomeUnknown where one
     took a request that changes something and never said what came of it.
+
+    Without `retries` each call is one request to one manager, the next one's turn if it doesn't serve, and raises what came
+    of that: the manager's own error where it answered; OutcomeUnknown where a change may have been made nevertheless;
+    ClusterUnreachable where no change was. A stream ends with ClusterUnreachable when it breaks.
     """
 
-    def __init__(self, context: Context, timeout_s: float = DEFAULT_TIMEOUT_S, connections: int = 100) -> None:
+    def __init__(
+        self,
+        context: Context,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        connections: int = 100,
+        retries: bool = True,
+    ) -> None:
         self._timeout_s = timeout_s
+        self._kind_of_tries = Tries if retries else OneTry
         self._endpoints = Endpoints(context.managers)
         try:
             self._tls = client_context(Path(context.ca).expanduser())
@@ -265,9 +276,10 @@ class AsyncClient:
     async def _do(self, call: Call[T]) -> T:
         tries = self._tries(call)
         while True:
+            vigil = Vigil(self._lives, tries.url, tries.attempt_timeout_s(time.monotonic()))
             try:
                 async with (
-                    Vigil(self._lives, tries.url, tries.attempt_timeout_s(time.monotonic())) as vigil,
+                    vigil,
                     self._session().request(
                         call.method,
                         tries.url + call.path,
@@ -287,12 +299,17 @@ class AsyncClient:
                     return call.decode(b"")  # an earlier try did it
                 raise
             except (OSError, HaschedError, aiohttp.ClientError) as error:
-                pause = tries.failed(_as_oserror(error), time.monotonic())
+                cause = _as_oserror(error)
+                if isinstance(cause, OSError) and not (vigil.begun or isinstance(cause, NotReached)):
+                    cause = NotReached(cause)
+                pause = tries.failed(cause, time.monotonic())
             await asyncio.sleep(pause)
 
     def _tries(self, call: Call[T] | None = None) -> Tries:
         writes, submission_ids = (call.method != "GET", call.submission_ids) if call is not None else (False, ())
-        return Tries(self._endpoints, time.monotonic(), self._timeout_s, writes=writes, submission_ids=submission_ids)
+        return self._kind_of_tries(
+            self._endpoints, time.monotonic(), self._timeout_s, writes=writes, submission_ids=submission_ids
+        )
 
     async def _ask_for_life(self, url: str) -> None:
         """On a connection of its own, since all others may be waiting for answers."""
@@ -308,7 +325,11 @@ class AsyncClient:
             sent = aiohttp.TraceConfig()
             sent.on_request_headers_sent.append(_begin_vigil)
             self._http = aiohttp.ClientSession(
-                connector=connector, headers=self._headers, read_bufsize=2**20, trace_configs=[sent]
+                connector=connector,
+                headers=self._headers,
+                read_bufsize=2**20,
+                trace_configs=[sent],
+                middlewares=[_send_once],
             )
         return self._http
 
@@ -321,6 +342,18 @@ class AsyncClient:
             async with response:
                 raise error_of(response.status, await response.read())
         return response
+
+
+async def _send_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """aiohttp sends a GET or DELETE again by itself when its connection breaks. A second DELETE finds nothing, and would be
+    taken for one that did nothing; whether to try again is for `Tries` to say.
+    """
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise ConnectionResetError(str(error)) from error
 
 
 async def _begin_vigil(_session: aiohttp.ClientSession, context: SimpleNamespace, _: object) -> None:

@@ -3,6 +3,8 @@
 A request goes to the manager that answered last. One that can't be reached, or that says that nobody leads, is followed
 by the next at once; after a whole round the pauses grow, with jitter, until the call's deadline. One that is slow to
 answer is asked on another connection whether it lives; if it doesn't say so either, it counts as one that gave no answer.
+
+A caller who asks for no retries learns what came of each single try, and of none that nothing was done unless that is sure.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import random
 import ssl
 from collections.abc import Sequence
+from typing import NoReturn
 
 from hasched.model.errors import (
     ClusterNotTrusted,
@@ -36,6 +39,12 @@ LIFE_PATH = "/livez"
 NODE_PATIENCE_S = 8.0  # a new leader doesn't know the agents until they have found it
 
 
+_NOTHING_DONE = (
+    NoLeader,
+    NotLeader,
+    Overloaded,
+    StorageFailed,
+)  # of what a manager answers with a status of 500 and more
 _TRY_AGAIN = (NoLeader, NotLeader, OutcomeUnknown, Overloaded, StorageFailed)  # a full disk is one manager's alone
 
 
@@ -113,13 +122,8 @@ class Tries:
         patient = isinstance(error, NodeUnreachable) and now - self._begun < NODE_PATIENCE_S
         if isinstance(error, HaschedError) and not isinstance(error, _TRY_AGAIN) and not patient:
             raise error
-        before, self._last[self.url] = self._last.get(self.url), error
-        if isinstance(error, OutcomeUnknown):
-            self._took[self.url] = error.cause
-        elif isinstance(error, TimeoutError):
-            self._took[self.url] = "took the request and didn't answer in time"
-        elif isinstance(error, OSError) and not isinstance(error, NotReached):
-            self._took[self.url] = f"took the request and gave no answer: {_text(error)}"
+        before = self._last.get(self.url)
+        self._note(error)
         if reused_connection and not isinstance(error, TimeoutError):
             return 0.0  # the manager may have restarted, or closed an idle connection: the same one, anew
         if isinstance(error, OutcomeUnknown) and not isinstance(before, OutcomeUnknown):
@@ -135,6 +139,15 @@ class Tries:
         if now + pause >= self._deadline or self._hopeless():
             raise self._end(error) from None
         return pause
+
+    def _note(self, error: HaschedError | OSError) -> None:
+        self._last[self.url] = error
+        if isinstance(error, OutcomeUnknown):
+            self._took[self.url] = error.cause
+        elif isinstance(error, TimeoutError):
+            self._took[self.url] = "took the request and didn't answer in time"
+        elif isinstance(error, OSError) and not isinstance(error, NotReached):
+            self._took[self.url] = f"took the request and gave no answer: {_text(error)}"
 
     def tell(self) -> str:
         """What came of the call so far."""
@@ -175,6 +188,24 @@ class Tries:
         if self._took:
             return ClusterUnreachable(f"no answer came in time ({told})", "is a majority of the managers up?")
         return ClusterUnreachable(f"no manager answered ({told})", "is the cluster up, and the context right?")
+
+
+class OneTry(Tries):
+    """The course of a call that is tried once. The next call asks another manager if this one had no answer."""
+
+    def failed(self, error: HaschedError | OSError, now: float, *, reused_connection: bool = False) -> NoReturn:
+        """Raises what came of it: the manager's own error where it answered, unless something may have been done in spite
+        of it: then, and where the answer didn't come, OutcomeUnknown; ClusterUnreachable if nothing was sent.
+        """
+        if isinstance(error, HaschedError) and error.status < 500:
+            raise error
+        self._endpoints.leave(self.url)
+        self._note(error)
+        if isinstance(error, HaschedError):
+            if not self._writes or isinstance(error, _NOTHING_DONE):
+                raise error
+            self._took[self.url] = error.cause
+        raise self._end(error) from None
 
 
 def _text(error: HaschedError | OSError) -> str:

@@ -68,6 +68,10 @@ class Vigil:
             self._question.cancel()
         await self._limit.__aexit__(kind, error, trace)
 
+    @property
+    def begun(self) -> bool:
+        return self._timer is not None
+
     def begin(self) -> None:
         if self._timer is None:
             self._wait()

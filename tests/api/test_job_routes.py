@@ -7,6 +7,9 @@ import asyncio
 import pytest
 from api_server import Manager
 
+from hasched.statemachine.commands import Command, DeleteJob
+from hasched.statemachine.outcomes import Outcome
+
 TRUE = {"command": ["true"]}
 
 
@@ -136,3 +139,19 @@ async def test_answers_say_how_far_they_see(manager: Manager) -> None:
     assert int(fresh.headers["Hasched-Applied-Index"]) >= submitted.json["log_index"]
     stale = await manager.get("/v1/jobs?consistency=stale")
     assert int(stale.headers["Hasched-Applied-Age-Ms"]) >= 0
+
+
+async def test_a_cancellation_that_was_made_is_not_told_as_one_of_no_job(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody deletes the job in the same entry of the log: it is gone before it can be shown, and yet it was cancelled."""
+    job_id = (await manager.post("/v1/jobs", TRUE)).json["id"]
+
+    async def propose(command: Command) -> Outcome:
+        outcomes = await manager.replica.propose_many([command, DeleteJob(job_id=job_id, actor="bob")])
+        return outcomes[0]
+
+    monkeypatch.setattr(manager.replica, "propose", propose)
+    answer = await manager.post(f"/v1/jobs/{job_id}/cancel", {})
+    assert (answer.status, answer.code) == (503, "outcome_unknown")
+    assert job_id not in manager.replica.state.jobs

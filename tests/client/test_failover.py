@@ -220,8 +220,9 @@ def test_only_a_manager_of_the_cluster_is_believed(scene: Scene, ask: Ask, certi
     assert scene.requests() == []
 
 
-def test_a_delete_that_was_repeated_may_find_nothing_left(scene: Scene, ask: Ask) -> None:
-    scene.manager(reply(503, "outcome_unknown"), reply(404, "no_such_job"))
+@pytest.mark.parametrize("failure", [reply(503, "outcome_unknown"), hang_up], ids=["unknown", "broken off"])
+def test_a_delete_that_was_repeated_may_find_nothing_left(scene: Scene, ask: Ask, failure: Any) -> None:
+    scene.manager(failure, reply(404, "no_such_job"))
     assert ask(scene.context(), "delete", 7) is None
 
 
