@@ -22,4 +22,5 @@ async def show_cluster(call: Call, query: ReadOne) -> ClusterView:
         cluster=call.context.cluster,
         leader=leader.manager_id if leader is not None else None,
         term=replica.term,
+        test_cluster=call.context.test_cluster,
     )

@@ -44,6 +44,7 @@ class ApiContext:
         defaults: JobDefaults | None = None,
         limits: ApiLimits | None = None,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        test_cluster: bool = False,
     ) -> None:
         self.cluster = cluster
         self.replica = replica
@@ -53,6 +54,7 @@ class ApiContext:
         self.defaults = defaults
         self.limits = limits or ApiLimits()
         self.now_ms = now_ms
+        self.test_cluster = test_cluster
         self.yaml_turn = asyncio.Semaphore(1)
         self.feed = EventFeed(replica)
         self.peers = Peers(replica)

@@ -121,6 +121,7 @@ class ManagerConfig(msgspec.Struct, frozen=True, kw_only=True):
     job_defaults: JobDefaultsConfig = JobDefaultsConfig()
     scheduler: SchedulerConfig = SchedulerConfig()
     join: bool = False  # it forms no cluster: it waits until it is added to one
+    test_cluster: bool = False  # whether faults may be injected without being asked twice
 
     @property
     def member(self) -> MemberConfig:

@@ -218,7 +218,10 @@ class EventView(_View, frozen=True):
 
 
 class ClusterView(_View, frozen=True):
-    """One page of everything that `hasched top` shows."""
+    """One page of everything that `hasched top` shows.
+
+    `test_cluster`: the manager that answers was told by its configuration that faults may be tried here.
+    """
 
     cluster: str
     leader: str | None
@@ -230,6 +233,7 @@ class ClusterView(_View, frozen=True):
     nodes: dict[str, int]
     total: Resources
     allocated: Resources
+    test_cluster: bool = False
 
 
 class Problem(_View, frozen=True):

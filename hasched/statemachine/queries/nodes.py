@@ -53,7 +53,10 @@ def desired_attempts(state: State, node_id: str) -> Iterator[tuple[int, int, int
         yield job_id, index, attempt, active.stopping, job.suspended and not active.stopping
 
 
-def cluster_view(state: State, *, cluster: str, leader: str | None, term: int) -> ClusterView:
+def cluster_view(
+    state: State, *, cluster: str, leader: str | None, term: int, test_cluster: bool = False
+) -> ClusterView:
+    """`test_cluster` is what the manager that answers was told, and no part of the state."""
     nodes: dict[str, int] = {}
     for node in state.nodes.values():
         nodes[node.state.value] = nodes.get(node.state.value, 0) + 1
@@ -68,6 +71,7 @@ def cluster_view(state: State, *, cluster: str, leader: str | None, term: int) -
         nodes=nodes,
         total=_sum([node.total for node in state.nodes.values()]),
         allocated=_sum([node.allocated for node in state.nodes.values()]),
+        test_cluster=test_cluster,
     )
 
 
