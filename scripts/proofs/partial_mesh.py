@@ -14,9 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from chaos.cluster.base import Pair
+from chaos.cluster.network import HostNetwork, find_obstacle
+from chaos.cluster.topology import both_ways, chain, star
 from proofs.report import Proof
 from tests.support.cluster import ProcessCluster, eventually
-from tests.support.network import HostNetwork, Pair, both_ways, chain, find_obstacle, star
 from tests.support.prober import Prober, find_rivals, leaders_by_term, present
 
 PROOF = "partial-mesh"

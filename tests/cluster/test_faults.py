@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from chaos.cluster.network import HostNetwork, find_obstacle
+from chaos.cluster.topology import both_ways, chain, star
 from proofs import failover, partial_mesh, rolling_restart
 from proofs.report import Proof
 from tests.support.cluster import ProcessCluster
-from tests.support.network import HostNetwork, both_ways, chain, find_obstacle, star
 
 pytestmark = pytest.mark.timeout(180)
 needs_network = pytest.mark.skipif(find_obstacle() is not None, reason=str(find_obstacle()))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from chaos.cluster.base import Pair
+from chaos.cluster.topology import chain, star
 from tests.simulation.scene import Scene, simulate  # noqa: F401 (a fixture)
-from tests.support.network import Pair, chain, star
 
 
 def settled(simulation: Scene) -> str:

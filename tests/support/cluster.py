@@ -16,11 +16,11 @@ from typing import Any, TypeVar
 
 import yaml
 
+from chaos.cluster.network import HostNetwork
 from hasched.certs.issuing import create_ca, create_token, issue_agent, issue_manager
 from hasched.client.context import Context
 from hasched.client.sync import Client
 from hasched.model.errors import HaschedError
-from tests.support.network import HostNetwork
 
 PATIENCE_S = 60.0
 T = TypeVar("T")
