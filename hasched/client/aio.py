@@ -232,6 +232,10 @@ class AsyncClient:
     async def managers(self) -> ManagerPage:
         return await self._do(calls.managers())
 
+    async def manager(self) -> ManagerView:
+        """The manager that answers, as it sees itself."""
+        return await self._do(calls.manager())
+
     async def add_manager(self, manager_id: str, api_url: str, raft_address: str) -> ManagerView:
         """Add a manager. Returns once that is decided; `managers` tells when it has its vote."""
         return await self._do(calls.add_manager(manager_id, api_url, raft_address))

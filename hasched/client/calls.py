@@ -174,6 +174,10 @@ def managers() -> Call[ManagerPage]:
     return Call("GET", "/v1/managers", ManagerPage)
 
 
+def manager() -> Call[ManagerView]:
+    return Call("GET", "/v1/managers/self", ManagerView)
+
+
 def add_manager(manager_id: str, api_url: str, raft_address: str) -> Call[ManagerView]:
     body = msgspec.json.encode({"id": manager_id, "api_url": api_url, "raft_address": raft_address})
     return Call("POST", "/v1/managers", ManagerView, body)

@@ -242,6 +242,10 @@ class Client:
     def managers(self) -> ManagerPage:
         return self._do(calls.managers())
 
+    def manager(self) -> ManagerView:
+        """The manager that answers, as it sees itself."""
+        return self._do(calls.manager())
+
     def add_manager(self, manager_id: str, api_url: str, raft_address: str) -> ManagerView:
         """Add a manager. Returns once that is decided; `managers` tells when it has its vote."""
         return self._do(calls.add_manager(manager_id, api_url, raft_address))
