@@ -1,0 +1,82 @@
+"""Schedules: the same seed gives the same one, everything comes up, and never too much at once."""
+
+from __future__ import annotations
+
+import pytest
+
+from chaos import planning
+from chaos.abilities import Ability
+from chaos.planning import CALM_EVERY_S, CALM_S, TOGETHER, Offer
+from chaos.registry import Registry
+from hasched.model.errors import BadRequest, NotFound
+
+FIVE = Offer(managers=["m1", "m2", "m3", "m4", "m5"], agents=["n1", "n2", "n3", "n4"], missing={})
+
+
+@pytest.fixture(scope="module")
+def registry():
+    return Registry()
+
+
+def test_a_seed_is_a_schedule(registry):
+    nemeses = list(registry.nemeses.values())
+    assert planning.draw(7, nemeses, 300) == planning.draw(7, nemeses[::-1], 300)
+    assert planning.draw(7, nemeses, 300) != planning.draw(8, nemeses, 300)
+
+
+def test_everything_comes_up_in_ten_minutes(registry):
+    nemeses, left_out = planning.usable(list(registry.nemeses.values()), FIVE)
+    for seed in range(20):
+        plan = planning.draw(seed, nemeses, 600)
+        assert {each.nemesis for each in plan} == registry.nemeses.keys(), seed
+    assert left_out == []
+
+
+def test_a_schedule_stays_within_its_bounds(registry):
+    for seed in range(20):
+        plan = planning.draw(seed, list(registry.nemeses.values()), 600)
+        assert [each.number for each in plan] == list(range(1, len(plan) + 1))
+        for each in plan:
+            shortest, longest = registry.nemeses[each.nemesis].seconds
+            assert shortest - 0.1 <= each.seconds <= longest + 0.1
+            assert each.at_s + each.seconds <= 600.1
+            assert each.at_s % CALM_EVERY_S <= CALM_EVERY_S - CALM_S + 0.1
+            under_way = [other for other in plan if other.at_s <= each.at_s < other.at_s + other.seconds - 0.1]
+            assert len(under_way) <= TOGETHER
+
+
+def test_what_a_cluster_lacks_is_left_out_with_the_reason(registry):
+    poor = Offer(managers=["m1", "m2", "m3"], agents=[], missing={Ability.CUTS: "that needs root"})
+    kept, left_out = planning.usable(list(registry.nemeses.values()), poor)
+    assert kept and not any(Ability.CUTS in each.needs or each.agents for each in kept)
+    assert len(kept) + len(left_out) == len(registry.nemeses)
+    assert any(sentence.endswith("cuts between its hosts: that needs root") for sentence in left_out)
+    assert any("agents, and there are 0" in sentence for sentence in left_out)
+
+
+def test_nemeses_are_chosen_by_name_and_family(registry):
+    network = registry.choose_nemeses(["network"])
+    assert network and {each.family.value for each in network} == {"network"}
+    assert [each.name for each in registry.choose_nemeses(["kill-leader"])] == ["kill-leader"]
+    assert "kill-leader" not in [each.name for each in registry.choose_nemeses([], ["kill-leader"])]
+    with pytest.raises(NotFound, match="'kill-leeder'"):
+        registry.choose_nemeses(["kill-leeder"])
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        pytest.param("1 / 0", "ZeroDivisionError", id="code that fails"),
+        pytest.param("this is no Python", "SyntaxError", id="no Python"),
+        pytest.param(
+            "from chaos.nemeses.kill_leader import KillLeader\nclass Mine(KillLeader): pass",
+            "another",
+            id="a known name",
+        ),
+    ],
+)
+def test_a_file_that_is_no_use_is_told(tmp_path, text, told):
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    with pytest.raises(BadRequest, match=told):
+        Registry([path])
