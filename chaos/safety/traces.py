@@ -1,0 +1,68 @@
+"""Which processes work for a cluster that lives in a folder, wherever they were started from.
+
+A daemon has its configuration file among its arguments, a supervisor its data directory, and a task is told where to put
+its output. What they started belongs to them. Somebody who only looks into the folder (`tail -f m1.log`) doesn't.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from chaos.safety.identity import Born, born
+
+
+def processes_of(folder: str) -> list[Born]:
+    """Without this process and those that it descends from."""
+    table = {pid: _parent_and_session(pid) for pid in _pids()}
+    spared = _line_of(os.getpid(), table)
+    marked = {pid for pid in table if pid not in spared and _is_marked(pid, folder)}
+    leaders = {pid for pid in marked if table[pid][1] == pid}
+    found = [
+        pid
+        for pid in sorted(table)  # descendants too, whatever session they made for themselves
+        if pid not in spared
+        and (table[pid][1] in leaders or any(ancestor in marked for ancestor in _line_of(pid, table)))
+    ]
+    return [process for process in map(born, found) if process is not None]
+
+
+def _is_marked(pid: int, folder: str) -> bool:
+    try:
+        arguments = _split(Path(f"/proc/{pid}/cmdline"))
+        works = {"start", "--config"} <= set(arguments) or any("supervisor" in each for each in arguments)
+        if works and _mentions(arguments, folder):
+            return True
+        variables = _split(Path(f"/proc/{pid}/environ"))
+    except OSError:  # it has ended, or is another user's
+        return False
+    return _mentions([each.partition("=")[2] for each in variables if each.startswith("HASCHED_OUTPUT=")], folder)
+
+
+def _mentions(texts: list[str], folder: str) -> bool:
+    return any(f"{text}/".startswith(f"{folder}/") for text in texts)
+
+
+def _split(path: Path) -> list[str]:
+    return path.read_bytes().decode(errors="replace").split("\0")
+
+
+def _line_of(pid: int, table: dict[int, tuple[int, int]]) -> list[int]:
+    """The process and its ancestors."""
+    line: list[int] = []
+    while pid and pid not in line:
+        line.append(pid)
+        pid = table.get(pid, (0, 0))[0]
+    return line
+
+
+def _parent_and_session(pid: int) -> tuple[int, int]:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return 0, 0
+    return int(fields[1]), int(fields[3])
+
+
+def _pids() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
