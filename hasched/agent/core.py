@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from typing import assert_never
 
 from hasched.agent.attempts import Attempt, Phase
-from hasched.agent.devices import Devices
+from hasched.agent.devices import Devices, gone, too_few
 from hasched.agent.events import (
     Connected,
     Disconnected,
@@ -75,8 +75,8 @@ RESTARTED = "the supervisor of this attempt is gone (it died, or the machine res
 class AgentCore:
     """Feed it events with `handle`, obey the instructions, and call again with `Tick` at `wake_at_ms`."""
 
-    def __init__(self, gpus: int = 0) -> None:
-        self._devices = Devices(gpus)
+    def __init__(self, gpus: int = 0, gpu_uuids: Sequence[str] = ()) -> None:
+        self._devices = Devices(gpus, gpu_uuids)
         self._specs = SpecCache()
         self._attempts: dict[AttemptId, Attempt] = {}
         self._latest: dict[TaskId, AttemptId] = {}
@@ -133,31 +133,30 @@ class AgentCore:
                 self._observe(observed.reports, now)
             case Saved(number=number, now=now):
                 self._saved(number)
-                self._report(now)
+                self._go_on(now)
             case Tick(now=now):
                 self._save_ends(now)
-                self._report(now)
+                self._go_on(now)
             case HeartbeatSent(number=number, at_ms=at_ms):
                 self._heartbeats[number] = at_ms
             case Connected(now=now):
                 self._connect(event)
-                self._report(now)
+                self._go_on(now)
             case Disconnected():
                 self._outbox.close()
                 self._heartbeats.clear()
             case SaveFailed(number=number, reason=reason, now=now):
                 self._save_failed(number, reason, now)
-                self._report(now)
+                self._go_on(now)
             case SupervisorUp(inventory=inventory, now=now):
                 self._meet_supervisor(inventory, now)
-                self._report(now)
+                self._go_on(now)
             case SupervisorDown():
                 self._supervisor = ""
             case Recovered(rows=rows):
                 self._recover(rows)
             case _:
                 assert_never(event)
-        self._launch()
         instructions, self._out = self._out, []
         return instructions
 
@@ -178,6 +177,11 @@ class AgentCore:
                 self._freeze([AttemptId(key.job_id, key.index, key.attempt) for key in keys], frozen)
             case _:
                 assert_never(message)
+        self._go_on(now)
+
+    def _go_on(self, now: Now) -> None:
+        """Whatever may start or be told now, after anything that has happened."""
+        self._launch(now)
         self._report(now)
 
     # Starting.
@@ -209,8 +213,8 @@ class AgentCore:
             self._saving[self._save(added=added)] = [row.key for row in added]
         self._stop(older, "a newer attempt of the task was assigned", now)
 
-    def _launch(self) -> None:
-        """Tell the supervisor of every attempt that may start now."""
+    def _launch(self, now: Now) -> None:
+        """Tell the supervisor of every attempt that may start now. One that would wait for GPUs in vain is given back."""
         if not self._ready or not self._supervisor:
             return
         jobs: dict[int, tuple[JobSpec, list[LaunchTask]]] = {}
@@ -222,17 +226,24 @@ class AgentCore:
                 continue
             gpus = self._devices.take(spec.resources.gpus)
             if gpus is None:
+                if spec.resources.gpus + self._staying_gpus() > self._devices.count:
+                    self._end_here(attempt, EndKind.LOST, too_few(self._devices.count), now)
                 continue
             del self._ready[key]
             attempt.gpus = gpus
             attempt.phase = Phase.LAUNCHED
             attempt.supervisor = self._supervisor
             attempt.spec = None
-            task = LaunchTask(key.index, key.attempt, self._devices.visible(gpus))
+            devices = self._devices
+            task = LaunchTask(key.index, key.attempt, devices.visible(gpus), devices.uuids(gpus))
             jobs.setdefault(key.job_id, (spec, []))[1].append(task)
         launches = [launch_job(job_id, spec, tasks) for job_id, (spec, tasks) in jobs.items()]
         for first in range(0, len(launches), MAX_LAUNCH_JOBS):
             self._out.append(Launch(tuple(launches[first : first + MAX_LAUNCH_JOBS])))
+
+    def _staying_gpus(self) -> int:
+        """How many GPUs are bound to attempts that nobody has told to stop: the managers count those here, too."""
+        return sum(len(attempt.gpus) for attempt in self._attempts.values() if not attempt.stop)
 
     # The table.
 
@@ -314,7 +325,7 @@ class AgentCore:
                 attempt.started = report
                 self._outbox.add_start(report, now.boot_ms)
         self._forget(stray)
-        self._report(now)
+        self._go_on(now)
 
     def _end(self, attempt: Attempt, ended: AttemptEnded, now: Now) -> None:
         attempt.phase = Phase.ENDED
@@ -479,6 +490,8 @@ class AgentCore:
                 attempt.started = AttemptStarted(*key, each.started_ms)
                 self._outbox.add_start(attempt.started, now.boot_ms)
                 if not attempt.gpus:
-                    attempt.gpus = self._devices.claim(each.gpus)
+                    attempt.gpus, lacking = self._devices.claim(each.gpus, each.gpu_uuids)
+                    if lacking:
+                        attempt.stop = attempt.stop or gone(lacking)
         if added:
             self._save(added=added)

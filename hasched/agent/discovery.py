@@ -38,7 +38,7 @@ def discover(config: AgentConfig, isolation: str) -> NodeInfo:
 
 
 def find_gpus() -> tuple[GpuDevice, ...]:
-    """The NVIDIA devices in PCI bus order; none where the driver is missing."""
+    """The NVIDIA devices in PCI bus order; none where the driver is missing. One that fails hides no other."""
     import pynvml
 
     try:
@@ -48,20 +48,29 @@ def find_gpus() -> tuple[GpuDevice, ...]:
     try:
         found = []
         for number in range(pynvml.nvmlDeviceGetCount()):
-            device = pynvml.nvmlDeviceGetHandleByIndex(number)
-            bus_id = _text(pynvml.nvmlDeviceGetPciInfo(device).busId)
-            gpu = GpuDevice(
-                _text(pynvml.nvmlDeviceGetUUID(device)),
-                _text(pynvml.nvmlDeviceGetName(device)),
-                int(pynvml.nvmlDeviceGetMemoryInfo(device).total),
-            )
-            found.append((bus_id, gpu))
+            try:
+                found.append(_read_gpu(number))
+            except pynvml.NVMLError as error:
+                _log.error("gpu_not_read", number=number, cause=str(error), effect="it is not offered")
         return tuple(gpu for _, gpu in sorted(found, key=lambda each: each[0]))
     except pynvml.NVMLError as error:
         _log.error("gpus_not_read", cause=str(error))
         return ()
     finally:
         pynvml.nvmlShutdown()
+
+
+def _read_gpu(number: int) -> tuple[str, GpuDevice]:
+    """The device with its PCI bus id. Raises NVMLError: a GPU may have fallen off the bus."""
+    import pynvml
+
+    device = pynvml.nvmlDeviceGetHandleByIndex(number)
+    gpu = GpuDevice(
+        _text(pynvml.nvmlDeviceGetUUID(device)),
+        _text(pynvml.nvmlDeviceGetName(device)),
+        int(pynvml.nvmlDeviceGetMemoryInfo(device).total),
+    )
+    return _text(pynvml.nvmlDeviceGetPciInfo(device).busId), gpu
 
 
 def read_usage(data_dir: str) -> NodeUsage:

@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import structlog
 
 import hasched
@@ -60,7 +61,7 @@ class Driver:
         )
         self._isolation = "rlimit"
         self._info = environment.discover(config, self._isolation)
-        self._core = AgentCore(self._info.resources.gpus)
+        self._core = AgentCore(self._info.resources.gpus, [gpu.uuid for gpu in self._info.gpus])
         self._table = environment.open_table(str(self._data_dir / "attempts.db"), self._on_saved, self._on_table_failed)
         self._table_failed: asyncio.Future[None] = self._loop.create_future()
         self._link = Link(
@@ -220,7 +221,7 @@ class Driver:
             return
         if inventory.isolation != self._isolation:
             self._isolation = inventory.isolation
-            self._info = self._environment.discover(self._config, self._isolation)
+            self._info = msgspec.structs.replace(self._info, isolation=inventory.isolation)
         self._handle(SupervisorUp(inventory, self._environment.now()))
         self._inventoried.set()
 

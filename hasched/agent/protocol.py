@@ -38,11 +38,14 @@ class Configure(_Message, frozen=True, tag="configure"):
 
 
 class LaunchTask(_Message, frozen=True):
-    """One task of a job. `gpus` is the value of CUDA_VISIBLE_DEVICES, None to leave the variable alone."""
+    """One task of a job. `gpus` is the value of CUDA_VISIBLE_DEVICES, None to leave the variable alone; `gpu_uuids` says
+    which devices those are, for an agent that finds them under other numbers.
+    """
 
     index: int
     attempt: int
     gpus: str | None = None
+    gpu_uuids: tuple[str, ...] = ()
 
 
 class LaunchJob(_Message, frozen=True):
@@ -99,11 +102,14 @@ ToSupervisor: TypeAlias = Configure | Launch | StopAttempts | FreezeAttempts | L
 
 
 class RunningAttempt(_Message, frozen=True):
+    """`gpus` and `gpu_uuids` are those of its LaunchTask."""
+
     job_id: int
     index: int
     attempt: int
     started_ms: int
-    gpus: str | None = None  # as in its LaunchTask
+    gpus: str | None = None
+    gpu_uuids: tuple[str, ...] = ()
 
 
 class Inventory(_Message, frozen=True, tag="inventory"):

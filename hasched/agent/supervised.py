@@ -40,13 +40,13 @@ class _Running:
     """One running attempt."""
 
     __slots__ = (
-        "cgroup", "directory", "frozen", "gpus", "grace_ms", "key", "kill_at_ms", "killed", "kind", "leased", "left_ms",
-        "peak_bytes", "pid", "reason", "slot", "started_ms", "timeout_at_ms", "timeout_ms",
+        "cgroup", "directory", "frozen", "grace_ms", "key", "kill_at_ms", "killed", "kind", "leased", "left_ms",
+        "peak_bytes", "pid", "reason", "slot", "started_ms", "task", "timeout_at_ms", "timeout_ms",
     )  # fmt: skip
 
-    def __init__(self, key: AttemptId, job: LaunchJob, gpus: str | None, directory: str, cgroup: Cgroup | None) -> None:
+    def __init__(self, key: AttemptId, job: LaunchJob, task: LaunchTask, directory: str, cgroup: Cgroup | None) -> None:
         self.key = key
-        self.gpus = gpus
+        self.task = task
         self.directory = directory
         self.cgroup = cgroup
         self.grace_ms = job.kill_grace_ms
@@ -100,7 +100,10 @@ class Supervised:
         return len(self._by_pid)
 
     def running(self) -> tuple[RunningAttempt, ...]:
-        return tuple(RunningAttempt(*each.key, each.started_ms, each.gpus) for each in self._by_pid.values())
+        return tuple(
+            RunningAttempt(*each.key, each.started_ms, each.task.gpus, each.task.gpu_uuids)
+            for each in self._by_pid.values()
+        )
 
     def ended(self) -> tuple[AttemptEnded, ...]:
         return tuple(self._ended.values())
@@ -143,7 +146,7 @@ class Supervised:
         self._roster.check()
         directory = self._make_directory(key)
         cgroup = self._make_cgroup(key, job)
-        running = _Running(key, job, task.gpus, directory, cgroup)
+        running = _Running(key, job, task, directory, cgroup)
         try:
             running.pid = pid = self._executor.start(job, task, directory, cgroup)
         except (LaunchFailed, NodeFailed):

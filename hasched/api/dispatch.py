@@ -49,7 +49,10 @@ class Dispatcher:
         replica.subscribe(self._dispatch)
 
     def reconcile(self, session: AgentSession, known: Iterable[AttemptKey]) -> None:
-        """Send what the agent lacks and stop what it shouldn't have; `known` is what its hello listed."""
+        """Stop what the agent shouldn't have, and send what it lacks; `known` is what its hello listed.
+
+        In this order: what holds a GPU that was given away is known to be on its way out when the next one asks for it.
+        """
         there = {AttemptId(key.job_id, key.index, key.attempt) for key in known}
         missing: dict[JobId, list[tuple[TaskIndex, int]]] = {}
         wanted: set[AttemptId] = set()
@@ -68,8 +71,8 @@ class Dispatcher:
                 frozen.append(key)
             elif attempt_id in there:
                 thawed.append(key)
-        self._assign(session, ((job_id, tuple(tasks)) for job_id, tasks in missing.items()))
         _stop(session, [AttemptKey(*attempt) for attempt in sorted(there - wanted)], "it doesn't count any more")
+        self._assign(session, ((job_id, tuple(tasks)) for job_id, tasks in missing.items()))
         _stop(session, stopping, "cancelled")
         _freeze(session, frozen, True)
         _freeze(session, thawed, False)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
+import pytest
 
 from hasched.agent.core import SAVE_END_DELAY_MS, AgentCore
 from hasched.agent.events import (
@@ -104,13 +107,17 @@ class Story:
     def happens(self, *reports: AttemptReport) -> list[Instruction]:
         return self.tell(Happened(Observed(reports), self.now))
 
-    def launch(self, **arguments: int) -> list[Instruction]:
+    def launch(self, **arguments: Any) -> list[Instruction]:
         self.assign(**arguments)
         return self.saved()
 
 
 def only(kind: type, instructions: list[Instruction]) -> list[Instruction]:
     return [each for each in instructions if isinstance(each, kind)]
+
+
+def gpu_spec(gpus: int) -> JobSpec:
+    return JobSpec(name="gpu", command=("true",), resources=Resources(gpus=gpus))
 
 
 def launched(instructions: list[Instruction]) -> list[AttemptId]:
@@ -312,15 +319,84 @@ def test_a_frozen_attempt_does_not_start() -> None:
 
 
 def test_gpus_are_never_shared() -> None:
+    """The managers count the first as lost, and gave its GPUs to the second; here it takes a while to stop."""
     story = Story(gpus=2)
-    spec = JobSpec(name="gpu", command=("true",), resources=Resources(gpus=2))
-    story.assign(job_id=1, spec=spec)
+    story.assign(job_id=1, spec=gpu_spec(2))
     (first,) = only(Launch, story.saved())
     assert isinstance(first, Launch)
     assert first.jobs[0].tasks[0].gpus == "0,1"
-    story.assign(job_id=2, spec=spec)
+    story.receive(Stop((KEY,), "it doesn't count any more"))
+    story.assign(job_id=2, spec=gpu_spec(2))
     assert launched(story.saved()) == []
     assert launched(story.happens(ENDED)) == [AttemptId(2, 0, 1)]
+
+
+def test_a_node_with_too_few_gpus_gives_the_attempt_back() -> None:
+    """It had two when the managers placed this."""
+    story = Story(gpus=1)
+    story.assign(spec=gpu_spec(2))
+    (lost,) = reported(story.saved())
+    assert isinstance(lost, AttemptEnded)
+    assert (lost.kind, lost.started_ms) == (EndKind.LOST, 0)
+    assert lost.reason == "the node has 1 GPU now, too few for what was placed on it"
+    assert story.core.attempts() == (KEY,), "until a manager has taken it"
+
+
+def test_what_stays_goes_before_what_was_placed_when_there_were_more_gpus() -> None:
+    story = Story(gpus=2)
+    assert launched(story.launch(job_id=1, spec=gpu_spec(1))) == [AttemptId(1, 0, 1)]
+    story.assign(job_id=2, spec=gpu_spec(2))
+    (lost,) = reported(story.saved())
+    assert isinstance(lost, AttemptEnded)
+    assert (lost.job_id, lost.kind) == (2, EndKind.LOST)
+    assert launched(story.launch(job_id=3, spec=gpu_spec(1))) == [AttemptId(3, 0, 1)]
+
+
+def test_what_is_frozen_is_given_back_once_it_may_start() -> None:
+    story = Story(gpus=0)
+    story.assign(spec=gpu_spec(1))
+    story.receive(Freeze((KEY,), True))
+    assert reported(story.saved()) == []
+    (lost,) = reported(story.receive(Freeze((KEY,), False)))
+    assert isinstance(lost, AttemptEnded)
+    assert lost.kind is EndKind.LOST
+
+
+@pytest.mark.parametrize(
+    ("uuids", "stopped", "free"),
+    [
+        pytest.param(("A", "B"), [], None, id="both are there"),
+        pytest.param(("A",), [2], None, id="the second is gone"),
+        pytest.param(("B",), [1], None, id="the first is gone, and the second has its number now"),
+        pytest.param(("B", "A"), [], None, id="they have changed places"),
+        pytest.param(("C", "A"), [2], "0", id="another has taken the place of the first"),
+        pytest.param((), [1, 2], None, id="none is there"),
+    ],
+)
+def test_an_attempt_whose_gpu_is_gone_is_stopped_and_the_others_keep_theirs(
+    uuids: tuple[str, ...], stopped: list[int], free: str | None
+) -> None:
+    """An agent starts again on a machine whose devices have changed, while the supervisor ran on."""
+    story = Story()
+    story.core = AgentCore(len(uuids), uuids)
+    story.tell(Recovered(tuple(Row(AttemptId(job_id, 0, 1), "s1") for job_id in (1, 2))))
+    running = (RunningAttempt(1, 0, 1, 500, "0", ("A",)), RunningAttempt(2, 0, 1, 500, "1", ("B",)))
+    stops = only(StopAttempts, story.meet("s1", running=running))
+    assert [key.job_id for stop in stops for key in stop.attempts] == stopped
+    for stop in stops:
+        assert stop.reason.startswith("a GPU that it held is gone: ")
+    story.connect()
+    (launch,) = only(Launch, story.launch(job_id=3, spec=gpu_spec(1))) or [None]
+    assert (launch and launch.jobs[0].tasks[0].gpus) == free
+
+
+def test_a_gpu_is_known_by_its_number_where_it_has_no_name() -> None:
+    story = Story()
+    story.core = AgentCore(1)
+    story.tell(Recovered(tuple(Row(AttemptId(job_id, 0, 1), "s1") for job_id in (1, 2))))
+    running = (RunningAttempt(1, 0, 1, 500, "0"), RunningAttempt(2, 0, 1, 500, "1"))
+    (stop,) = only(StopAttempts, story.meet("s1", running=running))
+    assert stop == StopAttempts((AttemptKey(2, 0, 1),), "a GPU that it held is gone: 1")
 
 
 def test_a_job_without_gpus_sees_none() -> None:
@@ -337,7 +413,7 @@ def test_a_restarted_agent_knows_which_gpus_are_bound() -> None:
     story.tell(Recovered(rows))
     story.meet("s1", running=(RunningAttempt(1, 0, 1, 500, "0"),))
     story.connect()
-    story.assign(job_id=2, spec=JobSpec(name="gpu", command=("true",), resources=Resources(gpus=1)))
+    story.assign(job_id=2, spec=gpu_spec(1))
     (launch,) = only(Launch, story.saved())
     assert isinstance(launch, Launch)
     assert launch.jobs[0].tasks[0].gpus == "1"

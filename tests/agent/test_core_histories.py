@@ -35,6 +35,7 @@ from hasched.agent.protocol import (
     FreezeAttempts,
     Inventory,
     Launch,
+    LaunchTask,
     Observed,
     RunningAttempt,
     StopAttempts,
@@ -57,7 +58,8 @@ from hasched.model.wire import (
     Welcome,
 )
 
-GPUS = 1
+FIRST_GPUS = ("A",)
+GPUS = st.sampled_from([("B", "A"), FIRST_GPUS, ()])  # what a starting agent finds
 JOBS = st.integers(1, 2)
 RARELY = st.sampled_from([False, False, False, True])
 
@@ -66,12 +68,13 @@ class Histories(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now_ms = 0
-        self.core = AgentCore(GPUS)
+        self.gpus = FIRST_GPUS
+        self.core = AgentCore(len(self.gpus), self.gpus)
         self.rows: dict[AttemptId, Row] = {}
         self.saves: list[Save] = []
         self.instance = 1
         self.inbox: list[ToSupervisor] = []
-        self.running: dict[AttemptId, str | None] = {}
+        self.running: dict[AttemptId, LaunchTask] = {}
         self.stopping: dict[AttemptId, None] = {}
         self.held: dict[AttemptId, AttemptEnded] = {}
         self.news: list[AttemptReport] = []
@@ -110,7 +113,7 @@ class Histories(RuleBasedStateMachine):
     def meet(self) -> None:
         self.obey_all()
         self.news.clear()
-        running = tuple(RunningAttempt(*key, 1, gpus) for key, gpus in self.running.items())
+        running = tuple(RunningAttempt(*key, 1, task.gpus, task.gpu_uuids) for key, task in self.running.items())
         inventory = Inventory("0", f"s{self.instance}", 1, "rlimit", running, tuple(self.held.values()))
         self.tell(SupervisorUp(inventory, self.now))
 
@@ -126,7 +129,7 @@ class Histories(RuleBasedStateMachine):
                         key = AttemptId(job.job_id, task.index, task.attempt)
                         assert key not in self.launched, f"{key} was launched twice"
                         self.launched[key] = None
-                        self.running[key] = task.gpus
+                        self.running[key] = task
                         self.news.append(AttemptStarted(*key, 1))
             case StopAttempts(attempts=keys):
                 for key in keys:
@@ -262,12 +265,20 @@ class Histories(RuleBasedStateMachine):
 
     @rule(really=RARELY)
     def the_agent_is_killed_and_started_again(self, really: bool) -> None:
-        if not really:
-            return
+        if really:
+            self.start_again()
+
+    @precondition(lambda self: any(task.gpu_uuids for task in self.running.values()))
+    @rule(gpus=GPUS)
+    def the_agent_is_started_again_and_finds_other_gpus(self, gpus: tuple[str, ...]) -> None:
+        self.gpus = gpus
+        self.start_again()
+
+    def start_again(self) -> None:
         self.connected = False
         self.frames.clear()
         self.saves.clear()
-        self.core = AgentCore(GPUS)
+        self.core = AgentCore(len(self.gpus), self.gpus)
         self.tell(Recovered(tuple(self.rows.values())))
         self.meet()
         self.connect()
@@ -294,7 +305,7 @@ class Histories(RuleBasedStateMachine):
 
     @invariant()
     def a_gpu_has_one_owner(self) -> None:
-        bound = [gpu for gpus in self.running.values() for gpu in (gpus or "").split(",") if gpu]
+        bound = [gpu for task in self.running.values() for gpu in task.gpu_uuids]
         assert len(bound) == len(dict.fromkeys(bound))
 
     def teardown(self) -> None:

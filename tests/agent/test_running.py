@@ -211,3 +211,21 @@ async def test_gpus_are_bound_to_attempts(agent: AgentProcess, peer: Peer) -> No
     assert text_of(await peer.read_log(1, 0, 1)) == b"[0,1]\n"
     assert text_of(await peer.read_log(2, 0, 1)) == b"[2]\n"
     assert text_of(await peer.read_log(3, 0, 1)) == b"[]\n"
+
+
+async def test_an_agent_that_finds_fewer_gpus_lets_go_of_what_needs_them(agent: AgentProcess, peer: Peer) -> None:
+    agent.settings = {"capacity": {"gpus": 2}}
+    await agent.start()
+    for job_id in (1, 2):
+        await peer.assign(job_id, shell("exec sleep 60", resources=Resources(gpus=1)))
+        await peer.started(job_id, 0, 1)
+    await agent.kill()
+    agent.settings = {"capacity": {"gpus": 1}}
+    await agent.start()
+    stopped = await peer.ended(2, 0, 1)
+    assert (stopped.kind, stopped.reason) == (EndKind.STOPPED, "a GPU that it held is gone: 1")
+    await peer.assign(3, shell("true", resources=Resources(gpus=1)))  # placed before the managers knew
+    given_back = await peer.ended(3, 0, 1)
+    assert (given_back.kind, given_back.started_ms) == (EndKind.LOST, 0)
+    assert "the node has 1 GPU now" in given_back.reason
+    assert peer.ends(1, 0, 1) == []

@@ -18,6 +18,7 @@ from hasched.model.wire import (
     Heartbeat,
     HeartbeatAck,
     Hello,
+    NodeInfo,
     NodeUsage,
     Redirect,
     Reports,
@@ -313,12 +314,34 @@ async def test_a_hello_is_answered_with_the_difference(manager: Manager) -> None
     await manager.replica.propose(SuspendJob(job_id=suspended, actor="ada"))
     known = [AttemptKey(job_id, 0, 1) for job_id in (running, cancelled, suspended, over)]
     async with manager.agent(attempts=known) as agent:
+        assert await agent.expect(Stop) == Stop((AttemptKey(over, 0, 1),), "it doesn't count any more")
         (assignment,) = (await agent.expect(Assign)).assignments
         assert (assignment.job_id, assignment.tasks) == (lost, ((0, 1),))
-        assert await agent.expect(Stop) == Stop((AttemptKey(over, 0, 1),), "it doesn't count any more")
         assert await agent.expect(Stop) == Stop((AttemptKey(cancelled, 0, 1),), "cancelled")
         assert await agent.expect(Freeze) == Freeze((AttemptKey(suspended, 0, 1),), True)
         assert await agent.expect(Freeze) == Freeze((AttemptKey(running, 0, 1),), False)
+
+
+async def test_what_a_node_gives_back_for_want_of_gpus_goes_elsewhere(manager: Manager) -> None:
+    def info(gpus: int) -> NodeInfo:
+        return msgspec.structs.replace(INFO, resources=Resources(cpu_milli=4000, gpus=gpus))
+
+    async with manager.connect() as agent:
+        await agent.hello(info=info(2))
+        await agent.expect(Welcome)
+        job_id = await submit(manager, resources=Resources(gpus=2))
+        await agent.expect(Assign)
+    async with manager.connect() as agent:  # started again, and one GPU is gone
+        await agent.hello(info=info(1))
+        await agent.expect(Welcome)
+        await agent.expect(Assign)
+        await agent.send(Reports(1, (AttemptEnded(job_id, 0, 1, 0, 2, EndKind.LOST, reason="too few GPUs"),)))
+        await agent.expect(ReportsAck)
+        assert state_of(manager, job_id) is TaskState.PENDING
+        async with manager.connect("n2") as other:
+            await other.hello(info=info(2))
+            await other.expect(Welcome)
+            assert (await other.expect(Assign)).assignments[0].tasks == ((0, 2),)
 
 
 async def test_a_node_gets_all_of_its_work_however_large_the_inputs_are(manager: Manager) -> None:
