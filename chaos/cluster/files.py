@@ -100,6 +100,7 @@ def merged(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]
     for key, value in upper.items():
         below = result.get(key)
         if isinstance(value, Mapping) and isinstance(below, Mapping):
-            value = merged(below, value)
-        result[key] = value
+            result[key] = merged(below, value)
+        else:
+            result[key] = value
     return result

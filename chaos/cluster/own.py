@@ -12,22 +12,24 @@ import itertools
 import socket
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from chaos.abilities import Ability
+from chaos.cluster import loop_disk
 from chaos.cluster import network as network_module
 from chaos.cluster.base import Clocks, Cluster, Disks, Members, Network, Syncs
 from chaos.cluster.bridge import BridgeNetwork
 from chaos.cluster.daemons import Daemons, Launch
+from chaos.cluster.disks import LoopDisks
 from chaos.cluster.files import ClusterFiles, Member
 from chaos.cluster.members import OwnMembers
 from chaos.cluster.network import HostNetwork
 from chaos.cluster.steps import in_thread
 from chaos.errors import MachineLacks, Unsettled
-from chaos.safety.ledger import Armed, Ledger
+from chaos.safety.ledger import Ledger
 from chaos.safety.undo import FOLDER_PREFIX, Interface, KillMarked, Namespace, RemoveFolder, Undo
 from hasched.client.context import Context
 from hasched.model.addresses import API_PORT, RAFT_PORT
@@ -48,6 +50,9 @@ def find_missing(*, on_loopback: bool = False) -> dict[Ability, str]:
     no_network = "its hosts are all on loopback, as was asked for" if on_loopback else network_module.find_obstacle()
     if no_network is not None:
         missing |= dict.fromkeys(NO_HOSTS, _advise(no_network))
+    no_disks = loop_disk.find_obstacle()
+    if no_disks is not None:
+        missing |= dict.fromkeys(NO_DISKS, _advise(no_disks))
     return missing
 
 
@@ -78,7 +83,7 @@ class OwnCluster(Cluster):
         self._tag = f"{FOLDER_PREFIX}{ledger.run_id}-{next(_numbers)}"
         self._hasched = list(hasched) or [sys.executable, "-m", "hasched"]
         self._seed = seed
-        self._armed: list[Armed] = []
+        self._ends: list[Callable[[], object]] = []  # what takes away what was made, the latest last
         self.name = "chaos"
         self.managers = [f"m{number}" for number in range(1, managers + 1)]
         self.agents = [f"n{number}" for number in range(1, agents + 1)]
@@ -89,6 +94,7 @@ class OwnCluster(Cluster):
         self.hosts: HostNetwork | None = None
         self.files = ClusterFiles(self.folder, settings or {}, agent_settings or {})
         self._network: BridgeNetwork | None = None
+        self._disks: LoopDisks | None = None
         self._members = OwnMembers(self)
 
     # --- parts ---
@@ -102,7 +108,8 @@ class OwnCluster(Cluster):
     @property
     def disks(self) -> Disks:
         self.require(NO_DISKS)
-        raise MachineLacks("not there yet")
+        assert self._disks is not None, "the cluster is entered"
+        return self._disks
 
     @property
     def syncs(self) -> Syncs:
@@ -187,6 +194,10 @@ class OwnCluster(Cluster):
         self.folder.mkdir(mode=0o700)
         (self.folder / "scratch").mkdir()
         self.files.create()
+        if Ability.DISKS not in self.missing:
+            self._disks = LoopDisks(self._ledger, self.daemons, self.folder / "disks", [*self.managers, *self.agents])
+            self._ends.append(self._disks.take_down)
+            self._disks.set_up()
         if Ability.CUTS not in self.missing:
             self._set_up_network()
         self._arm(KillMarked(str(self.folder)), "the cluster's daemons, supervisors and tasks")
@@ -211,6 +222,8 @@ class OwnCluster(Cluster):
         if self.hosts is not None:
             self._arm(Namespace(self.hosts.namespace(name)), f"the network namespace of {name}")
             self.hosts.add_host(name)
+        if self._disks is not None:
+            self._disks.add(name)
         member = self.make_member(name)
         self.files.members.append(member)
         self.files.write_manager(member, self.data_dir(name), join=True)
@@ -224,7 +237,7 @@ class OwnCluster(Cluster):
         return Member(name, f"https://{host}:{api}", f"{host}:{raft}")
 
     def data_dir(self, name: str) -> Path:
-        return self.folder / name
+        return self._disks.path(name) if self._disks is not None else self.folder / name
 
     def _add_launch(self, name: str, role: str) -> None:
         hosts = self.hosts
@@ -239,19 +252,19 @@ class OwnCluster(Cluster):
         )
 
     def _arm(self, undo: Undo, what: str) -> None:
-        self._armed.append(self._ledger.arm(undo, what))
+        self._ends.append(self._ledger.arm(undo, what).undo)
 
     # --- the end ---
 
     async def _take_down(self) -> None:
         def take_down() -> None:
             self.daemons.kill_all()
-            for armed in reversed(self._armed):
+            for end in reversed(self._ends):
                 try:
-                    armed.undo()
+                    end()
                 except OSError:
                     continue  # it stays in the ledger, whose end tries once more and says what is left
-            self._armed.clear()
+            self._ends.clear()
 
         await in_thread(take_down)
 
