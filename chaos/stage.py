@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 
-from chaos.cluster.base import Cluster
+from chaos.cluster.base import Cluster, Fault, Pair
 from chaos.record import Record, Struck
 from hasched.model.errors import HaschedError
 from hasched.model.views import ManagerPage
 
 LOOK_TIMEOUT_S = 5.0
+FILLED_S = 60.0  # until a manager whose disk was lost or damaged has its vote again
 POLL_S = 0.1
+ASK_S = 0.3
 
 
 class Skipped(Exception):
@@ -29,6 +31,7 @@ class Claims:
 
     def __init__(self) -> None:
         self.held: list[str] = []
+        self.links: list[Pair] = []
         self.fragile = asyncio.Lock()  # held by whoever endangers a manager's disk
 
 
@@ -69,6 +72,30 @@ class Stage:
             return False
         return True
 
+    async def under(self, seconds: float, *faults: Fault) -> None:
+        """All these faults together, for so long."""
+        async with AsyncExitStack() as harm:
+            for fault in faults:
+                await harm.enter_async_context(fault)
+            await self.hold(seconds)
+
+    async def eventually(self, probe: Callable[[], Awaitable[object]], seconds: float) -> bool:
+        """Whether `probe`, which asks the cluster, came true in time. That it can't be asked counts as not yet."""
+        try:
+            async with asyncio.timeout(seconds):
+                while not await self._ask(probe):  # noqa: ASYNC110 - the cluster is asked again and again
+                    await asyncio.sleep(ASK_S)
+        except TimeoutError:
+            return False
+        return True
+
+    @staticmethod
+    async def _ask(probe: Callable[[], Awaitable[object]]) -> object:
+        try:
+            return await probe()
+        except (HaschedError, Skipped):
+            return None
+
     def note(self, text: str) -> None:
         """For the report: what was done, what came of it."""
         self._struck.notes.append(text)
@@ -90,18 +117,43 @@ class Stage:
                 self._claims.held.remove(name)
 
     @asynccontextmanager
+    async def claim_links(self, pairs: Sequence[Pair], *targets: str) -> AsyncIterator[None]:
+        """These links are ours, whoever hits the daemons at their ends; `targets` is what the report shows. Raises Skipped."""
+        taken = [pair for pair in pairs if pair in self._claims.links]
+        if taken:
+            raise Skipped(f"the link from {taken[0][0]} to {taken[0][1]} is being hit already")
+        self._claims.links += pairs
+        self._struck.targets += [name for name in targets if name not in self._struck.targets]
+        try:
+            yield
+        finally:
+            for pair in pairs:
+                self._claims.links.remove(pair)
+
+    @asynccontextmanager
     async def spare_manager(self) -> AsyncIterator[str]:
-        """A manager whose disk the others can do without: all are voters, filled and reachable. Raises Skipped."""
+        """A manager whose disk the others can do without: all are voters, filled and reachable. It is ours until its disk is
+        filled again: until then it is one of those that may be lost. Raises Skipped.
+        """
         if self._claims.fragile.locked():
             raise Skipped("another manager's disk is in danger already")
         async with self._claims.fragile:
             page = await self.look()
-            whole = [each.id for each in page.managers if each.reachable and each.membership == "voter"]
-            if page.leader is None or len(whole) < len(self.cluster.managers) or self._claims_managers():
+            if len(_whole(page)) < len(self.cluster.managers) or self._claims_managers():
                 raise Skipped("not all managers are whole")
             name = self.chance.choice(self.free(self.cluster.managers))
             async with self.claim(name):
                 yield name
+                if not await self.filled(name):
+                    self.note(f"{name} was not a filled voter again after {FILLED_S:.0f} s")
+
+    async def filled(self, manager: str, seconds: float = FILLED_S) -> bool:
+        """Whether the leader counts on this manager and its disk, in time."""
+
+        async def probe() -> bool:
+            return manager in _whole(await self.look())
+
+        return await self.eventually(probe, seconds)
 
     def free(self, names: Iterable[str]) -> list[str]:
         """Those that nobody is hitting. Raises Skipped if there is none."""
@@ -141,3 +193,12 @@ class Stage:
 
     def _claims_managers(self) -> bool:
         return any(name in self._claims.held for name in self.cluster.managers)
+
+
+def _whole(page: ManagerPage) -> list[str]:
+    """The managers that can be reached and that the leader counts on, with their disks; none where nobody leads."""
+    return [
+        each.id
+        for each in page.managers
+        if page.leader and each.reachable and each.membership == "voter" and each.connected and each.filled
+    ]

@@ -1,0 +1,40 @@
+"""Clients that send a byte now and then: each is cut off in the end, and holds nobody up."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+
+from chaos.families import Family
+from chaos.nemeses.base import Nemesis
+from chaos.nemeses.wires import wire
+from chaos.stage import Stage
+
+CLIENTS = 10  # of each manager
+INTERVAL_S = 0.2
+HEAD = b"POST /v1/jobs HTTP/1.1\r\nHost: manager\r\nContent-Length: 100000\r\n\r\n"
+
+
+class SlowClients(Nemesis):
+    name = "slow-clients"
+    summary = "clients that send byte by byte"
+    family = Family.LOAD
+    needs = ()
+    managers = 1
+    seconds = (12.0, 25.0)
+    weight = 1
+
+    async def strike(self, stage: Stage, seconds: float) -> None:
+        async with AsyncExitStack() as connections:
+            wires = []
+            for manager in stage.cluster.managers:
+                for number in range(CLIENTS):
+                    opened = await connections.enter_async_context(wire(stage.cluster.context(manager)))
+                    if opened is not None:
+                        opened.write(HEAD if number % 2 else b"")  # a slow body, or a slow head
+                        wires.append(opened)
+            until = stage.record.now() + seconds
+            while stage.record.now() < until and not stage.is_over:
+                for each in wires:
+                    each.write(b"x")
+                await stage.hold(INTERVAL_S)
+            stage.note(f"{sum(each.is_cut for each in wires)} of {len(wires)} were cut off")
