@@ -6,6 +6,7 @@ what a harness can't have made: processes are known by their start time, folders
 
 from __future__ import annotations
 
+import resource
 import shutil
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from typing import ClassVar, TypeAlias
 import msgspec
 
 from chaos.safety import mounts, traces
-from chaos.safety.identity import Born, born, send, wait_until_gone
+from chaos.safety.identity import Born, born, is_alive, send, wait_until_gone
 
 FOLDER_PREFIX = "hasched-chaos-"
 NAME_PREFIX = "hasched"  # of namespaces, interfaces, and tables on the machine itself
@@ -70,6 +71,21 @@ class KillMarked(_Undo, frozen=True):
 
     def __str__(self) -> str:
         return f"kill what works in {self.folder}"
+
+
+class FileLimit(_Undo, frozen=True):
+    """How many files a process may have open."""
+
+    process: Born
+    soft: int
+    hard: int
+
+    def perform(self) -> None:
+        if is_alive(self.process):
+            resource.prlimit(self.process.pid, resource.RLIMIT_NOFILE, (self.soft, self.hard))
+
+    def __str__(self) -> str:
+        return f"let {self.process} open {self.soft} files"
 
 
 class Namespace(_Undo, frozen=True):
@@ -191,8 +207,8 @@ class RemoveFolder(_Undo, frozen=True):
         return f"remove the folder {self.path}"
 
 
-Undo: TypeAlias = (
-    Thaw | Kill | KillMarked | Namespace | Interface | Table | Unmount | RemoveFile | RemoveFolder  # closed
+Undo: TypeAlias = (  # closed
+    Thaw | Kill | KillMarked | FileLimit | Namespace | Interface | Table | Unmount | RemoveFile | RemoveFolder
 )
 
 
