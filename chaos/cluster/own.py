@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any
 
 from chaos.abilities import Ability
-from chaos.cluster import loop_disk
+from chaos.cluster import links, loop_disk
 from chaos.cluster import network as network_module
 from chaos.cluster.base import Clocks, Cluster, Disks, Members, Network, Syncs
 from chaos.cluster.bridge import BridgeNetwork
@@ -50,6 +50,8 @@ def find_missing(*, on_loopback: bool = False) -> dict[Ability, str]:
     no_network = "its hosts are all on loopback, as was asked for" if on_loopback else network_module.find_obstacle()
     if no_network is not None:
         missing |= dict.fromkeys(NO_HOSTS, _advise(no_network))
+    elif (no_links := links.find_obstacle()) is not None:
+        missing[Ability.LINKS] = no_links
     no_disks = loop_disk.find_obstacle()
     if no_disks is not None:
         missing |= dict.fromkeys(NO_DISKS, _advise(no_disks))
@@ -101,7 +103,7 @@ class OwnCluster(Cluster):
 
     @property
     def network(self) -> Network:
-        self.require(NO_HOSTS)
+        self.require([Ability.CUTS])
         assert self._network is not None, "the cluster is entered"
         return self._network
 
@@ -215,7 +217,7 @@ class OwnCluster(Cluster):
             self._arm(Namespace(namespace), f"the network namespace {namespace}")
         self._arm(Interface(self.hosts.outside), "the link to the hosts")
         self.hosts.build()
-        self._network = BridgeNetwork(self._ledger, self.hosts, [*self.managers, *self.agents], seed=self._seed)
+        self._network = BridgeNetwork(self._ledger, self.hosts, seed=self._seed)
 
     def add_manager(self, name: str) -> Member:
         """The files and the host of one more manager that joins; it is not started. Blocks."""
