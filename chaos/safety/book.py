@@ -130,8 +130,7 @@ class Book:
             case Entry():
                 self.open[line.number] = line
             case StruckOff():
-                self.open.pop(line.number, None)
-                self.reasons.pop(line.number, None)
+                self._forget(line.number)
             case NotUndone():
                 self.reasons[line.number] = line.reason
 
@@ -143,10 +142,16 @@ class Book:
             self.refresh()
 
     def strike_off(self, number: int) -> None:
-        """Not synced: if it is lost, the entry is undone once more, which harms nobody."""
+        """If the line is lost, or the disk is full, somebody undoes the entry once more, which harms nobody."""
         with self._thread_lock:
-            self._append(StruckOff(number))
+            with contextlib.suppress(OSError):
+                self._append(StruckOff(number))
             self.refresh()
+            self._forget(number)
+
+    def _forget(self, number: int) -> None:
+        self.open.pop(number, None)
+        self.reasons.pop(number, None)
 
     def _append(self, line: Line) -> None:
         append_line(self._descriptor, msgspec.json.encode(line))
@@ -163,12 +168,17 @@ class Book:
                     entry.undo.perform()
             except OSError as error:
                 audit.try_to_write(act, f"failed: {entry.undo} ({entry.what}): {error}")
-                if self.reasons.get(number) != str(error):
-                    self._append(NotUndone(number, str(error)))
+                self._say_why(number, str(error))
                 raise
             self.strike_off(number)
             audit.try_to_write(act, f"{entry.undo} ({entry.what})")
             return True
+
+    def _say_why(self, number: int, reason: str) -> None:
+        if self.reasons.get(number) != reason:
+            with contextlib.suppress(OSError):  # on a full disk it is known to us alone
+                self._append(NotUndone(number, reason))
+            self.reasons[number] = reason
 
     def undo_all(self, audit: Audit, act: Act) -> list[str]:
         """The latest first. Sentences about what was done; what could not be is still `open`, with its reason."""

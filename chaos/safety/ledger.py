@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 import select
@@ -143,12 +142,18 @@ class Ledger:
         finally:
             armed.undo()
 
+    def note(self, act: Act, what: str) -> None:
+        """For harm that needs no undoing, before it is done. Raises MachineLacks if it can't be noted."""
+        try:
+            self.audit.write(act, what)
+        except OSError as error:
+            raise _lacks("the audit log can't be written", error) from None
+
     def _undo(self, number: int) -> None:
         self._book.undo(number, self.audit, Act.UNDO)
 
     def _strike_off(self, number: int) -> None:
-        # A line that can't be written leaves the entry, which then is undone once more: harmless.
-        with self._book.locked(), contextlib.suppress(OSError):
+        with self._book.locked():
             self._book.strike_off(number)
 
     # --- the guard ---

@@ -144,7 +144,7 @@ class Table(_Undo, frozen=True):
         _check_name(self.namespace or self.name)
         if self.namespace and not _has_namespace(self.namespace):
             return
-        within = ["ip", "netns", "exec", self.namespace] if self.namespace else []
+        within = ["nsenter", f"--net=/run/netns/{self.namespace}"] if self.namespace else []
         # One transaction, so it works whether the table is there or not.
         lines = "".join(f"{verb} table {self.family} {self.name}\n" for verb in ("add", "delete"))
         _run(*within, "nft", "-f", "-", text=lines)
