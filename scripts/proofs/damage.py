@@ -9,14 +9,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hasched.raft.segments import ENTRY, FRAME_HEADER_BYTES, VOTE
+from chaos.cluster.damage import FRAME_HEADER_BYTES, PREFIX_BYTES, flip_bit, frames, header_end
+from hasched.raft.segments import ENTRY, VOTE
 from proofs import stored
 from proofs.report import Proof
 from proofs.syncs import wait_ended
 from proofs.workload import Workload
 from tests.support.cluster import ProcessCluster, eventually
 
-PREFIX_BYTES = 16  # of a segment and of a snapshot: magic, length of the header, checksum
 RECORD_HEADER = struct.Struct("<BI")
 CHUNK_HEADER = struct.Struct("<II")
 VOTE_RECORD = "log: a vote"
@@ -72,12 +72,12 @@ def find_spots(data_dir: Path) -> list[Spot]:
     for which, path in (("first", segments[0]), ("last", segments[-1])):
         spots.append(Spot(f"log: header of the {which} segment", path, PREFIX_BYTES + 3))
     spots.append(Spot("log: checksum of a segment's header", segments[-1], 13))
-    frames = [(path, *frame) for path in segments for frame in _frames(path.read_bytes())]
+    found = [(path, *frame) for path in segments for frame in frames(path.read_bytes())]
     records = [
-        (path, kind, offset) for path, start, end in frames for kind, offset in _records(path.read_bytes(), start, end)
+        (path, kind, offset) for path, start, end in found for kind, offset in _records(path.read_bytes(), start, end)
     ]
-    for which, number in (("first", 0), ("a middle", len(frames) // 2), ("last", -1)):
-        path, start, _ = frames[number]
+    for which, number in (("first", 0), ("a middle", len(found) // 2), ("last", -1)):
+        path, start, _ = found[number]
         for field, offset in (("magic", 0), ("length", 4), ("sequence", 8), ("checksum", 16), ("its own checksum", 20)):
             spots.append(Spot(f"log: {which} frame's header, {field}", path, start + offset))
     entries = [(path, offset) for path, kind, offset in records if kind == ENTRY]
@@ -90,7 +90,7 @@ def find_spots(data_dir: Path) -> list[Spot]:
         spots.append(Spot(VOTE_RECORD, votes[-1][0], votes[-1][1] + RECORD_HEADER.size + 8))
     for snapshot in sorted((data_dir / "snapshots").glob("*.snap"))[-1:]:
         data = snapshot.read_bytes()
-        chunk = PREFIX_BYTES + struct.unpack_from("<I", data, 8)[0]
+        chunk = header_end(data)
         for what, offset in (
             ("magic", 0),
             ("header", PREFIX_BYTES + 2),
@@ -109,9 +109,7 @@ def _visit_spot(proof: Proof, cluster: ProcessCluster, work: Workload, spot: Spo
     managers = len(cluster.manager_names)
     data_dir, kept = cluster.folder / "m1", cluster.folder / "kept"
     shutil.copytree(data_dir, kept)
-    data = bytearray(spot.file.read_bytes())
-    data[spot.offset] ^= 0x10
-    spot.file.write_bytes(data)
+    flip_bit(spot.file, spot.offset, 4)
     log = cluster.folder / "m1.log"
     log.unlink(missing_ok=True)
     cluster.start()
@@ -148,15 +146,6 @@ def _visit_spot(proof: Proof, cluster: ProcessCluster, work: Workload, spot: Spo
 
 def _find(path: Path, what: bytes) -> int:
     return path.read_bytes().index(what)
-
-
-def _frames(data: bytes) -> Iterator[tuple[int, int]]:
-    """Where each frame of a segment begins and ends."""
-    start = PREFIX_BYTES + struct.unpack_from("<I", data, 8)[0]
-    while start < len(data):
-        end = start + FRAME_HEADER_BYTES + struct.unpack_from("<I", data, start + 4)[0]
-        yield start, end
-        start = end
 
 
 def _records(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:

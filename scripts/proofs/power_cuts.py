@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import signal
 import subprocess
 import sys
 import tempfile
@@ -14,9 +13,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from chaos.checkers import durability
+from chaos.cluster import power
+from chaos.cluster.loop_disk import LoopDisk, find_obstacle, shared_mounts
 from hasched.model.errors import HaschedError
 from proofs import stored
-from proofs.loop_disk import LoopDisk, find_obstacle, shared_mounts
 from proofs.report import Proof
 from proofs.syncs import wait_ended
 from tests.support.cluster import ProcessCluster
@@ -92,11 +92,7 @@ def _write_and_cut(disk: LoopDisk, path: Path, kind: str) -> tuple[int, int]:
         assert writer.stdout is not None
         while told < 200:
             told = int(writer.stdout.readline()) + 1
-        writer.send_signal(signal.SIGSTOP)
-        disk.cut_power()
-        writer.kill()
-    disk.unmount()
-    disk.mount()
+        power.cut([disk])
     data = path.read_bytes() if path.exists() else b""
     kept = next((n for n in range(len(data) // 9) if data[n * 9 : n * 9 + 9] != b"%08d\n" % n), len(data) // 9)
     return told, kept
@@ -119,16 +115,9 @@ def cluster_on_disks(managers: int) -> Iterator[tuple[ProcessCluster, dict[str, 
 
 def cut_power(cluster: ProcessCluster, disks: dict[str, LoopDisk]) -> None:
     """All at once; afterwards all managers are down, and their disks are as a start would find them."""
+    power.cut(list(disks.values()))
     for name in disks:
-        cluster.freeze(name)
-    for disk in disks.values():
-        disk.cut_power()
-    for name in disks:
-        cluster.kill(name)
-        cluster.thaw(name)
-    for disk in disks.values():
-        disk.unmount()
-        disk.mount()
+        cluster.kill(name)  # it is dead, and is collected
 
 
 def control_managers(proof: Proof, managers: int) -> None:

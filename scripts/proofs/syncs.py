@@ -1,20 +1,19 @@
 """Faults at the n-th sync of a manager, by strace: it is killed in front of it, or the sync fails.
 
-strace counts for each thread alone, so a place names the calls and the files of one thread: what is counted is exactly the
-n-th time that this thread is at this place.
+A place names the calls and the files of one thread: what is counted is exactly the n-th time that this thread is there.
 """
 
 from __future__ import annotations
 
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from chaos.cluster.strace import EIO, KILL, Tracer, inject
 from tests.support.cluster import ProcessCluster, eventually
 
 SEGMENTS = 40
 SNAPSHOTS = 2000  # log indexes that a proof may reach
-FAULTS = {"kill": "signal=KILL", "EIO": "error=EIO"}
+FAULTS = {"kill": KILL, "EIO": EIO}
 
 
 @dataclass(frozen=True)
@@ -26,8 +25,7 @@ class Place:
     files: tuple[str, ...] = ()
 
     def options(self, fault: str, number: int, data_dir: Path) -> list[str]:
-        paths = [option for file in self.files for option in ("-P", str(data_dir / file))]
-        return ["-e", f"trace={self.call}", "-e", f"inject={self.call}:{FAULTS[fault]}:when={number}", *paths]
+        return inject(self.call, FAULTS[fault], when=number, files=[data_dir / file for file in self.files])
 
 
 FIRST_START = (Place("first start: files", "fdatasync"), Place("first start: directories", "fsync"))
@@ -49,27 +47,21 @@ class Traced:
         self._manager = manager
         self._output = cluster.folder / "strace"
         self._output.unlink(missing_ok=True)
-        self._options = ["-ttt", "-o", str(self._output), *place.options(fault, number, cluster.folder / manager)]
-        self._tracer: subprocess.Popen[str] | None = None
+        self._options = ["-o", str(self._output), *place.options(fault, number, cluster.folder / manager)]
+        self._tracer: Tracer | None = None
 
     def start(self) -> None:
         """Start the manager under it: only its main thread is traced."""
-        self._cluster.start(self._manager, under=["strace", "-D", *self._options])
+        self._cluster.start(self._manager, under=["strace", "-D", "-ttt", *self._options])
 
     def attach(self) -> None:
         """To all threads of the manager that runs, and those that it will start."""
-        process = self._cluster.processes[self._manager]
-        self._tracer = subprocess.Popen(
-            ["strace", "-f", "-p", str(process.pid), *self._options], stderr=subprocess.PIPE, text=True
-        )
-        assert self._tracer.stderr is not None
-        line = self._tracer.stderr.readline()
-        assert "attached" in line, line
+        self._tracer = Tracer(self._cluster.processes[self._manager].pid, self._options)
+        self._tracer.attach()
 
     def detach(self) -> None:
         if self._tracer is not None:
-            self._tracer.terminate()
-            self._tracer.communicate(timeout=30)
+            self._tracer.detach()
 
     @property
     def fired(self) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from proofs import crash_points, damage, full_disk, loop_disk, power_cuts, stored
+from chaos.cluster import loop_disk
+from proofs import crash_points, damage, full_disk, power_cuts, stored
 from proofs.report import Proof
 from proofs.syncs import FIRST_START, LATER_START, RUNNING
 from tests.support.cluster import ProcessCluster
