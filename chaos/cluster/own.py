@@ -8,6 +8,7 @@ opposite order at the end, or when setting up fails or is cancelled.
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import socket
 import sys
@@ -18,17 +19,19 @@ from types import TracebackType
 from typing import Any
 
 from chaos.abilities import Ability
-from chaos.cluster import links, loop_disk
+from chaos.cluster import clocks, links, loop_disk, strace
 from chaos.cluster import network as network_module
 from chaos.cluster.base import Clocks, Cluster, Disks, Members, Network, Syncs
 from chaos.cluster.bridge import BridgeNetwork
+from chaos.cluster.clocks import ShimClocks
 from chaos.cluster.daemons import Daemons, Launch
 from chaos.cluster.disks import LoopDisks
 from chaos.cluster.files import ClusterFiles, Member
 from chaos.cluster.members import OwnMembers
 from chaos.cluster.network import HostNetwork
 from chaos.cluster.steps import in_thread
-from chaos.errors import MachineLacks, Unsettled
+from chaos.cluster.syncs import StraceSyncs
+from chaos.errors import Unsettled
 from chaos.safety.ledger import Ledger
 from chaos.safety.undo import FOLDER_PREFIX, Interface, KillMarked, Namespace, RemoveFolder, Undo
 from hasched.client.context import Context
@@ -46,16 +49,24 @@ _numbers = itertools.count(1)  # of clusters of this process
 
 def find_missing(*, on_loopback: bool = False) -> dict[Ability, str]:
     """What an own cluster can't offer on this machine, and why."""
-    missing: dict[Ability, str] = {}
-    no_network = "its hosts are all on loopback, as was asked for" if on_loopback else network_module.find_obstacle()
-    if no_network is not None:
-        missing |= dict.fromkeys(NO_HOSTS, _advise(no_network))
-    elif (no_links := links.find_obstacle()) is not None:
-        missing[Ability.LINKS] = no_links
-    no_disks = loop_disk.find_obstacle()
-    if no_disks is not None:
-        missing |= dict.fromkeys(NO_DISKS, _advise(no_disks))
+    missing = dict(_find_missing())
+    if on_loopback:
+        missing |= dict.fromkeys(NO_HOSTS, "its hosts are all on loopback, as was asked for")
     return missing
+
+
+@functools.cache
+def _find_missing() -> dict[Ability, str]:
+    """It is tried, which takes a moment, and the machine stays the same while we run."""
+    no_hosts = network_module.find_obstacle()
+    found = {
+        **dict.fromkeys(NO_HOSTS, no_hosts),
+        Ability.LINKS: no_hosts or links.find_obstacle(),
+        **dict.fromkeys(NO_DISKS, loop_disk.find_obstacle()),
+        Ability.SYNCS: strace.find_obstacle(),
+        Ability.CLOCKS: clocks.find_obstacle(),
+    }
+    return {ability: _advise(obstacle) for ability, obstacle in found.items() if obstacle is not None}
 
 
 def _advise(obstacle: str) -> str:
@@ -97,6 +108,8 @@ class OwnCluster(Cluster):
         self.files = ClusterFiles(self.folder, settings or {}, agent_settings or {})
         self._network: BridgeNetwork | None = None
         self._disks: LoopDisks | None = None
+        self._syncs = StraceSyncs(ledger, self.daemons)
+        self._clocks: ShimClocks | None = None
         self._members = OwnMembers(self)
 
     # --- parts ---
@@ -116,12 +129,13 @@ class OwnCluster(Cluster):
     @property
     def syncs(self) -> Syncs:
         self.require([Ability.SYNCS])
-        raise MachineLacks("not there yet")
+        return self._syncs
 
     @property
     def clocks(self) -> Clocks:
         self.require([Ability.CLOCKS])
-        raise MachineLacks("not there yet")
+        assert self._clocks is not None, "the cluster is entered"
+        return self._clocks
 
     @property
     def members(self) -> Members:
@@ -200,6 +214,9 @@ class OwnCluster(Cluster):
             self._disks = LoopDisks(self._ledger, self.daemons, self.folder / "disks", [*self.managers, *self.agents])
             self._ends.append(self._disks.take_down)
             self._disks.set_up()
+        if Ability.CLOCKS not in self.missing:
+            self._clocks = ShimClocks(self._ledger, self.folder / "clocks")
+            self._clocks.set_up()
         if Ability.CUTS not in self.missing:
             self._set_up_network()
         self._arm(KillMarked(str(self.folder)), "the cluster's daemons, supervisors and tasks")
@@ -242,13 +259,14 @@ class OwnCluster(Cluster):
         return self._disks.path(name) if self._disks is not None else self.folder / name
 
     def _add_launch(self, name: str, role: str) -> None:
-        hosts = self.hosts
+        hosts, shim = self.hosts, self._clocks
         command = [*self._hasched, role, "start", "--config", str(self.files.config(name))]
         self.daemons.add(
             name,
             Launch(
                 command=command if hosts is None else hosts.command(name) + command,
                 data_dir=self.data_dir(name),
+                environment=dict if shim is None else lambda: shim.environment(name),
                 residents=list if hosts is None else lambda: hosts.pids(name),
             ),
         )
