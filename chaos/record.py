@@ -25,8 +25,11 @@ class Struck(msgspec.Struct, kw_only=True):
     notes: list[str] = []
 
 
+SILENT = "silent"
+
+
 class Sight(msgspec.Struct, frozen=True, kw_only=True):
-    """How a manager described itself; `role` is "silent" where it didn't. `life` counts its restarts by the harness."""
+    """How a manager described itself; `role` is SILENT where it didn't. `life` counts its restarts by the harness."""
 
     at_s: float
     manager: str
@@ -53,7 +56,15 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True):
     index: int
     attempt: int
     node_id: str
-    what: str  # began, ended
+    what: str  # began, alive, ended
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """What the judge must know of a job that was submitted. `amounts` are of each of its tasks, by name of the resource."""
+
+    amounts: dict[str, int]
+    stops: bool  # on_disconnect: stop
+    tells: bool = False  # its attempts leave effects
 
 
 class Record:
@@ -66,14 +77,24 @@ class Record:
         self.strikes: list[Struck] = []
         self.sights: list[Sight] = []
         self.phases: list[Phase] = []
+        self.asked: dict[str, Asked] = {}  # by submission id, whether it was accepted or not
+        self.jobs: dict[str, int] = {}  # ids of jobs that a client was told of, by submission id
+        self.anchor = 0  # the log index that events are recorded from
+        self.offers: dict[str, dict[str, int]] = {}  # what each node had then, by name of the resource
         self.events: list[EventView] = []  # in the order of the log, each once
         self.event_gaps: list[str] = []  # sentences: between which events some may be missing, and why
+        self.whole_events: int | None = None  # so many of the first are without a gap; None: all
+        self.contradictions: list[str] = []  # managers that tell of one event in different ways
         self.effects: list[Effect] = []
-        self.stop_jobs: list[int] = []  # ids of jobs that say on_disconnect: stop
         self.notes: list[str] = []
 
     def now(self) -> float:
         return time.monotonic() - self._zero
+
+    @property
+    def stop_jobs(self) -> list[int]:
+        """Ids of jobs that say on_disconnect: stop, as far as a client was told them."""
+        return [self.jobs[key] for key, asked in self.asked.items() if asked.stops and key in self.jobs]
 
     def note(self, text: str) -> None:
         self.notes.append(f"{self.now():.1f} s: {text}")

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
-from chaos.checkers.history import Ending
+from chaos.amounts import amounts_of
 from chaos.checkers.models import (
     CANCEL,
     DELETE,
@@ -31,15 +31,19 @@ from chaos.checkers.models import (
     Seen,
 )
 from chaos.cluster.base import Cluster
-from chaos.record import Record
+from chaos.record import Asked, Record
 from hasched.client.aio import AsyncClient
-from hasched.client.calls import Document
 from hasched.model.errors import HaschedError, OutcomeUnknown
-from hasched.model.states import TaskState
+from hasched.model.parse import parse_spec
+from hasched.model.states import OnDisconnect, TaskState
 from hasched.model.views import JobView, Submitted
 
 T = TypeVar("T")
+Job: TypeAlias = Mapping[str, Any]  # a job's document (docs/jobs.md)
 
+STALE_READ = "stale read"  # on record for what it must not show; it has no place in the order of all calls
+RUN_LABEL = "chaos-run"  # of every job of a run
+EFFECTS_LABEL = "chaos-effects"  # of jobs whose attempts leave effects
 ANSWER_TIMEOUT_S = 5.0
 _ANSWERS = (NO_SUCH_JOB, JOB_ENDED, JOB_CANCELLING, JOB_ACTIVE)  # refusals that tell something of the job's state
 
@@ -54,6 +58,7 @@ class Desk:
         self.chance = random.Random(seed)  # noqa: S311 - a schedule, not a secret
         self._over = over
         self._ids = 0
+        self._gone: dict[str, None] = {}  # submissions of whose jobs this client was told that there are none
         self._clients: dict[str, AsyncClient] = {}
         self._stack = AsyncExitStack()
         self._manager = self.chance.choice(cluster.managers)
@@ -83,45 +88,93 @@ class Desk:
 
     # --- calls ---
 
-    async def submit(self, document: Document, submission_id: str) -> Submitted | None:
+    def turn(self) -> None:
+        """To another manager, if there is one."""
+        others = [name for name in self.cluster.managers if name != self._manager]
+        self._manager = self.chance.choice(others or self.cluster.managers)
+
+    async def submit(self, job: Job, submission_id: str) -> Submitted | None:
         """One try. None if it failed, or nobody knows."""
-        return await self._call(
+        document = self._marked(job, submission_id)
+        told = await self._call(
             SUBMIT,
             submission_id,
             lambda client: client.submit(document, submission_id),
             lambda told: Accepted(told.id, told.duplicate),
         )
+        if told is not None:
+            self.record.jobs.setdefault(submission_id, told.id)
+        return told
 
-    async def submit_until_known(self, document: Document, submission_id: str) -> Submitted | None:
+    async def submit_until_known(self, job: Job, submission_id: str) -> Submitted | None:
         """Try after try under one id, until it is accepted. None if the end came first: then it may be there or not."""
         while True:
-            told = await self.submit(document, submission_id)
+            told = await self.submit(job, submission_id)
             if told is not None or self.is_over:
                 return told
             await self.pause(0.2)
 
-    async def submit_many(self, documents: Sequence[Document]) -> list[Submitted]:
+    async def submit_many(self, jobs: Sequence[Job]) -> list[Submitted]:
         """One request for all of them, one try; gives those that were accepted."""
-        ids = [self.new_id() for _ in documents]
+        ids = [self.new_id() for _ in jobs]
+        documents = [self._marked(job, submission_id) for job, submission_id in zip(jobs, ids, strict=True)]
+        client = await self._client()
         numbers = [self.record.history.begin(self.name, each, SUBMIT, self.record.now()) for each in ids]
         try:
-            client = await self._client()
             told = await client.submit_many(list(zip(ids, documents, strict=True)))
         except (HaschedError, OSError) as error:
             for number in numbers:
                 self._ended(number, error)
-            self._turn()
+            self.turn()
             return []
+        accepted = []
         for number, each in zip(numbers, told, strict=True):
             if isinstance(each, HaschedError):
                 self._ended(number, each)
             else:
                 self.record.history.returned(number, self.record.now(), Accepted(each.id, each.duplicate))
-        return [each for each in told if not isinstance(each, HaschedError)]
+                self.record.jobs.setdefault(each.submission_id, each.id)
+                accepted.append(each)
+        return accepted
+
+    def _marked(self, job: Job, submission_id: str) -> Job:
+        """The job as a part of this run, with what the judge must know of it on record."""
+        spec = parse_spec(dict(job))
+        self.record.asked[submission_id] = Asked(
+            amounts=amounts_of(spec.resources),
+            stops=spec.on_disconnect is OnDisconnect.STOP,
+            tells=EFFECTS_LABEL in spec.labels,
+        )
+        return {**job, "labels": {**spec.labels, RUN_LABEL: str(self.record.began_ms)}}
 
     async def read(self, submission_id: str, job_id: int) -> JobView | None:
         """A linearizable read of a job that this client knows of. None if there is none, or no answer."""
         return await self._call(READ, submission_id, lambda client: client.job(job_id), seen)
+
+    def is_gone(self, submission_id: str) -> bool:
+        """Whether this client was told that there is no such job."""
+        return submission_id in self._gone
+
+    async def latest(self, limit: int, *, stale: bool = False) -> list[JobView]:
+        """The latest jobs of this run: a linearizable read of each, or one of what a manager happens to have."""
+        kind = STALE_READ if stale else READ
+        labels = {RUN_LABEL: str(self.record.began_ms)}
+        client = await self._client()
+        begun_s = self.record.now()
+        shown: list[JobView] = []
+        try:
+            async for job in client.jobs(labels=labels, limit=limit, stale=stale):
+                shown.append(job)
+                if len(shown) == limit:
+                    break
+        except (HaschedError, OSError) as error:
+            self._ended(self.record.history.begin(self.name, "the latest jobs", kind, begun_s), error)
+            self.turn()
+            return []
+        for job in shown:
+            number = self.record.history.begin(self.name, job.submission_id, kind, begun_s)
+            self.record.history.returned(number, self.record.now(), seen(job))
+        return shown
 
     async def cancel(self, submission_id: str, job_id: int) -> None:
         await self._call(CANCEL, submission_id, lambda client: client.cancel(job_id, "chaos"), lambda _: Done())
@@ -140,7 +193,7 @@ class Desk:
         try:
             return await call(await self._client())
         except (HaschedError, OSError):
-            self._turn()
+            self.turn()
             return None
 
     # --- the record ---
@@ -153,18 +206,20 @@ class Desk:
         try:
             told = await call(client)
         except (HaschedError, OSError) as error:
-            if not self._answered(number, kind, error):
+            if not self._answered(number, kind, key, error):
                 self._ended(number, error)
-                self._turn()
+                self.turn()
             return None
         self.record.history.returned(number, self.record.now(), result(told))
         return told
 
-    def _answered(self, number: int, kind: str, error: HaschedError | OSError) -> bool:
+    def _answered(self, number: int, kind: str, key: str, error: HaschedError | OSError) -> bool:
         """Whether the refusal is an answer about the job, and on record as one."""
         code = str(error.extra.get("code", error.code)) if isinstance(error, HaschedError) else ""
         if code not in _ANSWERS:
             return False
+        if code == NO_SUCH_JOB:
+            self._gone[key] = None
         self.record.history.returned(number, self.record.now(), None if kind == READ else Refused(code))
         return True
 
@@ -174,14 +229,9 @@ class Desk:
         else:
             self.record.history.failed(number, self.record.now())
 
-    def _turn(self) -> None:
-        """To another manager, if there is one."""
-        others = [name for name in self.cluster.managers if name != self._manager]
-        self._manager = self.chance.choice(others or self.cluster.managers)
-
     async def _client(self) -> AsyncClient:
         if self._manager not in self.cluster.managers:  # removed meanwhile
-            self._turn()
+            self.turn()
         known = self._clients.get(self._manager)
         if known is None:
             known = self.cluster.client(self._manager, timeout_s=ANSWER_TIMEOUT_S, retries=False)
@@ -192,12 +242,3 @@ class Desk:
 def seen(job: JobView) -> Seen:
     """A job as the checker knows it."""
     return Seen(job.id, job.cancelling, job.suspended, job.state if TaskState[job.state].final else "")
-
-
-def endings_of(record: Record, kind: str) -> dict[str, list[Ending]]:
-    """How the calls of a kind ended, by key."""
-    found: dict[str, list[Ending]] = {}
-    for operation in record.history.operations():
-        if operation.kind == kind:
-            found.setdefault(operation.key, []).append(operation.ending)
-    return found
