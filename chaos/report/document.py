@@ -79,8 +79,19 @@ class Totals(_Part, frozen=True):
     unknown: int
 
 
-class Call(_Part, frozen=True):
-    """One call of a history, as a person reads it. `until_s` is None where it never ended."""
+class Gap(_Part, frozen=True):
+    """Submissions were tried, and none was accepted in between; `during` are the strikes of that time, as "kill m1"."""
+
+    from_s: float
+    until_s: float
+    during: list[str] = []
+
+
+class Call(_Part, frozen=True, array_like=True):
+    """One call of a history, as a person reads it. `until_s` is None where it never ended.
+
+    There may be fifty thousand of them: in JSON each is an array of its fields in this order, a third of the size.
+    """
 
     client: str
     kind: str
@@ -104,7 +115,8 @@ class DrillPart(_Part, frozen=True):
 
 
 class Document(_Part, frozen=True):
-    """`histories` are by submission id; those of broken verdicts come first."""
+    """`histories` are by submission id; those of broken verdicts come first. `suspects` are the ids that a broken or
+    undecided verdict speaks of, `gaps` the longest, longest first."""
 
     head: Head
     format: int = FORMAT
@@ -114,6 +126,8 @@ class Document(_Part, frozen=True):
     leaders: list[Lead] = []
     calls: list[Bucket] = []
     totals: list[Totals] = []
+    gaps: list[Gap] = []
+    suspects: list[str] = []
     histories: dict[str, list[Call]] = {}
     drills: list[DrillPart] = []
     logs: dict[str, str] = {}
