@@ -21,6 +21,7 @@ class Struck(msgspec.Struct, kw_only=True):
     at_s: float
     until_s: float = 0.0
     targets: list[str] = []
+    endangered: list[str] = []  # managers among them whose disks it harms, so that they may begin anew
     outcome: str = "under way"
     notes: list[str] = []
 

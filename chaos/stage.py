@@ -143,6 +143,7 @@ class Stage:
                 raise Skipped("not all managers are whole")
             name = self.chance.choice(self.free(self.cluster.managers))
             async with self.claim(name):
+                self._struck.endangered.append(name)
                 yield name
                 if not await self.filled(name):
                     self.note(f"{name} was not a filled voter again after {FILLED_S:.0f} s")

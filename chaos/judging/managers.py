@@ -5,7 +5,6 @@ from __future__ import annotations
 from math import inf
 
 from chaos.checkers.monotone import Monotone
-from chaos.families import Family
 from chaos.judging.evidence import Evidence, decide
 from chaos.record import SILENT, Sight
 from chaos.report.document import Verdict
@@ -41,10 +40,7 @@ def judge_terms(evidence: Evidence) -> Verdict:
 
 def _disk_was_harmed(evidence: Evidence, manager: str, from_s: float, until_s: float) -> bool:
     return any(
-        strike.family == Family.DISK.value
-        and manager in strike.targets
-        and strike.at_s <= until_s
-        and (strike.until_s or inf) >= from_s
+        manager in strike.endangered and strike.at_s <= until_s and (strike.until_s or inf) >= from_s
         for strike in evidence.record.strikes
     )
 
