@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, assert_never
 
 import msgspec
 
@@ -25,7 +25,7 @@ from chaos.safety.lines import append_line
 from chaos.safety.undo import Undo
 
 LOCK_PATIENCE_S = 5.0
-LOCK_POLL_S = 0.02
+LOCK_POLL_S = 0.005
 ROUNDS = 3  # of undoing all: what failed may work once the others are undone
 ROUND_PAUSE_S = 0.5
 
@@ -61,7 +61,11 @@ class NotUndone(msgspec.Struct, frozen=True, tag="not undone"):
     reason: str
 
 
-Line: TypeAlias = Owner | Entry | StruckOff | NotUndone
+class Ended(msgspec.Struct, frozen=True, tag="ended"):
+    """The run is over, though its process may go on; what is open could not be undone."""
+
+
+Line: TypeAlias = Owner | Entry | StruckOff | NotUndone | Ended
 _decode = msgspec.json.Decoder(Line).decode
 
 
@@ -80,6 +84,7 @@ class Book:
         self._read = 0  # bytes
         self._thread_lock = threading.RLock()
         self.owner: Owner | None = None
+        self.is_over = False
         self.open: dict[int, Entry] = {}
         self.reasons: dict[int, str] = {}  # why an entry is still open, by number
         self.strange: list[str] = []  # lines of another version: somebody armed something that we don't know
@@ -133,6 +138,10 @@ class Book:
                 self._forget(line.number)
             case NotUndone():
                 self.reasons[line.number] = line.reason
+            case Ended():
+                self.is_over = True
+            case _:
+                assert_never(line)
 
     def add(self, entry: Entry) -> None:
         """Durable when it returns. Raises OSError: then it may not be counted on."""
@@ -202,6 +211,11 @@ class Book:
             for number, entry in reversed(list(self.open.items()))
         ]
         return failed + self.strange
+
+    def end(self) -> None:
+        """Of the run; what is left in it anybody may undo now."""
+        with self._thread_lock, contextlib.suppress(OSError):
+            self._append(Ended())
 
     def remove(self) -> None:
         """When nothing is left in it."""

@@ -62,7 +62,7 @@ def _heal_one(path: Path, all_of_them: bool, dry_run: bool, healed: Healed) -> N
             healed.failed.append(f"{path} doesn't say whose it is, so it can't be healed: {'; '.join(book.strange)}")
         elif owner.host != socket.gethostname():
             healed.left.append(f"{_run(owner)} is of the machine {owner.host}, and must be healed there")
-        elif _is_under_way(owner) and not all_of_them:
+        elif _is_under_way(owner, book) and not all_of_them:
             healed.left.append(f"{_run(owner)} is under way in {owner.harness}; --all ends it")
         elif dry_run:
             _tell(owner, book, healed)
@@ -73,7 +73,7 @@ def _heal_one(path: Path, all_of_them: bool, dry_run: bool, healed: Healed) -> N
 
 
 def _tell(owner: Owner, book: Book, healed: Healed) -> None:
-    if _is_under_way(owner):
+    if _is_under_way(owner, book):
         healed.done.append(f"{_run(owner)}: end {owner.harness}, which undoes its faults; else:")
     healed.done += [f"{_run(owner)}: {entry.undo} ({entry.what})" for entry in reversed(list(book.open.values()))]
     healed.failed += [f"{_run(owner)}: {text}" for text in book.strange]
@@ -81,7 +81,7 @@ def _tell(owner: Owner, book: Book, healed: Healed) -> None:
 
 def _heal(owner: Owner, book: Book, healed: Healed) -> None:
     audit = Audit(owner.run, owner.cluster)
-    if _is_under_way(owner):
+    if _is_under_way(owner, book):
         what = _end(owner)
         audit.try_to_write(Act.HEAL, what)
         healed.done.append(f"{_run(owner)}: {what}")
@@ -105,8 +105,8 @@ def _end(owner: Owner) -> str:
     return f"told {owner.harness} to end; it didn't in {END_PATIENCE_S:.0f} s, and was killed"
 
 
-def _is_under_way(owner: Owner) -> bool:
-    return owner.boot == boot_id() and is_alive(owner.harness)
+def _is_under_way(owner: Owner, book: Book) -> bool:
+    return not book.is_over and owner.boot == boot_id() and is_alive(owner.harness)
 
 
 def _run(owner: Owner) -> str:

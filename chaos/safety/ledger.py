@@ -178,7 +178,9 @@ class Ledger:
             self._closed = True
             self._book.undo_all(self.audit, Act.UNDO)
             self.left = self._book.left()
-            if not self.left:
+            if self.left:
+                self._book.end()
+            else:
                 self._book.remove()
             if self._guard is not None:
                 self._guard.release()
