@@ -6,7 +6,7 @@ import os
 import signal
 
 from chaos.drills.base import Drill
-from chaos.drills.props import QUICK, Gate, attempts_of, start_all, until_begun, until_ended, until_fit
+from chaos.drills.props import QUICK, Gate, attempts_of, start_all, until_away, until_begun, until_ended, until_fit
 from chaos.drills.scene import Scene
 
 
@@ -29,6 +29,7 @@ class AgentRestart(Drill):
             os.killpg(pid, signal.SIGKILL)
             scene.show("SIGKILL to the agent's whole process group")
         await scene.cluster.processes.kill(agent)
+        await until_away(scene, agent)
         alive = [each for each in ours if each.alive]
         scene.expect(len(alive) == len(ours), "every task lives on without the agent", len(alive))
         await start_all(scene, [agent])

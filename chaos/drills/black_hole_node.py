@@ -11,7 +11,7 @@ from chaos.drills.scene import Scene
 
 TASKS = 40
 FAULT_S = 60.0
-MAX_REFUSED = TASKS // 2  # what was on its way before the node said that it takes no more
+MAX_REFUSED = 3 * TASKS // 4  # half of them were on their way before the node said that it takes no more
 
 
 class BlackHoleNode(Drill):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chaos.drills.base import Drill
-from chaos.drills.props import QUICK, Gate, attempts_of, start_all, until_begun, until_ended, until_fit
+from chaos.drills.props import QUICK, Gate, attempts_of, start_all, until_away, until_begun, until_ended, until_fit
 from chaos.drills.scene import Scene
 
 
@@ -22,6 +22,7 @@ class CleanAgentStop(Drill):
         agent = task.node_id
         status = await scene.cluster.processes.terminate(agent)
         scene.expect(status == 0, f"the agent of {agent} ends on SIGTERM, with status 0", status)
+        await until_away(scene, agent)
         node = await scene.client.node(agent)
         scene.expect(node.running == 1, f"{agent} is still known, with its task", f"{node.state}, {node.running}")
         scene.expect(task.alive, "the task runs on")

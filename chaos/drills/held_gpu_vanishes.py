@@ -8,7 +8,17 @@ from typing import Any, ClassVar
 
 from chaos.drills import configs
 from chaos.drills.base import Drill
-from chaos.drills.props import QUICK, Gate, start_all, until_begun, until_ended, until_fit, until_gone, until_task
+from chaos.drills.props import (
+    QUICK,
+    Gate,
+    start_all,
+    until_away,
+    until_begun,
+    until_ended,
+    until_fit,
+    until_gone,
+    until_task,
+)
 from chaos.drills.scene import Scene
 from hasched.model.states import TaskState
 
@@ -70,7 +80,8 @@ class HeldGpuVanishes(Drill):
     async def _come_back(self, scene: Scene, config: Path, agent: str, gpus: int) -> None:
         """The agent dies, and the next one finds another number of GPUs."""
         await scene.cluster.processes.kill(agent)
+        await until_away(scene, agent)
         configs.change(config, lambda each: each["capacity"].update(gpus=gpus))
         await start_all(scene, [agent])
         node = await until_fit(scene, agent)
-        scene.expect(node.total.gpus == gpus, f"the agent is back, and finds {gpus} GPUs", node.total.gpus)
+        scene.expect(node.total.gpus == gpus, "the agent is back, and finds as many GPUs as there are", node.total.gpus)

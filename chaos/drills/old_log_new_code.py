@@ -69,8 +69,9 @@ class OldLogNewCode(Drill):
             scene.show(f"{what} is put behind the last: {where}")
             await start_all(scene, [manager])
             log = await self._refusal(scene, manager)
-            scene.expect("storage_failed" in log, "the manager stops, with its code", log)
-            scene.expect("upgrade hasched" in log, "and with what to do")
+            entry = where.partition(" of ")[0]
+            scene.expect("storage_failed" in log and entry in log, f"the manager stops at {entry}, with its code", log)
+            scene.expect("upgrade hasched" in log, "and with what to do", log)
             scene.expect(
                 journal.bytes().startswith(put), "what it doesn't know is still on its disk", f"{len(put)} bytes"
             )

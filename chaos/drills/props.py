@@ -157,6 +157,15 @@ async def until_whole(scene: Scene) -> None:
     await scene.eventually("a whole cluster", whole)
 
 
+async def until_away(scene: Scene, node_id: str) -> None:
+    """Until the managers know that the node's agent is gone: only then is it another one that they show as connected."""
+
+    async def away() -> bool:
+        return not (await scene.client.node(node_id)).connected
+
+    await scene.eventually(f"{node_id} to be seen as not connected", away)
+
+
 async def until_fit(scene: Scene, node_id: str) -> NodeView:
     """The node once it is connected and healthy. Raises Unmet."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 from chaos.abilities import Ability
@@ -19,6 +20,7 @@ from chaos.drills.props import (
 from chaos.drills.scene import Scene, Unmet
 from hasched.model.errors import HaschedError
 
+PAUSE_S = 0.1
 ALONE_S = 3.0  # five elections could have been held
 
 
@@ -66,6 +68,7 @@ class SecondBootstrap(Drill):
                     told = await client.submit({"name": "too-soon", "command": ["true"]})
                 except HaschedError:
                     refused += 1
+                    await asyncio.sleep(PAUSE_S)
                     continue
                 raise Unmet(f"expected: {manager} accepts nothing; seen: it accepted job {told.id}")
         scene.expect(refused > 0, f"{manager} refuses every submission for {ALONE_S:.0f} s", refused)

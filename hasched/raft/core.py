@@ -43,7 +43,14 @@ from hasched.raft.sender import Snapshots
 from hasched.raft.transfer import Transfers
 from hasched.raft.tuning import Tuning
 from hasched.statemachine.apply import apply
-from hasched.statemachine.commands import RecordManagers, decode_batch, encode_batch, encode_command
+from hasched.statemachine.commands import (
+    BATCH_VERSION,
+    Batch,
+    RecordManagers,
+    decode_batch,
+    encode_batch,
+    encode_command,
+)
 from hasched.statemachine.digest import SCHEME
 from hasched.statemachine.manager import ManagerAddress
 from hasched.statemachine.state import State
@@ -356,7 +363,7 @@ class Core:
         """What is raised here stops the manager: at this entry every manager would do the same (15)."""
         kind = entry.data[0]
         if kind == COMMANDS:
-            applied = apply(self.state, entry.index, decode_batch(entry.data[1:]))
+            applied = apply(self.state, entry.index, _read_batch(entry))
         elif kind in (NO_OP, MEMBERS, CHECK, DIGESTS):  # a membership is in force since it stands in the log
             applied = Applied(entry.index, self.state.now_ms, [], [])
             if kind == CHECK:
@@ -377,3 +384,18 @@ class Core:
             if self.check is not None:
                 self.check.close()
             self.check = Check(index, self.state)
+
+
+def _read_batch(entry: LogEntry) -> Batch:
+    """Raises StorageFailed for what a later version wrote: to skip it, or a part of it, would be another history."""
+    try:
+        batch = decode_batch(entry.data[1:])
+    except msgspec.DecodeError as error:
+        raise StorageFailed(
+            f"entry {entry.index} holds what this version doesn't know: {error}", "upgrade hasched"
+        ) from None
+    if batch.v > BATCH_VERSION:
+        raise StorageFailed(
+            f"entry {entry.index} is of version {batch.v}; this version reads {BATCH_VERSION}", "upgrade hasched"
+        )
+    return batch

@@ -234,13 +234,27 @@ def other_member(name):
     return Member(name, "https://127.0.0.1:1", "127.0.0.1:2")
 
 
-async def test_15_an_exception_in_apply_stops_the_manager_and_says_so(tmp_path):
-    """A log entry of a kind that this version doesn't know stands for a state machine that fails."""
+def later_batch(version, *commands):
+    return msgspec.msgpack.encode({"v": version, "now_ms": 1, "commands": commands})
+
+
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        pytest.param(b"\x63what is this", "kind 99", id="a kind that isn't known"),
+        pytest.param(
+            b"\x00" + later_batch(1, {"type": "paint_job_blue"}), "paint_job_blue", id="a command that isn't known"
+        ),
+        pytest.param(b"\x00" + later_batch(2), "version 2", id="a later version of batches"),
+    ],
+)
+async def test_15_an_entry_of_a_later_version_stops_the_manager_and_says_so(tmp_path, entry, says):
+    """It also stands for a state machine that fails."""
     async with running(tmp_path, ("m1",)) as cluster:
         node = await cluster.leader()
-        node._journal.add(b"\x63what is this", node._journal[-1].index + 1, node.term)
+        node._journal.add(entry, node._journal[-1].index + 1, node.term)
         proposal = asyncio.create_task(node.propose(submit(1)))
-        with pytest.raises(StorageFailed, match="kind 99"):
+        with pytest.raises(StorageFailed, match=says):
             await node.wait_failed()
         for waiting in (proposal, node.propose(submit(2))):
             with pytest.raises(NoLeader):
