@@ -54,17 +54,26 @@ def tear_tail(data_dir: Path) -> str:
     """
     path = _files(data_dir, JOURNAL)[-1]
     data = path.read_bytes()
-    found = list(frames(data))
-    end = found[-1][1] if found else header_end(data)
-    if end != len(data):
+    ends = [header_end(data), *(end for _, end in frames(data))]
+    if ends[-1] != len(data):
         raise Unsettled(f"{path} ends with half a frame already")
-    torn = _next_frame(data, found[-1][0] if found else None)
-    torn = torn[: FRAME_HEADER_BYTES + TORN_PAYLOAD_BYTES // 2]
+    torn = next_frame(data)[: FRAME_HEADER_BYTES + TORN_PAYLOAD_BYTES // 2]
     with path.open("ab") as file:
         file.write(torn)
         file.flush()
         os.fsync(file.fileno())
-    return f"{path.name} got {len(torn)} bytes of a frame that was never whole, at byte {end}"
+    return f"{path.name} got {len(torn)} bytes of a frame that was never whole, at byte {len(data)}"
+
+
+def next_frame(data: bytes) -> bytes:
+    """As a manager would write it behind the last one of this segment, but for what is in it."""
+    header = msgspec.msgpack.decode(data[PREFIX_BYTES : header_end(data)], type=dict[str, object])
+    salt = header["salt"]
+    assert isinstance(salt, int), "a segment has a salt"
+    sequence = max((_FRAME.unpack_from(data, start)[2] + 1 for start, _ in frames(data)), default=0)
+    payload = b"never synced ".ljust(TORN_PAYLOAD_BYTES, b".")
+    head = _FRAME.pack(FRAME_MAGIC, len(payload), sequence, zlib.crc32(payload, salt))
+    return head + _CRC.pack(zlib.crc32(head, salt)) + payload
 
 
 def flip(data_dir: Path, where: str, chance: int) -> str:
@@ -97,14 +106,3 @@ def _files(data_dir: Path, where: str) -> list[Path]:
     if not found:
         raise Unsettled(f"{data_dir} holds no {where} yet")
     return found
-
-
-def _next_frame(data: bytes, last: int | None) -> bytes:
-    """As the manager would have written it after the frame at `last`."""
-    header = msgspec.msgpack.decode(data[PREFIX_BYTES : header_end(data)], type=dict[str, object])
-    salt = header["salt"]
-    assert isinstance(salt, int), "a segment has a salt"
-    sequence = _FRAME.unpack_from(data, last)[2] + 1 if last is not None else 0
-    payload = b"never synced ".ljust(TORN_PAYLOAD_BYTES, b".")
-    head = _FRAME.pack(FRAME_MAGIC, len(payload), sequence, zlib.crc32(payload, salt))
-    return head + _CRC.pack(zlib.crc32(head, salt)) + payload
