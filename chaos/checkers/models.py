@@ -26,10 +26,11 @@ class Accepted(msgspec.Struct, frozen=True):
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """The result of a read of a job that is there; of one that isn't, the result is None. `end` is empty until it has ended."""
+    """The result of a read of a job that is there; of one that isn't, the result is None. `end` is empty until it has ended;
+    `cancelling` is None where the answer doesn't say it, as that of the API does once the job has ended."""
 
     job_id: int
-    cancelling: bool
+    cancelling: bool | None
     suspended: bool
     end: str
 
@@ -88,7 +89,7 @@ class JobModel:
         there = state.accepted and not state.deleted
         if not isinstance(result, Seen):
             return [] if there else [state]
-        if not there or (result.cancelling, result.suspended) != (state.cancelling, state.suspended):
+        if not there or result.suspended != state.suspended or result.cancelling not in (None, state.cancelling):
             return []
         if state.end and (not result.end or state.end not in ("?", result.end)):
             return []

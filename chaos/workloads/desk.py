@@ -241,4 +241,5 @@ class Desk:
 
 def seen(job: JobView) -> Seen:
     """A job as the checker knows it."""
-    return Seen(job.id, job.cancelling, job.suspended, job.state if TaskState[job.state].final else "")
+    ended = TaskState[job.state].final
+    return Seen(job.id, None if ended else job.cancelling, job.suspended, job.state if ended else "")

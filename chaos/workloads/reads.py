@@ -25,4 +25,4 @@ class Reads(Workload):
                 await desk.latest(10, stale=True)
             if desk.chance.random() < 0.3:
                 desk.turn()
-            await desk.pause(0.1)
+            await desk.pause(0.15)

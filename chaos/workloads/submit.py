@@ -21,4 +21,4 @@ class Submit(Workload):
             told = await desk.submit(job(command), submission_id)
             if told is not None:
                 backlog.add(submission_id, told.id)
-            await desk.pause(0.12)
+            await desk.pause(0.15)

@@ -16,7 +16,7 @@ from chaos.registry import Registry
 from chaos.safety.ledger import Ledger
 from chaos.workloads.desk import STALE_READ, Desk
 
-SECONDS = 8.0
+SECONDS = 6.0
 LATEST_S = 60.0
 
 
@@ -64,6 +64,7 @@ def run(tmp_path_factory):
 def test_without_faults_all_ten_promises_hold(run):
     _, _, found, unfinished, verdicts, _ = run
     assert unfinished == [] and found.obstacles == {}
+    print(*(w for v in verdicts for w in v.wrong), sep="\n")
     assert {each.name: (each.verdict, each.wrong, each.undecided) for each in verdicts} == {
         each.name: ("held", [], []) for each in verdicts
     }
