@@ -14,7 +14,7 @@ class AgentCutOff(Nemesis):
     name = "agent-cut-off"
     summary = "a node with running tasks is cut off until it counts as lost"
     family = Family.AGENT
-    needs = (Ability.ISOLATION,)
+    needs = (Ability.CUTS,)
     seconds = (6.0, 15.0)
     weight = 3
     managers = 1
@@ -28,6 +28,6 @@ class AgentCutOff(Nemesis):
             async def is_lost() -> bool:
                 return (await burden.client.node(agent)).state == "disconnected"
 
-            async with stage.claim_links(links, agent), stage.cluster.network.isolated(agent, seconds):
+            async with stage.claim_links(links, agent), stage.cluster.network.cut(links, seconds):
                 if not await stage.eventually(is_lost, seconds):
                     stage.note(f"{agent} did not count as lost within {seconds:.0f} s")

@@ -20,5 +20,5 @@ class AgentsComeAndGo(Nemesis):
         while stage.record.now() < until and not stage.is_over:
             agent, away_s = stage.any_agent(), stage.chance.uniform(0.1, 1.5)
             async with stage.claim(agent):
-                await stage.under(away_s, stage.cluster.processes.orphaned(agent, away_s))
+                await stage.under(away_s, stage.cluster.processes.down(agent, away_s))
             await stage.hold(stage.chance.uniform(0.1, 1.0))

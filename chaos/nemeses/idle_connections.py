@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
-
 from chaos.families import Family
 from chaos.nemeses.base import Nemesis
-from chaos.nemeses.wires import wire
+from chaos.nemeses.wires import wires
 from chaos.stage import Stage
 
 CONNECTIONS = 100  # to each manager
@@ -22,11 +20,6 @@ class IdleConnections(Nemesis):
     weight = 1
 
     async def strike(self, stage: Stage, seconds: float) -> None:
-        async with AsyncExitStack() as connections:
-            opened = 0
-            for manager in stage.cluster.managers * CONNECTIONS:
-                if stage.is_over:
-                    break
-                opened += await connections.enter_async_context(wire(stage.cluster.context(manager))) is not None
-            stage.note(f"{opened} connections")
+        async with wires(stage, stage.cluster.managers, CONNECTIONS) as opened:
+            stage.note(f"{len(opened)} connections")
             await stage.hold(seconds)

@@ -19,4 +19,4 @@ class KillAgent(Nemesis):
     async def strike(self, stage: Stage, seconds: float) -> None:
         agent = stage.any_agent()
         async with stage.claim(agent):
-            await stage.under(seconds, stage.cluster.processes.orphaned(agent, seconds))
+            await stage.under(seconds, stage.cluster.processes.down(agent, seconds))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
-
 from chaos.families import Family
 from chaos.nemeses.base import Nemesis
-from chaos.nemeses.wires import wire
+from chaos.nemeses.wires import wires
 from chaos.stage import Stage
 
 CLIENTS = 10  # of each manager
@@ -24,17 +22,12 @@ class SlowClients(Nemesis):
     weight = 1
 
     async def strike(self, stage: Stage, seconds: float) -> None:
-        async with AsyncExitStack() as connections:
-            wires = []
-            for manager in stage.cluster.managers:
-                for number in range(CLIENTS):
-                    opened = await connections.enter_async_context(wire(stage.cluster.context(manager)))
-                    if opened is not None:
-                        opened.write(HEAD if number % 2 else b"")  # a slow body, or a slow head
-                        wires.append(opened)
+        async with wires(stage, stage.cluster.managers, CLIENTS) as opened:
+            for each in opened[::2]:  # these have a slow body, the others a slow head
+                each.write(HEAD)
             until = stage.record.now() + seconds
             while stage.record.now() < until and not stage.is_over:
-                for each in wires:
+                for each in opened:
                     each.write(b"x")
                 await stage.hold(INTERVAL_S)
-            stage.note(f"{sum(each.is_cut for each in wires)} of {len(wires)} were cut off")
+            stage.note(f"{sum(each.is_cut for each in opened)} of {len(opened)} were cut off")

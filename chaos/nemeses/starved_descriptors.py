@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
-
 from chaos.abilities import Ability
 from chaos.families import Family
 from chaos.nemeses.base import Nemesis
-from chaos.nemeses.wires import wire
+from chaos.nemeses.wires import wires
 from chaos.stage import Stage
 
 CONNECTIONS = 10
@@ -17,16 +15,16 @@ class StarvedDescriptors(Nemesis):
     name = "starved-descriptors"
     summary = "a manager runs out of file descriptors"
     family = Family.DISK
-    needs = (Ability.SYNCS,)
+    needs = (Ability.SYNCS, Ability.RESTARTS)
     managers = 1
 
     async def strike(self, stage: Stage, seconds: float) -> None:
-        manager, spare = stage.any_manager(), stage.chance.randint(0, 5)
-        async with (
-            stage.claim(manager),
-            stage.cluster.syncs.starved(manager, spare, seconds),
-            AsyncExitStack() as connections,
-        ):
-            for _ in range(CONNECTIONS):
-                await connections.enter_async_context(wire(stage.cluster.context(manager)))
-            await stage.hold(seconds)
+        processes, manager, spare = stage.cluster.processes, stage.any_manager(), stage.chance.randint(0, 5)
+        async with stage.claim(manager):
+            try:
+                async with stage.cluster.syncs.starved(manager, spare, seconds), wires(stage, [manager], CONNECTIONS):
+                    await stage.hold(seconds)
+            finally:
+                if processes.pid(manager) is None:
+                    stage.note(f"{manager} ended")
+                    await processes.start(manager)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import ssl
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from hasched.client.context import Context
+from chaos.stage import Stage
 from hasched.client.tls import MANAGER_HOSTNAME, client_context
 
-OPEN_S = 5.0
+OPEN_S = 3.0
+TOGETHER = 20  # handshakes at one time
 
 
 class Wire:
@@ -30,21 +32,45 @@ class Wire:
         if not self.is_cut:
             self._writer.write(data)
 
+    def abort(self) -> None:
+        self._writer.transport.abort()
+
 
 @asynccontextmanager
-async def wire(context: Context) -> AsyncIterator[Wire | None]:
-    """To the first manager of `context`; None if it doesn't let us in."""
-    address = urlsplit(context.managers[0])
+async def wires(stage: Stage, managers: Sequence[str], count: int) -> AsyncIterator[list[Wire]]:
+    """`count` connections to each of `managers`; fewer where a manager takes none."""
+    context = stage.cluster.context(*managers)
     tls = client_context(Path(context.ca).expanduser())
+    turns = asyncio.Semaphore(TOGETHER)
+    opened: list[Wire] = []
+
+    async def open_one(url: str) -> None:
+        async with turns:
+            wire = await _open(url, tls)
+            if wire is not None:
+                opened.append(wire)
+
+    try:
+        try:
+            async with asyncio.timeout(2 * OPEN_S), asyncio.TaskGroup() as group:
+                for url in context.managers * count:
+                    group.create_task(open_one(url))
+        except TimeoutError:
+            stage.note("not all connections could be opened")
+        yield opened
+    finally:
+        for wire in opened:
+            wire.abort()
+
+
+async def _open(url: str, tls: ssl.SSLContext) -> Wire | None:
+    address = urlsplit(url)
     try:
         async with asyncio.timeout(OPEN_S):
-            reader, writer = await asyncio.open_connection(
-                address.hostname, address.port, ssl=tls, server_hostname=MANAGER_HOSTNAME
+            return Wire(
+                *await asyncio.open_connection(
+                    address.hostname, address.port, ssl=tls, server_hostname=MANAGER_HOSTNAME
+                )
             )
     except OSError:  # TimeoutError is one
-        yield None
-        return
-    try:
-        yield Wire(reader, writer)
-    finally:
-        writer.transport.abort()
+        return None
