@@ -1,0 +1,482 @@
+"""The judge: a record in which all is right holds every promise; each thing that is made wrong breaks the promise it is about,
+and that one alone; what can't be known is undecided."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from chaos.checkers.models import Accepted, Done, Refused, Seen
+from chaos.final import Final
+from chaos.judge import judge
+from chaos.record import Record
+from chaos.report.document import BROKEN, HELD, UNDECIDED
+from hasched.model.spec import Resources
+from tests.chaos.records import (
+    GONE,
+    KEPT,
+    REFUSED,
+    STOPPING,
+    UNHEARD,
+    Run,
+    ended,
+    event,
+    job,
+    node,
+    scheduled,
+    submitted,
+)
+
+TEN = [
+    "durability",
+    "linearizability",
+    "one outcome",
+    "capacity",
+    "no overlap",
+    "fences",
+    "terms",
+    "replicas",
+    "liveness",
+    "every job ends",
+]
+
+
+def verdicts_of(run):
+    return {each.name: each for each in judge(run.record, run.final, run.settled, run.unfinished)}
+
+
+def others_than(verdict, verdicts):
+    return {name: each for name, each in verdicts.items() if each.verdict != verdict}
+
+
+def without(run, key):
+    run.final.jobs = [each for each in run.final.jobs if each.submission_id != key]
+
+
+def change_event(run, place, **changes):
+    run.record.events[place] = msgspec.structs.replace(run.record.events[place], **changes)
+
+
+def find(run, kind, job_id):
+    return next(n for n, each in enumerate(run.record.events) if (each.type, each.job_id) == (kind, job_id))
+
+
+def gap(run, at):
+    run.record.event_gaps.append("between 1.0 and 2.0: nobody held them")
+    run.record.whole_events = at
+
+
+def test_where_all_is_right_every_promise_is_held():
+    verdicts = verdicts_of(Run())
+    assert list(verdicts) == TEN
+    assert {name: (each.verdict, each.wrong, each.undecided) for name, each in verdicts.items()} == {
+        name: (HELD, [], []) for name in TEN
+    }
+    assert verdicts["durability"].looked_at == "3 acknowledged submissions (1 deleted since), 1 refused"
+
+
+# --- what is wrong ---
+
+
+def lost(run):
+    without(run, KEPT)
+
+
+def lost_unheard(run):
+    without(run, UNHEARD)
+
+
+def lost_though_nobody_deleted_it(run):
+    run.call(KEPT, "delete", 20, Refused("job_active"))
+    without(run, KEPT)
+
+
+def twice(run):
+    run.final.jobs.append(job(9, KEPT, "SUCCEEDED"))
+
+
+def refused_and_there(run):
+    run.final.jobs.append(job(9, REFUSED, "SUCCEEDED"))
+
+
+def refused_and_ran_for_a_while(run):
+    run.events(submitted(9, REFUSED), event("JobEnded", 9, state="CANCELLED"), event("JobDeleted", 9, actor="tester"))
+
+
+def two_submissions_of_one_job(run):
+    run.record.asked["new"] = run.record.asked[KEPT]
+    run.call("new", "submit", 30, Accepted(1, False))
+    run.final.jobs.append(job(1, "new", "SUCCEEDED"))
+
+
+def accepted_twice(run):
+    run.call(KEPT, "submit", 30, Accepted(1, False))
+
+
+def a_duplicate_that_came_first(run):
+    run.record.asked["new"] = run.record.asked[GONE]
+    run.call("new", "submit", 30, Accepted(5, True))
+    run.final.jobs.insert(0, job(5, "new", "SUCCEEDED"))
+
+
+def a_read_that_saw_nothing(run):
+    run.call(KEPT, "read", 30, None)
+
+
+def a_suspension_that_was_forgotten(run):
+    run.record.history.returned(run.record.history.begin("c2", KEPT, "suspend", 20), 20.1, Done())
+
+
+def an_end_that_was_undone(run):
+    run.call(KEPT, "read", 20, Seen(1, None, False, "SUCCEEDED"))
+    run.call(KEPT, "read", 21, Seen(1, False, False, ""))
+
+
+def a_deleted_job_that_is_there(run):
+    run.final.jobs.append(job(3, GONE, "CANCELLED", suspended=True))
+
+
+def a_stale_read_of_another_job(run):
+    run.call(KEPT, "stale read", 20, Seen(2, False, False, ""))
+
+
+def a_stale_read_of_another_end(run):
+    run.call(KEPT, "stale read", 20, Seen(1, None, False, "FAILED"))
+
+
+def a_stale_read_of_the_future(run):
+    run.call(KEPT, "stale read", 20, Seen(1, False, True, ""))
+
+
+def two_outcomes(run):
+    run.events(ended(1, "n1", 3, "FAILED"))
+
+
+def an_outcome_that_changed(run):
+    run.final.jobs[-1] = job(1, KEPT, "FAILED")
+
+
+def an_outcome_from_nowhere(run):
+    run.record.asked["new"] = run.record.asked[GONE]
+    run.call("new", "submit", 30, Accepted(5, False))
+    run.final.jobs.insert(0, job(5, "new", "SUCCEEDED"))
+
+
+def begun_after_its_end(run):
+    run.events(scheduled(4, "n2", attempt=2), ended(4, "n2", 2, "SUCCEEDED"))
+
+
+def an_older_attempt_counted(run):
+    run.events(ended(1, "n1", 1, "SUCCEEDED"))
+
+
+def a_job_ended_twice(run):
+    run.events(event("JobEnded", 1, state="SUCCEEDED"))
+
+
+def a_cancelled_task_ran_on(run):
+    run.events(scheduled(3, "n2", attempt=1), ended(3, "n2", 1, "SUCCEEDED"))
+
+
+def too_much_for_a_node(run):
+    run.record.offers["n1"] = {"cpu_milli": 900}
+
+
+def a_node_that_got_smaller(run):
+    smaller = event("NodeRegistered", None, node_id="n2", info={"resources": {"cpu_milli": 400}})
+    run.record.events.insert(0, smaller)
+
+
+def others_fill_the_node_too(run):
+    run.final.amounts[77] = {"cpu_milli": 600}
+    run.record.events.insert(0, scheduled(77, "n1", attempt=1))
+
+
+def a_task_that_holds_for_ever(run):
+    place = find(run, "AttemptEnded", 4)
+    run.record.events[place] = event("AttemptStarted", 4, task_index=0, attempt=1, node_id="n2")
+    without(run, UNHEARD)
+    run.final.jobs.insert(0, job(4, UNHEARD, "SUCCEEDED"))
+
+
+def a_node_that_gives_nothing_back(run):
+    run.final.nodes[0] = node("n1", Resources(cpu_milli=500))
+
+
+def two_at_once(run):
+    run.effect(9.3, 2, 1, "n1", "alive")
+    run.record.effects.sort(key=lambda each: each.at_s)
+
+
+def two_at_once_on_one_node(run):
+    run.effect(2.7, 1, 1, "n1", "alive")
+    run.record.effects.sort(key=lambda each: each.at_s)
+
+
+def begun_twice(run):
+    run.effect(20.0, 2, 2, "n2", "began")
+    run.effect(21.0, 2, 2, "n2", "ended")
+
+
+def begun_elsewhere(run):
+    run.record.effects[-2:] = []
+    run.effect(9.0, 2, 2, "n1", "began")
+    run.effect(9.5, 2, 2, "n1", "ended")
+
+
+def begun_without_a_place(run):
+    run.effect(20.0, 1, 3, "n1", "began")
+
+
+def succeeded_without_work(run):
+    run.record.effects.pop()
+
+
+def two_leaders(run):
+    run.sight(7, "m3", "leader", 4)
+
+
+def a_term_that_was_forgotten(run):
+    run.sight(7, "m2", term=2, applied=12, life=1)
+
+
+def an_index_that_fell(run):
+    run.sight(7, "m2", term=4, applied=11)
+
+
+def another_state(run):
+    run.final.check = msgspec.structs.replace(run.final.check, differing=["m3"])
+
+
+def another_story(run):
+    run.record.contradictions.append("m2 tells of JobEnded 11.0 where another manager told of JobDeleted 11.0")
+
+
+def never_whole_again(run):
+    run.settled = msgspec.structs.replace(run.settled, obstacles=["nobody leads"])
+
+
+def a_job_without_end(run):
+    run.final.jobs[1] = job(2, STOPPING, "RUNNING")
+
+
+def a_cancelled_job_without_end(run):
+    run.call(STOPPING, "suspend", 20, Done())
+    run.call(STOPPING, "cancel", 21, Done())
+    run.final.jobs[1] = job(2, STOPPING, "RUNNING", suspended=True, cancelling=True)
+
+
+@pytest.mark.parametrize(
+    ("mistake", "broken", "told"),
+    [
+        (lost, {"durability", "linearizability"}, "kept was acknowledged as job 1 and is lost"),
+        (lost_unheard, {"durability"}, "unheard was acknowledged as job 4 and is lost"),
+        (lost_though_nobody_deleted_it, {"durability", "linearizability"}, "is lost"),
+        (twice, {"durability"}, "kept became the jobs"),
+        (refused_and_there, {"durability", "linearizability", "one outcome"}, "refused was refused and is job 9"),
+        (refused_and_ran_for_a_while, {"durability"}, "refused was refused and is job 9"),
+        (two_submissions_of_one_job, {"durability"}, "job 1 stands for the submissions"),
+        (accepted_twice, {"linearizability"}, "kept is not linearizable"),
+        (a_duplicate_that_came_first, {"linearizability", "one outcome"}, "new is not linearizable"),
+        (a_read_that_saw_nothing, {"linearizability"}, "kept is not linearizable"),
+        (a_suspension_that_was_forgotten, {"linearizability"}, "kept is not linearizable"),
+        (an_end_that_was_undone, {"linearizability"}, "kept is not linearizable"),
+        (a_deleted_job_that_is_there, {"linearizability"}, "gone is not linearizable"),
+        (a_stale_read_of_another_job, {"linearizability"}, "shows kept as job 2, and it is job 1"),
+        (a_stale_read_of_another_end, {"linearizability"}, "as FAILED, and it is SUCCEEDED at the end"),
+        (a_stale_read_of_the_future, {"linearizability"}, "a suspend of job 1 that nobody had asked for"),
+        (two_outcomes, {"one outcome"}, "task 1.0 ended as SUCCEEDED and then as FAILED"),
+        (an_outcome_that_changed, {"one outcome"}, "task 1.0 ended as SUCCEEDED, and the cluster now says FAILED"),
+        (an_outcome_from_nowhere, {"one outcome"}, "nothing says how it came to that"),
+        (begun_after_its_end, {"one outcome"}, "attempt 2 began after that"),
+        (an_older_attempt_counted, {"one outcome", "fences"}, "recorded after that of attempt 2"),
+        (a_job_ended_twice, {"one outcome"}, "job 1 ended 2 times"),
+        (a_cancelled_task_ran_on, {"one outcome"}, "task 3.0 ended as CANCELLED"),
+        (too_much_for_a_node, {"capacity"}, "n1 has 900 cpu_milli, and 1000 are granted"),
+        (a_node_that_got_smaller, {"capacity"}, "n2 has 400 cpu_milli, and 500 are granted"),
+        (others_fill_the_node_too, {"capacity"}, "n1 has 1000 cpu_milli, and 1100 are granted"),
+        (a_task_that_holds_for_ever, {"capacity", "one outcome"}, "task 4.0 holds n2, and its job has ended"),
+        (a_node_that_gives_nothing_back, {"capacity"}, "nothing is under way, and on n1"),
+        (
+            two_at_once,
+            {"no overlap"},
+            "task 2.0: attempt 2 began on n2 at 9.000, while attempt 1 ran on n1 until 9.300",
+        ),
+        (two_at_once_on_one_node, {"no overlap"}, "task 1.0: attempt 2 began on n1 at 2.500, while attempt 1"),
+        (begun_twice, {"fences"}, "attempt 2 of task 2.0 began 2 times"),
+        (begun_elsewhere, {"fences"}, "attempt 2 of task 2.0 began on n1, and was placed on n2"),
+        (begun_without_a_place, {"fences"}, "attempt 3 of task 1.0 began, and nothing says that it was placed"),
+        (
+            succeeded_without_work,
+            {"fences"},
+            "attempt 2 of task 2.0 is recorded as SUCCEEDED, and never came to its end",
+        ),
+        (two_leaders, {"terms"}, "term 4 has two leaders, m2 and m3"),
+        (a_term_that_was_forgotten, {"terms"}, "m2 was in term 4 and is in term 2"),
+        (an_index_that_fell, {"terms"}, "m2 had committed 12 and now 11"),
+        (another_state, {"replicas"}, "at entry 50 the state of m3 differs"),
+        (another_story, {"replicas"}, "m2 tells of JobEnded 11.0"),
+        (never_whole_again, {"liveness"}, "nobody leads"),
+        (a_job_without_end, {"every job ends", "one outcome"}, "job 2 (stopping) is still RUNNING"),
+        (
+            a_cancelled_job_without_end,
+            {"every job ends", "one outcome"},
+            "job 2 (stopping) is still RUNNING, suspended, cancelled",
+        ),
+    ],
+    ids=lambda value: value.__name__.replace("_", " ") if callable(value) else None,
+)
+def test_what_is_wrong_breaks_the_promise_that_it_is_about(mistake, broken, told):
+    run = Run()
+    mistake(run)
+    verdicts = verdicts_of(run)
+    found = others_than(HELD, verdicts)
+    assert {name: each.verdict for name, each in found.items()} == dict.fromkeys(broken, BROKEN), found
+    assert any(told in sentence for each in found.values() for sentence in each.wrong), found
+
+
+# --- what is excused ---
+
+
+def deleted_perhaps(run):
+    run.lost_call(KEPT, "delete", 20)
+    without(run, KEPT)
+
+
+def expired(run):
+    run.events(event("JobExpired", 1))
+    without(run, KEPT)
+
+
+def deleted_by_somebody_else(run):
+    run.events(event("JobDeleted", 1, actor="somebody"))
+    without(run, KEPT)
+
+
+def suspended_by_its_client(run):
+    run.call(UNHEARD, "suspend", 13, Done())
+    run.final.jobs[0] = job(4, UNHEARD, "RUNNING", suspended=True)
+    del run.record.events[find(run, "AttemptEnded", 4) : find(run, "JobEnded", 4) + 1]
+
+
+def suspended_perhaps(run):
+    run.lost_call(UNHEARD, "suspend", 13)
+    run.final.jobs[0] = job(4, UNHEARD, "RUNNING", suspended=True)
+    del run.record.events[find(run, "AttemptEnded", 4) : find(run, "JobEnded", 4) + 1]
+
+
+def other_peoples_jobs(run):
+    run.final.amounts[77] = {"cpu_milli": 300}
+    run.events(
+        submitted(77, "theirs", actor="somebody"),
+        scheduled(77, "n1", attempt=1),
+        ended(77, "n1", 1, "SUCCEEDED"),
+        event("JobEnded", 77, state="SUCCEEDED"),
+    )
+
+
+def the_last_line_of_who_was_killed(run):
+    """Attempt 1 of job 2 says no end; that it may have lived on is no proof that it did."""
+    run.effect(8.9, 2, 1, "n1", "alive")
+    run.record.effects.sort(key=lambda each: each.at_s)
+
+
+@pytest.mark.parametrize(
+    ("excuse", "undecided"),
+    [
+        (deleted_perhaps, set()),
+        (expired, {"linearizability"}),
+        (deleted_by_somebody_else, {"linearizability"}),
+        (suspended_by_its_client, set()),
+        (suspended_perhaps, set()),
+        (other_peoples_jobs, set()),
+        (the_last_line_of_who_was_killed, set()),
+    ],
+    ids=lambda value: value.__name__.replace("_", " ") if callable(value) else None,
+)
+def test_what_has_a_reason_breaks_nothing(excuse, undecided):
+    run = Run()
+    excuse(run)
+    found = others_than(HELD, verdicts_of(run))
+    assert {name: each.verdict for name, each in found.items()} == dict.fromkeys(undecided, UNDECIDED), found
+
+
+# --- what can't be known ---
+
+
+def test_where_events_are_missing_nothing_is_held_against_anybody_that_they_might_explain():
+    run = Run()
+    del run.record.events[4:14]
+    gap(run, at=4)
+    run.final.jobs.append(job(5, "new", "SUCCEEDED"))
+    run.record.asked["new"] = run.record.asked[GONE]
+    run.call("new", "submit", 30, Accepted(5, False))
+    found = others_than(HELD, verdicts_of(run))
+    assert {name: each.verdict for name, each in found.items()} == dict.fromkeys(
+        ["one outcome", "capacity", "fences"], UNDECIDED
+    ), found
+
+
+@pytest.mark.parametrize(
+    ("mistake", "broken"),
+    [
+        (two_outcomes, "one outcome"),
+        (an_outcome_that_changed, "one outcome"),
+        (too_much_for_a_node, "capacity"),
+        (begun_twice, "fences"),
+        (lost, "durability"),
+    ],
+)
+def test_what_is_certain_counts_though_events_are_missing(mistake, broken):
+    run = Run()
+    mistake(run)
+    gap(run, at=len(run.record.events))
+    assert verdicts_of(run)[broken].verdict == BROKEN
+
+
+def test_a_run_that_looked_at_nothing_holds_nothing():
+    verdicts = {each.name: each for each in judge(Record(), None, None)}
+    assert {name: each.verdict for name, each in verdicts.items()} == dict.fromkeys(TEN, UNDECIDED)
+
+
+@pytest.mark.parametrize(
+    ("unread", "undecided"),
+    [
+        ("jobs", {"durability", "linearizability", "one outcome", "every job ends"}),
+        ("tasks", {"one outcome"}),
+        ("check", {"replicas"}),
+    ],
+)
+def test_what_the_cluster_did_not_say_at_the_end_is_undecided(unread, undecided):
+    run = Run()
+    setattr(run.final, unread, None if unread == "check" else [])
+    run.final.obstacles[unread] = "nobody answers"
+    found = others_than(HELD, verdicts_of(run))
+    assert {name: each.verdict for name, each in found.items()} == dict.fromkeys(undecided, UNDECIDED), found
+    assert all("nobody answers" in each.undecided for each in found.values())
+
+
+def test_a_manager_that_did_not_compare_its_state_leaves_it_open():
+    run = Run()
+    run.final.check = msgspec.structs.replace(run.final.check, silent=["m3"])
+    assert verdicts_of(run)["replicas"].verdict == UNDECIDED
+
+
+def test_resources_that_nobody_knows_are_undecided():
+    run = Run()
+    run.events(scheduled(77, "n1", attempt=1))
+    assert verdicts_of(run)["capacity"].verdict == UNDECIDED
+
+
+def test_a_search_without_an_answer_is_undecided():
+    run = Run()
+    run.lost_call(KEPT, "suspend", 6)
+    verdicts = {each.name: each for each in judge(run.record, run.final, run.settled, budget=1)}
+    assert verdicts["linearizability"].verdict == UNDECIDED
+
+
+def test_what_was_unfinished_is_told_where_the_cluster_said_no_more():
+    run = Run()
+    run.unfinished = ["job 2 (stopping) is RUNNING"]
+    run.final = Final(obstacles={"jobs": "nobody answers"})
+    assert "job 2 (stopping) is RUNNING" in verdicts_of(run)["every job ends"].undecided
