@@ -133,9 +133,8 @@ async def _run(wish: Wish, tell: Tell) -> Document:
             await require(cluster, wish.typed, interactive=sys.stdin.isatty())
             ran = await run(cluster, work, tell)
             broken = any(verdict.verdict == BROKEN for verdict in ran.verdicts)
-            head = build.head_of(
-                cluster, ran.record, kind="run", seed=wish.seed, command=_repeat(wish, "run"), left_out=ran.left_out
-            )
+            left_out = [*getattr(cluster, "left_out", []), *ran.left_out]
+            head = build.head_of(cluster, ran.record, seed=wish.seed, command=_repeat(wish, "run"), left_out=left_out)
             return build.build(ran.record, ran.verdicts, head, cluster.logs() if broken else {})
 
 

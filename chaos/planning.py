@@ -68,17 +68,22 @@ def draw(seed: int, nemeses: Sequence[Nemesis], duration_s: float) -> list[Plann
     pack: list[Nemesis] = []
     ends: list[float] = []  # of the strikes under way
     at_s = 1.0
-    while by_name:
+    passed_over = 0  # in a row, since what is left of the time is too short for them
+    while passed_over < sum(each.weight for each in by_name):
         if not pack:
             pack = _shuffled(by_name, chance)
         nemesis = pack.pop()
-        seconds = round(chance.uniform(*nemesis.seconds), 1)
+        shortest, longest = nemesis.seconds
         ends = [end for end in ends if end > at_s]
         if len(ends) >= TOGETHER:
             at_s = min(ends)
         at_s = _after_calm(at_s)
-        if at_s + seconds > duration_s:
-            break
+        left_s = duration_s - at_s
+        if left_s < shortest:
+            passed_over += 1
+            continue
+        passed_over = 0
+        seconds = round(chance.uniform(shortest, min(longest, left_s)), 1)
         planned.append(
             Planned(
                 number=len(planned) + 1,

@@ -16,6 +16,7 @@ from chaos.record import Record, Struck
 from chaos.report.document import Verdict
 from chaos.workloads.base import Workload
 from chaos.workloads.desk import Desk
+from hasched.model.errors import BadRequest
 
 READY_S = 90.0
 CALM_S = 2.0  # of work without faults, before and after them
@@ -43,10 +44,15 @@ class Ran(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def run(cluster: Cluster, work: Work, tell: Tell) -> Ran:
-    """Raises Unsettled if the cluster isn't whole before the first fault."""
+    """Raises BadRequest if there is nothing to strike with, Unsettled if the cluster isn't whole before the first fault."""
     record = Record()
     nemeses, left_out = planning.usable(work.nemeses, cluster)
     plan = planning.draw(work.seed, nemeses, work.seconds)
+    if not plan:
+        raise BadRequest(
+            f"none of {len(work.nemeses)} nemeses can strike within {work.seconds:.0f} s ({'; '.join(left_out) or 'too short'})",
+            "give more --minutes, or other nemeses: see `hasched chaos list`",
+        )
     with record.phase("set-up"):
         tell("waiting until the cluster is whole")
         await settle.ready(cluster, READY_S)

@@ -45,6 +45,14 @@ def test_a_schedule_stays_within_its_bounds(registry):
             assert len(under_way) <= TOGETHER
 
 
+def test_a_short_time_is_used_and_one_that_is_too_short_is_empty(registry):
+    nemeses = list(registry.nemeses.values())
+    for seed in range(20):
+        assert planning.draw(seed, nemeses, 10)
+    assert planning.draw(1, nemeses, 1) == []
+    assert planning.draw(1, [], 600) == []
+
+
 def test_what_a_cluster_lacks_is_left_out_with_the_reason(registry):
     poor = Offer(managers=["m1", "m2", "m3"], agents=[], missing={Ability.CUTS: "that needs root"})
     kept, left_out = planning.usable(list(registry.nemeses.values()), poor)
