@@ -10,6 +10,7 @@ import asyncio
 import os
 import signal
 import subprocess
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -19,13 +20,14 @@ import msgspec
 from chaos.cluster.steps import faulted, in_thread
 from chaos.errors import Unsettled
 from chaos.safety.audit import Act
-from chaos.safety.identity import Born, born, send, wait_until_gone
+from chaos.safety.identity import Born, born, is_alive, is_stopped, send, wait_until_gone
 from chaos.safety.ledger import Armed, Ledger
 from chaos.safety.traces import processes_of
 from chaos.safety.undo import Kill, Thaw
 
-POLL_S = 0.02
+POLL_S = 0.01
 KILL_PATIENCE_S = 30.0
+STOP_PATIENCE_S = 10.0
 LOG_LINES = 40
 LOG_BYTES = 64 * 1024  # more than so many lines have
 
@@ -183,7 +185,7 @@ class Daemons:
         if life is None or life.born is None or self.pid(name) is None:
             raise Unsettled(f"{name} is down and can't be frozen", "start it first")
         process = life.born
-        async with faulted(self._ledger, Thaw(process), f"SIGSTOP to {name}", seconds, lambda: _send_stop(process)):
+        async with faulted(self._ledger, Thaw(process), f"SIGSTOP to {name}", seconds, lambda: _stop(process)):
             yield
 
     async def reboot(self, agent: str) -> None:
@@ -223,5 +225,11 @@ class Daemons:
             self._strike_off(name)
 
 
-def _send_stop(process: Born) -> None:
+def _stop(process: Born) -> None:
+    """Returns once it stands still (or is gone): a signal that comes on the heels of SIGSTOP would be handled before it."""
+    deadline = time.monotonic() + STOP_PATIENCE_S
     send(process, signal.SIGSTOP)
+    while is_alive(process) and not is_stopped(process):
+        if time.monotonic() > deadline:
+            raise Unsettled(f"{process} got SIGSTOP and still runs after {STOP_PATIENCE_S:.0f} s")
+        time.sleep(POLL_S)

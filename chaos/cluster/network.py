@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import zlib
 from collections.abc import Iterable, Sequence
@@ -24,6 +25,7 @@ from types import TracebackType
 from chaos.cluster.base import Pair
 
 PREFIX = "hasched-"
+LOOPBACK = "127.0.0.1"
 SWITCH = "switch"
 OUTSIDE = "outside"  # the port of the bridge behind which the machine itself is
 CUTS = "cuts"  # the table of whoever names no other
@@ -196,6 +198,18 @@ class HostNetwork:
     def _element(self, pair: Pair) -> str:
         source, target = pair
         return f'{self.hardware_address(source)} . "{target}"'
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of loopback that nothing listens on at the moment."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind((LOOPBACK, 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
 
 
 def remove_leftovers() -> None:

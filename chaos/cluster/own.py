@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import itertools
-import socket
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +18,7 @@ from types import TracebackType
 from typing import Any
 
 from chaos.abilities import Ability
-from chaos.cluster import clocks, links, loop_disk, strace
+from chaos.cluster import clocks, control_groups, links, loop_disk, strace
 from chaos.cluster import network as network_module
 from chaos.cluster.base import Clocks, Cluster, Disks, Members, Network, Syncs
 from chaos.cluster.bridge import BridgeNetwork
@@ -28,7 +27,7 @@ from chaos.cluster.daemons import Daemons, Launch
 from chaos.cluster.disks import LoopDisks
 from chaos.cluster.files import ClusterFiles, Member
 from chaos.cluster.members import OwnMembers
-from chaos.cluster.network import HostNetwork
+from chaos.cluster.network import LOOPBACK, HostNetwork, free_ports
 from chaos.cluster.steps import in_thread
 from chaos.cluster.syncs import StraceSyncs
 from chaos.errors import Unsettled
@@ -40,7 +39,6 @@ from hasched.model.errors import HaschedError
 
 READY_S = 60.0
 POLL_S = 0.05
-LOOPBACK = "127.0.0.1"
 NO_HOSTS = (Ability.CUTS, Ability.ISOLATION, Ability.LINKS)
 NO_DISKS = (Ability.DISKS, Ability.POWER)
 
@@ -252,7 +250,7 @@ class OwnCluster(Cluster):
     def make_member(self, name: str) -> Member:
         """Its addresses. On loopback its ports are free at the moment."""
         host = self.hosts.address(name) if self.hosts is not None else LOOPBACK
-        api, raft = (API_PORT, RAFT_PORT) if self.hosts is not None else _free_ports(2)
+        api, raft = (API_PORT, RAFT_PORT) if self.hosts is not None else free_ports(2)
         return Member(name, f"https://{host}:{api}", f"{host}:{raft}")
 
     def data_dir(self, name: str) -> Path:
@@ -285,16 +283,6 @@ class OwnCluster(Cluster):
                 except OSError:
                     continue  # it stays in the ledger, whose end tries once more and says what is left
             self._ends.clear()
+            control_groups.sweep()
 
         await in_thread(take_down)
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind((LOOPBACK, 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()

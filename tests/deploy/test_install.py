@@ -20,8 +20,9 @@ from pathlib import Path
 
 import pytest
 
+from chaos.cluster.network import free_ports
 from hasched.cli.dev.processes import kill_work
-from tests.support.cluster import eventually, free_ports
+from tests.support.cluster import eventually
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "install.md"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,7 +15,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from chaos.cluster.network import HostNetwork
+from chaos.cluster.network import HostNetwork, free_ports
 from hasched.certs.issuing import create_ca, create_token, issue_agent, issue_manager
 from hasched.client.context import Context
 from hasched.client.sync import Client
@@ -40,18 +39,6 @@ def eventually(what: str, probe: Callable[[], T | None], patience_s: float = PAT
             last = error
         time.sleep(0.02)
     raise AssertionError(f"waited {patience_s:.0f} s in vain for: {what}; last: {last!r}")
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on at the moment."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 class ProcessCluster:
