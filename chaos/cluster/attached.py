@@ -15,7 +15,7 @@ from pathlib import Path
 
 from chaos.abilities import Ability
 from chaos.cluster.base import Clocks, Cluster, Disks, Members, Network, Syncs
-from chaos.cluster.found import Found, Sought, find
+from chaos.cluster.found import Sought, find
 from chaos.cluster.running import RunningProcesses
 from chaos.cluster.shut_off import ShutOff, find_shut_off_obstacle
 from chaos.errors import MachineLacks
@@ -58,24 +58,20 @@ class AttachedCluster(Cluster):
             ca=str(Path(context.ca).expanduser()),
         )
         found = find(sought)
-        self.left_out = [self._why(each, found) for each in [*self.managers, *agents] if each not in found.daemons]
+        self.left_out = [found.why_not(each) for each in [*self.managers, *agents] if each not in found.daemons]
         self._elsewhere = [each for each in agents if each not in found.daemons and each not in found.not_ours]
         self.processes: RunningProcesses = RunningProcesses(sought, found)
         self.missing = dict(_MISSING)
         if not found.daemons:
             self.missing[Ability.SIGNALS] = (
-                "none of its daemons runs on this machine where you may signal it; run this on one of its machines, as "
-                "the user of its daemons or as root"
+                f"none of its daemons is here for you to signal ({self.left_out[0] if self.left_out else 'it has none'}); "
+                "run this on one of its machines, as the user of its daemons or as root"
             )
         obstacle = find_shut_off_obstacle(self.managers, found)
         if obstacle:
             self.missing[Ability.ISOLATION] = obstacle
         self._scratch: Path | None = None
         self._network: ShutOff | None = None
-
-    @staticmethod
-    def _why(name: str, found: Found) -> str:
-        return found.not_ours.get(name, f"{name} does not run on this machine")
 
     # --- life ---
 

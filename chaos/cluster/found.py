@@ -37,10 +37,19 @@ class Daemon(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Found(msgspec.Struct, kw_only=True):
-    """By name; `not_ours` says why we may not signal those that are here and belong to somebody else."""
+    """By name. `not_ours` says why we may not signal those that are here and belong to somebody else; `unseen` are daemons
+    of some cluster whose files we may not read."""
 
     daemons: dict[str, Daemon] = {}
     not_ours: dict[str, str] = {}
+    unseen: list[str] = []
+
+    def why_not(self, name: str) -> str:
+        """Why this one can't be signalled."""
+        known = self.not_ours.get(name, f"{name} was not found on this machine")
+        if name in self.not_ours or not self.unseen:
+            return known
+        return f"{known}, as far as you may look: {'; '.join(self.unseen)}"
 
 
 class _Member(msgspec.Struct, frozen=True):
@@ -71,7 +80,7 @@ def find(sought: Sought) -> Found:
         try:
             daemon = _daemon(process, kind, path, sought)
         except PermissionError:
-            found.not_ours.setdefault(Path(path).stem, f"{process} ({kind} of {path}) belongs to another user")
+            found.unseen.append(f"{process} is a {kind} of another user ({path})")
             continue
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
             continue  # it has ended, or its file isn't one: it is no daemon of this cluster

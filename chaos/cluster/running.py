@@ -33,7 +33,7 @@ class RunningProcesses:
         self.ledger: Ledger | None = None  # without one, nothing can be done
         self._sought = sought
         self._daemons = dict(found.daemons)
-        self._not_ours = dict(found.not_ours)
+        self._found = found
         self._lives = dict.fromkeys(self._daemons, 0)
         self._lock = threading.Lock()  # the watch looks in a thread
         self._watch: asyncio.Task[None] | None = None
@@ -81,7 +81,7 @@ class RunningProcesses:
     def daemon(self, name: str) -> Daemon:
         """Raises Skipped if it can't be hit from here, or is down now."""
         if name not in self._daemons:
-            raise Skipped(self._not_ours.get(name, f"{name} does not run on this machine"))
+            raise Skipped(self._found.why_not(name))
         if self.pid(name) is None:
             raise Skipped(f"{name} is down")
         return self._daemons[name]
@@ -107,7 +107,7 @@ class RunningProcesses:
     async def start(self, name: str) -> None:
         """Wait until its service manager has started it. Raises Unsettled if nobody did."""
         if name not in self._daemons:
-            raise Skipped(self._not_ours.get(name, f"{name} does not run on this machine"))
+            raise Skipped(self._found.why_not(name))
         await self._wait_until_back(name, START_PATIENCE_S)
 
     @asynccontextmanager

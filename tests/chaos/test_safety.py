@@ -261,21 +261,33 @@ def test_a_way_back_leads_back_and_can_be_walked_twice(harm: Callable[[Path], ob
 
 
 @pytest.mark.parametrize(
-    "undo",
+    ("kind", "arguments"),
     [
-        pytest.param(RemoveFolder("/tmp"), id="a folder of another name"),
-        pytest.param(RemoveFolder("/tmp/hasched-chaos-x/../../etc"), id="a folder somewhere else"),
-        pytest.param(RemoveFolder("hasched-chaos-x"), id="a folder that depends on where we are"),
-        pytest.param(RemoveFile("/tmp"), id="a folder as a file"),
-        pytest.param(KillMarked("/"), id="everybody"),
-        pytest.param(Namespace("production"), id="a namespace of another name"),
-        pytest.param(Interface("lo"), id="an interface of another name"),
-        pytest.param(Table("", "inet", "filter"), id="a table of another name"),
+        pytest.param(RemoveFolder, ["{tmp}/precious"], id="a folder of another name"),
+        pytest.param(RemoveFolder, ["{tmp}/precious/../hasched-chaos-x"], id="a folder by a detour"),
+        pytest.param(RemoveFolder, ["hasched-chaos-x"], id="a folder that depends on where we are"),
+        pytest.param(KillMarked, ["{tmp}/precious"], id="what works in a folder of another name"),
+        pytest.param(Namespace, ["production"], id="a namespace of another name"),
+        pytest.param(Namespace, ["hasched/../production"], id="a namespace by a detour"),
+        pytest.param(Interface, ["production"], id="an interface of another name"),
+        pytest.param(Table, ["", "inet", "production"], id="a table of another name"),
+        pytest.param(Table, ["production", "inet", "hasched"], id="a table in a namespace of another name"),
     ],
 )
-def test_what_no_harness_made_is_not_taken_away(undo: Undo):
-    with pytest.raises(OSError):
+def test_what_no_harness_made_is_not_taken_away(kind: type[Undo], arguments: list[str], tmp_path: Path):
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "hasched-chaos-x").mkdir()
+    undo = kind(*(each.format(tmp=tmp_path) for each in arguments))  # type: ignore[operator]
+    with pytest.raises(OSError, match=r"is not a (name|folder) that the harness"):
         undo.perform()
+    assert (tmp_path / "precious").exists()
+    assert (tmp_path / "hasched-chaos-x").exists()
+
+
+def test_a_folder_is_not_removed_as_a_file(tmp_path: Path):
+    with pytest.raises(OSError):
+        RemoveFile(str(tmp_path)).perform()
+    assert tmp_path.exists()
 
 
 def test_a_folder_that_became_a_link_is_not_followed(tmp_path: Path):
