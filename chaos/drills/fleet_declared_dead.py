@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 
 from chaos.drills.base import Drill
 from chaos.drills.props import (
@@ -20,6 +21,8 @@ from chaos.drills.props import (
 from chaos.drills.scene import Scene
 
 LOOK_S = 0.1
+FROZEN_S = 30.0
+SLOW_S = 1.0  # of the grace
 
 
 class FleetDeclaredDead(Drill):
@@ -44,8 +47,12 @@ class FleetDeclaredDead(Drill):
         killed = [leader, *others[: len(cluster.managers) // 2]]  # with the leader, a majority
         await kill_all(scene, killed)
         await silence(scene, GRACE_S + 2, "nobody leads")
-        await start_all(scene, killed)
-        scene.show(f"{await leader_of(scene)} leads")
+        async with AsyncExitStack() as frozen:
+            for agent in cluster.agents:
+                await frozen.enter_async_context(cluster.processes.frozen(agent, FROZEN_S))
+            await start_all(scene, killed)
+            scene.show(f"{await leader_of(scene)} leads")
+            await silence(scene, SLOW_S, "no agent finds it")
 
         states = await _watch(scene, GRACE_S + 1)
         scene.expect(

@@ -57,7 +57,7 @@ async def _play(drill: Drill, cluster: Cluster, limit_s: float) -> DrillPart:
         except Unmet as unmet:
             why = str(unmet)
         except TimeoutError:
-            why = f"it was not over after {limit_s:.0f} s"
+            why = f"it was not over after {limit_s:g} s"
         except (HaschedError, OSError) as error:
             why = _cause(error)
         return _part(drill, FAILED if why else PASSED, why, scene, cluster.logs() if why else {})

@@ -97,24 +97,28 @@ async def until_begun(scene: Scene, gate: Gate, count: int = 1, attempt: int | N
 
 async def until_ended(scene: Scene, job_id: int, patience_s: float = PATIENCE_S) -> JobView:
     """The job once it has ended. Raises Unmet."""
+    seen = ""
 
     async def ended() -> JobView | None:
+        nonlocal seen
         job = await scene.client.job(job_id)
+        seen = f"{job.state}, tasks {job.tasks}"
         return job if TaskState[job.state].final else None
 
-    return await scene.eventually(f"the end of job {job_id}", ended, patience_s)
+    return await scene.eventually(f"the end of job {job_id}", ended, patience_s, lambda: seen)
 
 
 async def until_task(scene: Scene, job_id: int, index: int, *states: TaskState) -> TaskView:
     """The task once it is in one of these states. Raises Unmet."""
+    wanted, seen = " or ".join(each.name for each in states), ""
 
     async def there() -> TaskView | None:
+        nonlocal seen
         task = await scene.client.task(job_id, index)
+        seen = f"{task.state}, attempt {task.attempt}"
         return task if TaskState[task.state] in states else None
 
-    return await scene.eventually(
-        f"task {index} of job {job_id} to be {' or '.join(each.name for each in states)}", there
-    )
+    return await scene.eventually(f"task {index} of job {job_id} to be {wanted}", there, seen=lambda: seen)
 
 
 async def until_gone(scene: Scene, began: Iterable[Began]) -> None:

@@ -53,9 +53,13 @@ class Scene:
         self.show(f"{text}" + (f" ({seen})" if seen is not None else ""))
 
     async def eventually(
-        self, what: str, probe: Callable[[], Awaitable[T | None]], patience_s: float = PATIENCE_S
+        self,
+        what: str,
+        probe: Callable[[], Awaitable[T | None]],
+        patience_s: float = PATIENCE_S,
+        seen: Callable[[], str] | None = None,
     ) -> T:
-        """The first truthy answer. Errors of the API count as none. Raises Unmet."""
+        """The first truthy answer. Errors of the API count as none. Raises Unmet, with what `seen` says was there instead."""
         until = time.monotonic() + patience_s
         last: object = None
         while time.monotonic() < until:
@@ -67,4 +71,6 @@ class Scene:
             except HaschedError as error:
                 last = error.cause
             await asyncio.sleep(POLL_S)
-        raise Unmet(f"waited {patience_s:.0f} s in vain for {what}; last seen: {last!r}")
+        if not last and seen is not None:
+            last = seen()
+        raise Unmet(f"waited {patience_s:.0f} s in vain for {what}; last seen: {last or 'nothing'}")

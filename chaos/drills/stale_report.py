@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from chaos.drills.base import Drill
-from chaos.drills.props import QUICK, Gate, attempts_of, until_begun, until_ended, until_gone
-from chaos.drills.scene import Scene
+from chaos.drills.props import QUICK, Gate, until_begun, until_ended, until_gone
+from chaos.drills.scene import Scene, Unmet
+from hasched.model.states import TaskState
 from hasched.model.views import LateReport
 
 FAULT_S = 60.0
@@ -35,7 +36,12 @@ class StaleReport(Drill):
         scene.show(f"the agent of {first.node_id} is back, and reports that")
 
         async def late() -> LateReport | None:
-            return (await attempts_of(scene, job.id))[0].late_report
+            task = await scene.client.task(job.id, 0)
+            if TaskState[task.state].final:
+                raise Unmet(
+                    f"expected: the task goes on as attempt 2; seen: {task.state}, with exit code {task.exit_code}"
+                )
+            return task.attempts[0].late_report
 
         report = await scene.eventually("the late report of attempt 1", late)
         scene.expect(report.code == STALE_CODE, "the late report is kept for people to see", report.code)

@@ -1,0 +1,193 @@
+"""Each drill is played once on a real cluster, and passes; with bugs put back into the product, drills fail and say why."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import pytest
+
+from chaos.abilities import Ability
+from chaos.cluster.base import Cluster
+from chaos.cluster.own import OwnCluster
+from chaos.drills.base import Drill
+from chaos.drills.leader_kill import LeaderKill
+from chaos.drills.play import FAILED, LEFT_OUT, PASSED, play
+from chaos.drills.scene import Scene
+from chaos.errors import ConsentMissing, MachineLacks
+from chaos.registry import Registry
+from chaos.report.document import DrillPart
+from chaos.safety.ledger import Ledger
+from hasched.model.errors import NoLeader
+
+pytestmark = pytest.mark.timeout(240)
+
+DRILLS = Registry().drills
+WAITING = ("dst-hour", "re-election-stops-cron")
+NAMES = (
+    "agent-restart",
+    "all-down-new-addresses",
+    "black-hole-node",
+    "clean-agent-stop",
+    "dst-hour",
+    "fleet-declared-dead",
+    "grandchildren-survive",
+    "held-gpu-vanishes",
+    "launch-rejected",
+    "leader-kill",
+    "lost-completion-report",
+    "mass-submission",
+    "old-log-new-code",
+    "partition-then-heal",
+    "re-election-stops-cron",
+    "restart-leaves-running",
+    "second-bootstrap",
+    "slot-leak",
+    "stale-report",
+)
+MUTATED = str(Path(__file__).resolve().parent.parent / "support" / "mutated.py")
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
+    monkeypatch.setenv("HASCHED_STATE_DIR", str(tmp_path / "state"))
+    with Ledger.open("a drill's", command="the tests") as opened:
+        yield opened
+
+
+async def play_on_own(drill: Drill, ledger: Ledger, hasched: list[str] | None = None) -> DrillPart:
+    def make() -> AbstractAsyncContextManager[Cluster]:
+        return OwnCluster(
+            ledger,
+            drill.managers,
+            drill.agents,
+            settings=drill.settings,
+            agent_settings=drill.agent_settings,
+            hasched=hasched or (),
+        )
+
+    return await play(drill, make)
+
+
+def told(part: DrillPart) -> str:
+    """For a person who looks at a failed test."""
+    logs = [f"==== {name}\n{log}" for name, log in part.logs.items()]
+    return "\n".join([f"{part.name} {part.verdict}: {part.why}", *part.evidence, *logs])
+
+
+def test_every_failure_that_others_had_has_a_drill() -> None:
+    assert tuple(DRILLS) == NAMES
+    assert [name for name, drill in DRILLS.items() if drill.waits_for] == list(WAITING)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in WAITING])
+async def test_the_product_passes(name: str, ledger: Ledger) -> None:
+    part = await play_on_own(DRILLS[name], ledger)
+    if part.verdict == LEFT_OUT and os.geteuid() != 0:
+        pytest.skip(part.why)  # faults of networks and disks are for root
+    assert part.verdict == PASSED, told(part)
+    assert part.evidence
+    assert part.why == ""
+
+
+@pytest.mark.parametrize(
+    ("bug", "name", "says"),
+    [
+        pytest.param("grace-not-fresh", "fleet-declared-dead", "no node is given up", id="a new leader judges at once"),
+        pytest.param("fence-not-checked", "stale-report", "goes on as attempt 2", id="any attempt decides"),
+        pytest.param("wiped-disk-votes", "second-bootstrap", "accepts nothing", id="a blank disk has a vote"),
+    ],
+)
+async def test_a_product_with_a_bug_fails(bug: str, name: str, says: str, ledger: Ledger) -> None:
+    if Ability.DISKS in DRILLS[name].needs and os.geteuid() != 0:
+        pytest.skip("disks of their own are for root")
+    part = await play_on_own(DRILLS[name], ledger, [sys.executable, MUTATED, bug])
+    assert part.verdict == FAILED, told(part)
+    assert says in part.why, told(part)
+    assert part.logs.keys() == {"m1", "m2", "m3", "n1", "n2"}
+
+
+class _Drill(Drill):
+    name = "of-this-test"
+    happened = "nothing"
+    expects = "nothing"
+    agents = 0
+    managers = 1
+
+
+class Hanging(_Drill):
+    async def play(self, scene: Scene) -> None:
+        async def never() -> bool:
+            return False
+
+        scene.show("it hangs")
+        await scene.eventually("what never comes", never)
+
+
+class Refused(_Drill):
+    async def play(self, scene: Scene) -> None:
+        raise NoLeader("nobody leads", "wait")
+
+
+class Lacking(_Drill):
+    needs = (Ability.CLOCKS,)
+
+    async def play(self, scene: Scene) -> None:
+        raise AssertionError("it can't be played")
+
+
+async def test_a_drill_that_hangs_is_ended_and_its_cluster_goes(ledger: Ledger) -> None:
+    drill, clusters = Hanging(), list[OwnCluster]()
+
+    def make() -> OwnCluster:
+        clusters.append(OwnCluster(ledger, 1, 0, on_loopback=True))
+        return clusters[-1]
+
+    part = await play(drill, make, limit_s=0.5)
+    assert (part.verdict, part.why) == (FAILED, "it was not over after 0.5 s")
+    assert [line.partition("s  ")[2] for line in part.evidence] == ["it hangs"]
+    assert "manager_started" in part.logs["m1"]
+    assert clusters[0].processes.pid("m1") is None
+    assert not clusters[0].folder.exists()
+
+
+async def test_an_error_of_the_api_fails_a_drill_with_its_code(ledger: Ledger) -> None:
+    part = await play(Refused(), lambda: OwnCluster(ledger, 1, 0, on_loopback=True))
+    assert (part.verdict, part.why) == (FAILED, "no_leader: nobody leads (wait)")
+
+
+async def test_a_drill_that_waits_for_the_product_makes_no_cluster() -> None:
+    def make() -> OwnCluster:
+        raise AssertionError("it is not played")
+
+    for name in WAITING:
+        part = await play(DRILLS[name], make)
+        assert (part.verdict, part.why) == (LEFT_OUT, "it waits for schedules, which hasched doesn't have yet")
+
+
+async def test_what_the_machine_lacks_leaves_a_drill_out(ledger: Ledger) -> None:
+    class Poor(OwnCluster):
+        async def __aenter__(self) -> OwnCluster:
+            await super().__aenter__()
+            self.missing[Ability.CLOCKS] = "there is no compiler"
+            return self
+
+    part = await play(Lacking(), lambda: Poor(ledger, 1, 0, on_loopback=True))
+    assert part.verdict == LEFT_OUT
+    assert part.why.endswith("can't be had here: there is no compiler")
+
+    def make() -> OwnCluster:
+        raise MachineLacks("there is no network")
+
+    assert (await play(Lacking(), make)).why == "there is no network"
+
+
+async def test_without_consent_nothing_is_played(ledger: Ledger) -> None:
+    async def refuse(_: Cluster) -> None:
+        raise ConsentMissing("nobody typed its name")
+
+    with pytest.raises(ConsentMissing):
+        await play(LeaderKill(), lambda: OwnCluster(ledger, 1, 0, on_loopback=True), refuse)
