@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import cached_property
 
 from chaos.checkers.history import Ending, Operation
-from chaos.checkers.models import DELETE, SUBMIT, Accepted, Done, Refused, Seen
+from chaos.checkers.models import DELETE, SUBMIT, SUSPEND, Accepted, Done, Seen
 from chaos.final import Final
 from chaos.record import Asked, Record
 from chaos.report.document import BROKEN, HELD, UNDECIDED, Verdict
@@ -15,6 +15,8 @@ from chaos.workloads.desk import STALE_READ
 from hasched.model.views import EventView, JobView
 
 MOST_SENTENCES = 50
+NOT_READ = "the run did not come to its end, so nobody asked the cluster"
+EXPIRED = "its retention ended"
 
 
 class Evidence:
@@ -102,6 +104,22 @@ class Evidence:
         """By job id."""
         return {job_id: self.record.asked[key] for job_id, key in self.mine.items() if key in self.record.asked}
 
+    @cached_property
+    def _changes(self) -> dict[tuple[str, str], list[Operation]]:
+        """By kind and submission id."""
+        found: dict[tuple[str, str], list[Operation]] = {}
+        for operation in self.operations:
+            if operation.kind in (DELETE, SUSPEND):
+                found.setdefault((operation.kind, operation.key), []).append(operation)
+        return found
+
+    def may_have(self, kind: str, key: str) -> bool:
+        """Whether a call of this kind (delete, suspend) took effect, or ended without saying that it did not."""
+        return any(
+            each.ending is Ending.UNKNOWN or isinstance(each.result, Done)
+            for each in self._changes.get((kind, key), [])
+        )
+
     # --- what others did to them ---
 
     @cached_property
@@ -116,22 +134,17 @@ class Evidence:
             if event.type == "JobSubmitted":
                 owners[event.job_id] = actor
             elif event.type == "JobExpired":
-                found[self.mine[event.job_id]] = "its retention ended"
+                found[self.mine[event.job_id]] = EXPIRED
             elif actor is not None and event.job_id in owners and actor != owners[event.job_id]:
                 found[self.mine[event.job_id]] = f"{event.type} by {actor}"
         return found
 
     def may_be_gone(self, key: str) -> bool:
-        """Whether somebody deleted the job, or asked for that without being told that it was not done."""
-        for operation in self.operations:
-            if operation.key == key and operation.kind == DELETE and operation.ending is not Ending.FAILED:
-                if operation.ending is Ending.UNKNOWN or isinstance(operation.result, Done):
-                    return True
-                assert isinstance(operation.result, Refused)
-        return self.meddled.get(key, "").startswith(("JobDeleted", "its retention"))
+        """Whether somebody deleted the job, or may have."""
+        return self.may_have(DELETE, key) or self.meddled.get(key, "").startswith(("JobDeleted", EXPIRED))
 
-
-NOT_READ = "the run did not come to its end, so nobody asked the cluster"
+    def may_be_suspended(self, key: str) -> bool:
+        return self.may_have(SUSPEND, key) or self.meddled.get(key, "").startswith("JobSuspended")
 
 
 def decide(

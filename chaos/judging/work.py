@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from chaos.checkers import overlap
-from chaos.checkers.history import Ending
-from chaos.checkers.models import SUSPEND, Done
 from chaos.checkers.overlap import Ran
 from chaos.effects import BEGAN, ENDED
 from chaos.judging.evidence import NOT_READ, Evidence, decide
@@ -36,7 +34,7 @@ def judge_ends(evidence: Evidence) -> Verdict:
     for key, job in evidence.jobs.items():
         if TaskState[job.state].final:
             continue
-        if job.suspended and not job.cancelling and _was_suspended(evidence, key):
+        if job.suspended and not job.cancelling and evidence.may_be_suspended(key):
             suspended += 1
         else:
             open_.append(_still_open(job))
@@ -56,15 +54,6 @@ def _still_open(job: JobView) -> str:
         f", {mark}" for mark, is_set in (("suspended", job.suspended), ("cancelled", job.cancelling)) if is_set
     )
     return f"job {job.id} ({job.submission_id}) is still {job.state}{marks}{reason}"
-
-
-def _was_suspended(evidence: Evidence, key: str) -> bool:
-    if evidence.meddled.get(key, "").startswith("JobSuspended"):
-        return True
-    return any(
-        each.key == key and each.kind == SUSPEND and (each.ending is Ending.UNKNOWN or isinstance(each.result, Done))
-        for each in evidence.operations
-    )
 
 
 # --- what attempts left behind ---

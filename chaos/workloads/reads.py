@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 from chaos.workloads.base import Workload
 from chaos.workloads.desk import Desk
 
@@ -15,7 +17,7 @@ class Reads(Workload):
 
     async def run(self, desk: Desk) -> None:
         while not desk.is_over:
-            recent = list(desk.record.jobs.items())[-RECENT:]
+            recent = list(islice(reversed(desk.record.jobs.items()), RECENT))
             draw = desk.chance.random()
             if draw < 0.6 and recent:
                 await desk.read(*desk.chance.choice(recent))

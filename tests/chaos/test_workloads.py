@@ -64,7 +64,6 @@ def run(tmp_path_factory):
 def test_without_faults_all_ten_promises_hold(run):
     _, _, found, unfinished, verdicts, _ = run
     assert unfinished == [] and found.obstacles == {}
-    print(*(w for v in verdicts for w in v.wrong), sep="\n")
     assert {each.name: (each.verdict, each.wrong, each.undecided) for each in verdicts} == {
         each.name: ("held", [], []) for each in verdicts
     }
@@ -79,8 +78,6 @@ def test_every_workload_made_calls_and_nearly_all_were_answered(run):
     assert endings[Ending.UNKNOWN] == 0 and endings[Ending.FAILED] == 0, endings
     kinds = Counter(each.kind for each in record.history.operations())
     assert {"submit", "read", "cancel", "suspend", "resume", "delete", STALE_READ} <= kinds.keys(), kinds
-    seconds = {each.client: each.returned_at for each in record.history.operations()}
-    print(len(record.history) / SECONDS, calls, kinds, max(seconds.values()))
 
 
 def test_what_was_observed_comes_from_every_manager_and_has_no_gaps(run):

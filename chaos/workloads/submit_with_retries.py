@@ -7,8 +7,8 @@ from chaos.workloads.desk import Desk
 from chaos.workloads.jobs import TRUE, Backlog, job
 
 
-class RetriedSubmit(Workload):
-    name = "retried-submit"
+class SubmitWithRetries(Workload):
+    name = "submit-with-retries"
     summary = "repeats submissions under the same id at other managers, until they are known and once more after that"
     clients = 2
 
