@@ -23,7 +23,10 @@ MANAGER_SETTINGS: dict[str, Any] = {
     "node_grace": "3s",
     "raft": {"snapshot_every": 500, "check_every": 1000, "segment_bytes": "256Ki"},
 }
-AGENT_SETTINGS: dict[str, Any] = {"capacity": {"cpu": 4, "memory": "4Gi"}, "reconnect_max": "500ms"}
+AGENT_SETTINGS: dict[str, Any] = {
+    "capacity": {"cpu": 4, "memory": "4Gi", "countables": {"licence": 3}},
+    "reconnect_max": "500ms",
+}
 
 
 class Member(msgspec.Struct, frozen=True):
