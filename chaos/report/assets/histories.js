@@ -30,10 +30,13 @@ const histories = {
 
   draw() {
     const found = this.keys.filter((key) => this.keeps(key));
+    const exact = found.indexOf(this.words.value.trim());
+    if (exact > 0) found.unshift(...found.splice(exact, 1));
     const shown = found.slice(0, this.shown);
     const list = find("#histories .list");
     const known = new Map([...list.children].map((each) => [each.dataset.key, each]));
-    list.replaceChildren(...shown.map((key) => known.get(key) ?? this.item(key)));
+    // Only if it changed: what is put in anew loses the keyboard.
+    if ([...known.keys()].join("\n") !== shown.join("\n")) list.replaceChildren(...shown.map((key) => known.get(key) ?? this.item(key)));
     find("#histories .count").textContent = `${found.length.toLocaleString("en")} of ${this.keys.length.toLocaleString("en")} histories${shown.length < found.length ? `, the first ${shown.length} shown` : ""}`;
     find("#histories .more").hidden = shown.length >= found.length;
   },
@@ -127,10 +130,10 @@ function drawCalls(calls, width, strikes, label) {
 // The bar, and beside it what was asked and told, where the next call of its row leaves room.
 function callBar(call, own, rows, number, x, y, width) {
   const right = call[UNTIL] === null ? width - 8 : x(call[UNTIL]);
-  const bar = draw("rect", { class: call[ENDING], x: x(call[FROM]), y: y + 4, width: Math.max(3, right - x(call[FROM])), height: ROW - 8, rx: 3, "fill-opacity": call[ENDING] === "unknown" ? 0.45 : 1 });
+  const text = `${call[KIND]} → ${told(call) || call[ENDING]}`;
+  const bar = draw("rect", { class: call[ENDING], x: x(call[FROM]), y: y + 4, width: Math.max(3, right - x(call[FROM])), height: ROW - 8, rx: 3, "fill-opacity": call[ENDING] === "unknown" ? 0.45 : 1 }, draw("title", {}, text));
   const next = own.findIndex((_, other) => other > number && rows[other] === rows[number]);
   const edge = next < 0 ? width - 8 : x(own[next][FROM]);
-  const text = `${call[KIND]} → ${told(call) || call[ENDING]}`;
   const within = call[UNTIL] === null;
   const start = within ? x(call[FROM]) + 6 : Math.max(right, x(call[FROM]) + 3) + 4;
   return start + text.length * 6 < edge ? [bar, draw("text", { class: "told", x: start, y: y + 15 }, text)] : [bar];

@@ -20,12 +20,12 @@ function timeMarks(from, until, count) {
   return { step, marks };
 }
 
-// Round numbers from 0 to at least `most`, two or three of them.
+// Round numbers from 0 to at least `most`, up to four of them.
 function countMarks(most) {
-  const raw = Math.max(1, most) / 2;
+  const raw = most / 3;
   const power = 10 ** Math.floor(Math.log10(raw));
-  const step = Math.max(1, [1, 2, 2.5, 5, 10].map((each) => each * power).find((each) => each >= raw));
-  return [0, step, 2 * step].map(Math.round);
+  const step = Math.max(1, [1, 2, 5, 10].map((each) => Math.round(each * power)).find((each) => each >= raw));
+  return Array.from({ length: Math.ceil(most / step) + 1 }, (_, number) => number * step);
 }
 
 function powersOfTen(from, until) {

@@ -2,7 +2,7 @@
 
 const FAMILIES = ["process", "network", "disk", "clock", "agent", "load", "operator"];
 const ENDINGS = ["returned", "failed", "unknown"];
-const WAITS = ["max", "p99", "p50"];
+const WAITS = ["p99", "p50", "max"]; // the last one lies above the others
 const SHADED_S = 1; // a time without accepted submissions as long as this is shaded
 const HEADING = 24;
 const STRIKE = 11; // the height of a row of strikes
@@ -10,6 +10,7 @@ const LEAD = 17;
 
 const familyOf = (strike) => (FAMILIES.includes(strike.family) ? strike.family : "other");
 const endOf = (strike) => Math.max(strike.until_s, strike.at_s);
+const isShown = (strike) => endOf(strike) >= view.from && strike.at_s <= view.until;
 
 const timeline = {
   start(report) {
@@ -21,6 +22,8 @@ const timeline = {
     view.changed.push(this.redraw);
     new ResizeObserver(this.redraw).observe(this.chart);
     this.chart.addEventListener("pointerleave", () => this.read(null));
+    this.chart.addEventListener("focusout", () => tip.hide());
+    addEventListener("scroll", () => tip.hide(), { passive: true });
     this.lanes = stackByFamily(report.strikes);
     this.draw();
   },
@@ -36,7 +39,7 @@ const timeline = {
     for (const panel of [this.strikes, this.leaders, this.calls, this.waits]) y = panel.call(this, svg, y);
     this.axis(svg, y);
     this.height = y + 24;
-    for (const phase of this.report.phases.slice(1)) this.edge(svg, phase.from_s, y);
+    svg.prepend(...this.report.phases.slice(1).flatMap((phase) => this.edge(phase.from_s, y)));
     fill(svg, { viewBox: `0 0 ${width} ${this.height}`, width, height: this.height }, [draw("g", { class: "over" })]);
     const focused = document.activeElement?.closest?.(".chart .strike")?.dataset.number;
     const wasChart = document.activeElement?.matches?.(".chart svg");
@@ -53,7 +56,7 @@ const timeline = {
     let x = 10 + text.length * 6.9 + 14;
     for (const [name, label] of legend) {
       const mark = WAITS.includes(name) ? draw("line", { class: name, x1: x, x2: x + 14, y1: y + 12, y2: y + 12 }) : draw("rect", { class: name, x: x + 3, y: y + 7, width: 10, height: 10, rx: 2 });
-      svg.append(mark, draw("text", { x: x + 18, y: y + 16 }, label));
+      svg.append(draw("g", { class: "key" }, mark, draw("text", { x: x + 18, y: y + 16 }, label)));
       x += 18 + label.length * 6 + 12;
     }
     return y + HEADING;
@@ -69,8 +72,8 @@ const timeline = {
     return this.report.phases.length ? y + 22 : y;
   },
 
-  edge(svg, at, bottom) {
-    if (at > view.from && at < view.until) svg.append(draw("line", { class: "edge", x1: this.x(at), x2: this.x(at), y1: 6, y2: bottom }));
+  edge(at, bottom) {
+    return at > view.from && at < view.until ? [draw("line", { class: "edge", x1: this.x(at), x2: this.x(at), y1: 6, y2: bottom })] : [];
   },
 
   // --- strikes ---
@@ -78,6 +81,7 @@ const timeline = {
   strikes(svg, y) {
     if (!this.report.strikes.length) return y;
     y = this.heading(svg, y, "Strikes");
+    if (!isShown(this.report.strikes[this.active])) this.active = Math.max(0, this.report.strikes.findIndex(isShown));
     for (const { family, rows, strikes } of this.lanes) {
       const height = rows * (STRIKE + 2) + 4;
       svg.append(draw("rect", { class: "lane", x: this.inside.left, y, width: this.inside.right - this.inside.left, height, rx: 3 }));
@@ -90,7 +94,7 @@ const timeline = {
 
   bar(svg, strike, y) {
     const [left, right] = this.clip(strike.at_s, endOf(strike));
-    if (endOf(strike) < view.from || strike.at_s > view.until) return;
+    if (!isShown(strike)) return;
     const number = this.report.strikes.indexOf(strike);
     const size = { x: left, y, width: Math.max(3, right - left), height: STRIKE, rx: 2.5 };
     const hatched = strike.outcome === "failed" || strike.outcome === "under way";
@@ -121,7 +125,7 @@ const timeline = {
     const strike = this.report.strikes[number];
     if (!strike) return;
     this.active = number;
-    if (moving && (endOf(strike) < view.from || strike.at_s > view.until)) {
+    if (moving && !isShown(strike)) {
       view.move(strike.at_s - (view.until - view.from) / 2 - view.from);
       this.draw();
     }
@@ -201,9 +205,10 @@ const timeline = {
       let pen = "M";
       for (const bucket of this.shownBuckets()) {
         if (bucket.returned) path += `${pen}${this.x(bucket.at_s + 0.5).toFixed(1)} ${scale(bucket[`${name}_ms`]).toFixed(1)}h.01`;
-        pen = bucket.returned ? "L" : "M";
+        pen = bucket.returned && name !== "max" ? "L" : "M"; // dots, since it may well lie on p99
       }
-      svg.append(draw("path", { class: name, d: path, "clip-path": "url(#inside)" }));
+      const small = name === "max" && this.x(1) - this.x(0) < 3.5 ? "small" : "";
+      svg.append(draw("path", { class: `${name} ${small}`, d: path, "clip-path": "url(#inside)" }));
     }
     return y + height + 6;
   },
