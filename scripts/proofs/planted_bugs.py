@@ -37,16 +37,14 @@ class Planted(NamedTuple):
 
 PLANTED = (
     Planted(
-        "synced-after-answer", "consensus", ("power-cut",), ("submit", "batches"), ("durability", "linearizability")
+        "journal-not-synced", "consensus", ("power-cut",), ("submit", "batches"), ("durability", "linearizability")
     ),
-    Planted(
-        "stale-read", "consensus", ("freeze-leader",), ("cancel-races", "submit-with-retries"), ("linearizability",)
-    ),
+    Planted("stale-read", "consensus", ("freeze-leader",), ("cancel-races", "retried-submit"), ("linearizability",)),
     Planted(
         "ids-not-in-snapshot",
         "consensus",
         ("kill-all-managers", "rolling-restart"),
-        ("submit-with-retries", "submit"),
+        ("retried-submit", "submit"),
         ("durability", "linearizability"),
     ),
     Planted(

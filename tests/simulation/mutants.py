@@ -58,6 +58,32 @@ def _vote_not_synced(patches: Patches) -> None:
     patches.set(Journal, "dirty", property(lambda self: not all(map(only_votes, self._notes))))
 
 
+@mutant("journal-not-synced", "1: what is answered is on disk", profile="power")
+def _journal_not_synced(patches: Patches) -> None:
+    """As the library is shipped."""
+
+    class Unsynced:
+        """A segment whose frames stay with the kernel."""
+
+        def __init__(self, file: Any) -> None:
+            self._file = file
+
+        def __getattr__(self, name: str) -> Any:
+            return (lambda: None) if name == "sync" else getattr(self._file, name)
+
+    def write_unsynced(write: Any) -> Any:
+        def write_frame(self: Journal, payload: bytes) -> None:
+            self._file = Unsynced(self._file)
+            try:
+                write(self, payload)
+            finally:
+                self._file = self._file._file
+
+        return write_frame
+
+    patches.wrap(Journal, "_write_frame", write_unsynced)
+
+
 @mutant("synced-after-answer", "1: the journal is synced before any message of the turn leaves", profile="power")
 def _synced_after_answer(patches: Patches) -> None:
     def release_early(sync: Any) -> Any:
