@@ -91,6 +91,12 @@ def lost_though_nobody_deleted_it(run):
     without(run, KEPT)
 
 
+def acknowledged_and_never_committed(run):
+    run.record.events = [each for each in run.record.events if each.job_id != 1]
+    run.record.effects = [each for each in run.record.effects if each.job_id != 1]
+    without(run, KEPT)
+
+
 def twice(run):
     run.final.jobs.append(job(9, KEPT, "SUCCEEDED"))
 
@@ -174,6 +180,10 @@ def a_job_ended_twice(run):
     run.events(event("JobEnded", 1, state="SUCCEEDED"))
 
 
+def a_job_ended_otherwise(run):
+    change_event(run, find(run, "JobEnded", 1), data={"state": "FAILED"})
+
+
 def a_cancelled_task_ran_on(run):
     run.events(scheduled(3, "n2", attempt=1), ended(3, "n2", 1, "SUCCEEDED"))
 
@@ -240,6 +250,16 @@ def a_term_that_was_forgotten(run):
     run.sight(7, "m2", term=2, applied=12, life=1)
 
 
+def a_term_that_was_forgotten_long_after_the_disk_was_lost(run):
+    run.sight(7, "m1", term=5, life=2)
+    run.sight(9, "m1", term=2, life=3)
+
+
+def a_term_that_was_forgotten_before_the_disk_was_lost(run):
+    run.sight(1.5, "m1", term=9)
+    run.record.sights.sort(key=lambda each: each.at_s)
+
+
 def an_index_that_fell(run):
     run.sight(7, "m2", term=4, applied=11)
 
@@ -266,12 +286,21 @@ def a_cancelled_job_without_end(run):
     run.final.jobs[1] = job(2, STOPPING, "RUNNING", suspended=True, cancelling=True)
 
 
+def suspended_by_nobody(run):
+    run.final.jobs[1] = job(2, STOPPING, "RUNNING", suspended=True)
+
+
 @pytest.mark.parametrize(
     ("mistake", "broken", "told"),
     [
         (lost, {"durability", "linearizability"}, "kept was acknowledged as job 1 and is lost"),
         (lost_unheard, {"durability"}, "unheard was acknowledged as job 4 and is lost"),
         (lost_though_nobody_deleted_it, {"durability", "linearizability"}, "is lost"),
+        (
+            acknowledged_and_never_committed,
+            {"durability", "linearizability"},
+            "kept was acknowledged as job 1 and is lost",
+        ),
         (twice, {"durability"}, "kept became the jobs"),
         (refused_and_there, {"durability", "linearizability", "one outcome"}, "refused was refused and is job 9"),
         (refused_and_ran_for_a_while, {"durability"}, "refused was refused and is job 9"),
@@ -291,6 +320,7 @@ def a_cancelled_job_without_end(run):
         (begun_after_its_end, {"one outcome"}, "attempt 2 began after that"),
         (an_older_attempt_counted, {"one outcome", "fences"}, "recorded after that of attempt 2"),
         (a_job_ended_twice, {"one outcome"}, "job 1 ended 2 times"),
+        (a_job_ended_otherwise, {"one outcome"}, "job 1 ended as FAILED, and the cluster now says SUCCEEDED"),
         (a_cancelled_task_ran_on, {"one outcome"}, "task 3.0 ended as CANCELLED"),
         (too_much_for_a_node, {"capacity"}, "n1 has 900 cpu_milli, and 1000 are granted"),
         (a_node_that_got_smaller, {"capacity"}, "n2 has 400 cpu_milli, and 500 are granted"),
@@ -313,10 +343,13 @@ def a_cancelled_job_without_end(run):
         ),
         (two_leaders, {"terms"}, "term 4 has two leaders, m2 and m3"),
         (a_term_that_was_forgotten, {"terms"}, "m2 was in term 4 and is in term 2"),
+        (a_term_that_was_forgotten_long_after_the_disk_was_lost, {"terms"}, "m1 was in term 5 and is in term 2"),
+        (a_term_that_was_forgotten_before_the_disk_was_lost, {"terms"}, "m1 was in term 9 and is in term 4"),
         (an_index_that_fell, {"terms"}, "m2 had committed 12 and now 11"),
         (another_state, {"replicas"}, "at entry 50 the state of m3 differs"),
         (another_story, {"replicas"}, "m2 tells of JobEnded 11.0"),
         (never_whole_again, {"liveness"}, "nobody leads"),
+        (suspended_by_nobody, {"every job ends", "one outcome", "linearizability"}, "still RUNNING, suspended"),
         (a_job_without_end, {"every job ends", "one outcome"}, "job 2 (stopping) is still RUNNING"),
         (
             a_cancelled_job_without_end,
@@ -336,6 +369,18 @@ def test_what_is_wrong_breaks_the_promise_that_it_is_about(mistake, broken, told
 
 
 # --- what is excused ---
+
+
+def refused_at_first(run):
+    run.failed_call(KEPT, "submit", 0.5)
+
+
+def a_disk_that_nobody_saw_empty(run):
+    run.record.sights[-1] = msgspec.structs.replace(run.record.sights[-1], role="follower")
+
+
+def a_disk_that_was_lost_without_us(run):
+    run.record.strikes.clear()
 
 
 def deleted_perhaps(run):
@@ -384,6 +429,9 @@ def the_last_line_of_who_was_killed(run):
 @pytest.mark.parametrize(
     ("excuse", "undecided"),
     [
+        (refused_at_first, set()),
+        (a_disk_that_nobody_saw_empty, set()),
+        (a_disk_that_was_lost_without_us, set()),
         (deleted_perhaps, set()),
         (expired, {"linearizability"}),
         (deleted_by_somebody_else, {"linearizability"}),
@@ -408,6 +456,8 @@ def test_where_events_are_missing_nothing_is_held_against_anybody_that_they_migh
     run = Run()
     del run.record.events[4:14]
     gap(run, at=4)
+    run.final.amounts[77] = {"cpu_milli": 5000}
+    run.events(scheduled(77, "n1", attempt=1))
     run.final.jobs.append(job(5, "new", "SUCCEEDED"))
     run.record.asked["new"] = run.record.asked[GONE]
     run.call("new", "submit", 30, Accepted(5, False))
@@ -459,6 +509,12 @@ def test_what_the_cluster_did_not_say_at_the_end_is_undecided(unread, undecided)
 def test_a_manager_that_did_not_compare_its_state_leaves_it_open():
     run = Run()
     run.final.check = msgspec.structs.replace(run.final.check, silent=["m3"])
+    assert verdicts_of(run)["replicas"].verdict == UNDECIDED
+
+
+def test_managers_without_a_majority_for_any_state_leave_it_open():
+    run = Run()
+    run.final.check = msgspec.structs.replace(run.final.check, agreed=False)
     assert verdicts_of(run)["replicas"].verdict == UNDECIDED
 
 
