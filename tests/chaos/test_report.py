@@ -13,7 +13,7 @@ import sample_run
 from chaos.checkers.models import READ, SUBMIT, Accepted, Done, Refused, Seen
 from chaos.record import Record, Sight, Struck
 from chaos.report import build, files, summary, text
-from chaos.report.document import Bucket, Call, Document, DrillPart, Gap, Lead, Totals, Verdict
+from chaos.report.document import Bucket, Call, ClusterPart, Document, DrillPart, Gap, Lead, Totals, Verdict
 from chaos.report.histories import choose, find_suspects
 from hasched.model.errors import BadRequest, NotFound
 
@@ -217,6 +217,7 @@ PASSED, FAILED, LEFT_OUT = (
         pytest.param(
             [held(), OPEN], [], "undecided", "1 of 2 promises could not be decided", id="one open is not held"
         ),
+        pytest.param([OPEN], [], "undecided", "1 of 1 promise could not be decided", id="nothing but an open one"),
         pytest.param([], [], "nothing", "nothing was looked at", id="no verdict at all"),
         pytest.param([BLIND, BLIND], [], "nothing", "nothing was looked at", id="verdicts on nothing"),
         pytest.param([], [PASSED, LEFT_OUT], "held", "1 drill passed", id="those left out don't count"),
@@ -286,7 +287,8 @@ def test_nothing_in_a_report_steers_the_terminal() -> None:
     evil = "\x1b]0;owned\x07\x1b[2J"
     bad = msgspec.structs.replace(BROKEN, name=evil, wrong=[evil])
     drill = msgspec.structs.replace(FAILED, name=evil, why=evil)
-    head = sample_run.head(command=evil, left_out=[evil], notes=[evil])
+    cluster = ClusterPart(name=evil, kind=evil, managers=[evil], agents=[])
+    head = sample_run.head(command=evil, left_out=[evil], notes=[evil], cluster=cluster)
     strikes = [Struck(number=1, nemesis=evil, family=evil, at_s=1, outcome=evil)]
     told = text.render(Document(head=head, verdicts=[bad], drills=[drill], strikes=strikes), colour=False)
     assert told.count("owned") > 6

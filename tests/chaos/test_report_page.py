@@ -15,9 +15,9 @@ from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from chaos.record import Phase, Struck
 from chaos.report import build, files, page
-from chaos.report.document import Call, Document, Gap, Totals, Verdict
+from chaos.report.document import Call, ClusterPart, Document, Gap, Totals, Verdict
 
-EVIL = '</script><!--<script>window.owned = 1</script>"\'><img src=x onerror="window.owned = 1"> &amp; \u2028'
+EVIL = '</script ></script><!--<script>window.owned = 1</script>"\'><img src=x onerror="window.owned = 1"> &amp; \u2028'
 
 PATIENCE_MS = 30_000
 expect.set_options(timeout=PATIENCE_MS)
@@ -29,7 +29,7 @@ def browser() -> Iterator[Browser]:
         # Chromium's sandbox refuses to work for root, which CI is. The pages are our own.
         found = shutil.which("chromium")
         assert found, "scripts/packages installs chromium"
-        flags = ["--no-sandbox"] if os.geteuid() == 0 else []
+        flags = ["--disable-dev-shm-usage", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
         browser = playwright.chromium.launch(executable_path=found, args=flags)
         yield browser
         browser.close()
@@ -384,8 +384,11 @@ def test_every_control_has_a_name(pages: Pages, document: Document) -> None:
 @pytest.mark.parametrize("width", [390, 768])
 def test_nothing_sticks_out_on_a_narrow_screen(width: int, pages: Pages, document: Document) -> None:
     long = "x" * 300
+    cluster = ClusterPart(name=long, kind="own", managers=["m1"], agents=[long])
     wide = msgspec.structs.replace(
-        document, drills=sample_run.drills(), head=sample_run.head(command=long, notes=[long], host=long)
+        document,
+        drills=sample_run.drills(),
+        head=sample_run.head(command=long, notes=[long], host=long, cluster=cluster),
     )
     opened = pages.open(wide, width=width)
     opened.locator("#strikes").scroll_into_view_if_needed()
