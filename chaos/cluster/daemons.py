@@ -7,6 +7,7 @@ is in its command line.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -221,7 +222,8 @@ class Daemons:
         for name in self._lives:
             self._send(name, signal.SIGKILL)
         for name, life in self._lives.items():
-            life.process.wait(KILL_PATIENCE_S)
+            with contextlib.suppress(subprocess.TimeoutExpired):  # held by its disk; it stays in the ledger
+                life.process.wait(KILL_PATIENCE_S)
             self._strike_off(name)
 
 

@@ -108,7 +108,7 @@ class OwnCluster(Cluster):
         self._disks: LoopDisks | None = None
         self._syncs = StraceSyncs(ledger, self.daemons)
         self._clocks: ShimClocks | None = None
-        self._members = OwnMembers(self)
+        self._members = OwnMembers(self, ledger)
 
     # --- parts ---
 
@@ -246,6 +246,10 @@ class OwnCluster(Cluster):
         self.files.write_manager(member, self.data_dir(name), join=True)
         self._add_launch(name, "manager")
         return member
+
+    def forget_manager(self, name: str) -> None:
+        """Clients and new daemons aren't told of it any more."""
+        self.files.members[:] = [member for member in self.files.members if member.name != name]
 
     def make_member(self, name: str) -> Member:
         """Its addresses. On loopback its ports are free at the moment."""

@@ -16,11 +16,13 @@ import pytest
 import pytest_asyncio
 
 from chaos.abilities import Ability
+from chaos.cluster import members
 from chaos.cluster.own import OwnCluster
 from chaos.errors import MachineLacks, Unsettled
 from chaos.safety.identity import Born, born, is_alive, is_stopped
 from chaos.safety.ledger import Ledger
 from chaos.safety.traces import processes_of
+from hasched.model.errors import ClusterUnreachable
 from tests.support.leftovers import traces_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -151,6 +153,25 @@ async def test_a_manager_comes_and_another_goes(cluster: OwnCluster) -> None:
         assert sorted(each.id for each in (await client.managers()).managers) == ["m2", "m3", "m4"]
     assert not processes_of(str(cluster.data_dir("m1")))
     await cluster.ready()
+
+
+async def test_a_manager_that_nobody_takes_in_is_gone_again(cluster: OwnCluster) -> None:
+    before = list(cluster.managers)
+    for name in before:
+        await cluster.processes.kill(name)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(ClusterUnreachable):
+        patch.setattr(members, "CHANGE_S", 0.2)
+        await cluster.members.add()
+    assert cluster.managers == before
+    assert len(cluster.context().managers) == len(before)
+    assert not [each for each in processes_of(str(cluster.folder)) if "m5" in _command(each)]
+    for name in before:
+        await cluster.processes.start(name)
+    await cluster.ready()
+
+
+def _command(process: Born) -> str:
+    return Path(f"/proc/{process.pid}/cmdline").read_text()
 
 
 async def test_every_harm_is_in_the_audit_log(cluster: OwnCluster) -> None:
