@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -19,8 +20,10 @@ class _Format(msgspec.Struct):
 
 
 def write(document: Document, folder: Path) -> tuple[Path, Path]:
-    """Make the folder if it isn't there, write both files, each whole or not at all, and give their paths. Raises OSError."""
+    """Make the folder if it isn't there, write both files, each whole or not at all, and give their paths. A report that lies
+    there already is evidence, and stays, under the time of its writing. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
+    _set_aside(folder)
     written = folder / JSON_NAME, folder / PAGE_NAME
     _replace(written[0], msgspec.json.encode(document))
     write_page(document, written[1])
@@ -50,6 +53,14 @@ def read(path: Path) -> Document:
         return msgspec.json.decode(content, type=Document)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadRequest(f"{path} is no report: {error}", f"name a {JSON_NAME} of `hasched chaos run`") from None
+
+
+def _set_aside(folder: Path) -> None:
+    earlier = [path for path in (folder / JSON_NAME, folder / PAGE_NAME) if path.exists()]
+    if earlier:
+        at = datetime.fromtimestamp(earlier[0].stat().st_mtime, UTC)
+        for path in earlier:
+            path.rename(path.with_stem(f"{path.stem}-{at:%Y%m%dT%H%M%S.%f}Z"))
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -306,6 +306,15 @@ def test_a_report_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     assert sorted(each.name for each in written.parent.iterdir()) == ["report.html", "report.json"]
 
 
+def test_a_second_run_does_not_cost_the_report_of_the_first(tmp_path: Path) -> None:
+    first, second = (Document(head=sample_run.head(seed=seed)) for seed in (1, 2))
+    files.write(first, tmp_path)
+    written, _ = files.write(second, tmp_path)
+    assert files.read(written) == second
+    (earlier,) = tmp_path.glob("report-*.json")
+    assert files.read(earlier) == first and earlier.with_suffix(".html").exists()
+
+
 def test_the_json_is_for_other_programs_too(tmp_path: Path) -> None:
     written, _ = files.write(sample_run.document(), tmp_path)
     told = json.loads(written.read_text())
