@@ -98,6 +98,7 @@ class LoopDisks:
         disk = self._disks[name]
         daemon = self._born(name)
         armed: list[Armed] = []
+        noted: list[str] = []  # whether there is harm to heal
 
         def begin() -> None:
             what = f"the disk of {name} becomes read-only"
@@ -105,11 +106,11 @@ class LoopDisks:
                 armed.append(self._ledger.arm(Kill(daemon), what, seconds))
             else:
                 self._ledger.audit.write(Act.STRIKE, what)
+            noted.append(what)
             disk.fail()
 
         def heal() -> None:
-            power.kill_users([disk])
-            disk.unmount()
+            power.release(disk)
             disk.repair()
             disk.mount()
             for each in armed:
@@ -119,10 +120,11 @@ class LoopDisks:
             await in_thread(begin)
             yield
         finally:
-            await self._processes.kill(name)
-            await in_thread(heal)
-            if daemon is not None:
-                await self._processes.start(name)
+            if noted:
+                await self._processes.kill(name)
+                await in_thread(heal)
+                if daemon is not None:
+                    await self._processes.start(name)
 
     async def wipe(self, name: str) -> None:
         self._check_down(name)

@@ -38,9 +38,8 @@ def cut(disks: Sequence[LoopDisk], writers: Callable[[], Iterable[Born]] | None 
             send(process, signal.SIGCONT)
         raise
     kill(frozen)
-    kill_users(disks)
     for disk in disks:
-        disk.unmount()
+        release(disk)
         disk.mount()
 
 
@@ -52,14 +51,18 @@ def users_of(disks: Iterable[LoopDisk]) -> list[Born]:
     return [process for process in found if process is not None]
 
 
-def kill_users(disks: Iterable[LoopDisk]) -> None:
-    """Until there is nobody left. Raises Unsettled if that takes too long."""
-    disks = list(disks)
+def release(disk: LoopDisk) -> None:
+    """Kill whoever uses it, and unmount it. Raises OSError, or Unsettled, if it stays in use."""
     deadline = time.monotonic() + PATIENCE_S
-    while users := users_of(disks):
-        if time.monotonic() > deadline:
-            raise Unsettled(f"{users[0]} still uses {disks[0].path}, or its like, after {PATIENCE_S:.0f} s of SIGKILL")
-        kill(users)
+    while True:
+        kill(users_of([disk]))
+        try:
+            disk.unmount()
+            return
+        except OSError:  # somebody came meanwhile, if only to look
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(POLL_S)
 
 
 def kill(processes: Iterable[Born]) -> None:

@@ -20,6 +20,7 @@ from chaos.errors import MachineLacks
 from chaos.safety.audit import Act
 from chaos.safety.ledger import Ledger
 from chaos.safety.places import audit_path
+from chaos.safety.traces import processes_of
 from hasched.model.states import TaskState
 from tests.support.cluster import eventually
 
@@ -223,7 +224,12 @@ async def test_tasks_of_an_agent_with_another_clock_have_the_machines(cluster):
         said = b"".join([piece async for piece in client.logs(submitted.id)]).decode()
         seconds, *environment = said.splitlines()
         assert int(seconds) >= int(begun_s)
-        assert not [line for line in environment if "LD_PRELOAD" in line or clocks.CONTROL in line]
+        supervisors = [
+            each for each in processes_of(str(cluster.data_dir("n1"))) if each.pid != cluster.processes.pid("n1")
+        ]
+        environment += [Path(f"/proc/{each.pid}/environ").read_text() for each in supervisors]
+        assert supervisors
+        assert not [text for text in environment if "LD_PRELOAD" in text or clocks.CONTROL in text]
 
 
 @MODULE

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
 
@@ -104,6 +105,15 @@ def test_the_power_is_not_cut_while_somebody_goes_on_and_they_go_on_then(disk, m
         eventually("the user to go on", lambda: Path(f"/proc/{user.pid}/stat").read_text().split()[2] != "T")
         (disk.path / "file").write_text("the disk still works")
         user.kill()
+
+
+def test_a_disk_that_somebody_is_looking_at_is_mounted_again_when_they_have_gone(disk):
+    with subprocess.Popen(["sleep", "600"], cwd=disk.path) as user, ThreadPoolExecutor(1) as pool:
+        with (disk.path / "file").open("w"):  # this process is the harness, which is never killed
+            cutting = pool.submit(power.cut, [disk])
+            assert user.wait() == -9
+        cutting.result(60)
+    (disk.path / "file").write_text("again")
 
 
 # --- its files ---

@@ -258,6 +258,8 @@ async def test_a_fault_that_is_left_as_it_happens_leaves_nobody_down(cluster):
 async def test_a_sync_that_never_comes_harms_nobody(cluster):
     pid = cluster.processes.pid("m1")
     async with cluster.syncs.killed("m1", 1000, 60):
+        tracing = Path(f"/proc/{tracer_of(pid)}/cmdline").read_text().split("\0")
+        assert f"{cluster.disks.path('m1')}/journal/{1:016d}.log" in tracing, "syncs of other files don't count"
         await submit(cluster)
     assert (tracer_of(pid), cluster.processes.pid("m1")) == (0, pid)
 
