@@ -34,7 +34,7 @@ say {ENDED}
 
 
 def file_of(cluster: Cluster, record: Record) -> Path:
-    """Of this run alone."""
+    """Of this run alone. Raises MachineLacks where tasks can't write to this machine."""
     return Path(cluster.scratch) / f"effects-{record.began_ms}"
 
 
@@ -47,6 +47,11 @@ class EffectReader:
         self._zero_s = time.clock_gettime(time.CLOCK_BOOTTIME) - record.now()
         self._read_bytes = 0
         self._latest_s = 0.0
+
+    def make(self) -> None:
+        """The empty file, which the tasks of all agents may write to, whoever they run as."""
+        self._path.touch()
+        self._path.chmod(0o666)  # only those who may enter its directory
 
     def read(self) -> None:
         """What was written since, up to the last whole line."""

@@ -12,7 +12,7 @@ import uuid
 from chaos.amounts import amounts_of
 from chaos.cluster.base import Cluster
 from chaos.effects import EffectReader, file_of
-from chaos.errors import Unsettled
+from chaos.errors import MachineLacks, Unsettled
 from chaos.merging import Merge
 from chaos.record import SILENT, Record, Sight
 from hasched.client.aio import AsyncClient
@@ -33,13 +33,22 @@ class Observer:
     def __init__(self, cluster: Cluster, record: Record) -> None:
         self._cluster = cluster
         self._record = record
-        self._effects = EffectReader(file_of(cluster, record), record)
+        self._effects = self._read_effects()
         self._watches: dict[str, asyncio.Task[None]] = {}
         self._opened_at: dict[str, float] = {}  # streams that have not broken since
         self._compacted: dict[str, str] = {}  # who said that it holds nothing right after this event
 
+    def _read_effects(self) -> EffectReader | None:
+        try:
+            return EffectReader(file_of(self._cluster, self._record), self._record)
+        except MachineLacks as why:
+            self._record.note(f"nobody sees what attempts do: {why.cause}")
+            return None
+
     async def __aenter__(self) -> Observer:
         await self._begin()
+        if self._effects is not None:
+            self._effects.make()
         self._keeping = asyncio.create_task(self._keep(), name="observer")
         return self
 
@@ -52,7 +61,8 @@ class Observer:
             for task in tasks:
                 task.cancel()
             ended = await asyncio.gather(*tasks, return_exceptions=True)
-            self._effects.close()
+            if self._effects is not None:
+                self._effects.close()
         for task, error in zip(tasks, ended, strict=True):
             if isinstance(error, Exception):
                 self._record.note(f"the {task.get_name()} ended by {type(error).__name__}: {error}")
@@ -86,7 +96,8 @@ class Observer:
                     self._watches[name].result()
             for name in [name for name in self._watches if name not in managers]:
                 self._watches.pop(name).cancel()
-            self._effects.read()
+            if self._effects is not None:
+                self._effects.read()
             if self._is_told() or self._merge.last_id not in self._compacted.values():
                 alone_since_s = self._record.now()
             elif self._record.now() - alone_since_s > GAP_AFTER_S:

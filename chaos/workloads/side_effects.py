@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from chaos.effects import ALIVE_EVERY_S, SCRIPT, file_of
+from chaos.errors import MachineLacks
 from chaos.workloads.base import Workload
 from chaos.workloads.desk import EFFECTS_LABEL, Desk, Job
 from chaos.workloads.jobs import RETRIES, Backlog
@@ -14,21 +15,25 @@ class SideEffects(Workload):
     clients = 2
 
     async def run(self, desk: Desk) -> None:
+        try:
+            path = file_of(desk.cluster, desk.record)
+        except MachineLacks:
+            return  # The observer has said so: there would be nothing to see.
         backlog = Backlog(desk, 6)
         while not desk.is_over:
             await backlog.room()
             submission_id = desk.new_id()
-            told = await desk.submit_until_known(self._job(desk), submission_id)
+            told = await desk.submit_until_known(self._job(desk, str(path)), submission_id)
             if told is not None:
                 backlog.add(submission_id, told.id)
             await desk.pause(0.6)
 
-    def _job(self, desk: Desk) -> Job:
+    def _job(self, desk: Desk, path: str) -> Job:
         return {
             "name": "side-effects",
             "script": SCRIPT,
             "env": {
-                "CHAOS_EFFECTS": str(file_of(desk.cluster, desk.record)),
+                "CHAOS_EFFECTS": path,
                 "CHAOS_BEATS": str(round(desk.chance.uniform(1.0, 6.0) / ALIVE_EVERY_S)),
             },
             "resources": {"cpu": "200m"},

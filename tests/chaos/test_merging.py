@@ -93,6 +93,7 @@ def test_a_gap_is_said_and_what_lies_in_it_is_not_told_in_part(record, merge):
 def test_lines_of_attempts_are_read_as_they_come_in_their_order(record, tmp_path):
     path = tmp_path / "effects"
     reader = EffectReader(path, record)
+    reader.make()
     reader.read()
     path.write_text("began 7 0 1 n1 100.00\nalive 7 0 1 n1 1")
     reader.read()
