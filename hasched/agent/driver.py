@@ -84,7 +84,9 @@ class Driver:
 
     async def start(self) -> None:
         """Read the table and meet the supervisor. Raises sqlite3.Error, SupervisorFailed."""
-        self._handle(Recovered(self._table.open()))
+        rows = self._table.open()
+        self._info = msgspec.structs.replace(self._info, table_id=self._table.table_id)
+        self._handle(Recovered(rows))
         await self._connect_supervisor()
 
     async def run(self) -> None:

@@ -2,13 +2,14 @@
 
 It has one thread, no dependencies but msgspec, and its own session. An agent finds it by its socket in the data directory,
 tells it what to launch, stop and freeze, and hears what started and ended. Without an agent it goes on: it collects exit
-statuses, enforces timeouts and leases, bounds logs, and tells the next agent. SIGTERM ends all tasks, then it.
+statuses, enforces timeouts and leases, bounds logs, and tells the next agent. SIGTERM ends all tasks, then it. So does the
+loss of its data directory: no agent would find it there, and the next one would start another beside it.
 
     python -m hasched.agent.supervisor DATA_DIR
 """
 
 # Plain strings, not pathlib: it is not worth its import here.
-# ruff: noqa: PTH108
+# ruff: noqa: PTH108, PTH116
 
 from __future__ import annotations
 
@@ -46,10 +47,12 @@ from hasched.agent.supervised import Supervised
 from hasched.model.states import EndKind
 
 SOCKET = "supervisor.sock"
+LOCK = "supervisor.lock"
 READY = b"ready\n"
 STARTS_PER_TURN = 16  # between two looks at who has ended
 NEWS_DELAY_MS = 2  # at most; a start that ends within it is one message
 RECEIVE_BYTES = 256 * 1024
+LOOK_INTERVAL_MS = 2_000  # whether the data directory is still ours
 _PR_SET_CHILD_SUBREAPER = 36
 _PEER = struct.Struct("3i")
 
@@ -73,6 +76,9 @@ class Supervisor:
         self._frames = FrameBuffer()
         self._outgoing = bytearray()
         self._news_at_ms = 0
+        self._lock = f"{data_dir}/{LOCK}"
+        self._lock_file = os.stat(self._lock)
+        self._look_at_ms = 0
         self._told_to_end = False
         self._ended = False
         self._poll = select.poll()
@@ -112,7 +118,12 @@ class Supervisor:
                 if events & ~select.POLLOUT:
                     self._receive()
         if self._told_to_end and not self._ended:
-            self._end()
+            self._end("the supervisor was told to end, with all its tasks")
+        if len(self._supervised) and not self._ended and boot_ms() >= self._look_at_ms:
+            self._look_at_ms = boot_ms() + LOOK_INTERVAL_MS
+            if self._is_lost():
+                log("data_directory_lost", running=len(self._supervised))
+                self._end("the node's data directory was lost, and with it the way to tell of any end")
         self._orders.launch(STARTS_PER_TURN)
         self._supervised.reap()
         self._supervised.act()
@@ -130,10 +141,19 @@ class Supervisor:
             due_ms = min(due_ms, self._news_at_ms) if due_ms is not None else self._news_at_ms
         return None if due_ms is None else max(0, due_ms - boot_ms())
 
-    def _end(self) -> None:
+    def _is_lost(self) -> bool:
+        """Whether another supervisor could be started where this one was: its lock isn't there any more."""
+        try:
+            return not os.path.samestat(os.stat(self._lock), self._lock_file)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False  # a disk that can't be read is no other disk
+
+    def _end(self, reason: str) -> None:
         self._ended = True
         self._orders.close()
-        self._supervised.stop_everything(EndKind.LOST, "the supervisor was told to end, with all its tasks")
+        self._supervised.stop_everything(EndKind.LOST, reason)
 
     # The agent.
 
@@ -247,7 +267,7 @@ def listen(data_dir: str) -> socket.socket:
 def main(data_dir: str) -> int:
     """Own the data directory's tasks until told to end. Status 3: another supervisor does so already."""
     os.umask(0o027)
-    lock = os.open(f"{data_dir}/supervisor.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = os.open(f"{data_dir}/{LOCK}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -2,6 +2,8 @@
 
 One connection lives in one thread. Everything that is queued when the thread is free becomes one transaction with one
 sync, so a hundred attempts cost what one does.
+
+A table has an id, made with it: whoever knows the id of before sees that what the table held was lost.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import queue
 import sqlite3
 import threading
+import uuid
 from collections.abc import Callable
 
 import msgspec
@@ -24,6 +27,7 @@ CREATE TABLE IF NOT EXISTS attempts (
     PRIMARY KEY (job_id, task_index, attempt)
 ) WITHOUT ROWID
 """
+IDENTITY = "CREATE TABLE IF NOT EXISTS identity (id TEXT NOT NULL)"
 ADD = "INSERT OR IGNORE INTO attempts VALUES (?, ?, ?, ?, NULL)"
 END = "INSERT INTO attempts VALUES (?, ?, ?, '', ?) ON CONFLICT DO UPDATE SET ended = excluded.ended"
 REMOVE = "DELETE FROM attempts WHERE job_id = ? AND task_index = ? AND attempt = ?"
@@ -50,6 +54,7 @@ class Table:
         self._on_failed = on_failed
         self._queue: queue.SimpleQueue[Save | None] = queue.SimpleQueue()
         self._rows: queue.SimpleQueue[tuple[Row, ...] | Exception] = queue.SimpleQueue()
+        self.table_id = ""  # once it is open
         self._thread = threading.Thread(target=self._run, name="table", daemon=True)
 
     def open(self) -> tuple[Row, ...]:
@@ -71,8 +76,9 @@ class Table:
     def _run(self) -> None:
         try:
             connection = sqlite3.connect(self._path, isolation_level=None)
-            for statement in ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", SCHEMA):
+            for statement in ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", SCHEMA, IDENTITY):
                 connection.execute(statement)
+            self.table_id = _identify(connection)
             connection.execute(f"PRAGMA max_page_count = {self._max_pages:d}")
             self._rows.put(_read(connection))
         except Exception as error:  # whatever it is, `open` raises it
@@ -110,6 +116,15 @@ class Table:
                 break
             saves.append(save)
         return saves
+
+
+def _identify(connection: sqlite3.Connection) -> str:
+    """The table's id, which is given to it at the first call."""
+    if (known := connection.execute("SELECT id FROM identity").fetchone()) is not None:
+        return str(known[0])
+    table_id = uuid.uuid4().hex
+    connection.execute("INSERT INTO identity VALUES (?)", (table_id,))
+    return table_id
 
 
 def _read(connection: sqlite3.Connection) -> tuple[Row, ...]:

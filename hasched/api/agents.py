@@ -17,6 +17,7 @@ import structlog
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from hasched.api.dispatch import Dispatcher
+from hasched.api.hello import ProtocolViolation, decode, find_amnesia, receive_hello
 from hasched.api.hub import AgentHub
 from hasched.api.session import AgentSession
 from hasched.model.errors import HaschedError, NoLeader, NotLeader, Overloaded
@@ -26,11 +27,9 @@ from hasched.model.spec import MAX_OUTPUT_BYTES
 from hasched.model.states import NodeState
 from hasched.model.wire import (
     MAX_FRAME_BYTES,
-    PROTOCOL_VERSION,
     AttemptEnded,
     AttemptKey,
     AttemptReport,
-    FromAgent,
     Heartbeat,
     HeartbeatAck,
     Hello,
@@ -39,15 +38,13 @@ from hasched.model.wire import (
     Reports,
     ReportsAck,
     Welcome,
-    decode_from_agent,
     encode_frame,
 )
 from hasched.raft.replica import Replica
 from hasched.statemachine.commands import RegisterNode, ReportAttempts
-from hasched.statemachine.outcomes import Outcome, Rejected, ReportsTaken
+from hasched.statemachine.outcomes import ATTEMPTS_FORGOTTEN, Outcome, Rejected, ReportsTaken
 
 AGENT_STREAM_PATH = "/v1/agent/stream"
-HELLO_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 2.0
 OVERLOAD_PAUSE_S = 0.1
 MISSED_HEARTBEATS = 3  # after so many an agent's place may be taken from another machine: it was moved, or rebooted
@@ -62,10 +59,6 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     heartbeat_ms: int = 1_000
     lease_ms: int = 20_000
-
-
-class ProtocolViolation(Exception):
-    """The agent said what the protocol doesn't know."""
 
 
 class AgentStreams:
@@ -99,7 +92,7 @@ class AgentStreams:
             await self._redirect(socket)
             return
         try:
-            hello = await _receive_hello(socket, name)
+            hello = await receive_hello(socket, name)
         except (ProtocolViolation, TimeoutError) as error:
             reason = str(error) or "no hello"
             log.warning("agent_refused", node=name, peer=peer, reason=reason)
@@ -111,6 +104,10 @@ class AgentStreams:
             reason = f"machine {rival.machine[0]} is connected as {hello.node_id}; each needs a certificate of its own"
             log.error("agent_refused", node=name, peer=peer, machine=machine[0], reason=reason)
             await socket.close(code=WSCloseCode.TRY_AGAIN_LATER, message=reason.encode()[:120])
+            return
+        if amnesia := find_amnesia(self._replica.state, hello):
+            log.warning("agent_refused", node=name, peer=peer, reason=amnesia)
+            await socket.close(code=WSCloseCode.TRY_AGAIN_LATER, message=amnesia.encode()[:120])
             return
         session = AgentSession(socket, transport, hello.node_id, hello.session, self._hub.clock(), machine=machine)
         await self._serve(session, hello)
@@ -141,11 +138,16 @@ class AgentStreams:
             session.close(WSCloseCode.TRY_AGAIN_LATER, error.cause)
             return False
         if isinstance(outcome, Rejected):
-            session.close(WSCloseCode.POLICY_VIOLATION, outcome.cause)
+            lasting = outcome.code != ATTEMPTS_FORGOTTEN
+            code = WSCloseCode.POLICY_VIOLATION if lasting else WSCloseCode.TRY_AGAIN_LATER
+            session.close(code, outcome.cause)
             return False
         if not self._leads():
             await self._redirect(session.socket)
             session.close(WSCloseCode.TRY_AGAIN_LATER, "this manager doesn't lead any more")
+            return False
+        if amnesia := find_amnesia(self._replica.state, hello):  # anew: a report may have been on its way
+            session.close(WSCloseCode.TRY_AGAIN_LATER, amnesia)
             return False
         settings = self._settings
         session.send(Welcome(self._replica.manager_id, self._replica.term, settings.heartbeat_ms, settings.lease_ms))
@@ -163,7 +165,8 @@ class AgentStreams:
         if node is not None and node.info == hello.info and node.state is NodeState.HEALTHY:
             await self._replica.read_barrier()
             return None
-        return await self._replica.propose(RegisterNode(node_id=hello.node_id, info=hello.info))
+        known = () if node is None or node.is_remembered_by(hello.info) else hello.attempts
+        return await self._replica.propose(RegisterNode(node_id=hello.node_id, info=hello.info, known=known))
 
     async def _redirect(self, socket: web.WebSocketResponse) -> None:
         leader = self._replica.leader
@@ -179,7 +182,7 @@ class AgentStreams:
             if frame.type is not WSMsgType.BINARY:
                 raise ProtocolViolation("frames are binary")
             self._hub.heard_from(session)
-            for message in _decode(frame.data):
+            for message in decode(frame.data):
                 match message:
                     case Reports():
                         await self._take_reports(session, message)
@@ -271,30 +274,6 @@ class AgentStreams:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("agent_stream_failed", exc_info=error)
-
-
-async def _receive_hello(socket: web.WebSocketResponse, name: NodeId) -> Hello:
-    async with asyncio.timeout(HELLO_TIMEOUT_S):
-        frame = await socket.receive()
-    if frame.type is not WSMsgType.BINARY:
-        raise ProtocolViolation("the first frame is a hello")
-    match _decode(frame.data):
-        case [Hello() as hello]:
-            pass
-        case _:
-            raise ProtocolViolation("the first frame is a hello and nothing else")
-    if hello.protocol != PROTOCOL_VERSION:
-        raise ProtocolViolation(f"this manager speaks protocol {PROTOCOL_VERSION}, the agent {hello.protocol}")
-    if hello.node_id != name:
-        raise ProtocolViolation(f"the certificate is {name}'s, the hello another node's")
-    return hello
-
-
-def _decode(data: bytes) -> list[FromAgent]:
-    try:
-        return decode_from_agent(data)
-    except msgspec.DecodeError as error:
-        raise ProtocolViolation(f"malformed frame: {error}") from error
 
 
 def _split(reports: tuple[AttemptReport, ...]) -> Iterator[tuple[AttemptReport, ...]]:

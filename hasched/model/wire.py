@@ -71,7 +71,10 @@ class GpuDevice(_Message, frozen=True):
 
 
 class NodeInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a node offers. `isolation` says how limits are enforced: `cgroup2`, `cgroup1` or `rlimit`."""
+    """What a node offers. `isolation` says how limits are enforced: `cgroup2`, `cgroup1` or `rlimit`.
+
+    `boot_id` is another one after each start of the machine, `table_id` after each loss of the agent's table of attempts.
+    """
 
     hostname: str
     agent_version: str
@@ -80,6 +83,7 @@ class NodeInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     gpus: tuple[GpuDevice, ...] = ()
     isolation: str = "rlimit"
     boot_id: str = ""
+    table_id: str = ""
 
 
 class Hello(_Message, frozen=True, tag="hello"):

@@ -13,7 +13,7 @@ import msgspec
 
 from hasched.model.spec import JobSpec
 from hasched.model.states import NodeState
-from hasched.model.wire import AttemptReport, NodeInfo
+from hasched.model.wire import AttemptKey, AttemptReport, NodeInfo
 from hasched.statemachine.manager import ManagerAddress
 
 BATCH_VERSION = 1
@@ -62,11 +62,13 @@ class DeleteJob(_Command, frozen=True, tag="delete_job"):
 class RegisterNode(_Command, frozen=True, tag="register_node"):
     """A node's agent has opened a stream: add the node, or take its new inventory, and make it healthy.
 
-    What the state holds on the node is not ended by this: the leader sends what the agent lacks again.
+    What the state holds on the node is not ended by this: the leader sends what the agent lacks again. So an agent with
+    another table of attempts must know all of them; `known` are those that it does, from its supervisor.
     """
 
     node_id: str
     info: NodeInfo
+    known: tuple[AttemptKey, ...] = ()
 
 
 class SetNodeState(_Command, frozen=True, tag="set_node_state"):

@@ -26,6 +26,11 @@ class Node(msgspec.Struct, gc=False, kw_only=True):
     allocated_countables: dict[str, int] = {}
     attempts: dict[tuple[int, int], int] = {}
 
+    def is_remembered_by(self, info: NodeInfo) -> bool:
+        """Whether an agent that says this has the table of attempts that the node's agent had; it counts if one doesn't say."""
+        before, now = self.info.table_id, info.table_id
+        return before == now or not before or not now
+
     @property
     def total(self) -> Resources:
         return self.info.resources

@@ -8,6 +8,8 @@ import msgspec
 
 from hasched.model.wire import AttemptKey
 
+ATTEMPTS_FORGOTTEN = "attempts_forgotten"
+
 
 class Rejected(msgspec.Struct, frozen=True, tag=True):
     """Committed, considered, changed nothing. `code` is stable: `no_such_job`, `job_ended`, `job_active`, `internal`, …"""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -45,6 +46,21 @@ async def test_a_clean_stop_of_the_agent_stops_no_task(agent: AgentProcess, peer
     assert is_running(pid)
     await peer.stop_attempt(1, 0, 1)
     assert (await peer.ended(1, 0, 1)).kind is EndKind.STOPPED
+
+
+async def test_an_agent_says_whether_its_table_is_the_one_it_had(agent: AgentProcess, peer: Peer) -> None:
+    for starts in (1, 2):
+        await agent.start()
+        await peer.until(lambda starts=starts: len(peer.hellos) == starts)
+        await agent.kill(signal.SIGKILL)
+    for file in agent.data_dir.glob("attempts.db*"):
+        file.unlink()
+    await agent.start()
+    await peer.until(lambda: len(peer.hellos) == 3)
+    first, second, third = (hello.info.table_id for hello in peer.hellos)
+    assert first == second
+    assert first
+    assert third not in ("", first)
 
 
 async def test_what_ran_through_a_restart_is_not_reported_twice(agent: AgentProcess, peer: Peer) -> None:
@@ -113,6 +129,20 @@ async def test_a_supervisor_that_is_told_to_end_takes_its_tasks_along(agent: Age
     os.kill(agent.supervisor_pid(), signal.SIGTERM)
     assert (await peer.ended(1, 0, 1)).kind is EndKind.LOST
     assert not is_running(pid)
+
+
+async def test_a_supervisor_whose_data_directory_is_lost_ends_its_tasks(agent: AgentProcess, peer: Peer) -> None:
+    """No agent finds it any more: the next one starts another supervisor, which knows nothing of the GPUs in use."""
+    await agent.start()
+    await peer.assign(1, shell("echo $$; exec sleep 300"))
+    pid = int(await said(peer, 1, 0, 1))
+    orphaned = agent.supervisor_pid()
+    await agent.kill(signal.SIGKILL)
+    shutil.rmtree(agent.data_dir)
+    await until(lambda: not is_running(pid) and not is_running(orphaned))
+    await agent.start()
+    await peer.run(shell("true"))
+    assert peer.hellos[1].attempts == ()
 
 
 async def test_a_follower_sends_the_agent_on(agent: AgentProcess, peer: Peer, certificates: Certificates) -> None:

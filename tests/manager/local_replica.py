@@ -73,6 +73,10 @@ class LocalReplica:
             raise self.fail_next.pop(0)
         if self.leader is None:
             raise NoLeader("nobody leads")
+        return self.commit(*commands)
+
+    def commit(self, *commands: Command) -> list[Outcome]:
+        """One entry, at once: whoever proposed it."""
         entry = encode_batch(self.clock_ms(), [encode_command(command) for command in commands])
         applied = apply(self.state, self.state.index + 1, decode_batch(entry))
         assert applied.faults == []

@@ -322,6 +322,92 @@ async def test_a_hello_is_answered_with_the_difference(manager: Manager) -> None
         assert await agent.expect(Freeze) == Freeze((AttemptKey(running, 0, 1),), False)
 
 
+FORGOTTEN = "it knows nothing of 1 attempts that may still run here; it is taken in once they are given up"
+
+
+async def test_an_agent_that_lost_its_disk_waits_until_what_its_predecessor_may_have_started_is_given_up(
+    manager: Manager,
+) -> None:
+    def info(table_id: str) -> NodeInfo:
+        return msgspec.structs.replace(INFO, table_id=table_id)
+
+    async with manager.connect() as agent:
+        await agent.hello(info=info("old"))
+        await agent.expect(Welcome)
+        job_id = await submit(manager)
+        await agent.expect(Assign)  # and it may have been started, though nobody has said so
+    heard = manager.hub.last_seen("n1")
+    async with manager.connect() as agent:
+        await agent.hello(info=info("new"))
+        assert await agent.closed() == (1013, FORGOTTEN)
+    assert manager.hub.last_seen("n1") == heard, "the grace of the one before goes on"
+    assert not manager.hub.connected("n1")
+    await manager.replica.propose(SetNodeState(node_id="n1", state=NodeState.DISCONNECTED, reason="silent"))
+    async with manager.connect() as agent:
+        await agent.hello(info=info("new"))
+        await agent.expect(Welcome)
+        assert (await agent.expect(Assign)).assignments[0].tasks == ((0, 2),)
+    assert written(manager).count(RegisterNode) == 2
+    assert job_id == 1
+
+
+async def test_an_agent_that_lost_its_table_and_has_its_supervisor_goes_on(manager: Manager) -> None:
+    async with manager.connect() as agent:
+        await agent.hello(info=msgspec.structs.replace(INFO, table_id="old"))
+        await agent.expect(Welcome)
+        job_id = await submit(manager)
+        await agent.expect(Assign)
+    async with manager.connect() as agent:
+        await agent.hello([AttemptKey(job_id, 0, 1)], info=msgspec.structs.replace(INFO, table_id="new"))
+        await agent.expect(Welcome)
+        await agent.expect(Freeze)
+        await agent.send(Reports(1, (ended(job_id, 0),)))
+        assert await agent.expect(ReportsAck) == ReportsAck(1)
+
+
+async def test_a_deposed_leader_that_knows_less_does_not_let_in_who_lost_its_disk(manager: Manager) -> None:
+    """What it doesn't know of, the log does."""
+    async with manager.connect() as agent:
+        await agent.hello(info=msgspec.structs.replace(INFO, table_id="old"))
+        await agent.expect(Welcome)
+    replica = replica_of(manager)
+    replica.held.clear()
+    async with manager.connect() as agent:
+        await agent.hello(info=msgspec.structs.replace(INFO, table_id="new"))
+        await until(lambda: manager.hub.connected("n1"))
+        spec = JobSpec(name="job", command=("true",))
+        replica.commit(SubmitJob(submission_id="s1", actor="ada", spec=spec))  # by the leader that is
+        replica.commit(PlacePlan(placements=(Placement(1, "n1", (0,)),)))
+        replica.held.set()
+        assert (await agent.closed())[0] == 1013
+    assert replica.state.nodes["n1"].info.table_id == "old"
+
+
+async def test_what_was_seen_to_run_is_not_started_again_whatever_its_agent_says(manager: Manager) -> None:
+    async with manager.agent() as agent:
+        job_id = await submit(manager)
+        await agent.expect(Assign)
+        await agent.send(Reports(1, (AttemptStarted(job_id, 0, 1, 1),)))
+        await agent.expect(ReportsAck)
+    async with manager.connect() as agent:
+        await agent.hello()
+        assert await agent.closed() == (1013, FORGOTTEN)
+
+
+async def test_what_was_seen_to_run_only_after_the_hello_is_not_started_again_either(manager: Manager) -> None:
+    async with manager.agent() as agent:
+        job_id = await submit(manager)
+        await agent.expect(Assign)
+    replica = replica_of(manager)
+    replica.held.clear()
+    async with manager.connect() as agent:
+        await agent.hello()
+        await until(lambda: manager.hub.connected("n1"))
+        replica.commit(ReportAttempts(node_id="n1", reports=(AttemptStarted(job_id, 0, 1, 1),)))  # it was on its way
+        replica.held.set()
+        assert await agent.closed() == (1013, FORGOTTEN)
+
+
 async def test_what_a_node_gives_back_for_want_of_gpus_goes_elsewhere(manager: Manager) -> None:
     def info(gpus: int) -> NodeInfo:
         return msgspec.structs.replace(INFO, resources=Resources(cpu_milli=4000, gpus=gpus))

@@ -34,6 +34,10 @@ class SimulatedTable:
         self._queue: list[Save] = []
         self._writing = False
 
+    @property
+    def table_id(self) -> str:
+        return f"{self._host.name}-{self._host.disks}"
+
     def open(self) -> tuple[Row, ...]:
         return tuple(self._host.rows[key] for key in sorted(self._host.rows))
 
@@ -72,6 +76,25 @@ class SimulatedTable:
             rows.pop(key, None)
 
 
+class Left:
+    """The node as it is to a supervisor whose data directory was lost: its tasks are there, and no agent comes any more."""
+
+    def __init__(self, node: SimulatedAgent, supervisor: SimulatedSupervisor) -> None:
+        self.world, self.name, self.clock, self.random = node.world, node.name, node.clock, node.random
+        self.kernel = node.kernel
+        self.kernel._host = self  # type: ignore[assignment]
+        self.supervisor = supervisor
+        supervisor.node = self  # type: ignore[assignment]
+        supervisor.forsake()
+
+    def child_ended(self) -> None:
+        self.supervisor.wake()
+
+    def cut_power(self) -> None:
+        self.supervisor.die()
+        self.kernel.kill_all()
+
+
 class SimulatedAgent:
     """One node. Its agent process, its supervisor and the machine itself each have faults of their own."""
 
@@ -91,6 +114,8 @@ class SimulatedAgent:
         self.powered = True
         self.alive = False
         self.disk_full = False
+        self.disks = 1
+        self.left: list[Left] = []
         self.boots = 1
 
     # --- what happens to it ---
@@ -133,7 +158,19 @@ class SimulatedAgent:
             self.supervisor.die()
             self.supervisor = None
         self.kernel.kill_all()
+        for each in self.left:
+            each.cut_power()
         self.powered = False
+
+    def lose_disk(self) -> None:
+        """Its data directory is gone, in the agent's next life. What runs has only a supervisor that nobody can find."""
+        self.world.note("lose disk", self.name)
+        self.kill()
+        self.rows.clear()
+        self.disks += 1
+        if self.supervisor is not None:
+            self.left.append(Left(self, self.supervisor))
+            self.supervisor, self.kernel = None, Kernel(self)
 
     def pause(self) -> None:
         """SIGSTOP of the agent."""

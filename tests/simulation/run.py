@@ -118,7 +118,7 @@ def _phases(
         left = settler.complaint() or _unsettled(world, clients)
         return [f"{FINISH_S:g} s after a submission was accepted again, {left}"]
     deposed = _deposed(checks, settled_terms) if options.steady else []
-    return deposed + checks.verdict() + _overlaps(world)
+    return deposed + checks.verdict() + overlaps(world)
 
 
 def _deposed(checks: Checks, settled_terms: int) -> list[str]:
@@ -138,7 +138,7 @@ def _unsettled(world: World, clients: list[Client]) -> str:
     return f"the managers don't agree: {seen}"
 
 
-def _overlaps(world: World) -> list[str]:
+def overlaps(world: World) -> list[str]:
     """Of jobs that must never run twice at once, on any nodes; of any job, on one node."""
     runs = [
         Ran((run.key.job_id, run.key.index), run.key.attempt, run.node, run.started_s, run.ended_s or float("inf"))

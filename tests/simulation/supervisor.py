@@ -15,6 +15,8 @@ from hasched.agent.protocol import (
     ToSupervisor,
 )
 from hasched.agent.supervised import Supervised
+from hasched.agent.supervisor import LOOK_INTERVAL_MS
+from hasched.model.states import EndKind
 from tests.simulation.loop import HostLoop
 from tests.simulation.tasks import Roster
 
@@ -44,6 +46,18 @@ class SimulatedSupervisor:
         self.alive = False
         if self._connection is not None:
             self._connection.lose()
+
+    def forsake(self) -> None:
+        """Its data directory is lost; it soon notices, and ends its tasks."""
+        if self._connection is not None:
+            self._connection.lose()
+        self._connection = None
+        self._world.after(self._random.uniform(0, LOOK_INTERVAL_MS / 1000), self._within, self._end_all)
+
+    def _end_all(self) -> None:
+        if self.alive:
+            self._supervised.stop_everything(EndKind.LOST, "the data directory was lost")
+            self._turn_soon(0.0)
 
     def accept(self, connection: Connection) -> None:
         """A new agent replaces the old one."""

@@ -7,7 +7,7 @@ import pytest
 
 from hasched.model.spec import Resources
 from hasched.model.states import NodeState, TaskState
-from hasched.model.wire import NodeInfo
+from hasched.model.wire import AttemptKey, NodeInfo
 from hasched.statemachine import queries
 from hasched.statemachine.commands import RegisterNode, RemoveNode, SetNodeState, WatchNodes
 from hasched.statemachine.events import JobEnded, NodeRegistered
@@ -50,6 +50,46 @@ def test_an_inventory_may_shrink_below_what_runs_and_nothing_more_fits() -> None
     assert machine.place(job, 3).events == []
     machine.end(job, 1)
     assert len(machine.place(job, 3).events) == 1
+
+
+def info(table_id: str = "") -> NodeInfo:
+    return NodeInfo(hostname="n1", agent_version="1", resources=Resources(cpu_milli=4000), table_id=table_id)
+
+
+def test_an_agent_that_has_forgotten_what_may_run_on_its_node_is_not_taken() -> None:
+    """Its disk was lost, so it would be told to start the attempt again that its predecessor has started."""
+    machine = Machine()
+    machine.do(RegisterNode(node_id="n1", info=info("old")))
+    job = machine.submit()
+    machine.place(job)
+    anew = RegisterNode(node_id="n1", info=info("new"))
+    assert machine.refusal(anew) == "attempts_forgotten"
+    machine.start(job)
+    assert machine.refusal(anew) == "attempts_forgotten"
+    machine.lose()
+    assert machine.outcome(anew) == Done()
+    machine.place(job)
+    assert list(queries.desired_attempts(machine.state, "n1")) == [(job.id, 0, 2, False, False)]
+
+
+def test_an_agent_whose_table_was_lost_is_taken_if_its_supervisor_knows_all_that_may_run() -> None:
+    machine = Machine()
+    machine.do(RegisterNode(node_id="n1", info=info("old")))
+    job = machine.submit(count=2)
+    machine.place(job, 0, 1)
+    some, all_of_them = (tuple(AttemptKey(job.id, index, 1) for index in range(count)) for count in (1, 2))
+    assert machine.refusal(RegisterNode(node_id="n1", info=info("new"), known=some)) == "attempts_forgotten"
+    assert machine.outcome(RegisterNode(node_id="n1", info=info("new"), known=all_of_them)) == Done()
+    assert len(machine.state.nodes["n1"].attempts) == 2
+
+
+@pytest.mark.parametrize(("before", "after"), [("", "new"), ("old", ""), ("old", "old")])
+def test_an_agent_that_does_not_say_or_has_its_table_still_is_taken(before: str, after: str) -> None:
+    machine = Machine()
+    machine.do(RegisterNode(node_id="n1", info=info(before)))
+    machine.place(machine.submit())
+    later = msgspec.structs.replace(info(after), hostname="renamed")
+    assert machine.outcome(RegisterNode(node_id="n1", info=later)) == Done()
 
 
 def test_what_shrank_matters_only_to_those_who_ask_for_it() -> None:

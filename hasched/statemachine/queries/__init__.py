@@ -7,7 +7,13 @@ from __future__ import annotations
 
 from hasched.statemachine.queries.jobs import job_view, list_jobs, show_job
 from hasched.statemachine.queries.managers import is_wanted, wanted_managers
-from hasched.statemachine.queries.nodes import cluster_view, desired_attempts, list_nodes, node_view
+from hasched.statemachine.queries.nodes import (
+    cluster_view,
+    desired_attempts,
+    forgotten_attempts,
+    list_nodes,
+    node_view,
+)
 from hasched.statemachine.queries.pages import MAX_PAGE, BadCursor
 from hasched.statemachine.queries.tasks import list_tasks, show_task, task_view
 
@@ -16,6 +22,7 @@ __all__ = [
     "BadCursor",
     "cluster_view",
     "desired_attempts",
+    "forgotten_attempts",
     "is_wanted",
     "job_view",
     "list_jobs",

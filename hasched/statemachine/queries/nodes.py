@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 
+from hasched.model.ids import AttemptId
 from hasched.model.spec import Resources
 from hasched.model.states import TaskState
 from hasched.model.views import ClusterView, NodePage, NodeView, Reason
+from hasched.model.wire import NodeInfo
 from hasched.statemachine.node import Node
 from hasched.statemachine.state import State
 
@@ -51,6 +53,23 @@ def desired_attempts(state: State, node_id: str) -> Iterator[tuple[int, int, int
         active = job.attempt_of(index)
         assert active is not None, "a node holds only current attempts"
         yield job_id, index, attempt, active.stopping, job.suspended and not active.stopping
+
+
+def forgotten_attempts(state: State, node_id: str, info: NodeInfo, known: Container[AttemptId]) -> list[AttemptId]:
+    """Attempts that an agent that says this doesn't know, though they may have been started on its node.
+
+    If it has the table that the node's agent had, only those are meant that were seen to run: of others, it never heard.
+    """
+    node = state.nodes.get(node_id)
+    if node is None:
+        return []
+    forgotten = []
+    for (job_id, index), attempt in node.attempts.items():
+        active = state.jobs[job_id].attempt_of(index)
+        assert active is not None, "a node holds only current attempts"
+        if active.state is TaskState.RUNNING or not node.is_remembered_by(info):
+            forgotten.append(AttemptId(job_id, index, attempt))
+    return [key for key in forgotten if key not in known]
 
 
 def cluster_view(

@@ -5,14 +5,14 @@ A disconnected node's attempts are lost with it, so such a node holds nothing; i
 
 from __future__ import annotations
 
-from hasched.model.ids import is_name
+from hasched.model.ids import AttemptId, is_name
 from hasched.model.states import NodeState
 from hasched.model.units import MAX_INTEGER
 from hasched.model.wire import NodeInfo
 from hasched.statemachine.commands import RegisterNode, RemoveNode, SetNodeState, WatchNodes
 from hasched.statemachine.events import NodeRegistered, NodeRemoved, NodeStateChanged, WatchStarted
 from hasched.statemachine.node import Node
-from hasched.statemachine.outcomes import Rejected
+from hasched.statemachine.outcomes import ATTEMPTS_FORGOTTEN, Rejected
 from hasched.statemachine.rules import Decision
 from hasched.statemachine.rules.ends import MAX_REASON_LENGTH, decide_losses
 from hasched.statemachine.state import State
@@ -27,6 +27,14 @@ def decide_register(state: State, command: RegisterNode) -> Decision | Rejected:
     node = state.nodes.get(command.node_id)
     if node is not None and node.state is NodeState.HEALTHY and node.info == command.info:
         return Decision([])
+    if node is not None and not node.is_remembered_by(command.info):
+        known = dict.fromkeys(AttemptId(key.job_id, key.index, key.attempt) for key in command.known)
+        if any(AttemptId(*task, attempt) not in known for task, attempt in node.attempts.items()):
+            return Rejected(
+                ATTEMPTS_FORGOTTEN,
+                f"the agent of {node.id} has lost its memory of what may still run there",
+                "it is taken in once those attempts are given up, at the end of its grace",
+            )
     return Decision([NodeRegistered(command.node_id, command.info)])
 
 
