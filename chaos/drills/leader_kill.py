@@ -18,6 +18,7 @@ from hasched.model.views import Submitted
 CLIENTS = 3
 PAUSE_S = 0.05
 BEFORE_S, AFTER_S = 1.5, 3.0
+DOWN_S = 60.0
 MAX_GAP_S = 15.0
 
 
@@ -41,24 +42,23 @@ class LeaderKill(Drill):
             await asyncio.sleep(BEFORE_S)
             leader = await leader_of(scene)
             killed_s = scene.now()
-            await cluster.processes.kill(leader)
-            scene.show(f"SIGKILL to {leader}, which leads, after {len(accepted)} jobs were accepted")
+            async with cluster.processes.down(leader, DOWN_S):
+                scene.show(f"SIGKILL to {leader}, which leads, after {len(accepted)} jobs were accepted")
 
-            async def another() -> str | None:
-                found = (await scene.client.managers()).leader
-                return found if found is not None and accepted[-1].at_s > killed_s else None
+                async def another() -> str | None:
+                    found = (await scene.client.managers()).leader
+                    return found if found is not None and accepted and accepted[-1].at_s > killed_s else None
 
-            follower = await scene.eventually("the next accepted submission", another)
-            await asyncio.sleep(AFTER_S)
+                follower = await scene.eventually("the next accepted submission", another)
+                await asyncio.sleep(AFTER_S)
         finally:
             over.set()
-            unknown = sum(await asyncio.gather(*clients))
+            failed = sum(await asyncio.gather(*clients))
         gap_s = _gap_around(killed_s, accepted)
         scene.expect(gap_s <= MAX_GAP_S, f"nothing is accepted for {MAX_GAP_S:.0f} s at most", f"{gap_s:.2f} s")
-        scene.show(f"{follower} leads; {len(accepted)} jobs were accepted in all, {unknown} calls failed for good")
-        if Ability.RESTARTS not in cluster.missing:
-            await cluster.processes.start(leader)
-            await until_whole(scene)
+        scene.show(f"{follower} leads; {len(accepted)} jobs were accepted in all, {failed} calls failed for good")
+        await until_whole(scene)
+        scene.show(f"{leader} is back")
 
         ids = [each.job_id for each in accepted]
         scene.expect(len(set(ids)) == len(ids), "each submission has a job of its own", len(ids))

@@ -13,6 +13,7 @@ from chaos.drills.props import until_whole
 from chaos.drills.scene import Scene, Unmet
 from chaos.errors import ConsentMissing, MachineLacks
 from chaos.report.document import DrillPart
+from chaos.stage import Skipped
 from hasched.model.errors import HaschedError
 
 PASSED, FAILED, LEFT_OUT = "passed", "failed", "left out"
@@ -37,8 +38,8 @@ async def play(
             return await _play(drill, cluster, limit_s)
     except ConsentMissing:
         raise
-    except MachineLacks as error:
-        return _part(drill, LEFT_OUT, error.cause)
+    except (MachineLacks, Skipped) as error:
+        return _part(drill, LEFT_OUT, str(error))
     except (HaschedError, OSError) as error:
         return _part(drill, FAILED, f"the cluster could not be made, or taken down: {_cause(error)}")
 
@@ -52,7 +53,7 @@ async def _play(drill: Drill, cluster: Cluster, limit_s: float) -> DrillPart:
             scene = Scene(cluster, client)  # its time begins once the cluster is whole
             async with asyncio.timeout(limit_s):
                 await drill.play(scene)
-        except MachineLacks:
+        except (MachineLacks, Skipped):
             raise
         except Unmet as unmet:
             why = str(unmet)
