@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 from chaos.workloads.base import Workload
@@ -27,23 +28,21 @@ class MixedResources(Workload):
                 await desk.pause(0.5)
                 continue
             submission_id = desk.new_id()
-            told = await desk.submit_until_known(self._job(desk, desk.chance.choice(page.nodes).total), submission_id)
+            told = await desk.submit_until_known(
+                draw_job(desk.chance, desk.chance.choice(page.nodes).total), submission_id
+            )
             if told is not None:
                 backlog.add(submission_id, told.id)
             await desk.pause(0.4)
 
-    def _job(self, desk: Desk, total: Resources) -> Job:
-        """Never more than one node has, so that it can run at all."""
-        share = desk.chance.choice
-        asked: dict[str, Any] = {"cpu": f"{max(1, total.cpu_milli // share(SHARES))}m"}
-        if desk.chance.random() < 0.6 and total.memory_bytes >= LEAST_MEMORY_BYTES:
-            asked["memory"] = max(LEAST_MEMORY_BYTES, total.memory_bytes // share(SHARES))
-        if desk.chance.random() < 0.4 and total.countables:
-            name, amount = share(total.countables)
-            asked["countables"] = {name: max(1, amount // share(SHARES))}
-        return {
-            "command": sleep(share([0.1, 0.3, 0.8])),
-            "resources": asked,
-            "retries": RETRIES,
-            "count": share([1, 1, 3]),
-        }
+
+def draw_job(chance: Random, total: Resources) -> Job:
+    """Never more than a node of this size has, so that it can run at all."""
+    asked: dict[str, Any] = {"cpu": f"{max(1, total.cpu_milli // chance.choice(SHARES))}m"}
+    if chance.random() < 0.6 and total.memory_bytes >= LEAST_MEMORY_BYTES:
+        asked["memory"] = max(LEAST_MEMORY_BYTES, total.memory_bytes // chance.choice(SHARES))
+    if chance.random() < 0.4 and total.countables:
+        name, amount = chance.choice(total.countables)
+        asked["countables"] = {name: max(1, amount // chance.choice(SHARES))}
+    seconds, count = chance.choice([0.1, 0.3, 0.8]), chance.choice([1, 1, 3])
+    return {"command": sleep(seconds), "resources": asked, "retries": RETRIES, "count": count}
