@@ -133,15 +133,16 @@ class RunningProcesses:
         if daemon.kind != "agent" or not daemon.data_dir.startswith("/"):
             raise Skipped(f"{agent} is no agent that could lose its tasks")
         self._note(f"kill {agent}, {daemon.process}, with its supervisor and tasks in {daemon.data_dir}")
-        _signal(daemon, signal.SIGSTOP, None)  # or it would start a supervisor again while we kill the tasks
 
         def kill_all() -> None:
+            _signal(daemon, signal.SIGSTOP, None)  # or it would start a supervisor again while we kill the tasks
             for process in processes_of(daemon.data_dir):
                 send(process, signal.SIGKILL)
             _signal(daemon, signal.SIGKILL, KILL_PATIENCE_S)
 
-        with self._ledger().armed(Thaw(daemon.process), f"freeze {agent} while its tasks are killed", KILL_PATIENCE_S):
-            await in_thread(kill_all)
+        what = f"freeze {agent} while its tasks are killed"
+        async with faulted(self._ledger(), Thaw(daemon.process), what, KILL_PATIENCE_S, kill_all):
+            pass
         await self._wait_until_back(agent, START_PATIENCE_S)
 
     def orphaned(self, agent: str, seconds: float) -> Fault:
