@@ -116,19 +116,27 @@ def test_a_process_that_nobody_collected_is_gone(spawn: Callable[..., subprocess
 
 
 @contextmanager
+def started(*command: str, **options: object) -> Iterator[Born]:
+    """A process that is gone at the end, whatever became of it meanwhile."""
+    process = subprocess.Popen(command or SLEEP, **options)  # type: ignore[call-overload]
+    try:
+        yield known(process.pid)
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
 def frozen(folder: Path) -> Iterator[tuple[Undo, Callable[[], bool]]]:
-    with subprocess.Popen(SLEEP) as child:
-        process = known(child.pid)
+    with started() as process:
         send(process, signal.SIGSTOP)
         eventually("it to stand still", lambda: is_stopped(process))
         yield Thaw(process), lambda: not is_stopped(process)
-        child.kill()
 
 
 @contextmanager
 def running(folder: Path) -> Iterator[tuple[Undo, Callable[[], bool]]]:
-    with subprocess.Popen(SLEEP) as child:
-        process = known(child.pid)
+    with started() as process:
         yield Kill(process), lambda: not is_alive(process)
 
 
@@ -140,27 +148,23 @@ def working(folder: Path) -> Iterator[tuple[Undo, Callable[[], bool]]]:
     (home / "m1.log").touch()
     child = f"import subprocess, time; subprocess.Popen({SLEEP!r}, start_new_session=True, env={{}}); time.sleep(600)"
     output = {**os.environ, "HASCHED_OUTPUT": f"{home}/n1/logs/output"}
-    idle = "import time; time.sleep(600)"
-    with ExitStack() as stack:
-        task, *others = [
-            stack.enter_context(subprocess.Popen([sys.executable, "-c", *arguments], env=environment))
-            for arguments, environment in [
-                ([child], output),
-                ([idle, "manager", "start", "--config", f"{home}/m1.yaml"], None),
-                ([idle, "hasched.agent.supervisor", f"{home}/n1"], None),
-                ([idle, "hasched.agent.supervisor", f"{home}-2/n1"], None),
-            ]
-        ]
-        reader = stack.enter_context(subprocess.Popen(["tail", "-f", f"{home}/m1.log"], stdout=subprocess.DEVNULL))
-        (orphan,) = eventually("the task's child", lambda: children(task.pid))
-        ours = [known(each.pid) for each in [task, *others[:2]]] + [known(orphan)]
-        theirs = [known(reader.pid), known(others[2].pid)]
-        yield (
-            KillMarked(str(home)),
-            lambda: not any(map(is_alive, ours)) and all(map(is_alive, theirs)),
-        )
-        reader.kill()
-        others[2].kill()
+    with (
+        started(sys.executable, "-c", child, env=output) as task,
+        started(*SLEEP, "manager", "start", "--config", f"{home}/m1.yaml") as daemon,
+        started(*SLEEP, "hasched.agent.supervisor", f"{home}/n1") as supervisor,
+        started(*SLEEP, "hasched.agent.supervisor", f"{home}-2/n1") as stranger,
+        started("tail", "-f", f"{home}/m1.log", stdout=subprocess.DEVNULL) as reader,
+    ):
+        (grandchild,) = eventually("the task's child", lambda: children(task.pid))
+        orphan = known(grandchild)
+        try:
+            ours = [task, daemon, supervisor, orphan]
+            yield (
+                KillMarked(str(home)),
+                lambda: not any(map(is_alive, ours)) and is_alive(stranger) and is_alive(reader),
+            )
+        finally:
+            send(orphan, signal.SIGKILL)
 
 
 def children(pid: int) -> list[int]:
@@ -185,9 +189,12 @@ def a_folder(folder: Path) -> Iterator[tuple[Undo, Callable[[], bool]]]:
 def a_namespace(folder: Path) -> Iterator[tuple[Undo, Callable[[], bool]]]:
     name = f"hasched-{os.getpid()}-safety"
     subprocess.run(["ip", "netns", "add", name], check=True)
-    with subprocess.Popen(["nsenter", f"--net=/run/netns/{name}", *SLEEP]) as child:
-        process = known(child.pid)
-        eventually("it to be inside", lambda: Path(f"/proc/{child.pid}/cmdline").read_text().startswith(sys.executable))
+    with ExitStack() as stack:
+        stack.callback(tidy, "ip", "netns", "delete", name)
+        process = stack.enter_context(started("nsenter", f"--net=/run/netns/{name}", *SLEEP))
+        eventually(
+            "it to be inside", lambda: Path(f"/proc/{process.pid}/cmdline").read_text().startswith(sys.executable)
+        )
         yield Namespace(name), lambda: not Path(f"/run/netns/{name}").exists() and not is_alive(process)
 
 
@@ -195,14 +202,20 @@ def a_namespace(folder: Path) -> Iterator[tuple[Undo, Callable[[], bool]]]:
 def an_interface(folder: Path) -> Iterator[tuple[Undo, Callable[[], bool]]]:
     name = f"hasched{os.getpid() % 10**8}"
     subprocess.run(["ip", "link", "add", name, "type", "bridge"], check=True)
-    yield Interface(name), lambda: not Path(f"/sys/class/net/{name}").exists()
+    try:
+        yield Interface(name), lambda: not Path(f"/sys/class/net/{name}").exists()
+    finally:
+        tidy("ip", "link", "delete", name)
 
 
 @contextmanager
 def a_table(folder: Path) -> Iterator[tuple[Undo, Callable[[], bool]]]:
     name = f"hasched_{os.getpid()}"
     subprocess.run(["nft", "add", "table", "inet", name], check=True)
-    yield Table("", "inet", name), lambda: name not in run("nft", "list", "tables")
+    try:
+        yield Table("", "inet", name), lambda: name not in run("nft", "list", "tables")
+    finally:
+        tidy("nft", "delete", "table", "inet", name)
 
 
 @contextmanager
@@ -211,8 +224,10 @@ def a_table_inside(folder: Path) -> Iterator[tuple[Undo, Callable[[], bool]]]:
     subprocess.run(["ip", "netns", "add", name], check=True)
     inside = ["nsenter", f"--net=/run/netns/{name}"]
     subprocess.run([*inside, "nft", "add", "table", "bridge", "cuts"], check=True)
-    yield Table(name, "bridge", "cuts"), lambda: run(*inside, "nft", "list", "tables") == ""
-    Namespace(name).perform()
+    try:
+        yield Table(name, "bridge", "cuts"), lambda: run(*inside, "nft", "list", "tables") == ""
+    finally:
+        tidy("ip", "netns", "delete", name)
     Table(name, "bridge", "cuts").perform()  # gone with its namespace
 
 
@@ -226,10 +241,17 @@ def a_mount(folder: Path) -> Iterator[tuple[Undo, Callable[[], bool]]]:
     path.mkdir()
     subprocess.run(["mount", "-o", "loop", image, path], check=True)
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", path], check=True)
-    with subprocess.Popen(SLEEP, cwd=path) as user:
+    with ExitStack() as stack:
+        stack.callback(tidy, "umount", "--lazy", str(path))
+        stack.callback(tidy, "umount", "--lazy", str(path))
+        stack.enter_context(started(cwd=path))
         yield Unmount(str(path)), lambda: "a\\040disk" not in Path("/proc/self/mountinfo").read_text()
-        user.kill()
     eventually("the loop device to be free", lambda: not run("losetup", "-j", str(image)))
+
+
+def tidy(*command: str) -> None:
+    """What a failed test would leave; there is nothing to do after one that passed."""
+    subprocess.run(command, check=False, capture_output=True)
 
 
 def run(*command: str) -> str:
