@@ -32,6 +32,7 @@ class LeaderKill(Drill):
     happened = "The process that decides dies, like any other: by a bug, for lack of memory, with its machine."
     expects = "Clients notice a pause and nothing else: every accepted job ends once, and none is there twice."
     needs = (Ability.SIGNALS,)
+    agents = 1
 
     async def play(self, scene: Scene) -> None:
         cluster = scene.cluster

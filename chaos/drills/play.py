@@ -34,7 +34,7 @@ async def play(
         async with make_cluster() as cluster:
             if consented is not None:
                 await consented(cluster)
-            cluster.require(drill.needs)
+            _require(drill, cluster)
             return await _play(drill, cluster, limit_s)
     except ConsentMissing:
         raise
@@ -42,6 +42,17 @@ async def play(
         return _part(drill, LEFT_OUT, str(error))
     except (HaschedError, OSError) as error:
         return _part(drill, FAILED, f"the cluster could not be made, or taken down: {_cause(error)}")
+
+
+def _require(drill: Drill, cluster: Cluster) -> None:
+    """Raises MachineLacks with what is missing. A cluster that runs already has the members that it has."""
+    for role, wanted, there in (
+        ("managers", drill.managers, cluster.managers),
+        ("agents", drill.agents, cluster.agents),
+    ):
+        if len(there) < wanted:
+            raise MachineLacks(f"it needs {wanted} {role}, and {cluster.name} has {len(there)}")
+    cluster.require(drill.needs)
 
 
 async def _play(drill: Drill, cluster: Cluster, limit_s: float) -> DrillPart:

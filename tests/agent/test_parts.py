@@ -17,13 +17,16 @@ from hypothesis import strategies as st
 from hasched.agent import discovery
 from hasched.agent.config import AgentConfig, check
 from hasched.agent.events import Row, Save
+from hasched.agent.executors.process import ProcessExecutor
 from hasched.agent.processes import Families, boot_ms, read_process
 from hasched.agent.protocol import (
     MAX_FRAME_BYTES,
+    Configure,
     Forget,
     FrameBuffer,
     FrameTooLarge,
     Inventory,
+    LaunchTask,
     RunningAttempt,
     decode_from_supervisor,
     decode_to_supervisor,
@@ -32,7 +35,7 @@ from hasched.agent.protocol import (
     parts,
 )
 from hasched.agent.roster import Roster
-from hasched.agent.specs import MAX_SPECS, SpecCache
+from hasched.agent.specs import MAX_SPECS, SpecCache, launch_job
 from hasched.agent.table import Table
 from hasched.model.config_text import load_config
 from hasched.model.errors import ConfigInvalid
@@ -219,3 +222,20 @@ def test_a_gpu_that_can_not_be_read_hides_no_other(monkeypatch: pytest.MonkeyPat
     driver = SimpleNamespace(NVMLError=Lost, **{f"nvml{name}": value for name, value in names.items()})
     monkeypatch.setitem(sys.modules, "pynvml", driver)
     assert [gpu.uuid for gpu in discovery.find_gpus()] == ["GPU-2", "GPU-0"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user that isn't there")
+def test_tasks_can_run_as_a_user_who_is_in_no_list(tmp_path: Path) -> None:
+    job = launch_job(1, JobSpec(name="me", script='#!/bin/sh\necho "$USER $HOME"'), [])
+    tmp_path.chmod(0o777)
+    for name in ("stdout", "stderr"):
+        (tmp_path / name).touch()
+        (tmp_path / name).chmod(0o666)
+    os.seteuid(54321)
+    try:
+        executor = ProcessExecutor(Configure("n1", "/bin", 2**20, cgroups=False, pids_max=0))
+    finally:
+        os.seteuid(0)
+    pid = executor.start(job, LaunchTask(0, 1, None), str(tmp_path), None)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert (tmp_path / "stdout").read_text() == "54321 /\n"

@@ -183,6 +183,8 @@ async def test_what_the_machine_lacks_leaves_a_drill_out(ledger: Ledger) -> None
         raise MachineLacks("there is no network")
 
     assert (await play(Lacking(), make)).why == "there is no network"
+    part = await play(LeaderKill(), lambda: OwnCluster(ledger, 1, 0, on_loopback=True))
+    assert (part.verdict, part.why) == (LEFT_OUT, "it needs 3 managers, and chaos has 1")
 
 
 async def test_without_consent_nothing_is_played(ledger: Ledger) -> None:

@@ -41,12 +41,12 @@ _CAUSES = {
 
 class ProcessExecutor:
     def __init__(self, settings: Configure) -> None:
-        user = pwd.getpwuid(os.geteuid())
+        name, home = _user()
         self._base = {
             "PATH": settings.path,
-            "HOME": user.pw_dir,
-            "USER": user.pw_name,
-            "LOGNAME": user.pw_name,
+            "HOME": home,
+            "USER": name,
+            "LOGNAME": name,
             "SHELL": "/bin/sh",
             "LANG": "C.UTF-8",
         }
@@ -160,6 +160,15 @@ class ProcessExecutor:
             if program.startswith("/"):
                 self._programs[name, path] = program
         return program
+
+
+def _user() -> tuple[str, str]:
+    """Our name and home. A container may run us as a user that nobody has entered anywhere."""
+    try:
+        user = pwd.getpwuid(os.geteuid())
+    except KeyError:
+        return str(os.geteuid()), "/"
+    return user.pw_name, user.pw_dir
 
 
 def _write(path: str, content: bytes, mode: int) -> None:
