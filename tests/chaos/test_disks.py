@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
@@ -44,6 +45,17 @@ sys.stdin.read()
 # --- a disk ---
 
 
+@contextmanager
+def running(*command: str, cwd: Path | None = None) -> Iterator[subprocess.Popen[str]]:
+    """Whatever becomes of the test, it doesn't stay."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=cwd, stdin=pipe, stdout=pipe, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[LoopDisk]:
     with shared_mounts(tmp_path), LoopDisk(tmp_path / "image", tmp_path / "disk") as made:
@@ -77,21 +89,18 @@ def test_a_disk_with_an_error_keeps_what_was_synced_and_takes_nothing_until_it_i
 
 def test_a_power_cut_ends_whoever_used_the_disk_and_takes_what_was_not_synced(disk):
     with (
-        subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(disk.path / "file")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        ) as writer,
-        subprocess.Popen(["sleep", "600"], cwd=disk.path) as idler,
-        subprocess.Popen(["sleep", "600"]) as bystander,
-        subprocess.Popen(["sleep", "600"]) as resident,
+        running(sys.executable, "-c", WRITER, str(disk.path / "file")) as writer,
+        running("sleep", "600", cwd=disk.path) as idler,
+        running("sleep", "600") as bystander,
+        running("sleep", "600") as resident,
     ):
         assert writer.stdout is not None
-        assert writer.stdout.readline() == b"written\n"
+        assert writer.stdout.readline() == "written\n"
         assert {each.pid for each in power.users_of([disk])} == {writer.pid, idler.pid}
         of_the_node = born(resident.pid)
         assert of_the_node is not None
         power.cut([disk], lambda: [of_the_node] if is_alive(of_the_node) else [])
         assert (writer.wait(), idler.wait(), resident.wait(), bystander.poll()) == (-9, -9, -9, None)
-        bystander.kill()
     assert (disk.path / "file").read_bytes() == b"synced"
 
 
@@ -99,16 +108,15 @@ def test_the_power_is_not_cut_while_somebody_goes_on_and_they_go_on_then(disk, m
     """Somebody who can't be stopped would take a real process in the kernel's hands; here nobody counts as stopped."""
     monkeypatch.setattr(power, "PATIENCE_S", 0.2)
     monkeypatch.setattr(power, "AT_REST", frozenset())
-    with subprocess.Popen(["sleep", "600"], cwd=disk.path) as user:
+    with running("sleep", "600", cwd=disk.path) as user:
         with pytest.raises(Unsettled, match="still runs"):
             power.cut([disk])
         eventually("the user to go on", lambda: Path(f"/proc/{user.pid}/stat").read_text().split()[2] != "T")
         (disk.path / "file").write_text("the disk still works")
-        user.kill()
 
 
 def test_a_disk_that_somebody_is_looking_at_is_mounted_again_when_they_have_gone(disk):
-    with subprocess.Popen(["sleep", "600"], cwd=disk.path) as user, ThreadPoolExecutor(1) as pool:
+    with running("sleep", "600", cwd=disk.path) as user, ThreadPoolExecutor(1) as pool:
         with (disk.path / "file").open("w"):  # this process is the harness, which is never killed
             cutting = pool.submit(power.cut, [disk])
             assert user.wait() == -9
