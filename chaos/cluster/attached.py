@@ -19,7 +19,7 @@ from chaos.cluster.found import Sought, find
 from chaos.cluster.running import RunningProcesses
 from chaos.cluster.shut_off import ShutOff, find_shut_off_obstacle
 from chaos.errors import MachineLacks
-from chaos.safety.ledger import Ledger
+from chaos.safety.ledger import Armed, Ledger
 from chaos.safety.undo import FOLDER_PREFIX, RemoveFolder
 from hasched.client.aio import AsyncClient
 from hasched.client.context import Context, load_context
@@ -71,6 +71,7 @@ class AttachedCluster(Cluster):
         if obstacle:
             self.missing[Ability.ISOLATION] = obstacle
         self._scratch: Path | None = None
+        self._armed_scratch: Armed | None = None
         self._network: ShutOff | None = None
 
     # --- life ---
@@ -101,8 +102,11 @@ class AttachedCluster(Cluster):
     async def attached(cls, context_name: str | None, ledger: Ledger) -> AsyncIterator[AttachedCluster]:
         """As `attach`; the cluster stays as it is when this ends."""
         cluster = await cls.attach(context_name, ledger)
-        async with cluster.processes:
-            yield cluster
+        try:
+            async with cluster.processes:
+                yield cluster
+        finally:
+            cluster._remove_scratch()
 
     def _make_scratch(self, ledger: Ledger) -> None:
         """Agents of other users write there too; without the sticky bit, which would keep them from appending to our files."""
@@ -115,7 +119,13 @@ class AttachedCluster(Cluster):
             raise MachineLacks(f"{path} is there already, and not ours", "run the command again") from None
         others = [each for each in self.processes.uids(self.agents) if each != os.geteuid()]
         path.chmod(0o777 if others else 0o700)
-        self._scratch = path
+        self._scratch, self._armed_scratch = path, armed
+
+    def _remove_scratch(self) -> None:
+        """One ledger may serve several attachments, one after the other."""
+        if self._armed_scratch is not None:
+            self._armed_scratch.undo()
+            self._scratch = self._armed_scratch = None
 
     # --- what the harness sees of it ---
 

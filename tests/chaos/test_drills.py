@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from chaos.abilities import Ability
+from chaos.cluster.attached import AttachedCluster
 from chaos.cluster.base import Cluster
 from chaos.cluster.own import OwnCluster
 from chaos.drills.base import Drill
@@ -185,6 +186,27 @@ async def test_what_the_machine_lacks_leaves_a_drill_out(ledger: Ledger) -> None
     assert (await play(Lacking(), make)).why == "there is no network"
     part = await play(LeaderKill(), lambda: OwnCluster(ledger, 1, 0, on_loopback=True))
     assert (part.verdict, part.why) == (LEFT_OUT, "it needs 3 managers, and chaos has 1")
+
+
+async def test_drills_can_be_played_one_after_the_other_on_a_running_cluster(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Looking(_Drill):
+        needs = ()
+
+        async def play(self, scene: Scene) -> None:
+            scene.show(f"{scene.cluster.kind} {Path(scene.cluster.scratch).is_dir()}")
+
+    async with OwnCluster(ledger, 1, 0, on_loopback=True) as running:
+        await running.ready()
+        context = running.context()
+        monkeypatch.setenv("HASCHED_MANAGERS", ",".join(context.managers))
+        monkeypatch.setenv("HASCHED_CA", context.ca)
+        monkeypatch.setenv("HASCHED_TOKEN", context.token)
+        for _ in range(2):
+            part = await play(Looking(), lambda: AttachedCluster.attached(None, ledger))
+            assert part.verdict == PASSED, told(part)
+            assert part.evidence[0].endswith("attached True")
 
 
 async def test_without_consent_nothing_is_played(ledger: Ledger) -> None:
