@@ -110,7 +110,7 @@ class SegmentReader:
             raise self._damaged(0, "its header is cut off")
         magic, length, crc = _PREFIX.unpack_from(data)
         body = data[_PREFIX.size : _PREFIX.size + length]
-        if magic != MAGIC or zlib.crc32(body) != crc:
+        if magic != MAGIC or len(body) != length or zlib.crc32(body) != crc:
             raise self._damaged(0, "its header doesn't match its checksum")
         header = msgspec.msgpack.decode(body, type=SegmentHeader)
         if header.format != FORMAT:

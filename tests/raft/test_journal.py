@@ -147,6 +147,19 @@ def test_3_a_flipped_byte_in_a_whole_last_record_refuses_to_start(tmp_path):
             open_journal(tmp_path)
 
 
+def test_3_a_flipped_bit_in_the_header_of_a_fresh_segment_refuses_to_start(tmp_path):
+    """With nothing behind it, a length that has grown would take in the same bytes, under the same checksum."""
+    open_journal(tmp_path).close()
+    path = last_file(tmp_path)
+    whole = path.read_bytes()
+    for bit in range(8 * len(whole)):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        with pytest.raises(StorageFailed):
+            open_journal(tmp_path)
+
+
 def test_3_a_missing_segment_refuses_to_start(tmp_path):
     journal = open_journal(tmp_path, segment_bytes=200)
     fill(journal, 2, 30)
