@@ -37,7 +37,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 PATIENCE_S = 30.0
 SAMPLE_S = 0.05
 MARK = "marked-by-a-test"  # a file that is gone if its disk was replaced
-SHORT_S = 0.5
+SHORT_S = 0.4
 # Those that wait for something to happen within their time, and go on when it has.
 SECONDS = {
     "agent-cut-off": 12.0,
@@ -47,6 +47,7 @@ SECONDS = {
     "crash-loop": 1.2,
     "full-log-volume": 1.0,
 }
+FRAGILE = ("lost-disk", "flipped-journal-bit", "flipped-snapshot-bit", "failing-sync")
 CLEAN_STOPS = ("terminate-manager", "agent-restart")
 SETTINGS = {"node_grace": "1500ms", "unhealthy_after": "1s", "raft": {"snapshot_every": 100}}
 
@@ -78,8 +79,8 @@ class Witness:
         return not (self.cluster.data_dir(name) / MARK).exists()
 
     def disk_error(self, name: str) -> int | None:
-        """What a write there comes to."""
-        probe = self.cluster.data_dir(name) / "probe"
+        """What a write to its file system comes to; beside its directory, where a manager that starts wants no strange file."""
+        probe = self.cluster.data_dir(name).parent / "probe"
         try:
             probe.write_bytes(b"x" * 4096)
             probe.unlink()
@@ -321,6 +322,10 @@ async def test_strike(cluster: OwnCluster, claims: Claims, name: str) -> None:
     assert EFFECTS[name](witness, struck), (struck, vars(witness), cluster.logs())
     assert cluster.hosts is not None
     assert (claims.held, claims.links, cluster.hosts.cuts()) == ([], [], [])
+    if name in FRAGILE:
+        async with cluster.client() as client:
+            views = [each for each in (await client.managers()).managers if each.id in struck.targets]
+        assert all(each.reachable and each.filled for each in views), "it was let go too early"
 
 
 async def _strike(cluster: OwnCluster, claims: Claims, nemesis: Nemesis, seconds: float) -> tuple[Struck, Witness]:
@@ -348,8 +353,9 @@ def _stage(
 LONG = ["freeze-manager", "kill-agent", "one-way-cut", "full-disk", "slow-disk", "slow-links"]
 
 
-@pytest.mark.parametrize("name", LONG)
-@pytest.mark.parametrize("how", ["over", "cancelled"])
+@pytest.mark.parametrize(
+    ("name", "how"), [*((name, "cancelled") for name in LONG), *((name, "over") for name in LONG[::3])]
+)
 async def test_a_strike_that_is_ended_early_undoes_its_harm(
     cluster: OwnCluster, claims: Claims, name: str, how: str
 ) -> None:
