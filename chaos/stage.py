@@ -11,13 +11,14 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from chaos.abilities import Ability
 from chaos.cluster.base import Cluster, Fault, Pair
 from chaos.record import Record, Struck
 from hasched.model.errors import HaschedError
 from hasched.model.views import ManagerPage
 
 LOOK_TIMEOUT_S = 5.0
-FILLED_S = 60.0  # until a manager whose disk was lost or damaged has its vote again
+RECOVERED_S = 60.0  # until whoever was hit takes part again
 POLL_S = 0.1
 ASK_S = 0.3
 
@@ -145,14 +146,20 @@ class Stage:
             async with self.claim(name):
                 self._struck.endangered.append(name)
                 yield name
-                if not await self.filled(name):
-                    self.note(f"{name} was not a filled voter again after {FILLED_S:.0f} s")
+                if not await self.recovers(name):
+                    self.note(f"{name} was not a filled voter again after {RECOVERED_S:.0f} s")
 
-    async def filled(self, manager: str, seconds: float = FILLED_S) -> bool:
-        """Whether the leader counts on this manager and its disk, in time."""
+    async def recovers(self, name: str, seconds: float = RECOVERED_S) -> bool:
+        """Whether the leader counts on this manager and its disk, or has a stream to this agent, in time. One that has ended
+        is started, by whoever does that here."""
 
         async def probe() -> bool:
-            return manager in _whole(await self.look())
+            if Ability.RESTARTS not in self.cluster.missing:
+                await self.cluster.processes.start(name)
+            if name in self.cluster.managers:
+                return name in _whole(await self.look())
+            async with self.cluster.client(timeout_s=LOOK_TIMEOUT_S) as client:
+                return (await client.node(name)).connected
 
         return await self.eventually(probe, seconds)
 

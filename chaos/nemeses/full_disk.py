@@ -20,3 +20,5 @@ class FullDisk(Nemesis):
         victim = stage.chance.choice(stage.free([*stage.cluster.managers, *stage.cluster.agents]))
         async with stage.claim(victim):
             await stage.under(seconds, stage.cluster.disks.full(victim, seconds))
+            if not await stage.recovers(victim):
+                stage.note(f"{victim} does not take part again")

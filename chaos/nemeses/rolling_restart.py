@@ -29,6 +29,6 @@ class RollingRestart(Nemesis):
                     await processes.terminate(manager)
                 finally:
                     await processes.start(manager)
-                if not await stage.filled(manager, max(seconds, PATIENCE_S)):
+                if not await stage.recovers(manager, max(seconds, PATIENCE_S)):
                     stage.note(f"{manager} did not count again in time; the others were left alone")
                     return

@@ -19,12 +19,11 @@ class StarvedDescriptors(Nemesis):
     managers = 1
 
     async def strike(self, stage: Stage, seconds: float) -> None:
-        processes, manager, spare = stage.cluster.processes, stage.any_manager(), stage.chance.randint(0, 5)
+        manager, spare = stage.any_manager(), stage.chance.randint(0, 5)
         async with stage.claim(manager):
-            try:
-                async with stage.cluster.syncs.starved(manager, spare, seconds), wires(stage, [manager], CONNECTIONS):
-                    await stage.hold(seconds)
-            finally:
-                if processes.pid(manager) is None:
-                    stage.note(f"{manager} ended")
-                    await processes.start(manager)
+            async with stage.cluster.syncs.starved(manager, spare, seconds), wires(stage, [manager], CONNECTIONS):
+                await stage.hold(seconds)
+            if stage.cluster.processes.pid(manager) is None:
+                stage.note(f"{manager} ended")
+            if not await stage.recovers(manager):
+                stage.note(f"{manager} does not take part again")

@@ -25,5 +25,5 @@ class TornTail(Nemesis):
                 await stage.hold(seconds)
             finally:
                 await processes.start(manager)
-            if not await stage.filled(manager):
+            if not await stage.recovers(manager):
                 stage.note(f"{manager} does not count again")

@@ -359,6 +359,7 @@ LONG = ["freeze-manager", "kill-agent", "one-way-cut", "full-disk", "slow-disk",
 async def test_a_strike_that_is_ended_early_undoes_its_harm(
     cluster: OwnCluster, claims: Claims, name: str, how: str
 ) -> None:
+    await cluster.ready()  # nobody is about to start, and to fail at it for want of a disk
     over = asyncio.Event()
     stage, struck = _stage(cluster, claims, NEMESES[name], over)
     strike = asyncio.create_task(NEMESES[name].strike(stage, 60.0))
