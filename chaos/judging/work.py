@@ -17,13 +17,19 @@ from hasched.model.views import JobView
 
 def judge_liveness(evidence: Evidence) -> Verdict:
     settled = evidence.settled
+    wrong = settled.obstacles if settled is not None else []
+    unhealed = [
+        f"strike {each.number}, {each.nemesis}, failed by itself and may have left harm: {' '.join(each.notes[-1:])}"
+        for each in evidence.record.strikes
+        if each.outcome == "failed" and wrong
+    ]
     return decide(
         "liveness",
         "once all is healed, the cluster becomes whole and runs what is submitted",
         "" if settled is None else f"{settled.seconds:.1f} s from the last fault until the cluster was whole",
         looked=settled is not None,
-        wrong=settled.obstacles if settled is not None else [],
-        undecided=[] if settled is not None else [NOT_READ],
+        wrong=wrong,
+        undecided=unhealed if settled is not None else [NOT_READ],
     )
 
 

@@ -512,6 +512,15 @@ def test_a_manager_that_did_not_compare_its_state_leaves_it_open():
     assert verdicts_of(run)["replicas"].verdict == UNDECIDED
 
 
+def test_a_strike_that_failed_by_itself_is_named_where_the_cluster_is_not_whole():
+    run = Run()
+    run.record.strikes[0].outcome = "failed"
+    assert verdicts_of(run)["liveness"].verdict == HELD
+    never_whole_again(run)
+    found = verdicts_of(run)["liveness"]
+    assert found.verdict == BROKEN and "strike 1, lost-disk, failed by itself" in found.undecided[0]
+
+
 def test_managers_without_a_majority_for_any_state_leave_it_open():
     run = Run()
     run.final.check = msgspec.structs.replace(run.final.check, agreed=False)
