@@ -45,6 +45,7 @@ from chaos.safety.undo import RemoveFile, Thaw
 
 victim, file, seconds = born(int(sys.argv[1])), sys.argv[2], float(sys.argv[3]) or None
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever whoever started the tests ignored
 with Ledger.open("c1", command="hasched chaos run") as ledger:
     ledger.arm(RemoveFile(file), "a file")
     open(file, "w").close()
