@@ -67,11 +67,11 @@ def _still_open(job: JobView) -> str:
 
 class _Attempt(NamedTuple):
     job_id: int
-    index: int
+    task_index: int
     attempt: int
 
     def __str__(self) -> str:
-        return f"attempt {self.attempt} of task {self.job_id}.{self.index}"
+        return f"attempt {self.attempt} of task {self.job_id}.{self.task_index}"
 
 
 def _lines(evidence: Evidence) -> dict[_Attempt, list[Effect]]:
@@ -85,7 +85,7 @@ def judge_overlap(evidence: Evidence) -> Verdict:
     """An attempt lived at least until its last line, and of one that was killed nothing more is known. So what is found to
     overlap did, for certain."""
     runs = [
-        Ran((key.job_id, key.index), key.attempt, lines[0].node_id, lines[0].at_s, lines[-1].at_s)
+        Ran((key.job_id, key.task_index), key.attempt, lines[0].node_id, lines[0].at_s, lines[-1].at_s)
         for key, lines in _lines(evidence).items()
     ]
     stops = {job_id for job_id, asked in evidence.asked.items() if asked.stops}
@@ -111,7 +111,8 @@ def judge_fences(evidence: Evidence) -> Verdict:
         if event.type == "TasksScheduled":
             for index, attempt in zip(event.data["indices"], event.data["attempts"], strict=True):
                 scheduled[_Attempt(event.job_id or 0, index, attempt)] = event.node_id or ""
-    wrong, doubts = [], []
+    wrong: list[str] = []
+    doubts: list[str] = []
     for key, told in lines.items():
         began = sum(line.what == BEGAN for line in told)
         if began > 1:
