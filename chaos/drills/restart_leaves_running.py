@@ -56,6 +56,8 @@ class RestartLeavesRunning(Drill):
         await start_all(scene, [*cluster.managers, steady.node_id])
         await until_fit(scene, steady.node_id)
         await until_begun(scene, gate, 4)
+        reason = (await attempts_of(scene, job.id, steady.index))[0].reason
+        scene.show(f"its task runs again: {reason.text if reason is not None else 'nobody says why'}")
         scene.expect(not gate.repeated(), "no attempt began twice", gate.repeated())
         gate.let_go()
         ended = await until_ended(scene, job.id)

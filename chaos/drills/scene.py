@@ -49,8 +49,8 @@ class Scene:
     def expect(self, met: bool, text: str, seen: object = None) -> None:
         """`text` is what must be so. Raises Unmet with what was seen instead."""
         if not met:
-            raise Unmet(f"expected: {text}" + (f"; seen: {seen}" if seen is not None else ""))
-        self.show(f"{text}" + (f" ({seen})" if seen is not None else ""))
+            raise Unmet(f"expected: {text}" + (f"; seen: {_plain(seen)}" if seen is not None else ""))
+        self.show(text + (f" ({_plain(seen)})" if seen is not None else ""))
 
     async def eventually(
         self,
@@ -74,3 +74,14 @@ class Scene:
         if not last and seen is not None:
             last = seen()
         raise Unmet(f"waited {patience_s:.0f} s in vain for {what}; last seen: {last or 'nothing'}")
+
+
+def _plain(seen: object) -> str:
+    """As a person writes it."""
+    match seen:
+        case dict():
+            return ", ".join(f"{key}: {value}" for key, value in seen.items()) or "none"
+        case list():
+            return ", ".join(map(str, seen)) or "none"
+        case _:
+            return str(seen)
