@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -580,6 +580,27 @@ def test_healing_at_the_same_time_heals_once(spawn: Callable[..., subprocess.Pop
     assert sum(done) == 50
     assert len(audited(state)) == 50
     assert not path.exists()
+
+
+def test_nobody_undoes_what_somebody_else_is_just_undoing(spawn: Callable[..., subprocess.Popen[str]], tmp_path: Path):
+    """The lock is held by whoever is at it; who waited finds it struck off, and leaves alone what may be new by then."""
+    (tmp_path / "made anew").touch()
+    book = Book(_ledger_of_the_dead(tmp_path, RemoveFile(str(tmp_path / "made anew"))))
+    with book.locked():
+        program = "from chaos.safety.healing import heal; print(len(heal(False, False).done))"
+        healer = spawn(sys.executable, "-c", program)
+        eventually("the healer to read the ledger", lambda: _has_open(healer.pid, book.path))
+        book.strike_off(1)
+    assert healer.communicate()[0] == "0\n"
+    assert (tmp_path / "made anew").exists()
+
+
+def _has_open(pid: int, path: Path) -> bool:
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            if entry.readlink() == path:
+                return True
+    return False
 
 
 def test_after_a_restart_of_the_machine_processes_are_not_mistaken(victim: Born, tmp_path: Path):
