@@ -223,6 +223,9 @@ EFFECTS: dict[str, Effect] = {
     ),
     "lost-agent-disk": _hits(1, _new_disk),
     "lost-reports": _cut,
+    "leader-and-node": lambda witness, struck: (
+        witness.restarted(struck.targets[0]) and struck.targets[1] in {host for pair in witness.cut for host in pair}
+    ),
     # network
     "split-halves": _cut,
     "isolate-leader": _hits(1, _cut),

@@ -1,6 +1,6 @@
 """`hasched` with a bug put back, as a program: the daemons of a real cluster that the fault harness must find wanting.
 
-    python tests/support/mutated.py BUG manager start --config …
+    python tests/support/mutated.py BUG[+BUG] manager start --config …
 
 The bugs are the mutants of the simulation, by their names there.
 """
@@ -20,8 +20,9 @@ def main() -> None:
     from tests.simulation.mutants import MUTANTS
     from tests.simulation.patches import Patches
 
-    bug = sys.argv.pop(1)
-    MUTANTS[bug].install(Patches())  # for as long as the process lives
+    patches = Patches()  # for as long as the process lives
+    for bug in sys.argv.pop(1).split("+"):
+        MUTANTS[bug].install(patches)
     cli.main(prog_name="hasched")
 
 
