@@ -40,7 +40,17 @@ from hasched.agent.protocol import Configure, FromSupervisor, Inventory, ToSuper
 from hasched.agent.supervisor_client import SupervisorFailed
 from hasched.agent.table import TableFailed
 from hasched.model.ids import AttemptId
-from hasched.model.wire import AttemptKey, LogCancel, LogRead, NodeInfo, NodeUsage, Redirect, ToAgent, Welcome
+from hasched.model.wire import (
+    AttemptKey,
+    LogCancel,
+    LogRead,
+    NodeInfo,
+    NodeUsage,
+    OtherCluster,
+    Redirect,
+    ToAgent,
+    Welcome,
+)
 
 SUPERVISOR_PAUSE_S = 1.0  # between two tries to start one
 INVENTORY_TIMEOUT_S = 30.0  # a supervisor that is stopped, or stuck, says nothing
@@ -59,6 +69,7 @@ class Driver:
         self._settings = Configure(
             config.node_id, config.path, config.logs.max_bytes, config.isolation is Isolation.AUTO, config.pids_max
         )
+        self._origin = ""  # of the cluster that this agent belongs to
         self._isolation = "rlimit"
         self._info = environment.discover(config, self._isolation)
         self._core = AgentCore(self._info.resources.gpus, [gpu.uuid for gpu in self._info.gpus])
@@ -83,7 +94,8 @@ class Driver:
         self._timer_ms = 0
 
     async def start(self) -> None:
-        """Read the table and meet the supervisor. Raises sqlite3.Error, SupervisorFailed."""
+        """Read the table and meet the supervisor. Raises sqlite3.Error, SupervisorFailed, OSError."""
+        self._origin = self._environment.read_origin(self._data_dir)
         rows = self._table.open()
         self._info = msgspec.structs.replace(self._info, table_id=self._table.table_id)
         self._handle(Recovered(rows))
@@ -232,6 +244,9 @@ class Driver:
     def describe(self) -> tuple[NodeInfo, tuple[AttemptKey, ...]]:
         return self._info, self._core.attempts()
 
+    def origin(self) -> str:
+        return self._origin
+
     def usage(self) -> NodeUsage:
         return self._environment.read_usage(self._config.data_dir)
 
@@ -239,7 +254,18 @@ class Driver:
         return self._health.accepts
 
     def opened(self, welcome: Welcome, hello_ms: int) -> None:
+        if welcome.origin and not self._origin:
+            self._belong_to(welcome.origin)
         self._handle(Connected(welcome, hello_ms, self._environment.now()))
+
+    def _belong_to(self, origin: str) -> None:
+        """Of this cluster's leaders we take orders from now on, and of no others."""
+        self._origin = origin
+        _log.info("cluster_met", origin=origin)
+        try:
+            self._environment.keep_origin(self._data_dir, origin)
+        except OSError as error:
+            _log.error("origin_not_kept", cause=str(error), effect="the next start takes any cluster for its own")
 
     def heartbeat_sent(self, number: int, at_ms: int) -> None:
         self._handle(HeartbeatSent(number, at_ms))
@@ -251,7 +277,7 @@ class Driver:
                     self._logs.start(message)
                 case LogCancel(request=request):
                     self._logs.cancel(request)
-                case Welcome() | Redirect():
+                case Welcome() | Redirect() | OtherCluster():
                     _log.warning("message_out_of_place", message=type(message).__name__)
                 case _:
                     self._handle(Received(message, self._environment.now()))

@@ -14,7 +14,7 @@ from typing import Protocol
 import aiohttp
 import msgspec
 
-from hasched.agent import discovery, health, supervisor_client
+from hasched.agent import discovery, health, origin, supervisor_client
 from hasched.agent.config import AgentConfig
 from hasched.agent.events import Now, Row, Save
 from hasched.agent.processes import boot_ms, wall_ms
@@ -65,6 +65,8 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     discover: Callable[[AgentConfig, str], NodeInfo] = discovery.discover
     read_usage: Callable[[str], NodeUsage] = discovery.read_usage
     probe: Callable[[Path], None] = health.probe
+    read_origin: Callable[[Path], str] = origin.read_origin
+    keep_origin: Callable[[Path, str], None] = origin.keep_origin
 
     def now(self) -> Now:
         return Now(self.boot_ms(), self.wall_ms())

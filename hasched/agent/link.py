@@ -16,7 +16,9 @@ import msgspec
 import structlog
 
 from hasched.agent.environment import CONNECT_TIMEOUT_S, Environment
+from hasched.agent.origin import FILE as ORIGIN_FILE
 from hasched.client.tls import MANAGER_HOSTNAME
+from hasched.model.errors import ForeignCluster
 from hasched.model.wire import (
     MAX_FRAME_BYTES,
     PROTOCOL_VERSION,
@@ -27,6 +29,7 @@ from hasched.model.wire import (
     Hello,
     NodeInfo,
     NodeUsage,
+    OtherCluster,
     Redirect,
     ToAgent,
     Welcome,
@@ -48,6 +51,10 @@ class Agent(Protocol):
 
     def describe(self) -> tuple[NodeInfo, tuple[AttemptKey, ...]]:
         """The content of `Hello`."""
+        ...
+
+    def origin(self) -> str:
+        """Of the cluster that the agent belongs to, empty if it has met none."""
         ...
 
     def usage(self) -> NodeUsage: ...
@@ -102,6 +109,7 @@ class Link:
         self._acknowledged_ms = 0
         self._silent = False
         self._mute: dict[str, None] = {}
+        self._foreign: dict[str, str] = {}  # managers of other clusters, and what was said of them
         self._beats = 0
         self._complaint = ""  # about reading the usage, so that it is logged once
         self._closing: asyncio.Task[bool] | None = None  # held, so that it isn't collected before it is done
@@ -130,6 +138,10 @@ class Link:
                         redirects += 1
                         continue
                     failures += 1
+                except ForeignCluster as error:
+                    self._complain(url, error)
+                    self._mute[url] = None
+                    failures += 1
                 except (aiohttp.ClientError, OSError, msgspec.MsgspecError) as error:
                     _log.info("manager_not_reached", manager=url, cause=str(error) or repr(error))
                     self._mute[url] = None
@@ -137,6 +149,12 @@ class Link:
                 redirects = 0
                 bound_s = min(self._max_pause_s, FIRST_PAUSE_S * 2 ** min(failures, 16))
                 await asyncio.sleep(self._random.uniform(bound_s / 2, bound_s))
+
+    def _complain(self, url: str, error: ForeignCluster) -> None:
+        """Loudly, and once of each manager as long as it stays what it is: it is asked again and again."""
+        if self._foreign.get(url) != error.cause:
+            self._foreign[url] = error.cause
+            _log.error(error.code, manager=url, cause=error.cause, hint=error.hint)
 
     def _choose(self) -> str:
         """One that was silent or not reached has its turn again when all others were, too: it may be frozen."""
@@ -182,7 +200,10 @@ class Link:
             self._closing = asyncio.create_task(self._socket.close())
 
     async def _session(self, http: aiohttp.ClientSession, url: str) -> None:
-        """One session with one manager, until it ends. Raises Refused if it never began, TimeoutError if it fell silent."""
+        """One session with one manager, until it ends.
+
+        Raises Refused or ForeignCluster if it never began, TimeoutError if it fell silent.
+        """
         async with http.ws_connect(
             f"{url}{STREAM_PATH}",
             ssl=self._tls,
@@ -193,7 +214,8 @@ class Link:
         ) as socket:
             info, attempts = self._agent.describe()
             hello_ms = self._boot_ms()
-            hello = Hello(PROTOCOL_VERSION, self._node_id, f"{self._random.getrandbits(64):016x}", info, attempts)
+            session = f"{self._random.getrandbits(64):016x}"
+            hello = Hello(PROTOCOL_VERSION, self._node_id, session, info, attempts, self._agent.origin())
             await socket.send_bytes(encode_frame([hello]))
             welcome, rest = await self._await_welcome(socket)
             _log.info("session_opened", manager=url, leader=welcome.leader, term=welcome.term)
@@ -228,12 +250,26 @@ class Link:
             raise Refused(f"the manager closed the stream: {message.extra or socket.close_code}")
         first, *rest = decode_to_agent(message.data)
         match first:
-            case Welcome():
+            case Welcome(origin=origin):
+                self._check_origin(origin)
                 return first, rest
+            case OtherCluster(origin=origin):
+                self._check_origin(origin)
+                raise Refused("the manager takes this agent for one of another cluster")
             case Redirect(leader=leader, api_url=api_url):
                 raise Refused(f"{leader or 'nobody known'} leads", api_url)
             case _:
                 raise Refused(f"the manager began with {type(first).__name__}")
+
+    def _check_origin(self, origin: str) -> None:
+        """Nothing that another cluster's leader says is listened to. Raises ForeignCluster."""
+        ours = self._agent.origin()
+        if ours and origin != ours:
+            raise ForeignCluster(
+                f"it leads a cluster of origin {origin or '(none)'}, and this agent belongs to {ours}",
+                f"mend or stop that manager; to move this agent to its cluster, stop it and remove {ORIGIN_FILE} "
+                "in its data_dir",
+            )
 
     def _deliver(self, messages: Sequence[ToAgent]) -> None:
         if any(isinstance(message, HeartbeatAck) for message in messages):

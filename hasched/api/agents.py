@@ -34,6 +34,7 @@ from hasched.model.wire import (
     HeartbeatAck,
     Hello,
     LogChunk,
+    OtherCluster,
     Redirect,
     Reports,
     ReportsAck,
@@ -105,12 +106,27 @@ class AgentStreams:
             log.error("agent_refused", node=name, peer=peer, machine=machine[0], reason=reason)
             await socket.close(code=WSCloseCode.TRY_AGAIN_LATER, message=reason.encode()[:120])
             return
+        if await self._is_foreign(socket, hello, peer):
+            return
         if amnesia := find_amnesia(self._replica.state, hello):
             log.warning("agent_refused", node=name, peer=peer, reason=amnesia)
             await socket.close(code=WSCloseCode.TRY_AGAIN_LATER, message=amnesia.encode()[:120])
             return
         session = AgentSession(socket, transport, hello.node_id, hello.session, self._hub.clock(), machine=machine)
         await self._serve(session, hello)
+
+    async def _is_foreign(self, socket: web.WebSocketResponse, hello: Hello, peer: str | None) -> bool:
+        """An agent of another cluster is shown which one this is, and not let in: its node isn't ours to plan with."""
+        origin = self._replica.state.origin
+        if not origin:  # this leader has only begun, and will say in a moment which cluster it leads
+            await socket.close(code=WSCloseCode.TRY_AGAIN_LATER, message=b"the cluster has no origin yet")
+            return True
+        if hello.origin in ("", origin):
+            return False
+        log.error("agent_of_other_cluster", node=hello.node_id, peer=peer, its_origin=hello.origin, origin=origin)
+        await socket.send_bytes(encode_frame([OtherCluster(origin)]))
+        await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=b"this is another cluster")
+        return True
 
     async def _serve(self, session: AgentSession, hello: Hello) -> None:
         self._hub.admit(session)
@@ -150,7 +166,10 @@ class AgentStreams:
             session.close(WSCloseCode.TRY_AGAIN_LATER, amnesia)
             return False
         settings = self._settings
-        session.send(Welcome(self._replica.manager_id, self._replica.term, settings.heartbeat_ms, settings.lease_ms))
+        replica = self._replica
+        session.send(
+            Welcome(replica.manager_id, replica.term, settings.heartbeat_ms, settings.lease_ms, replica.state.origin)
+        )
         self._dispatcher.reconcile(session, hello.attempts)
         log.info("agent_stream_open", node=session.node_id, session=session.name, attempts=len(hello.attempts))
         return True

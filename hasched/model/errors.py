@@ -167,6 +167,14 @@ class TransferFailed(HaschedError):
     title = "Leadership was not handed over"
 
 
+class ForeignCluster(HaschedError):
+    """A leader is of another cluster than the agent; raised within the agent, and logged there. Nothing was done."""
+
+    code = "foreign_cluster"
+    status = 409
+    title = "The manager is of another cluster"
+
+
 class RecoveryRefused(HaschedError):
     """This manager's disk is not one to recover a cluster from."""
 

@@ -220,7 +220,8 @@ class EventView(_View, frozen=True):
 class ClusterView(_View, frozen=True):
     """One page of everything that `hasched top` shows.
 
-    `test_cluster`: the manager that answers was told by its configuration that faults may be tried here.
+    `origin` tells this cluster from others of the same name; it is empty until the first leader has drawn it. `test_cluster`:
+    the manager that answers was told by its configuration that faults may be tried here.
     """
 
     cluster: str
@@ -233,6 +234,7 @@ class ClusterView(_View, frozen=True):
     nodes: dict[str, int]
     total: Resources
     allocated: Resources
+    origin: str = ""
     test_cluster: bool = False
 
 

@@ -87,13 +87,17 @@ class NodeInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Hello(_Message, frozen=True, tag="hello"):
-    """The first message. `attempts` lists everything on the agent that no manager has acknowledged as ended."""
+    """The first message. `attempts` lists everything on the agent that no manager has acknowledged as ended.
+
+    `origin` is that of the agent's cluster, empty if it has not met any.
+    """
 
     protocol: int
     node_id: str
     session: str  # random for each connection; later messages of an older session are void
     info: NodeInfo
     attempts: tuple[AttemptKey, ...]
+    origin: str = ""
 
 
 class NodeUsage(_Message, frozen=True):
@@ -136,12 +140,13 @@ FromAgent: TypeAlias = Hello | Heartbeat | Reports | LogChunk
 
 
 class Welcome(_Message, frozen=True, tag="welcome"):
-    """This manager leads, and the session is open."""
+    """This manager leads the cluster of this origin, and the session is open."""
 
     leader: str
     term: int
     heartbeat_ms: int
     lease_ms: int  # each heartbeat's acknowledgement renews the lease for this long
+    origin: str = ""
 
 
 class Redirect(_Message, frozen=True, tag="redirect"):
@@ -149,6 +154,12 @@ class Redirect(_Message, frozen=True, tag="redirect"):
 
     leader: str
     api_url: str
+
+
+class OtherCluster(_Message, frozen=True, tag="other_cluster"):
+    """This manager leads a cluster of this origin, and not of the one that the hello names. The stream closes."""
+
+    origin: str
 
 
 class HeartbeatAck(_Message, frozen=True, tag="heartbeat_ack"):
@@ -219,7 +230,9 @@ class LogCancel(_Message, frozen=True, tag="log_cancel"):
     request: int
 
 
-ToAgent: TypeAlias = Welcome | Redirect | HeartbeatAck | Assign | Stop | Freeze | ReportsAck | LogRead | LogCancel
+ToAgent: TypeAlias = (
+    Welcome | Redirect | OtherCluster | HeartbeatAck | Assign | Stop | Freeze | ReportsAck | LogRead | LogCancel
+)
 
 _encoder = msgspec.msgpack.Encoder()
 _from_agent = msgspec.msgpack.Decoder(list[FromAgent])

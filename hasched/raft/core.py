@@ -47,6 +47,7 @@ from hasched.statemachine.commands import (
     BATCH_VERSION,
     Batch,
     RecordManagers,
+    RecordOrigin,
     decode_batch,
     encode_batch,
     encode_command,
@@ -118,6 +119,8 @@ class Core:
         self._on_fence = on_fence
         self._on_applied = on_applied
         self._on_role = on_role
+        self._random = random
+        self._origin_drawn_in = 0  # the term
         self._forwarded_to: ManagerId | None = None
         self._blank_peers: dict[ManagerId, bool] = {}
         self._catching_up = self._caught_up = False
@@ -222,6 +225,8 @@ class Core:
         engine.outbox += self.reads.advance(now)
         self.transfers.advance(now)
         if engine.is_leader:
+            if not self.transfers.under_way:
+                self._record_origin()
             self._changes.advance(self.state, now)
             if not self.transfers.under_way:
                 self._append_queue()
@@ -340,6 +345,13 @@ class Core:
             if message is None:
                 break
             engine.outbox.append((leader, message))
+
+    def _record_origin(self) -> None:
+        """The first leader of a cluster gives it its origin. If this entry is lost, the next leader does it."""
+        if self.leading and not self.state.origin and self._origin_drawn_in != self.engine.term:
+            self._origin_drawn_in = self.engine.term
+            drawn = RecordOrigin(origin=f"{self._random.getrandbits(128):032x}")
+            self.engine.append(encode_batch(self.clock_ms(), [encode_command(drawn)]))
 
     def _record_managers(self, members: list[Member]) -> None:
         """Who the cluster began with becomes who is wanted. If this entry is lost, the next leader does it."""

@@ -19,7 +19,7 @@ from hasched.statemachine import commands as c
 from hasched.statemachine import events as e
 from hasched.statemachine.events import Event
 from hasched.statemachine.outcomes import Outcome, PlanTaken, Rejected, ReportsTaken
-from hasched.statemachine.rules import Decision, clock, ends, jobs, managers, nodes, placement, reports
+from hasched.statemachine.rules import Decision, clock, ends, jobs, managers, nodes, origin, placement, reports
 from hasched.statemachine.state import State
 
 _LOCAL_FAILURES = (MemoryError, RecursionError)  # of this process, not of the command: other managers don't share them
@@ -87,6 +87,8 @@ def _decide(state: State, command: c.Command) -> Decision | Rejected:
             return nodes.decide_watch(state, command)
         case c.RemoveNode():
             return nodes.decide_remove(state, command)
+        case c.RecordOrigin():
+            return origin.decide_record(state, command)
         case c.RecordManagers():
             return managers.decide_record(state, command)
         case c.AddManager():
@@ -172,6 +174,8 @@ def evolve(state: State, event: Event) -> None:
             nodes.evolve_state_changed(state, event)
         case e.NodeRemoved():
             nodes.evolve_removed(state, event)
+        case e.OriginRecorded():
+            origin.evolve_recorded(state, event)
         case e.ManagersRecorded():
             managers.evolve_recorded(state, event)
         case e.ManagerAdded():

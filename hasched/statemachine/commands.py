@@ -98,6 +98,12 @@ class RemoveNode(_Command, frozen=True, tag="remove_node"):
     actor: str
 
 
+class RecordOrigin(_Command, frozen=True, tag="record_origin"):
+    """The leader's: the cluster is known by this from now on. Counts while the state names none, once in a cluster's life."""
+
+    origin: str
+
+
 class RecordManagers(_Command, frozen=True, tag="record_managers"):
     """The leader's: these managers form the cluster. Counts while the state names none, once in a cluster's life."""
 
@@ -155,6 +161,7 @@ Command: TypeAlias = (
     | SetNodeState
     | WatchNodes
     | RemoveNode
+    | RecordOrigin
     | RecordManagers
     | AddManager
     | RemoveManager

@@ -147,6 +147,12 @@ class NodeRemoved(_Event, frozen=True):
     actor: str
 
 
+class OriginRecorded(_Event, frozen=True):
+    """The cluster is told from others by `origin` from here on."""
+
+    origin: str
+
+
 class ManagersRecorded(_Event, frozen=True):
     """The managers that have formed the cluster are known to the state from here on."""
 
@@ -197,6 +203,7 @@ Event: TypeAlias = (
     | NodeRegistered
     | NodeStateChanged
     | NodeRemoved
+    | OriginRecorded
     | ManagersRecorded
     | ManagerAdded
     | ManagerRemoved

@@ -67,6 +67,7 @@ class _Header(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     jobs: int
     watch_term: int = 0
     managers: list[ManagerRecord] = []
+    origin: str = ""
 
 
 class _End(msgspec.Struct, frozen=True):
@@ -168,6 +169,7 @@ def _front_records(state: State) -> Iterator[bytes]:
         jobs=len(state.jobs),
         watch_term=state.watch_term,
         managers=[manager for _, manager in sorted(state.managers.items())],
+        origin=state.origin,
     )
     return _encode_front(header, tuple(state.tombstones), tuple(state.tombstones.values()))
 
@@ -275,6 +277,7 @@ def _restore(documents: _Records) -> State:
     state.next_job_id = header.next_job_id
     state.node_names = header.node_names
     state.watch_term = header.watch_term
+    state.origin = header.origin
     state.managers = {manager.manager_id: manager for manager in header.managers}
     _expect(len(state.managers) == len(header.managers), "a manager stands twice")
     state.node_numbers = {name: number for number, name in enumerate(header.node_names) if number}

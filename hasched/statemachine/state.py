@@ -73,6 +73,7 @@ class State:
         self.node_names: list[str] = [""]  # by number; a name keeps its number for ever
         self.node_numbers: dict[str, int] = {}
         self.managers: dict[str, ManagerRecord] = {}  # that are wanted; none until a leader has recorded those it has
+        self.origin = ""  # of the cluster; none until a leader has recorded one
         self.watch_term = 0  # of the leader whose judgements of nodes count; 0: none has said so
         self.submissions: dict[str, int] = {}  # of jobs that exist
         self.tombstones: dict[str, bytes] = {}  # packed, by `gone_ms`, ascending

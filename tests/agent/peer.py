@@ -98,6 +98,8 @@ class Peer:
     acknowledge: bool = True
     answer_heartbeats: bool = True
     redirect_to: str = ""
+    origin: str = ""
+    orders: tuple[ToAgent, ...] = ()  # that come with the welcome
     redirected: int = 0
     hellos: list[Hello] = field(default_factory=list)
     heartbeats: int = 0
@@ -156,7 +158,8 @@ class Peer:
                     await socket.close()
                     return
                 self.hellos.append(message)
-                await socket.send_bytes(encode_frame([Welcome("m1", 1, self.heartbeat_ms, self.lease_ms)]))
+                welcome = Welcome("m1", 1, self.heartbeat_ms, self.lease_ms, self.origin)
+                await socket.send_bytes(encode_frame([welcome, *self.orders]))
                 self._socket = socket
             case Heartbeat(number=number, accepts=accepts):
                 self.heartbeats += 1

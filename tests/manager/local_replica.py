@@ -14,9 +14,11 @@ from hasched.model.errors import NoLeader
 from hasched.raft.clock import LeaderClock
 from hasched.raft.replica import Applied, Member, ReplicaStatus
 from hasched.statemachine.apply import apply
-from hasched.statemachine.commands import Command, decode_batch, encode_batch, encode_command
+from hasched.statemachine.commands import Command, RecordOrigin, decode_batch, encode_batch, encode_command
 from hasched.statemachine.outcomes import Outcome
 from hasched.statemachine.state import State
+
+ORIGIN = "0" * 32
 
 
 def wall_clock_ms() -> int:
@@ -52,6 +54,9 @@ class LocalReplica:
 
     def lead(self, leads: bool) -> None:
         self.is_leader = leads
+        if leads and not self.state.origin:
+            self.commit(RecordOrigin(origin=ORIGIN))
+            self.commands.clear()  # what was proposed by others
         if leads:
             self.term += 1
             self.leader = Member(self.manager_id, "https://localhost:1", "localhost:2")

@@ -20,6 +20,7 @@ from hasched.model.wire import (
     Hello,
     NodeInfo,
     NodeUsage,
+    OtherCluster,
     Redirect,
     Reports,
     ReportsAck,
@@ -41,7 +42,7 @@ from hasched.statemachine.commands import (
     encode_command,
 )
 from hasched.statemachine.outcomes import JobAccepted
-from tests.manager.local_replica import LocalReplica, until
+from tests.manager.local_replica import ORIGIN, LocalReplica, until
 from tests.manager.stream import INFO, Manager
 
 
@@ -76,7 +77,7 @@ def state_of(manager: Manager, job_id: int, index: int = 0) -> TaskState:
 async def test_a_hello_registers_the_node_and_is_welcomed(manager: Manager) -> None:
     async with manager.connect() as agent:
         await agent.hello()
-        assert await agent.expect(Welcome) == Welcome("m1", 1, heartbeat_ms=1000, lease_ms=20_000)
+        assert await agent.expect(Welcome) == Welcome("m1", 1, heartbeat_ms=1000, lease_ms=20_000, origin=ORIGIN)
         assert manager.replica.state.nodes["n1"].info == INFO
         assert manager.hub.connected("n1")
     await until(lambda: not manager.hub.connected("n1"))
@@ -172,6 +173,28 @@ async def test_two_machines_with_one_certificate_do_not_take_the_stream_from_eac
             await second.hello(info=other)
             await second.expect(Welcome)
             assert (await first.closed())[0] == 1008
+
+
+async def test_an_agent_of_another_cluster_is_told_so_and_leaves_no_trace(manager: Manager) -> None:
+    """It may have been given wrong addresses; or this may be a second cluster of the same name."""
+    async with manager.connect() as agent:
+        await agent.send(Hello(1, "n1", "s", INFO, (AttemptKey(7, 0, 1),), origin="another"))
+        assert await agent.expect(OtherCluster) == OtherCluster(ORIGIN)
+        assert await agent.closed() == (1008, "this is another cluster")
+    assert not manager.replica.state.nodes
+    assert manager.hub.last_seen("n1") is None
+    async with manager.connect() as agent:
+        await agent.send(Hello(1, "n1", "s", INFO, (), origin=ORIGIN))
+        await agent.expect(Welcome)
+
+
+async def test_a_leader_that_can_not_say_yet_which_cluster_it_leads_takes_no_agent(manager: Manager) -> None:
+    """An agent that has met no cluster so far would take it without knowing it again."""
+    manager.replica.state.origin = ""
+    async with manager.connect() as agent:
+        await agent.hello()
+        assert await agent.closed() == (1013, "the cluster has no origin yet")
+    assert not manager.hub.sessions
 
 
 async def test_an_inventory_that_can_not_be_is_refused(manager: Manager) -> None:

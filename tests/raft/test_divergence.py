@@ -300,7 +300,7 @@ async def until_judged(nodes: list[ReplicaNode], index: int) -> None:
 # --- under faults ---
 
 
-@pytest.mark.parametrize("seed", range(1, 9))
+@pytest.mark.parametrize("seed", range(2, 10))
 def test_a_flipped_bit_is_found_and_mended_under_faults(simulate, seed):  # noqa: F811
     """Enough log is retained that only the broken one is ever sent a snapshot: a leader's wrong state must not spread by it."""
     simulation = simulate(seed, tuning=msgspec.structs.replace(TUNING, retained_bytes=50_000))

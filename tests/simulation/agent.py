@@ -111,6 +111,7 @@ class SimulatedAgent:
         self.kernel = Kernel(self)
         self.supervisor: SimulatedSupervisor | None = None
         self.rows: dict[AttemptId, Row] = {}
+        self.origin = ""
         self.powered = True
         self.alive = False
         self.disk_full = False
@@ -167,6 +168,7 @@ class SimulatedAgent:
         self.world.note("lose disk", self.name)
         self.kill()
         self.rows.clear()
+        self.origin = ""
         self.disks += 1
         if self.supervisor is not None:
             self.left.append(Left(self, self.supervisor))
@@ -241,6 +243,8 @@ class SimulatedAgent:
             discover=lambda _config, _isolation: self._info(),
             read_usage=lambda _path: NodeUsage(),
             probe=self._probe,
+            read_origin=lambda _: self.origin,
+            keep_origin=self._keep_origin,
         )
 
     def _info(self) -> NodeInfo:
@@ -251,6 +255,9 @@ class SimulatedAgent:
             resources=Resources(cpu_milli=slots * 1000, memory_bytes=slots * 2**30),
             boot_id=f"{self.name}-{self.boots}",
         )
+
+    def _keep_origin(self, _path: object, origin: str) -> None:
+        self.origin = origin
 
     def _probe(self, _path: object) -> None:
         if self.disk_full:

@@ -13,6 +13,7 @@ from hasched.statemachine.commands import (
     Placement,
     PlacePlan,
     RecordManagers,
+    RecordOrigin,
     RemoveManager,
     RemoveNode,
     ResumeJob,
@@ -95,6 +96,7 @@ def _change_managers(machine: Machine, dice: Random) -> None:
     members = tuple(ManagerAddress(f"m{n}", f"https://m{n}:7411", f"m{n}:7412") for n in range(1, 4))
     commands: list[Command] = [
         RecordManagers(members=dice.choice((members, ()))),
+        RecordOrigin(origin=host),
         RemoveManager(manager_id=name, actor="ada"),
         AddManager(manager_id=name, actor="ada", api_url=f"https://{name}:7411", raft_address=f"{name}:7412"),
         AddManager(manager_id=name, actor="ada", api_url=f"https://{host}:7411", raft_address=f"{host}:7412"),

@@ -188,6 +188,8 @@ class Storyteller:
                 return f"{kind} {event.manager_id}"
             case e.SubmissionsForgotten():
                 return f"{kind} {' '.join(event.submission_ids)}"
+            case e.OriginRecorded():
+                return f"{kind} {event.origin}"
             case e.ClockStepped() | e.WatchStarted():
                 return ""
 

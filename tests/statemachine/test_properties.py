@@ -18,6 +18,7 @@ from hasched.statemachine.commands import (
     Placement,
     PlacePlan,
     RecordManagers,
+    RecordOrigin,
     RemoveManager,
     RemoveNode,
     ResumeJob,
@@ -113,6 +114,12 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(node_id=NODES)
     def remove(self, node_id: str) -> None:
         self.machine.do(RemoveNode(node_id=node_id, actor="ada"))
+
+    @rule(origin=st.sampled_from(["a", "b", ""]))
+    def record_an_origin(self, origin: str) -> None:
+        before = self.machine.state.origin
+        self.machine.do(RecordOrigin(origin=origin))
+        assert self.machine.state.origin == (before or origin)
 
     @rule(name=st.sampled_from(["m1", "m2", "m3"]), add=st.booleans())
     def change_managers(self, name: str, add: bool) -> None:

@@ -90,6 +90,7 @@ def cluster_view(
         nodes=nodes,
         total=_sum([node.total for node in state.nodes.values()]),
         allocated=_sum([node.allocated for node in state.nodes.values()]),
+        origin=state.origin,
         test_cluster=test_cluster,
     )
 
