@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 import structlog
 
 from hasched.model.ids import ManagerId
+from hasched.raft.divergence import Divergence
 from hasched.raft.engine import Engine
-from hasched.raft.membership import Change, HandOver, Member, next_step
+from hasched.raft.membership import Change, HandOver, Member, Standing, next_step
 from hasched.raft.transfer import Transfers
 from hasched.raft.tuning import Tuning
 from hasched.statemachine.state import State
@@ -31,10 +33,16 @@ class Changes:
     """`record` proposes that the state remember these members as wanted."""
 
     def __init__(
-        self, engine: Engine, transfers: Transfers, tuning: Tuning, record: Callable[[list[Member]], None]
+        self,
+        engine: Engine,
+        transfers: Transfers,
+        divergence: Divergence,
+        tuning: Tuning,
+        record: Callable[[list[Member]], None],
     ) -> None:
         self._engine = engine
         self._transfers = transfers
+        self._divergence = divergence
         self._tuning = tuning
         self._record = record
         self._recorded_in = 0  # the term
@@ -50,7 +58,7 @@ class Changes:
         self._due = now + self._tuning.beat_s
         wanted = wanted_members(state)
         leader = engine.selfNode.id
-        step = next_step(wanted, engine.membership, leader, engine.standings())
+        step = next_step(wanted, engine.membership, leader, self._standings())
         match step:
             case Change():
                 log.info("members_change", reason=step.reason)
@@ -61,6 +69,14 @@ class Changes:
                 self._due = now + RETRY_S
             case None:
                 self._record_first(wanted)
+
+    def _standings(self) -> dict[ManagerId, Standing]:
+        """Who was found to be wrong counts as not filled: with its vote it would take away a majority when it goes."""
+        standings = self._engine.standings()
+        for name in self._divergence.suspects:
+            if name in standings:
+                standings[name] = msgspec.structs.replace(standings[name], filled=False)
+        return standings
 
     def _record_first(self, wanted: dict[ManagerId, Member]) -> None:
         engine = self._engine

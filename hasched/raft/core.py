@@ -104,8 +104,8 @@ class Core:
         self.proposals = Proposals(tuning, random.getrandbits(48))
         self.reads = Reads(self.engine, tuning, random.getrandbits(48))
         self.transfers = Transfers(self.engine, tuning, random.getrandbits(48))
-        self._changes = Changes(self.engine, self.transfers, tuning, self._record_managers)
         self.divergence = Divergence(manager_id, tuning, self.engine.last_index)
+        self._changes = Changes(self.engine, self.transfers, self.divergence, tuning, self._record_managers)
         self.check: Check | None = None  # reached, and to be computed
         self.leading = False
         self.snapshot_index = self.engine.applied_index
@@ -264,9 +264,9 @@ class Core:
             return
         if self.transfers.under_way:
             return
-        if checks.under_way or checks.undecided:
+        if checks.under_way or checks.outstanding:
             reachable = [name for name, peer in engine.progress.items() if engine.can_send(name) and not peer.snapshot]
-            if any(name in reachable for name in checks.undecided):
+            if any(name in reachable for name in checks.outstanding):
                 checks.want()
             digests = checks.finish(engine.membership.voters, [self._manager_id, *reachable], self.clock_ms(), now)
             if digests is not None:

@@ -125,6 +125,7 @@ class Divergence:
 
     def __init__(self, manager_id: ManagerId, tuning: Tuning, last_index: int) -> None:
         self.verdict: Verdict | None = None  # the latest
+        self.suspects: dict[ManagerId, None] = {}  # found to be wrong, so about to go, and nobody to count on
         self._manager_id = manager_id
         self._tuning = tuning
         self._replayed = last_index
@@ -183,12 +184,15 @@ class Divergence:
         )
 
     @property
-    def undecided(self) -> list[ManagerId]:
-        """Whose word could tell who is right, where the latest check found a difference and no majority."""
+    def outstanding(self) -> list[ManagerId]:
+        """Whose word is wanted: that of suspects, once they were filled again; and of who was silent when the latest check
+        found a difference, and nobody could say who is right.
+        """
         verdict = self.verdict
-        if verdict is None or verdict.agreed is not None or not verdict.differing or self._checked > verdict.index:
+        if verdict is None or self._checked > verdict.index:
             return []
-        return verdict.silent
+        undecided = verdict.differing and verdict.agreed is None
+        return [*self.suspects, *(verdict.silent if undecided else ())]
 
     @property
     def under_way(self) -> bool:
@@ -238,6 +242,7 @@ class Divergence:
     def heard(self, digests: Digests) -> None:
         """The DIGESTS are applied. Raises StateDiverged."""
         verdict = self.verdict = judge(digests)
+        self._note_suspects(verdict, digests)
         self._judged = max(self._judged, verdict.index)
         facts = {"index": verdict.index, "differing": verdict.differing, "silent": verdict.silent}
         if verdict.differing:
@@ -246,6 +251,13 @@ class Divergence:
         else:
             log.info("states_checked", **facts)
         self._compare()
+
+    def _note_suspects(self, verdict: Verdict, digests: Digests) -> None:
+        """Only its own word clears a suspect: what is silent may just have gone."""
+        if verdict.agreed is not None:
+            for name in digests.reports:
+                self.suspects.pop(name, None)
+            self.suspects.update(dict.fromkeys(verdict.differing))
 
     def _compare(self) -> None:
         """The digest may be later than the verdict: of a manager that is slow, or was behind."""

@@ -89,6 +89,19 @@ def test_the_leader_waits_for_all_that_it_can_reach_but_not_for_ever():
     assert checks.finish(THREE, ["m1", "m2"], 9, now=20) == Digests(120, 9, THREE, {"m1": RIGHT, "m2": WRONG})
 
 
+def test_who_was_wrong_is_looked_at_again_once_it_can_be_and_is_a_suspect_until_then():
+    checks = books()
+    checks.reached(110)
+    checks.heard(Digests(110, 0, THREE, {"m1": RIGHT, "m2": RIGHT, "m3": WRONG, "m4": WRONG}))
+    assert checks.outstanding == list(checks.suspects) == ["m3", "m4"]
+    checks.begin(120, now=2.0)
+    assert (checks.outstanding, list(checks.suspects)) == ([], ["m3", "m4"])
+    checks.heard(Digests(120, 0, THREE, {"m1": RIGHT, "m2": RIGHT, "m3": RIGHT}))
+    assert checks.outstanding == list(checks.suspects) == ["m4"], "its silence says nothing"
+    checks.heard(Digests(130, 0, THREE, {"m1": RIGHT, "m2": RIGHT, "m3": RIGHT, "m4": RIGHT}))
+    assert checks.outstanding == list(checks.suspects) == []
+
+
 def test_a_leader_that_is_deposed_forgets_its_check():
     checks = books()
     checks.begin(110, now=0)
@@ -121,11 +134,11 @@ def test_a_difference_without_a_majority_is_looked_at_again_with_those_who_were_
     checks.begin(110, now=1.0)
     checks.reached(110)
     checks.heard(Digests(110, 0, THREE, {"m1": RIGHT, "m2": WRONG}))
-    assert checks.undecided == ["m3"]
+    assert checks.outstanding == ["m3"]
     checks.begin(120, now=2.0)
-    assert checks.undecided == []
+    assert checks.outstanding == []
     checks.heard(Digests(120, 0, THREE, {"m1": RIGHT, "m3": RIGHT}))
-    assert checks.undecided == []
+    assert checks.outstanding == []
 
 
 def test_what_was_in_the_log_at_the_start_is_not_checked_again():
