@@ -91,6 +91,21 @@ async def until(probe: Any) -> bool:
     return True
 
 
+def play_drill(folder: Path, *consent: str) -> dict[str, Any]:
+    """As an operator does: by the command line."""
+    command = [sys.executable, "-P", "-m", "hasched", "chaos", "drill", "leader-kill", "--attach", *consent]
+    done = subprocess.run(
+        [*command, "--output", str(folder / "reports"), "--json"], capture_output=True, text=True, check=False
+    )
+    drills = json.loads(done.stdout)["drills"] if done.stdout else []
+    return {
+        "code": done.returncode,
+        "told": done.stderr,
+        "verdicts": [[each["name"], each["verdict"], each["why"], len(each["evidence"])] for each in drills],
+        "reports": sorted(path.name for path in (folder / "reports").glob("*")),
+    }
+
+
 async def story(folder: Path) -> dict[str, Any]:
     seen: dict[str, Any] = {"user": os.geteuid(), "refused": []}
     os.environ["HASCHED_STATE_DIR"] = str(folder / "state")
@@ -112,6 +127,8 @@ async def story(folder: Path) -> dict[str, Any]:
                 await consent(cluster, seen)
                 await break_it(cluster, seen)
                 scratch = Path(cluster.scratch)
+        seen["refused drill"] = play_drill(folder)
+        seen["drill"] = play_drill(folder, "--cluster", "dev")
         seen["left"] = [*ledger.left, *map(str, (folder / "state" / "chaos" / "ledgers").iterdir())]
         seen["scratch"] = scratch.exists()
         seen["strangers"] = [name for name, process in strangers.items() if process is None or not is_alive(process)]

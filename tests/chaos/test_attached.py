@@ -105,6 +105,17 @@ def test_a_killed_leader_comes_back_and_its_cluster_works_on(seen: dict[str, Any
     assert seen["came_back"] == [True, 1]
 
 
+def test_a_drill_is_refused_until_the_name_is_typed_and_leaves_its_report(seen: dict[str, Any]):
+    refused = seen["refused drill"]
+    assert (refused["code"], refused["verdicts"], refused["reports"]) == (76, [], [])
+    assert '"consent_missing"' in refused["told"] and "--cluster dev" in refused["told"]
+    played = seen["drill"]
+    assert played["code"] == 0, played
+    (drill,) = played["verdicts"]
+    assert drill[:3] == ["leader-kill", "passed", ""] and drill[3] >= 3
+    assert played["reports"] == ["report.html", "report.json"]
+
+
 def test_a_freeze_ends(seen: dict[str, Any]):
     assert (seen["frozen"], seen["thawed"]) == (True, True)
 
@@ -117,7 +128,7 @@ def test_nothing_is_left_and_everything_noted(seen: dict[str, Any]):
     assert seen["left"] == []
     assert not seen["scratch"]
     strikes = [what for act, cluster, what in seen["audit"] if act == "strike" and cluster == "dev"]
-    assert len(strikes) == 2
+    assert len(strikes) == 3  # that of the drill, too
     assert strikes[0].startswith(f"kill {seen['killed'][0]}, process {seen['killed'][1]}")
     armed, undone = ([what for each, _, what in seen["audit"] if each == act] for act in ("arm", "undo"))
     assert len(armed) == len(undone) == 3, "the scratch directory, a freeze, and the freeze of a rebooting agent"

@@ -36,10 +36,14 @@ def machine() -> dict[str, list[str]]:
 
 
 def _works_for_chaos(process: psutil.Process) -> bool:
+    return any("/hasched-chaos-" in argument for argument in _command_line(process))
+
+
+def _command_line(process: psutil.Process) -> list[str]:
     try:
-        return any("/hasched-chaos-" in argument for argument in process.cmdline())
-    except psutil.Error:
-        return False
+        return process.cmdline()
+    except psutil.Error:  # it has ended
+        return []
 
 
 def _output(*command: str) -> str:
@@ -88,14 +92,15 @@ def open_undos(state: Path) -> list[Undo]:
 
 
 def kill_with_guard(harness: subprocess.Popen[bytes]) -> None:
-    """Neither may have a moment without the other."""
+    """Neither may have a moment without the other: the one that could notice stands still."""
     harness.send_signal(signal.SIGSTOP)
-    guards = [child for child in psutil.Process(harness.pid).children() if "chaos.safety.guard" in child.cmdline()]
+    children = psutil.Process(harness.pid).children()
+    guards = [child for child in children if "chaos.safety.guard" in _command_line(child)]
     assert len(guards) == 1
     guards[0].kill()
-    guards[0].wait()
     harness.kill()
     harness.wait()
+    psutil.wait_procs(guards, timeout=10)
 
 
 @pytest.mark.parametrize(
