@@ -40,6 +40,9 @@ PURE = (
     "agent/specs.py",
     "agent/devices.py",
     "../chaos/checkers",
+    "../chaos/judge.py",
+    "../chaos/judging",
+    "../chaos/merging.py",
 )
 IMPURE_MODULES = frozenset(
     """
