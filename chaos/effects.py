@@ -6,6 +6,7 @@ known only that it lived until its last line. Times are the machine's own, which
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -49,9 +50,13 @@ class EffectReader:
         self._latest_s = 0.0
 
     def make(self) -> None:
-        """The empty file, which the tasks of all agents may write to, whoever they run as."""
-        self._path.touch()
-        self._path.chmod(0o666)  # only those who may enter its directory
+        """The empty file, which the tasks of all agents may write to, whoever they run as: of those who may enter its
+        directory. Raises FileExistsError for one that somebody else put there, and touches nothing that it leads to."""
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.fchmod(descriptor, 0o666)
+        finally:
+            os.close(descriptor)
 
     def read(self) -> None:
         """What was written since, up to the last whole line."""

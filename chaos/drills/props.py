@@ -48,8 +48,12 @@ class Gate:
 
     def __init__(self, scene: Scene) -> None:
         self._folder = Path(scene.cluster.scratch) / f"gate-{uuid.uuid4().hex[:12]}"
-        self._folder.mkdir(mode=0o777)
-        self._folder.chmod(0o777)  # tasks may run as another user than the harness
+        self._folder.mkdir(mode=0o700)
+        descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.fchmod(descriptor, 0o777)  # tasks may run as another user than the harness
+        finally:
+            os.close(descriptor)
         self._seen: dict[tuple[int, int, int], Born | None] = {}
 
     def document(self, **keys: object) -> dict[str, Any]:
@@ -60,8 +64,9 @@ class Gate:
     def let_go(self, attempt: int | None = None, code: int = 0) -> None:
         """All attempts that wait, or come later, or only the one of this number, exit with `code`."""
         name = "go" if attempt is None else f"go.{attempt}"
-        fresh = self._folder / f".{name}"
-        fresh.write_text(f"{code}\n")
+        fresh = self._folder / f".{name}-{uuid.uuid4().hex[:12]}"
+        with fresh.open("x") as file:  # never through a link that somebody put there: others may write in this folder
+            file.write(f"{code}\n")
         fresh.rename(self._folder / name)
 
     def begun(self) -> list[Began]:

@@ -90,6 +90,15 @@ def test_a_gap_is_said_and_what_lies_in_it_is_not_told_in_part(record, merge):
     assert record.event_gaps == ["between 10.0 and 20.2147483647: nobody holds them"]
 
 
+def test_no_file_is_made_where_somebody_else_put_a_link(record, tmp_path):
+    precious = tmp_path / "precious"
+    precious.touch(mode=0o600)
+    (tmp_path / "effects").symlink_to(precious)
+    with pytest.raises(FileExistsError):
+        EffectReader(tmp_path / "effects", record).make()
+    assert precious.stat().st_mode & 0o777 == 0o600
+
+
 def test_lines_of_attempts_are_read_as_they_come_in_their_order(record, tmp_path):
     path = tmp_path / "effects"
     reader = EffectReader(path, record)
