@@ -33,21 +33,29 @@ def heal(all_of_them: bool, dry_run: bool) -> Healed:
     """Go through all ledgers; with `all_of_them` end the runs that are under way, too. What failed stays in its ledger."""
     healed = Healed()
     try:
-        paths = sorted(ledgers_dir().glob("*.jsonl"))
-        unfinished = [path for path in ledgers_dir().glob(".*.jsonl") if time.time() - path.stat().st_mtime > STALE_S]
+        found = sorted(ledgers_dir().glob("*.jsonl"))  # those with a dot, too
     except OSError as error:
         healed.failed.append(f"the ledgers can't be listed: {error}")
         return healed
-    for path in paths:
+    unfinished = [path for path in found if path.name.startswith(".")]
+    for path in [path for path in found if path not in unfinished]:
         try:
             _heal_one(path, all_of_them, dry_run, healed)
         except FileNotFoundError:  # healed meanwhile, by its harness or guard
             continue
         except OSError as error:
             healed.failed.append(f"{path}: {error}")
-    for path in unfinished if not dry_run else []:  # nothing was armed in them
-        path.unlink(missing_ok=True)
+    for path in unfinished:  # nothing was armed in them
+        if not dry_run and _is_stale(path):
+            path.unlink(missing_ok=True)
     return healed
+
+
+def _is_stale(path: Path) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime > STALE_S
+    except FileNotFoundError:  # it was finished just now
+        return False
 
 
 def _heal_one(path: Path, all_of_them: bool, dry_run: bool, healed: Healed) -> None:

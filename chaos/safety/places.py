@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+STATE_DIR = "HASCHED_STATE_DIR"
+
 
 def state_dir() -> Path:
-    """HASCHED_STATE_DIR, else /var/lib/hasched for root, else ~/.local/state/hasched."""
-    chosen = os.environ.get("HASCHED_STATE_DIR")
+    """As HASCHED_STATE_DIR says, else /var/lib/hasched for root, else ~/.local/state/hasched."""
+    chosen = os.environ.get(STATE_DIR)
     if chosen:
         return Path(chosen).absolute()
     if os.geteuid() == 0:

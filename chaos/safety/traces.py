@@ -11,26 +11,29 @@ from pathlib import Path
 
 from chaos.safety.identity import Born, born
 
+SUPERVISOR = "hasched.agent.supervisor"  # the module that an agent starts
+
 
 def processes_of(folder: str) -> list[Born]:
     """Without this process and those that it descends from."""
-    table = {pid: _parent_and_session(pid) for pid in _pids()}
+    folder = str(Path(folder))
+    there = {process.pid: process for process in map(born, _pids()) if process is not None}
+    table = {pid: _parent_and_session(pid) for pid in there}
     spared = _line_of(os.getpid(), table)
     marked = {pid for pid in table if pid not in spared and _is_marked(pid, folder)}
     leaders = {pid for pid in marked if table[pid][1] == pid}
-    found = [
-        pid
-        for pid in sorted(table)  # descendants too, whatever session they made for themselves
+    return [
+        process  # as it was before we looked: who got its number meanwhile is not meant
+        for pid, process in sorted(there.items())  # descendants too, whatever session they made for themselves
         if pid not in spared
         and (table[pid][1] in leaders or any(ancestor in marked for ancestor in _line_of(pid, table)))
     ]
-    return [process for process in map(born, found) if process is not None]
 
 
 def _is_marked(pid: int, folder: str) -> bool:
     try:
         arguments = _split(Path(f"/proc/{pid}/cmdline"))
-        works = {"start", "--config"} <= set(arguments) or any("supervisor" in each for each in arguments)
+        works = {"start", "--config"} <= set(arguments) or SUPERVISOR in arguments
         if works and _mentions(arguments, folder):
             return True
         variables = _split(Path(f"/proc/{pid}/environ"))

@@ -15,10 +15,12 @@ import msgspec
 import pytest
 
 from chaos.errors import MachineLacks
+from chaos.safety import traces
 from chaos.safety.book import Book, Owner
 from chaos.safety.healing import Healed, heal
 from chaos.safety.identity import Born, born, is_alive, is_stopped, send, wait_until_gone
 from chaos.safety.ledger import Ledger
+from chaos.safety.traces import processes_of
 from chaos.safety.undo import (
     Interface,
     Kill,
@@ -147,6 +149,7 @@ def working(folder: Path) -> Iterator[tuple[Undo, Callable[[], bool]]]:
     home = folder / "hasched-chaos-x"
     home.mkdir()
     (home / "m1.log").touch()
+    (home / "supervisor.log").touch()
     child = f"import subprocess, time; subprocess.Popen({SLEEP!r}, start_new_session=True, env={{}}); time.sleep(600)"
     output = {**os.environ, "HASCHED_OUTPUT": f"{home}/n1/logs/output"}
     with (
@@ -154,7 +157,7 @@ def working(folder: Path) -> Iterator[tuple[Undo, Callable[[], bool]]]:
         started(*SLEEP, "manager", "start", "--config", f"{home}/m1.yaml") as daemon,
         started(*SLEEP, "hasched.agent.supervisor", f"{home}/n1") as supervisor,
         started(*SLEEP, "hasched.agent.supervisor", f"{home}-2/n1") as stranger,
-        started("tail", "-f", f"{home}/m1.log", stdout=subprocess.DEVNULL) as reader,
+        started("tail", "-f", f"{home}/m1.log", f"{home}/supervisor.log", stdout=subprocess.DEVNULL) as reader,
     ):
         (grandchild,) = eventually("the task's child", lambda: children(task.pid))
         orphan = known(grandchild)
@@ -166,6 +169,20 @@ def working(folder: Path) -> Iterator[tuple[Undo, Callable[[], bool]]]:
             )
         finally:
             send(orphan, signal.SIGKILL)
+
+
+def test_a_folder_is_the_same_however_it_is_written(tmp_path: Path):
+    with started(*SLEEP, "hasched.agent.supervisor", str(tmp_path)) as supervisor:
+        assert processes_of(f"{tmp_path}/") == [supervisor]
+
+
+def test_who_got_the_number_of_a_process_meanwhile_is_not_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with started(*SLEEP, "hasched.agent.supervisor", str(tmp_path)) as stranger:
+        before = msgspec.structs.replace(stranger, started=stranger.started - 1)
+        monkeypatch.setattr(traces, "born", lambda pid: before if pid == stranger.pid else born(pid))
+        for process in processes_of(str(tmp_path)):
+            assert not send(process, signal.SIGKILL)
+        assert is_alive(stranger)
 
 
 def children(pid: int) -> list[int]:
@@ -389,7 +406,7 @@ def test_everything_is_noted(tmp_path: Path, state: Path):
     ):
         pass
     arm, undo = audited(state)
-    assert arm["act"], undo["act"] == ("arm", "undo")
+    assert (arm["act"], undo["act"]) == ("arm", "undo")
     for line in (arm, undo):
         assert line["run"] == ledger.run_id
         assert line["cluster"] == "c1"
@@ -523,6 +540,17 @@ def test_nothing_is_harmed_without_a_guard(tmp_path: Path, number: signal.Signal
     assert not is_alive(second)
 
 
+def test_a_guard_keeps_the_audit_log_of_its_run_though_it_stands_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HASCHED_STATE_DIR", "state")
+    with Ledger.open("c1", command="") as ledger:
+        assert ledger.guard is not None
+        variables = Path(f"/proc/{ledger.guard.pid}/environ").read_text().split("\0")
+    assert f"HASCHED_STATE_DIR={tmp_path}/state" in variables
+
+
 # --- healing what nobody healed ---
 
 
@@ -566,6 +594,13 @@ def test_a_run_under_way_is_left_alone_unless_all_are_meant(start: Callable[...,
     assert not is_alive(harness.born)
     assert not is_stopped(victim)
     assert not harness.ledger.exists()
+
+
+def test_a_ledger_that_is_finished_while_we_look_hinders_no_healing(tmp_path: Path, state: Path):
+    path = _ledger_of_the_dead(tmp_path, RemoveFile(str(tmp_path / "x")))
+    path.with_name(".new.jsonl").symlink_to("gone by now")
+    healed = heal(all_of_them=False, dry_run=False)
+    assert (len(healed.done), healed.failed) == (1, [])
 
 
 def test_healing_at_the_same_time_heals_once(spawn: Callable[..., subprocess.Popen[str]], tmp_path: Path, state: Path):
