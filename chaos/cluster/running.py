@@ -14,7 +14,7 @@ from chaos.cluster.found import Daemon, Found, Sought, find
 from chaos.cluster.steps import faulted, in_thread
 from chaos.errors import MachineLacks, Unsettled
 from chaos.safety.audit import Act
-from chaos.safety.identity import is_alive, send, wait_until_gone
+from chaos.safety.identity import is_alive, is_stopped, send, wait_until_gone
 from chaos.safety.ledger import Ledger
 from chaos.safety.traces import processes_of
 from chaos.safety.undo import Thaw
@@ -122,6 +122,8 @@ class RunningProcesses:
 
     def frozen(self, name: str, seconds: float) -> Fault:
         daemon = self.daemon(name)
+        if is_stopped(daemon.process):  # our way back would let it go on
+            raise Skipped(f"{name} was stopped by somebody else")
         what = f"freeze {name}, {daemon.process}, for {seconds:.1f} s"
         return faulted(
             self._ledger(), Thaw(daemon.process), what, seconds, lambda: _signal(daemon, signal.SIGSTOP, None)

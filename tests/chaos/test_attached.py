@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -17,13 +18,31 @@ from typing import Any
 import pytest
 import yaml
 
-from chaos.cluster.found import Found, Sought, find, parse_command
+from chaos.cluster.found import Daemon, Found, Sought, find, parse_command
+from chaos.cluster.running import RunningProcesses
 from chaos.cluster.shut_off import Reach, find_shut_off_obstacle, rules
+from chaos.safety.identity import born, is_stopped
 from chaos.safety.undo import Namespace, Table
+from chaos.stage import Skipped
 from hasched.certs.issuing import create_ca
+from tests.support.cluster import eventually
 
 NOBODY = 65534
 ROOT = Path(__file__).parents[2]
+
+
+def test_who_was_stopped_by_somebody_else_is_not_frozen_and_so_not_let_go() -> None:
+    with subprocess.Popen(["sleep", "600"]) as process:
+        try:
+            process.send_signal(signal.SIGSTOP)
+            stopped = eventually("it to stand still", lambda: (it := born(process.pid)) and is_stopped(it) and it)
+            daemon = Daemon(process=stopped, kind="manager", name="m1", data_dir="", uid=os.geteuid())
+            sought = Sought(cluster="c1", managers={}, agents=[], ca="")
+            with pytest.raises(Skipped, match="stopped by somebody else"):
+                RunningProcesses(sought, Found(daemons={"m1": daemon})).frozen("m1", 1.0)
+        finally:
+            process.kill()
+
 
 # --- an ordinary user ---
 
