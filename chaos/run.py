@@ -114,7 +114,8 @@ class _Clients:
 def _teller(tell: Tell) -> strikes.Told:
     def told(struck: Struck) -> None:
         whom = f" {', '.join(struck.targets)}" if struck.targets else ""
-        more = "" if struck.outcome == "done" else f": {struck.outcome}, {struck.notes[-1].strip().splitlines()[-1]}"
+        why = " ".join(struck.notes[-1:]).strip().splitlines()[-1:]  # one that is cancelled says none
+        more = "" if struck.outcome == "done" else f": {', '.join([struck.outcome, *why])}"
         tell(f"{struck.nemesis}{whom} ({struck.until_s - struck.at_s:.1f} s){more}")
 
     return told

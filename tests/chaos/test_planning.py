@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from chaos import planning
+from chaos import planning, run, strikes
 from chaos.abilities import Ability
-from chaos.planning import CALM_EVERY_S, CALM_S, TOGETHER, Offer
+from chaos.planning import CALM_EVERY_S, CALM_S, TOGETHER, Offer, Planned
+from chaos.record import Record
 from chaos.registry import Registry
 from hasched.model.errors import BadRequest, NotFound
 
@@ -88,3 +91,23 @@ def test_a_file_that_is_no_use_is_told(tmp_path, text, told):
     path.write_text(text)
     with pytest.raises(BadRequest, match=told):
         Registry([path])
+
+
+async def test_a_run_that_is_ended_amid_a_strike_ends_so():
+    class Endless:
+        async def strike(self, stage, seconds):
+            begun.set()
+            await asyncio.Event().wait()
+
+    begun, told = asyncio.Event(), []
+    plan = [Planned(number=1, nemesis="endless", family="process", at_s=0.0, seconds=1.0, seed="1 1")]
+    carried_out = asyncio.create_task(
+        strikes.carry_out(
+            plan, {"endless": Endless()}, None, Record(), over=asyncio.Event(), told=run._teller(told.append)
+        )
+    )
+    await begun.wait()
+    carried_out.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await carried_out
+    assert [line.partition(": ")[2] for line in told] == ["under way"]
