@@ -150,6 +150,7 @@ def _judge_capacity(evidence: Evidence, log: _Log) -> Verdict:
         wrong=wrong,
         undecided=[
             *evidence.gaps,
+            *evidence.final.lacks("nodes"),
             *(f"nobody knows what the tasks of job {job_id} asked for" for job_id in log.unknown),
         ],
     )

@@ -494,6 +494,7 @@ def test_a_run_that_looked_at_nothing_holds_nothing():
     [
         ("jobs", {"durability", "linearizability", "one outcome", "every job ends"}),
         ("tasks", {"one outcome"}),
+        ("nodes", {"capacity"}),
         ("check", {"replicas"}),
     ],
 )
