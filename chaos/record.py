@@ -92,11 +92,6 @@ class Record:
     def now(self) -> float:
         return time.monotonic() - self._zero
 
-    @property
-    def stop_jobs(self) -> list[int]:
-        """Ids of jobs that say on_disconnect: stop, as far as a client was told them."""
-        return [self.jobs[key] for key, asked in self.asked.items() if asked.stops and key in self.jobs]
-
     def note(self, text: str) -> None:
         self.notes.append(f"{self.now():.1f} s: {text}")
 

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from chaos.cluster.network import free_ports
 from chaos.drills import configs
 from chaos.drills.base import Drill
 from chaos.drills.props import QUICK, Gate, is_fit, kill_all, run_one, start_all, until_begun
@@ -55,7 +56,7 @@ class AllDownNewAddresses(Drill):
 
 def _move(files: dict[str, Path], managers: list[str]) -> list[str]:
     """Other ports for all, in every file. Returns the new URLs."""
-    ports = configs.free_ports(2 * len(managers))
+    ports = free_ports(2 * len(managers))
     new = {name: (ports[2 * place], ports[2 * place + 1]) for place, name in enumerate(managers)}
     urls: dict[str, str] = {}
 

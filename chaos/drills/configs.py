@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -41,15 +40,3 @@ def change(path: Path, edit: Callable[[Config], None]) -> None:
     fresh = path.with_suffix(".fresh")
     fresh.write_bytes(msgspec.yaml.encode(config))
     fresh.rename(path)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on here at the moment. Hosts with a network of their own have all of theirs free."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
