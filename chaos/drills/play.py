@@ -64,8 +64,10 @@ async def _play(drill: Drill, cluster: Cluster, limit_s: float) -> DrillPart:
             scene = Scene(cluster, client)  # its time begins once the cluster is whole
             async with asyncio.timeout(limit_s):
                 await drill.play(scene)
-        except (MachineLacks, Skipped):
-            raise
+        except (MachineLacks, Skipped) as error:
+            if not scene.evidence:
+                raise
+            why = f"it broke off: {error}"  # too late to be left out: something was done, or seen, and not judged
         except Unmet as unmet:
             why = str(unmet)
         except TimeoutError:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -22,6 +23,7 @@ from chaos.errors import ConsentMissing, MachineLacks
 from chaos.registry import Registry
 from chaos.report.document import DrillPart
 from chaos.safety.ledger import Ledger
+from chaos.stage import Skipped
 from hasched.model.errors import NoLeader
 
 pytestmark = pytest.mark.timeout(240)
@@ -186,6 +188,26 @@ async def test_what_the_machine_lacks_leaves_a_drill_out(ledger: Ledger) -> None
     assert (await play(Lacking(), make)).why == "there is no network"
     part = await play(LeaderKill(), lambda: OwnCluster(ledger, 1, 0, on_loopback=True))
     assert (part.verdict, part.why) == (LEFT_OUT, "it needs 3 managers, and chaos has 1")
+
+
+@pytest.mark.parametrize(("begun", "verdict"), [(False, LEFT_OUT), (True, FAILED)])
+async def test_a_drill_that_breaks_off_is_left_out_only_if_nothing_was_done(
+    begun: bool, verdict: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class BreakingOff(_Drill):
+        async def play(self, scene: Scene) -> None:
+            if begun:
+                scene.show("SIGKILL to m1")
+            raise Skipped("m1 is down")
+
+    async def whole(scene: Scene) -> None:
+        return
+
+    monkeypatch.setattr("chaos.drills.play.until_whole", whole)
+    cluster = SimpleNamespace(managers=["m1"], agents=[], require=lambda needs: None, client=nullcontext, logs=dict)
+    part = await play(BreakingOff(), lambda: nullcontext(cluster))  # type: ignore[arg-type]
+    assert part.verdict == verdict
+    assert part.why.endswith("m1 is down")
 
 
 async def test_drills_can_be_played_one_after_the_other_on_a_running_cluster(
