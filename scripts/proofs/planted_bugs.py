@@ -79,8 +79,8 @@ def prove(options: argparse.Namespace) -> Proof:
 
 def _plant(planted: Planted, options: argparse.Namespace, proof: Proof) -> None:
     for seed in range(options.first_seed, options.first_seed + options.seeds):
-        broken = _broken(planted, seed, [*MUTATED, planted.bug])
-        if told := [name for name in broken if name in planted.told_by]:
+        verdicts = _verdicts(planted, seed, [*MUTATED, planted.bug])
+        if told := [name for name in planted.told_by if verdicts[name] == "broken"]:
             break
     else:
         proof.violate(f"{planted.bug} was not found in {options.seeds} runs")
@@ -88,15 +88,21 @@ def _plant(planted: Planted, options: argparse.Namespace, proof: Proof) -> None:
         return
     control = "not run"
     if not options.without_control:
-        sound = _broken(planted, seed, None)
-        control = ", ".join(sound) or "all held"
-        if sound:
-            proof.violate(f"without {planted.bug}, the same run says that {', '.join(sound)} is broken")
+        verdicts = _verdicts(planted, seed, None)
+        not_held = [
+            f"{name} {verdict}"
+            for name, verdict in verdicts.items()
+            if verdict == "broken"
+            or (verdict != "held" and name in planted.told_by)  # others may have nothing to look at
+        ]
+        control = ", ".join(not_held) or "all held"
+        if not_held:
+            proof.violate(f"without {planted.bug}, the same run does not hold: {control}")
     proof.add(planted.bug, planted.layer, ", ".join(planted.nemeses), seed, ", ".join(told), control)
 
 
-def _broken(planted: Planted, seed: int, command: list[str] | None) -> list[str]:
-    """The names of the verdicts that are broken in a run. Raises RuntimeError if there was no verdict."""
+def _verdicts(planted: Planted, seed: int, command: list[str] | None) -> dict[str, str]:
+    """Of a run, by name: held, broken or undecided. Raises RuntimeError if there was none."""
     chosen = [word for name in planted.nemeses for word in ("--nemesis", name)]
     chosen += [word for name in planted.workloads for word in ("--workload", name)]
     under_test = ["--hasched", shlex.join(command)] if command else []
@@ -105,4 +111,4 @@ def _broken(planted: Planted, seed: int, command: list[str] | None) -> list[str]
         done = subprocess.run([*CHAOS, *arguments], stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode not in (0, 1):
         raise RuntimeError(f"`{shlex.join([*CHAOS, *arguments])}` ended with {done.returncode}")
-    return [each["name"] for each in json.loads(done.stdout)["verdicts"] if each["verdict"] == "broken"]
+    return {each["name"]: each["verdict"] for each in json.loads(done.stdout)["verdicts"]}
