@@ -24,7 +24,7 @@ from chaos.errors import MachineLacks
 from chaos.safety.audit import Act, Audit
 from chaos.safety.book import Book, Entry, Owner, now_ms
 from chaos.safety.identity import Born, boot_id, born, is_stopped
-from chaos.safety.places import STATE_DIR, ledgers_dir, make_private, state_dir
+from chaos.safety.places import ledgers_dir, make_private, variables
 from chaos.safety.undo import Undo
 
 GUARD = "chaos.safety.guard"
@@ -197,11 +197,7 @@ class Guard:
         paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
         self._popen = subprocess.Popen(
             [sys.executable, "-P", "-m", GUARD, str(ledger)],
-            env={
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join(paths),
-                STATE_DIR: str(state_dir()),
-            },  # it stands elsewhere
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), **variables()},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from chaos.errors import MachineLacks
-from chaos.safety import traces
+from chaos.safety import places, traces
 from chaos.safety.book import Book, Owner
 from chaos.safety.healing import Healed, heal
 from chaos.safety.identity import Born, born, is_alive, is_stopped, send, wait_until_gone
@@ -93,6 +93,41 @@ def known(pid: int) -> Born:
 
 def audited(state: Path) -> list[dict[str, str]]:
     return [json.loads(line) for line in (state / "chaos" / "audit.jsonl").read_text().splitlines()]
+
+
+# --- where it is kept ---
+
+
+@pytest.mark.parametrize(
+    ("uid", "variables", "folder"),
+    [
+        pytest.param(0, {}, "/var/lib/hasched-chaos", id="root's is not the managers' /var/lib/hasched"),
+        pytest.param(7, {}, "/home/u/.local/state/hasched-chaos", id="an ordinary user's"),
+        pytest.param(7, {"XDG_STATE_HOME": "/s"}, "/s/hasched-chaos", id="where the user keeps such things"),
+        pytest.param(7, {"XDG_STATE_HOME": "s"}, "/home/u/.local/state/hasched-chaos", id="not where we just stand"),
+        pytest.param(0, {"HASCHED_STATE_DIR": "/x"}, "/x/chaos", id="as was asked for"),
+    ],
+)
+def test_the_ledgers_and_the_audit_log_lie_together(uid, variables, folder, monkeypatch: pytest.MonkeyPatch):
+    for name in ("HASCHED_STATE_DIR", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"HOME": "/home/u", **variables}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    assert (places.ledgers_dir(), places.audit_path()) == (Path(folder, "ledgers"), Path(folder, "audit.jsonl"))
+    for name, value in places.variables().items():  # a guard's, which stands elsewhere
+        monkeypatch.setenv(name, value)
+    assert places.ledgers_dir() == Path(folder, "ledgers")
+
+
+def test_every_folder_that_is_made_for_them_is_the_users_alone(tmp_path: Path):
+    before = os.umask(0)
+    try:
+        places.make_private(tmp_path / "a" / "b" / "c")
+    finally:
+        os.umask(before)
+    made = [tmp_path / "a", tmp_path / "a" / "b", tmp_path / "a" / "b" / "c"]
+    assert [path.stat().st_mode & 0o777 for path in made] == [0o700] * 3
 
 
 # --- who is meant ---
