@@ -13,7 +13,7 @@ from chaos.cluster.base import Cluster
 from chaos.nemeses.base import Nemesis
 from chaos.observer import Observer
 from chaos.record import Record, Struck
-from chaos.report.document import Verdict
+from chaos.report.document import HELD, UNDECIDED, Verdict
 from chaos.workloads.base import Workload
 from chaos.workloads.desk import Desk
 from hasched.model.errors import BadRequest
@@ -73,8 +73,21 @@ async def run(cluster: Cluster, work: Work, tell: Tell) -> Ran:
     with record.phase("verdict"):
         tell("reading what the cluster says, and judging")
         found = await final.collect(cluster, record)
-        verdicts = judge.judge(record, found, settled, unfinished)
+        verdicts = doubt_idle(record, judge.judge(record, found, settled, unfinished))
     return Ran(record=record, verdicts=verdicts, left_out=left_out)
+
+
+def doubt_idle(record: Record, verdicts: list[Verdict]) -> list[Verdict]:
+    """A run in which no strike came off says nothing about how the cluster gets well."""
+    if any(each.outcome == "done" for each in record.strikes):
+        return verdicts
+    why = f"nothing was struck: of {len(record.strikes)} strikes all were skipped, or failed by themselves"
+    return [
+        msgspec.structs.replace(each, verdict=UNDECIDED, undecided=[*each.undecided, why])
+        if each.name == "liveness" and each.verdict == HELD
+        else each
+        for each in verdicts
+    ]
 
 
 class _Clients:

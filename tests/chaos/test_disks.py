@@ -200,15 +200,6 @@ def test_there_must_be_something_to_damage(tmp_path):
 # --- the disks of a cluster ---
 
 
-@pytest.fixture(scope="module")
-def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HASCHED_STATE_DIR", str(tmp_path_factory.mktemp("state")))
-        with Ledger.open("chaos", command="pytest") as opened:
-            yield opened
-        assert opened.left == []
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def cluster(ledger: Ledger) -> AsyncIterator[OwnCluster]:
     async with OwnCluster(ledger, managers=3, agents=1) as made:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -92,21 +91,6 @@ def test_the_same_seed_has_the_same_luck() -> None:
 
 
 # --- on hosts ---
-
-
-@pytest.fixture(scope="module")
-def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HASCHED_STATE_DIR", str(tmp_path_factory.mktemp("state")))
-        with Ledger.open("chaos", command="pytest") as opened:
-            yield opened
-        assert opened.left == []
-
-
-@pytest.fixture(scope="module")
-def hosts() -> Iterator[HostNetwork]:
-    with HostNetwork(["a", "b", "c"]) as made:
-        yield made
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import asyncio
 import errno
 import os
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from itertools import combinations
 from pathlib import Path
@@ -273,16 +273,6 @@ EFFECTS: dict[str, Effect] = {
     "transfer-leadership": _noted("to m"),
     "check-managers": _noted("differing []"),
 }
-
-
-@pytest.fixture(scope="module")
-def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
-    patch = pytest.MonkeyPatch()
-    patch.setenv("HASCHED_STATE_DIR", str(tmp_path_factory.mktemp("state")))
-    with Ledger.open("chaos", command="pytest") as opened:
-        yield opened
-    patch.undo()
-    assert opened.left == []
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

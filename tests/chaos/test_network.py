@@ -23,21 +23,6 @@ pytestmark = pytest.mark.skipif(find_obstacle() is not None, reason=str(find_obs
 LONG_S = 600.0
 
 
-@pytest.fixture(scope="module")
-def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HASCHED_STATE_DIR", str(tmp_path_factory.mktemp("state")))
-        with Ledger.open("chaos", command="pytest") as opened:
-            yield opened
-        assert opened.left == []
-
-
-@pytest.fixture(scope="module")
-def hosts() -> Iterator[HostNetwork]:
-    with HostNetwork(["a", "b", "c"]) as made:
-        yield made
-
-
 @pytest.fixture
 def network(ledger: Ledger, hosts: HostNetwork) -> Iterator[BridgeNetwork]:
     yield BridgeNetwork(ledger, hosts)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import textwrap
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -28,15 +28,6 @@ from tests.support.leftovers import traces_of
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 PATIENCE_S = 30.0
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="hosts of their own need root")
-
-
-@pytest.fixture(scope="module")
-def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HASCHED_STATE_DIR", str(tmp_path_factory.mktemp("state")))
-        with Ledger.open("chaos", command="pytest") as opened:
-            yield opened
-        assert opened.left == []
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -9,8 +9,10 @@ import pytest
 from chaos import planning, run, strikes
 from chaos.abilities import Ability
 from chaos.planning import CALM_EVERY_S, CALM_S, TOGETHER, Offer, Planned
-from chaos.record import Record
+from chaos.record import Record, Struck
 from chaos.registry import Registry
+from chaos.report.document import Verdict
+from chaos.run import doubt_idle
 from hasched.model.errors import BadRequest, NotFound
 
 FIVE = Offer(managers=["m1", "m2", "m3", "m4", "m5"], agents=["n1", "n2", "n3", "n4"], missing={})
@@ -111,3 +113,21 @@ async def test_a_run_that_is_ended_amid_a_strike_ends_so():
     with pytest.raises(asyncio.CancelledError):
         await carried_out
     assert [line.partition(": ")[2] for line in told] == ["under way"]
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "verdicts"),
+    [
+        pytest.param(["done", "skipped"], ["held", "held"], id="one strike came off"),
+        pytest.param(["skipped", "failed"], ["held", "undecided"], id="none did"),
+        pytest.param([], ["held", "undecided"], id="there was none"),
+    ],
+)
+def test_a_run_without_a_strike_says_nothing_about_getting_well(outcomes, verdicts):
+    record = Record()
+    record.strikes = [
+        Struck(number=number, nemesis="kill-leader", family="process", at_s=0.0, outcome=outcome)
+        for number, outcome in enumerate(outcomes)
+    ]
+    held = [Verdict(name=name, promise="", verdict="held", looked_at="x") for name in ("durability", "liveness")]
+    assert [each.verdict for each in doubt_idle(record, held)] == verdicts

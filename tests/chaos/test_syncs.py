@@ -182,15 +182,6 @@ def test_a_starved_process_can_open_exactly_the_spare_ones_until_its_limit_is_ba
 # --- a manager ---
 
 
-@pytest.fixture(scope="module")
-def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HASCHED_STATE_DIR", str(tmp_path_factory.mktemp("state")))
-        with Ledger.open("chaos", command="pytest") as opened:
-            yield opened
-        assert opened.left == []
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def cluster(ledger: Ledger) -> AsyncIterator[OwnCluster]:
     async with OwnCluster(ledger, managers=3, agents=0) as made:
