@@ -11,11 +11,12 @@ import msgspec
 from chaos.cluster.base import Cluster
 from chaos.errors import Unsettled
 from chaos.record import Record
+from chaos.wholeness import obstacles
 from chaos.workloads.desk import RUN_LABEL
 from hasched.client.aio import AsyncClient
 from hasched.model.errors import HaschedError
 from hasched.model.states import TaskState
-from hasched.model.views import JobView, ManagerPage, NodePage
+from hasched.model.views import JobView
 
 POLL_S = 0.25
 ASK_TIMEOUT_S = 10.0
@@ -47,55 +48,22 @@ async def whole(cluster: Cluster, patience_s: float) -> Settled:
     probe = f"chaos-probe-{uuid.uuid4().hex}"
     async with cluster.client(timeout_s=ASK_TIMEOUT_S) as client:
         while True:
-            obstacles = await _obstacles(cluster, client, probe)
+            found = await _obstacles(cluster, client, probe)
             seconds = time.monotonic() - begun
-            if not obstacles or seconds > patience_s:
-                return Settled(seconds=round(seconds, 3), obstacles=obstacles)
+            if not found or seconds > patience_s:
+                return Settled(seconds=round(seconds, 3), obstacles=found)
             await asyncio.sleep(POLL_S)
 
 
 async def _obstacles(cluster: Cluster, client: AsyncClient, probe: str) -> list[str]:
     try:
-        found = [
-            *_obstacles_of_managers(cluster, await client.managers()),
-            *_obstacles_of_agents(cluster, await client.nodes()),
-        ]
+        found = obstacles(await client.managers(), await client.nodes(), cluster.managers, cluster.agents)
         if found:
             return found
         job = await client.job((await client.submit(PROBE, probe)).id)
     except HaschedError as error:
         return [f"it does not answer: {error.cause}"]
     return _obstacles_of_probe(job)
-
-
-def _obstacles_of_managers(cluster: Cluster, page: ManagerPage) -> list[str]:
-    if page.leader is None:
-        return ["nobody leads"]
-    known = {manager.id: manager for manager in page.managers}
-    found = []
-    for name in cluster.managers:
-        manager = known.get(name)
-        if manager is None:
-            found.append(f"the manager {name} is not a member")
-        elif not manager.reachable:
-            found.append(f"the manager {name} can't be reached")
-        elif manager.membership != "voter":
-            found.append(f"the manager {name} is {manager.membership} and no voter")
-        elif name != page.leader and not (manager.connected and manager.filled):
-            found.append(f"the manager {name} is not connected to the leader, or its disk is not filled")
-    return found
-
-
-def _obstacles_of_agents(cluster: Cluster, page: NodePage) -> list[str]:
-    known = {node.id: node for node in page.nodes}
-    found = []
-    for name in cluster.agents:
-        node = known.get(name)
-        if node is None or not node.connected:
-            found.append(f"the agent of {name} is not connected")
-        elif node.state != "healthy":
-            found.append(f"the node {name} is {node.state}")
-    return found
 
 
 def _obstacles_of_probe(job: JobView) -> list[str]:

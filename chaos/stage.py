@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from chaos.abilities import Ability
 from chaos.cluster.base import Cluster, Fault, Pair
 from chaos.record import Record, Struck
+from chaos.wholeness import obstacles
 from hasched.model.errors import HaschedError
 from hasched.model.views import ManagerPage
 
@@ -140,7 +141,7 @@ class Stage:
             raise Skipped("another manager's disk is in danger already")
         async with self._claims.fragile:
             page = await self.look()
-            if len(_whole(page)) < len(self.cluster.managers) or self._claims_managers():
+            if obstacles(page, None, self.cluster.managers, []) or self._claims_managers():
                 raise Skipped("not all managers are whole")
             name = self.chance.choice(self.free(self.cluster.managers))
             async with self.claim(name):
@@ -157,7 +158,7 @@ class Stage:
             if Ability.RESTARTS not in self.cluster.missing:
                 await self.cluster.processes.start(name)
             if name in self.cluster.managers:
-                return name in _whole(await self.look())
+                return not obstacles(await self.look(), None, [name], [])
             async with self.cluster.client(timeout_s=LOOK_TIMEOUT_S) as client:
                 return (await client.node(name)).connected
 
@@ -201,12 +202,3 @@ class Stage:
 
     def _claims_managers(self) -> bool:
         return any(name in self._claims.held for name in self.cluster.managers)
-
-
-def _whole(page: ManagerPage) -> list[str]:
-    """The managers that can be reached and that the leader counts on, with their disks; none where nobody leads."""
-    return [
-        each.id
-        for each in page.managers
-        if page.leader and each.reachable and each.membership == "voter" and each.connected and each.filled
-    ]

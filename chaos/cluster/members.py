@@ -11,6 +11,7 @@ from chaos.cluster.steps import in_thread
 from chaos.errors import Unsettled
 from chaos.safety.audit import Act
 from chaos.safety.ledger import Ledger
+from chaos.wholeness import obstacles
 from hasched.client.aio import AsyncClient
 from hasched.model.errors import HaschedError, NotFound
 from hasched.model.views import ManagerPage
@@ -52,7 +53,7 @@ class OwnMembers:
                 await self._stop(name)
                 raise
             cluster.managers.append(name)
-            await self._until(f"a vote of {name}", lambda page: _votes(page, name))
+            await self._until(f"a vote of {name}", lambda page: not obstacles(page, None, [name], []))
         return name
 
     async def remove(self, manager: str) -> None:
@@ -108,7 +109,3 @@ class OwnMembers:
                     await asyncio.sleep(POLL_S)
         except TimeoutError:
             raise Unsettled(f"waited {CHANGE_S:.0f} s in vain for {what}; {last}") from None
-
-
-def _votes(page: ManagerPage, name: str) -> bool:
-    return any(each.id == name and each.membership == "voter" and each.filled is not False for each in page.managers)

@@ -33,6 +33,7 @@ from chaos.cluster.syncs import StraceSyncs
 from chaos.errors import Unsettled
 from chaos.safety.ledger import Ledger
 from chaos.safety.undo import FOLDER_PREFIX, Interface, KillMarked, Namespace, RemoveFolder, Undo
+from chaos.wholeness import obstacles
 from hasched.client.context import Context
 from hasched.model.addresses import API_PORT, RAFT_PORT
 from hasched.model.errors import HaschedError
@@ -175,26 +176,20 @@ class OwnCluster(Cluster):
         await self._take_down()
 
     async def ready(self, patience_s: float = READY_S) -> None:
-        """Until somebody leads, every manager has a vote, and every agent is connected. Raises Unsettled."""
+        """Until it is whole (`chaos.wholeness`). Raises Unsettled."""
         lacks = "nobody has answered yet"
         try:
             async with asyncio.timeout(patience_s), self.client(timeout_s=patience_s) as client:
                 while True:
                     try:
-                        page, nodes = await client.managers(), (await client.nodes()).nodes
+                        page, nodes = await client.managers(), await client.nodes()
                     except HaschedError as refused:
                         lacks = refused.cause
                     else:
-                        voters = [
-                            each.id
-                            for each in page.managers
-                            if each.reachable and each.membership == "voter" and each.filled is not False
-                        ]
-                        there = [node.id for node in nodes if node.connected and node.state == "healthy"]
-                        waited = [*({*self.managers} - {*voters}), *({*self.agents} - {*there})]
-                        lacks = f"waited for {', '.join(sorted(waited))}" if waited else "nobody leads"
-                        if not waited and page.leader is not None:
+                        found = obstacles(page, nodes, self.managers, self.agents)
+                        if not found:
                             return
+                        lacks = "; ".join(found)
                     await asyncio.sleep(POLL_S)
         except TimeoutError:
             ended = [f"{name} ended with {status}" for name, status in self.daemons.dead().items()]

@@ -10,7 +10,7 @@ import msgspec
 from chaos.cluster.network import free_ports
 from chaos.drills import configs
 from chaos.drills.base import Drill
-from chaos.drills.props import QUICK, Gate, is_fit, kill_all, run_one, start_all, until_begun
+from chaos.drills.props import QUICK, Gate, kill_all, run_one, start_all, until_begun, until_whole
 from chaos.drills.scene import Scene
 from hasched.client.aio import AsyncClient
 
@@ -37,7 +37,7 @@ class AllDownNewAddresses(Drill):
 
         context = msgspec.structs.replace(cluster.context(), managers=urls)
         async with AsyncClient(context) as client:
-            await _until_whole(scene, client)
+            await until_whole(scene, client)
             page = await client.managers()
             scene.show(f"{page.leader} leads")
             told = [each.api_url for each in page.managers]
@@ -74,18 +74,3 @@ def _move(files: dict[str, Path], managers: list[str]) -> list[str]:
     for name in files.keys() - new.keys():
         configs.change(files[name], lambda config: config.update(managers=list(urls.values())))
     return list(urls.values())
-
-
-async def _until_whole(scene: Scene, client: AsyncClient) -> None:
-    async def whole() -> bool:
-        page = await client.managers()
-        nodes = (await client.nodes()).nodes
-        reachable = [each.id for each in page.managers if each.reachable]
-        fit = [each.id for each in nodes if is_fit(each)]
-        return (
-            page.leader is not None
-            and sorted(reachable) == sorted(scene.cluster.managers)
-            and sorted(fit) == sorted(scene.cluster.agents)
-        )
-
-    await scene.eventually("a whole cluster at the new addresses", whole)

@@ -14,6 +14,8 @@ import msgspec
 
 from chaos.drills.scene import PATIENCE_S, Scene
 from chaos.safety.identity import Born, born, is_alive
+from chaos.wholeness import is_fit, obstacles
+from hasched.client.aio import AsyncClient
 from hasched.model.states import TaskState
 from hasched.model.views import AttemptView, JobView, NodeView, TaskView
 
@@ -149,21 +151,15 @@ async def leader_of(scene: Scene) -> str:
     return await scene.eventually("a leader", leads)
 
 
-async def until_whole(scene: Scene) -> None:
-    """Until somebody leads, every manager answers and has its vote, and every agent is connected and healthy."""
-    managers, agents = scene.cluster.managers, scene.cluster.agents
+async def until_whole(scene: Scene, client: AsyncClient | None = None) -> None:
+    """Until the cluster is whole (`chaos.wholeness`), as `client`, by default the scene's, is told. Raises Unmet."""
+    asked, cluster, lacks = client or scene.client, scene.cluster, [""]
 
     async def whole() -> bool:
-        page = await scene.client.managers()
-        voters = [
-            each.id
-            for each in page.managers
-            if each.reachable and each.membership == "voter" and each.filled is not False
-        ]
-        nodes = [each.id for each in (await scene.client.nodes()).nodes if is_fit(each)]
-        return page.leader is not None and set(managers) <= set(voters) and set(agents) <= set(nodes)
+        lacks[:] = obstacles(await asked.managers(), await asked.nodes(), cluster.managers, cluster.agents)
+        return not lacks
 
-    await scene.eventually("a whole cluster", whole)
+    await scene.eventually("a whole cluster", whole, seen=lambda: "; ".join(lacks))
 
 
 async def until_away(scene: Scene, node_id: str) -> None:
@@ -183,10 +179,6 @@ async def until_fit(scene: Scene, node_id: str) -> NodeView:
         return node if is_fit(node) else None
 
     return await scene.eventually(f"{node_id} to be connected", fit)
-
-
-def is_fit(node: NodeView) -> bool:
-    return node.connected and node.state == "healthy"
 
 
 async def run_one(scene: Scene, what: str, **keys: object) -> JobView:
