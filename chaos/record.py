@@ -30,7 +30,8 @@ SILENT = "silent"
 
 
 class Sight(msgspec.Struct, frozen=True, kw_only=True):
-    """How a manager described itself; `role` is SILENT where it didn't. `life` counts its restarts by the harness."""
+    """How a manager described itself; `role` is SILENT where it didn't. `life` counts its restarts; None: nobody does, since
+    it is on another machine."""
 
     at_s: float
     manager: str
@@ -38,7 +39,7 @@ class Sight(msgspec.Struct, frozen=True, kw_only=True):
     term: int = 0
     commit_index: int = 0
     applied_index: int = 0
-    life: int = 0
+    life: int | None = 0
 
 
 class Phase(msgspec.Struct, kw_only=True):

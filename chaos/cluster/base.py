@@ -29,8 +29,9 @@ class Processes(Protocol):
     def pid(self, name: str) -> int | None:
         """Of the daemon; None while it is down."""
 
-    def restarts(self, name: str) -> int:
-        """How often it began anew since the harness knows it: who looks at it twice learns whether it is still the same."""
+    def restarts(self, name: str) -> int | None:
+        """How often it began anew since the harness knows it: who looks at it twice learns whether it is still the same.
+        None: it is not on this machine, or not ours, and nobody counts."""
 
     async def kill(self, name: str) -> None:
         """SIGKILL; returns once the process is gone. A cluster with a service manager may start it again by itself."""

@@ -74,9 +74,9 @@ class RunningProcesses:
             daemon = self._daemons[name]
         return daemon.process.pid if daemon is not None and is_alive(daemon.process) else None
 
-    def restarts(self, name: str) -> int:
+    def restarts(self, name: str) -> int | None:
         self.pid(name)
-        return self._lives.get(name, 0)
+        return self._lives.get(name)
 
     def daemon(self, name: str) -> Daemon:
         """Raises Skipped if it can't be hit from here, or is down now."""

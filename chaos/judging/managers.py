@@ -12,14 +12,21 @@ from chaos.report.document import Verdict
 
 def judge_terms(evidence: Evidence) -> Verdict:
     """After a restart a manager learns anew what is committed, but not its term, which was durable before anybody heard of
-    it. Only one whose disk was harmed, and which therefore has no vote at first, begins anew."""
+    it. Only one whose disk was harmed, and which therefore has no vote at first, begins anew. Where nobody counts a manager's
+    restarts, it may have had one whenever it was silent."""
     monotone = Monotone()
     latest: dict[str, Sight] = {}
-    seen = [sight for sight in evidence.record.sights if sight.role != SILENT]
-    for sight in seen:
+    silent: dict[str, bool] = {}  # since its latest word
+    looks = 0
+    for sight in evidence.record.sights:
         name = sight.manager
+        if sight.role == SILENT:
+            silent[name] = True
+            continue
+        looks += 1
         before = latest.get(name)
-        if before is not None and before.life != sight.life:
+        was_silent = silent.pop(name, False)
+        if before is not None and (before.life != sight.life or (sight.life is None and was_silent)):
             monotone.restarted(name)
             if sight.role == "learner" or _disk_was_harmed(evidence, name, before.at_s, sight.at_s):
                 monotone.wiped(name)
@@ -32,7 +39,7 @@ def judge_terms(evidence: Evidence) -> Verdict:
     return decide(
         "terms",
         "terms and indexes only grow, and a term has one leader",
-        f"{len(seen):,} looks at {len(latest)} managers, {len(monotone.leaders)} terms with a leader",
+        f"{looks:,} looks at {len(latest)} managers, {len(monotone.leaders)} terms with a leader",
         looked=len(monotone.leaders),
         wrong=monotone.wrong,
     )

@@ -14,7 +14,7 @@ from chaos.workloads.desk import STALE_READ, seen
 
 def judge_durability(evidence: Evidence) -> Verdict:
     """A job that a client had deleted, or may have, is not missed. One that the events tell of was accepted, whether its
-    client heard of it or not."""
+    client heard of it or not; and where they tell of another one than the client was told of, that one counts as there."""
     doubts = evidence.final.lacks("jobs")
     expected = {key: ids[0] for key, ids in evidence.committed.items()} | evidence.acknowledged
     present = [(job.submission_id, job.id) for job in evidence.final.jobs if job.submission_id in evidence.submits]
@@ -23,9 +23,9 @@ def judge_durability(evidence: Evidence) -> Verdict:
     for key, job_id in expected.items():
         if key not in evidence.jobs and evidence.may_be_gone(key):
             gone += 1
-            there[key, job_id] = None
+            there |= dict.fromkeys((key, each) for each in evidence.committed.get(key, [job_id]))
     for key, ids in evidence.committed.items():
-        if key in evidence.refused or len(ids) > 1:
+        if key in evidence.refused or len(ids) > 1 or expected[key] not in ids:
             there |= dict.fromkeys((key, job_id) for job_id in ids)
     wrong = durability.check(expected, evidence.refused, there) if not doubts else []
     return decide(

@@ -16,6 +16,8 @@ from hasched.model.views import JobView
 
 
 def judge_liveness(evidence: Evidence) -> Verdict:
+    """The promise is about a cluster that all harm was taken from. Where a strike failed by itself, that isn't known, so what
+    then is in the way decides nothing."""
     settled = evidence.settled
     wrong = settled.obstacles if settled is not None else []
     unhealed = [
@@ -23,6 +25,8 @@ def judge_liveness(evidence: Evidence) -> Verdict:
         for each in evidence.record.strikes
         if each.outcome == "failed" and wrong
     ]
+    if unhealed:
+        wrong, unhealed = [], [*unhealed, *wrong]
     return decide(
         "liveness",
         "once all is healed, the cluster becomes whole and runs what is submitted",

@@ -44,6 +44,12 @@ def test_who_was_stopped_by_somebody_else_is_not_frozen_and_so_not_let_go() -> N
             process.kill()
 
 
+def test_nobody_counts_the_restarts_of_a_daemon_that_is_elsewhere() -> None:
+    here = Daemon(process=born(os.getpid()), kind="manager", name="m1", data_dir="", uid=os.geteuid())
+    processes = RunningProcesses(Sought(cluster="c1", managers={}, agents=[], ca=""), Found(daemons={"m1": here}))
+    assert (processes.restarts("m1"), processes.restarts("m2")) == (0, None)
+
+
 # --- an ordinary user ---
 
 
