@@ -92,8 +92,9 @@ class LoopDisks:
     async def read_only(self, name: str, seconds: float) -> AsyncIterator[None]:
         """An error of the file system: what it had not written is lost, and nothing is written any more.
 
-        At the end whoever used the disk is killed (on a node: its tasks too), it is repaired and mounted again, and the
-        daemon started. Should the harness hang, the daemon is killed at the deadline.
+        At the end those of its machine who use the disk are killed (on a node: its tasks too), it is repaired and mounted
+        again, and the daemon started. Should the harness hang, the daemon is killed at the deadline. Raises MachineLacks if
+        somebody else uses the disk.
         """
         disk = self._disks[name]
         daemon = self._born(name)
@@ -101,6 +102,7 @@ class LoopDisks:
         noted: list[str] = []  # whether there is harm to heal
 
         def begin() -> None:
+            power.wait_for_others([disk], lambda: self._find([name]))
             what = f"the disk of {name} becomes read-only"
             if daemon is not None:
                 armed.append(self._ledger.arm(Kill(daemon), what, seconds))
@@ -110,7 +112,7 @@ class LoopDisks:
             disk.fail()
 
         def heal() -> None:
-            power.release(disk)
+            power.release(disk, lambda: self._find([name]))
             disk.repair()
             disk.mount()
             for each in armed:
@@ -145,14 +147,13 @@ class LoopDisks:
         return await in_thread(lambda: self._noted(what, lambda: damage.flip(self.path(manager), where, chance)))
 
     async def cut_power(self, names: Sequence[str]) -> None:
-        """Of agents: of the whole node, with its supervisor and tasks."""
+        """Of agents: of the whole node, with its supervisor and tasks. Raises MachineLacks if somebody else uses a disk."""
         disks = [self._disks[name] for name in names]
 
-        def find() -> list[Born]:
-            daemons = [daemon for name in names if (daemon := self._born(name)) is not None]
-            return daemons + [process for name in names for process in processes_of(str(self.path(name)))]
+        def harm() -> None:
+            power.cut(disks, lambda: self._find(names), self._ledger)
 
-        await in_thread(lambda: self._noted(f"the power of {', '.join(names)} is cut", lambda: power.cut(disks, find)))
+        await in_thread(lambda: self._noted(f"the power of {', '.join(names)} is cut", harm))
         for name in names:
             await self._processes.kill(name)  # it is dead; whoever keeps them shall know
 
@@ -160,6 +161,11 @@ class LoopDisks:
         """Harm without a way back, in the audit log first. Raises OSError."""
         self._ledger.audit.write(Act.STRIKE, what)
         return harm()
+
+    def _find(self, names: Sequence[str]) -> list[Born]:
+        """Who runs on these machines: daemons, supervisors and tasks."""
+        daemons = [daemon for name in names if (daemon := self._born(name)) is not None]
+        return daemons + [process for name in names for process in processes_of(str(self.path(name)))]
 
     def _born(self, name: str) -> Born | None:
         pid = self._processes.pid(name)

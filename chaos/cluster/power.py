@@ -3,10 +3,14 @@
 Whoever writes there must stand still first (SIGSTOP), and be killed afterwards: a process that goes on after the file system
 was shut down would see errors that no power cut shows. Their connections are closed as the processes die; peers of a machine
 that really lost its power hear nothing, which is a cut of the network besides.
+
+Only processes of the machines themselves are signalled. Somebody else who uses a disk (a shell, a backup) is waited for, and
+named if they stay.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -14,33 +18,53 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from chaos.cluster.loop_disk import LoopDisk
-from chaos.errors import Unsettled
+from chaos.errors import MachineLacks, Unsettled
 from chaos.safety.identity import Born, born, send, wait_until_gone
+from chaos.safety.ledger import Armed, Ledger
+from chaos.safety.undo import Thaw
 
 AT_REST = frozenset("TtZXD")  # stopped, traced, ended, or in the disk: none of them comes to act on what it sees there
 PATIENCE_S = 10.0
+STANDSTILL_S = 60.0  # more than freezing, waiting and cutting take
 POLL_S = 0.005
 
 
-def cut(disks: Sequence[LoopDisk], writers: Callable[[], Iterable[Born]] | None = None) -> None:
-    """At one moment for all of them. Afterwards nobody runs who used them, and they are mounted as after a restart.
+def cut(disks: Sequence[LoopDisk], find: Callable[[], Iterable[Born]], ledger: Ledger | None = None) -> None:
+    """At one moment for all of them. Afterwards they are mounted as after a restart.
 
-    `writers` finds processes that die with their machine though they have no file open on its disk. Raises OSError, or
-    Unsettled if somebody can't be stopped or killed.
+    `find` gives the processes of the machines: they die, and nobody else. `ledger` lets them go on if we are killed while they
+    stand still; without one they had better be our children. Raises OSError, or MachineLacks or Unsettled if somebody else
+    stays on a disk (then nothing is cut), or somebody can't be stopped or killed.
     """
-    frozen: dict[Born, None] = {}
+    frozen: dict[Born, Armed | None] = {}
+    wait_for_others(disks, find)
     try:
-        _freeze(frozen, lambda: [*users_of(disks), *(writers() if writers is not None else ())])
+        _freeze(frozen, find, ledger)
+        wait_for_others(disks, lambda: [*frozen, *find()])  # who came meanwhile
         for disk in disks:
             disk.cut_power()
     except BaseException:
-        for process in frozen:
-            send(process, signal.SIGCONT)
+        _let_go(frozen)
         raise
     kill(frozen)
+    for armed in frozen.values():
+        if armed is not None:
+            armed.strike_off()
     for disk in disks:
-        release(disk)
+        release(disk, find)
         disk.mount()
+
+
+def wait_for_others(disks: Sequence[LoopDisk], find: Callable[[], Iterable[Born]]) -> None:
+    """Until only what `find` gives uses the disks. Raises MachineLacks that says who else does."""
+    deadline = time.monotonic() + PATIENCE_S
+    while others := _others(users_of(disks), find()):
+        if time.monotonic() > deadline:
+            raise MachineLacks(
+                f"{_list(others)} uses {', '.join(str(disk.path) for disk in disks)}, and is not of the cluster",
+                "nothing was cut; end it, or have it leave there, and try again",
+            )
+        time.sleep(POLL_S)
 
 
 def users_of(disks: Iterable[LoopDisk]) -> list[Born]:
@@ -51,16 +75,21 @@ def users_of(disks: Iterable[LoopDisk]) -> list[Born]:
     return [process for process in found if process is not None]
 
 
-def release(disk: LoopDisk) -> None:
-    """Kill whoever uses it, and unmount it. Raises OSError, or Unsettled, if it stays in use."""
+def release(disk: LoopDisk, find: Callable[[], Iterable[Born]]) -> None:
+    """Kill those of `find` who use it, and unmount it. Raises OSError, or Unsettled, if it stays in use."""
     deadline = time.monotonic() + PATIENCE_S
     while True:
-        kill(users_of([disk]))
+        users, ours = users_of([disk]), [*find()]
+        kill(process for process in users if process in ours)
         try:
             disk.unmount()
             return
         except OSError:  # somebody came meanwhile, if only to look
             if time.monotonic() > deadline:
+                others = _others(users_of([disk]), find())
+                if others:
+                    hint = "end it, or have it leave there"
+                    raise Unsettled(f"{_list(others)} keeps {disk.path} from being unmounted", hint) from None
                 raise
         time.sleep(POLL_S)
 
@@ -74,17 +103,43 @@ def kill(processes: Iterable[Born]) -> None:
             raise Unsettled(f"{process} is still there {PATIENCE_S:.0f} s after SIGKILL")
 
 
-def _freeze(frozen: dict[Born, None], find: Callable[[], Iterable[Born]]) -> None:
+def _freeze(frozen: dict[Born, Armed | None], find: Callable[[], Iterable[Born]], ledger: Ledger | None) -> None:
     """A process may start others while we look, so we look until there is nobody new."""
     while new := [process for process in find() if process not in frozen]:
-        for process in new:
+        for process in dict.fromkeys(new):
+            what = f"{process} stands still until the power is cut"
+            frozen[process] = ledger.arm(Thaw(process), what, STANDSTILL_S) if ledger is not None else None
             send(process, signal.SIGSTOP)
-            frozen[process] = None
     deadline = time.monotonic() + PATIENCE_S
     while not all(_is_at_rest(process) for process in frozen):
         if time.monotonic() > deadline:
             raise Unsettled(f"somebody still runs {PATIENCE_S:.0f} s after SIGSTOP")
         time.sleep(POLL_S)
+
+
+def _let_go(frozen: dict[Born, Armed | None]) -> None:
+    for process, armed in frozen.items():
+        with contextlib.suppress(OSError):  # it stays in the ledger, and the others must go on too
+            if armed is not None:
+                armed.undo()
+            else:
+                send(process, signal.SIGCONT)
+
+
+def _others(users: Iterable[Born], ours: Iterable[Born]) -> list[Born]:
+    ours = {*ours}
+    return [process for process in users if process not in ours]
+
+
+def _list(processes: Iterable[Born]) -> str:
+    return ", ".join(f"{process} ({_name(process)})" for process in processes)
+
+
+def _name(process: Born) -> str:
+    try:
+        return Path(f"/proc/{process.pid}/comm").read_text().strip()
+    except OSError:
+        return "which has ended"
 
 
 def _is_at_rest(process: Born) -> bool:

@@ -15,6 +15,8 @@ from pathlib import Path
 from chaos.checkers import durability
 from chaos.cluster import power
 from chaos.cluster.loop_disk import LoopDisk, find_obstacle, shared_mounts
+from chaos.safety.identity import born
+from chaos.safety.traces import processes_of
 from hasched.model.errors import HaschedError
 from proofs import stored
 from proofs.report import Proof
@@ -92,7 +94,7 @@ def _write_and_cut(disk: LoopDisk, path: Path, kind: str) -> tuple[int, int]:
         assert writer.stdout is not None
         while told < 200:
             told = int(writer.stdout.readline()) + 1
-        power.cut([disk])
+        power.cut([disk], lambda: filter(None, [born(writer.pid)]))
     data = path.read_bytes() if path.exists() else b""
     kept = next((n for n in range(len(data) // 9) if data[n * 9 : n * 9 + 9] != b"%08d\n" % n), len(data) // 9)
     return told, kept
@@ -115,7 +117,7 @@ def cluster_on_disks(managers: int) -> Iterator[tuple[ProcessCluster, dict[str, 
 
 def cut_power(cluster: ProcessCluster, disks: dict[str, LoopDisk]) -> None:
     """All at once; afterwards all managers are down, and their disks are as a start would find them."""
-    power.cut(list(disks.values()))
+    power.cut(list(disks.values()), lambda: processes_of(str(cluster.folder)))
     for name in disks:
         cluster.kill(name)  # it is dead, and is collected
 

@@ -18,9 +18,9 @@ import pytest_asyncio
 from chaos.cluster import damage, power
 from chaos.cluster.loop_disk import LoopDisk, run, shared_mounts
 from chaos.cluster.own import OwnCluster
-from chaos.errors import Unsettled
+from chaos.errors import MachineLacks, Unsettled
 from chaos.safety import mounts
-from chaos.safety.identity import born, is_alive
+from chaos.safety.identity import Born, born
 from chaos.safety.ledger import Ledger
 from chaos.safety.traces import processes_of
 from hasched.model.errors import StorageFailed
@@ -54,6 +54,15 @@ def running(*command: str, cwd: Path | None = None) -> Iterator[subprocess.Popen
             yield process
         finally:
             process.kill()
+
+
+def those(*processes: subprocess.Popen[str]) -> list[Born]:
+    """Who is still there."""
+    return [process for each in processes if (process := born(each.pid)) is not None]
+
+
+def state_of(process: subprocess.Popen[str]) -> str:
+    return Path(f"/proc/{process.pid}/stat").read_text().split()[2]
 
 
 @pytest.fixture
@@ -97,9 +106,7 @@ def test_a_power_cut_ends_whoever_used_the_disk_and_takes_what_was_not_synced(di
         assert writer.stdout is not None
         assert writer.stdout.readline() == "written\n"
         assert {each.pid for each in power.users_of([disk])} == {writer.pid, idler.pid}
-        of_the_node = born(resident.pid)
-        assert of_the_node is not None
-        power.cut([disk], lambda: [of_the_node] if is_alive(of_the_node) else [])
+        power.cut([disk], lambda: those(writer, idler, resident))
         assert (writer.wait(), idler.wait(), resident.wait(), bystander.poll()) == (-9, -9, -9, None)
     assert (disk.path / "file").read_bytes() == b"synced"
 
@@ -110,15 +117,58 @@ def test_the_power_is_not_cut_while_somebody_goes_on_and_they_go_on_then(disk, m
     monkeypatch.setattr(power, "AT_REST", frozenset())
     with running("sleep", "600", cwd=disk.path) as user:
         with pytest.raises(Unsettled, match="still runs"):
-            power.cut([disk])
-        eventually("the user to go on", lambda: Path(f"/proc/{user.pid}/stat").read_text().split()[2] != "T")
+            power.cut([disk], lambda: those(user))
+        eventually("the user to go on", lambda: state_of(user) != "T")
         (disk.path / "file").write_text("the disk still works")
+
+
+def test_somebody_elses_process_on_the_disk_is_named_and_nothing_is_cut(disk, monkeypatch):
+    monkeypatch.setattr(power, "PATIENCE_S", 0.2)
+    with running("sleep", "600", cwd=disk.path) as shell, running("sleep", "600", cwd=disk.path) as ours:
+        with pytest.raises(MachineLacks, match=rf"process {shell.pid} \(sleep\) uses {disk.path}"):
+            power.cut([disk], lambda: those(ours))
+        assert (shell.poll(), ours.poll(), state_of(ours)) == (None, None, "S")
+        with pytest.raises(Unsettled, match=rf"process {shell.pid} \(sleep\) keeps {disk.path}"):
+            power.release(disk, lambda: those(ours))
+        assert (shell.poll(), ours.wait()) == (None, -9)
+        (disk.path / "file").write_text("the disk still works")
+
+
+def test_somebody_elses_process_on_the_disk_is_waited_for(disk):
+    with running("sleep", "0.5", cwd=disk.path) as backup:
+        power.cut([disk], lambda: [])
+        assert backup.wait() == 0
+
+
+FREEZER = """\
+import os, signal, sys
+from pathlib import Path
+from chaos.cluster import power
+from chaos.cluster.loop_disk import LoopDisk
+from chaos.safety.identity import born
+from chaos.safety.ledger import Ledger
+
+disk, ours = LoopDisk(Path(sys.argv[1]), Path(sys.argv[2])), born(int(sys.argv[3]))
+disk.cut_power = lambda: os.kill(os.getpid(), signal.SIGKILL)
+power.cut([disk], lambda: [ours], Ledger.open("c1", command="pytest"))
+"""
+
+
+def test_nobody_stays_frozen_when_the_harness_is_killed_before_the_cut(disk, tmp_path, monkeypatch):
+    monkeypatch.setenv("HASCHED_STATE_DIR", str(tmp_path / "state"))
+    with running("sleep", "600", cwd=disk.path) as user:
+        command = [sys.executable, "-c", FREEZER, str(tmp_path / "image"), str(disk.path), str(user.pid)]
+        assert subprocess.run(command, cwd=Path(__file__).parents[2], check=False).returncode == -9
+        audit = tmp_path / "state" / "chaos" / "audit.jsonl"
+        eventually("the guard to let it go on", lambda: '"heal"' in audit.read_text())
+        eventually("the user to go on", lambda: state_of(user) == "S")
+        assert f"let process {user.pid} go on" in audit.read_text()
 
 
 def test_a_disk_that_somebody_is_looking_at_is_mounted_again_when_they_have_gone(disk):
     with running("sleep", "600", cwd=disk.path) as user, ThreadPoolExecutor(1) as pool:
         with (disk.path / "file").open("w"):  # this process is the harness, which is never killed
-            cutting = pool.submit(power.cut, [disk])
+            cutting = pool.submit(power.cut, [disk], lambda: those(user))
             assert user.wait() == -9
         cutting.result(60)
     (disk.path / "file").write_text("again")
