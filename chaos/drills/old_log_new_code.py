@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 
@@ -66,11 +67,14 @@ class OldLogNewCode(Drill):
             await kill_all(scene, [manager])
             where = journal.append(kind, content)
             put = journal.bytes()
+            told = scene.cluster.logs()[manager]
             scene.show(f"{what} is put behind the last: {where}")
             await start_all(scene, [manager])
-            log = await self._refusal(scene, manager)
+            log = await self._refusal(scene, manager, told)
             entry = where.partition(" of ")[0]
-            scene.expect("storage_failed" in log and entry in log, f"the manager stops at {entry}, with its code", log)
+            scene.expect(
+                "storage_failed" in log and names(log, entry), f"the manager stops at {entry}, with its code", log
+            )
             scene.expect("upgrade hasched" in log, "and with what to do", log)
             scene.expect(
                 journal.bytes().startswith(put), "what it doesn't know is still on its disk", f"{len(put)} bytes"
@@ -83,12 +87,24 @@ class OldLogNewCode(Drill):
         scene.expect(known == ["SUCCEEDED"] * 2, "every job is still there", known)
         await run_one(scene, "afterwards")
 
-    async def _refusal(self, scene: Scene, manager: str) -> str:
-        """The line by which it says why it stopped."""
+    async def _refusal(self, scene: Scene, manager: str, told: str) -> str:
+        """The line by which it says why it stopped; `told` is its log as it was before it was started."""
 
         async def stopped() -> bool:
             return scene.cluster.processes.pid(manager) is None
 
         await scene.eventually(f"{manager} to stop by itself", stopped)
-        lines = scene.cluster.logs()[manager].splitlines()
-        return next((line.strip() for line in reversed(lines) if "manager_failed" in line), lines[-1] if lines else "")
+        return refusal(told, scene.cluster.logs()[manager])
+
+
+def refusal(before: str, after: str) -> str:
+    """The last line of a log in which a manager says why it stopped, of those that are new: each has its time, so none comes
+    twice. If there is none, the last new line."""
+    old = dict.fromkeys(before.splitlines())
+    lines = [line for line in after.splitlines() if line not in old]
+    return next((line.strip() for line in reversed(lines) if "manager_failed" in line), lines[-1] if lines else "")
+
+
+def names(line: str, entry: str) -> bool:
+    """Whether it names this entry: "entry 12", and no other that begins with it."""
+    return re.search(rf"{re.escape(entry)}(?!\d)", line) is not None

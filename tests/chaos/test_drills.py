@@ -17,6 +17,7 @@ from chaos.cluster.base import Cluster
 from chaos.cluster.own import OwnCluster
 from chaos.drills.base import Drill
 from chaos.drills.leader_kill import LeaderKill
+from chaos.drills.old_log_new_code import names, refusal
 from chaos.drills.play import FAILED, LEFT_OUT, PASSED, play
 from chaos.drills.scene import Scene
 from chaos.errors import ConsentMissing, MachineLacks
@@ -237,3 +238,16 @@ async def test_without_consent_nothing_is_played(ledger: Ledger) -> None:
 
     with pytest.raises(ConsentMissing):
         await play(LeaderKill(), lambda: OwnCluster(ledger, 1, 0, on_loopback=True), refuse)
+
+
+def test_why_a_manager_stopped_is_read_from_what_it_wrote_since_it_was_started() -> None:
+    before = "12:00 manager_started\n12:01 manager_failed cause=entry 12 is of kind 99\n12:02 manager_started"
+    after = f"{before}\n12:03 manager_failed cause=entry 13 is of version 2\n\n(ended with 1)"
+    assert refusal(before, after).endswith("entry 13 is of version 2")
+    assert refusal(before, f"{before}\n12:03 killed") == "12:03 killed"
+    assert refusal(before, before) == ""
+
+
+@pytest.mark.parametrize(("line", "is_named"), [("entry 12 is of kind 99", True), ("entry 123 is of kind 99", False)])
+def test_an_entry_is_not_taken_for_one_whose_number_begins_alike(line: str, is_named: bool) -> None:
+    assert names(line, "entry 12") is is_named
