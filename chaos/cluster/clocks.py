@@ -12,9 +12,8 @@ import shutil
 import struct
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -34,32 +33,56 @@ COMPILE_TIMEOUT_S = 60.0
 
 
 def find_obstacle() -> str | None:
-    """What this machine lacks for it, or None. It is tried, with this interpreter."""
-    with tempfile.TemporaryDirectory(prefix="hasched-chaos-") as name:
-        folder = Path(name)
-        try:
-            shim = compile_shim(folder)
-        except MachineLacks as error:
-            return error.cause
-        control = Control(folder / "probe")
-        control.shift(PROBE_S, 0.0, COMPILE_TIMEOUT_S)
-        command = [sys.executable, "-c", "import time; print(time.time())"]
-        environment = {**os.environ, **variables(shim, control)}
-        said = subprocess.run(command, env=environment, capture_output=True, text=True, check=False).stdout
-        if not said or abs(float(said) - time.time() - PROBE_S) > COMPILE_TIMEOUT_S:
-            return "the Python here takes its time from where no shim can come between"
+    """What this machine lacks for it, or None. It is tried, with this interpreter, and in files that have no names: whatever
+    ends us meanwhile, nothing stays."""
+    shim, shift = os.memfd_create("shim"), os.memfd_create("shift")
+    try:
+        return _probe(shim, shift)
+    except MachineLacks as error:
+        return error.cause
+    finally:
+        os.close(shim)
+        os.close(shift)
+
+
+def _probe(shim: int, shift: int) -> str | None:
+    _compile(_of_descriptor(shim), [shim])
+    os.ftruncate(shift, COUNT.size + 2 * CHANGE.size)
+    control = Control(_of_descriptor(shift))
+    control.shift(PROBE_S, 0.0, COMPILE_TIMEOUT_S)
+    said = subprocess.run(
+        [sys.executable, "-c", "import time; print(time.time())"],
+        env={**os.environ, **variables(_of_descriptor(shim), control)},
+        pass_fds=[shim, shift],
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout
+    if not said or abs(float(said) - time.time() - PROBE_S) > COMPILE_TIMEOUT_S:
+        return "the Python here takes its time from where no shim can come between"
     return None
+
+
+def _of_descriptor(number: int) -> Path:
+    """Its path, in every process that has it."""
+    return Path(f"/proc/self/fd/{number}")
 
 
 def compile_shim(folder: Path) -> Path:
     """Raises MachineLacks if there is no C compiler, or no C library for it."""
+    shim = folder / SHIM
+    _compile(shim)
+    return shim
+
+
+def _compile(shim: Path, descriptors: Sequence[int] = ()) -> None:
     hint = "scripts/packages installs gcc and libc6-dev where there is no compiler"
     compiler = shutil.which("cc")
     if compiler is None:
         raise MachineLacks("there is no C compiler (cc) to make the clock shim with", hint)
-    shim = folder / SHIM
     done = subprocess.run(
         [compiler, "-O2", "-shared", "-fPIC", "-o", str(shim), str(SOURCE), "-ldl"],
+        pass_fds=descriptors,
         capture_output=True,
         text=True,
         timeout=COMPILE_TIMEOUT_S,
@@ -68,7 +91,6 @@ def compile_shim(folder: Path) -> Path:
     if done.returncode != 0:
         line = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip())
         raise MachineLacks(f"the clock shim can't be compiled: {line}", hint)
-    return shim
 
 
 class Control:

@@ -31,7 +31,14 @@ OUTSIDE = "outside"  # the port of the bridge behind which the machine itself is
 CUTS = "cuts"  # the table of whoever names no other
 MAX_PORT_NAME = 15
 MAX_HOSTS = 250
-TOOLS = {"ip": "iproute2", "nft": "nftables", "nsenter": "util-linux"}
+TOOLS = {"ip": "iproute2", "nft": "nftables", "nsenter": "util-linux", "unshare": "util-linux"}
+# Within mounts of its own: the namespace's name is seen by nobody else, and gone with the process.
+PROBE = """
+mount -t tmpfs tmpfs /run
+ip netns add probe
+echo made
+nsenter --net=/run/netns/probe nft -f -
+"""
 RULES = """
 table bridge {table} {{
   set pairs {{ type ether_addr . ifname; flags timeout; }}
@@ -47,16 +54,13 @@ def find_obstacle() -> str | None:
     for tool, package in TOOLS.items():
         if shutil.which(tool) is None:
             return f"{tool} is not installed (package {package})"
-    probe = f"{PREFIX}{os.getpid()}-probe"
-    made = subprocess.run(["ip", "netns", "add", probe], capture_output=True, check=False)
-    if made.returncode != 0:
-        return f"this machine gives no network namespaces: {made.stderr.decode().strip()}"
-    try:
-        table = [*enter(probe), "nft", "-f", "-"]
-        ruled = subprocess.run(table, input=RULES.format(table=CUTS).encode(), capture_output=True, check=False)
-        return f"nftables can't filter bridges here: {ruled.stderr.decode().strip()}" if ruled.returncode else None
-    finally:
-        _remove(probe)
+    rules = RULES.format(table=CUTS)
+    command = ["unshare", "--net", "--mount", "--propagation", "private", "sh", "-ec", PROBE]
+    done = subprocess.run(command, input=rules, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return None
+    what = "nftables can't filter bridges here" if "made" in done.stdout else "this machine gives no network namespaces"
+    return f"{what}: {done.stderr.strip()}"
 
 
 def enter(namespace: str) -> list[str]:

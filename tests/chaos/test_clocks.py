@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -187,6 +188,22 @@ def test_without_a_compiler_it_says_what_to_install(monkeypatch, tmp_path):
     with pytest.raises(MachineLacks) as lacking:
         compile_shim(tmp_path)
     assert "scripts/packages" in lacking.value.hint
+
+
+def test_a_probe_that_is_killed_leaves_nothing_behind(tmp_path):
+    """By the compiler, here: it is always the same moment."""
+    compiler, temporary = tmp_path / "cc", tmp_path / "tmp"
+    compiler.write_text("#!/bin/sh\nkill -KILL $PPID\n")
+    compiler.chmod(0o755)
+    temporary.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", "from chaos.cluster import clocks; clocks.find_obstacle()"],
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "TMPDIR": str(temporary)},
+        cwd=Path(__file__).parents[2],
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert list(temporary.iterdir()) == []
 
 
 def test_what_is_preloaded_already_stays(monkeypatch, control):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from chaos.cluster import network as network_module
 from chaos.cluster.bridge import BridgeNetwork
 from chaos.cluster.network import OUTSIDE, HostNetwork, find_obstacle
 from chaos.cluster.topology import between, both_ways
@@ -165,3 +167,17 @@ def test_hosts_of_two_networks_do_not_meet(hosts: HostNetwork) -> None:
         assert outside.exists()
     assert not outside.exists()
     assert reach(hosts, OUTSIDE, "a", teller="c")
+
+
+def test_a_probe_that_is_killed_leaves_no_namespace_behind() -> None:
+    harness = "from chaos.cluster import network; network.PROBE += 'kill -KILL $PPID'; network.find_obstacle()"
+    done = subprocess.run([sys.executable, "-c", harness], cwd=Path(__file__).parents[2], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert "probe" not in network_module.run("ip", "netns", "list")
+
+
+def test_a_probe_says_what_the_machine_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network_module, "PROBE", "echo made; echo no such rule >&2; false")
+    assert find_obstacle() == "nftables can't filter bridges here: no such rule"
+    monkeypatch.setattr(network_module, "PROBE", "echo not for you >&2; false")
+    assert find_obstacle() == "this machine gives no network namespaces: not for you"
