@@ -253,19 +253,15 @@ class Driver:
     def accepts(self) -> bool:
         return self._health.accepts
 
-    def opened(self, welcome: Welcome, hello_ms: int) -> None:
-        if welcome.origin and not self._origin:
-            self._belong_to(welcome.origin)
-        self._handle(Connected(welcome, hello_ms, self._environment.now()))
-
-    def _belong_to(self, origin: str) -> None:
-        """Of this cluster's leaders we take orders from now on, and of no others."""
-        self._origin = origin
-        _log.info("cluster_met", origin=origin)
-        try:
+    def belong_to(self, origin: str) -> None:
+        """On disk first: an agent that forgot it would take orders from any cluster after its next start."""
+        if origin and not self._origin:
             self._environment.keep_origin(self._data_dir, origin)
-        except OSError as error:
-            _log.error("origin_not_kept", cause=str(error), effect="the next start takes any cluster for its own")
+            self._origin = origin
+            _log.info("cluster_met", origin=origin)
+
+    def opened(self, welcome: Welcome, hello_ms: int) -> None:
+        self._handle(Connected(welcome, hello_ms, self._environment.now()))
 
     def heartbeat_sent(self, number: int, at_ms: int) -> None:
         self._handle(HeartbeatSent(number, at_ms))

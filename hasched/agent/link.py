@@ -57,6 +57,13 @@ class Agent(Protocol):
         """Of the cluster that the agent belongs to, empty if it has met none."""
         ...
 
+    def belong_to(self, origin: str) -> None:
+        """Of the leaders of this cluster orders are taken from now on, and of no others, if it had met none before.
+
+        Raises OSError if that can't be kept; then it has met none.
+        """
+        ...
+
     def usage(self) -> NodeUsage: ...
 
     def accepts(self) -> bool:
@@ -112,6 +119,7 @@ class Link:
         self._foreign: dict[str, str] = {}  # managers of other clusters, and what was said of them
         self._beats = 0
         self._complaint = ""  # about reading the usage, so that it is logged once
+        self._unkept = ""  # why the origin couldn't be kept, so that it is logged once
         self._closing: asyncio.Task[bool] | None = None  # held, so that it isn't collected before it is done
 
     async def run(self) -> None:
@@ -252,6 +260,7 @@ class Link:
         match first:
             case Welcome(origin=origin):
                 self._check_origin(origin)
+                self._keep_origin(origin)
                 return first, rest
             case OtherCluster(origin=origin):
                 self._check_origin(origin)
@@ -270,6 +279,18 @@ class Link:
                 f"mend or stop that manager; to move this agent to its cluster, stop it and remove {ORIGIN_FILE} "
                 "in its data_dir",
             )
+
+    def _keep_origin(self, origin: str) -> None:
+        """No order is obeyed before it is kept whose orders they are. Raises Refused: the next try may find room."""
+        try:
+            self._agent.belong_to(origin)
+        except OSError as error:
+            cause = error.strerror or str(error)  # without the name of the file beside, which is another one each time
+            if self._unkept != cause:
+                self._unkept = cause
+                _log.error("origin_not_kept", cause=cause, effect="this agent takes no work until it can be written")
+            raise Refused(f"the origin of its cluster can't be kept: {cause}") from None
+        self._unkept = ""
 
     def _deliver(self, messages: Sequence[ToAgent]) -> None:
         if any(isinstance(message, HeartbeatAck) for message in messages):

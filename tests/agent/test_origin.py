@@ -52,6 +52,24 @@ async def test_a_leader_of_another_cluster_is_refused_and_its_orders_are_not_obe
     assert (await peer.ended(1, 0, 1)).kind is EndKind.STOPPED
 
 
+async def test_an_agent_that_cannot_keep_its_cluster_takes_no_orders_until_it_can(
+    agent: AgentProcess, peer: Peer
+) -> None:
+    peer.redirect_to = peer.url  # it knows no leader
+    await agent.start()
+    await peer.until(lambda: peer.redirected)
+    in_the_way = agent.data_dir / FILE
+    in_the_way.mkdir()
+    peer.origin, peer.redirect_to = "here", ""
+    await peer.until(lambda: len(peer.hellos) == 4)
+    assert ([hello.origin for hello in peer.hellos], peer.heartbeats) == ([""] * 4, 0)
+    log = (agent.data_dir.parent / "agent.log").read_text()
+    assert log.count("origin_not_kept") == 1
+    in_the_way.rmdir()
+    await peer.until(lambda: peer.heartbeats)
+    assert in_the_way.read_text() == "here\n"
+
+
 async def test_a_manager_of_the_own_cluster_is_found_beside_one_of_another(
     agent: AgentProcess, peer: Peer, certificates: Certificates
 ) -> None:
