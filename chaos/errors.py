@@ -24,3 +24,8 @@ class Unsettled(Conflict):
 
     code = "unsettled"
     title = "The cluster did not get ready"
+
+
+def held(pid: int) -> str:
+    """What to do about a process that does not obey a signal."""
+    return f"its disk, or a debugger, may hold it: `ps -o stat,wchan,args {pid}` says where it waits"

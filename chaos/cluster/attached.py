@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from chaos.abilities import Ability
-from chaos.cluster.base import Clocks, Cluster, Disks, Members, Network, Syncs
+from chaos.cluster.base import LEAVE_OUT, Clocks, Cluster, Disks, Members, Network, Syncs
 from chaos.cluster.found import Sought, find
 from chaos.cluster.running import RunningProcesses
 from chaos.cluster.shut_off import ShutOff, find_shut_off_obstacle
@@ -132,27 +132,26 @@ class AttachedCluster(Cluster):
     @property
     def network(self) -> Network:
         if self._network is None:
-            raise MachineLacks(f"{Ability.ISOLATION} can't be had here: {self.missing.get(Ability.ISOLATION, _OWN)}")
+            raise MachineLacks(
+                f"{Ability.ISOLATION} can't be had here: {self.missing.get(Ability.ISOLATION, _OWN)}", LEAVE_OUT
+            )
         return self._network
 
     @property
     def disks(self) -> Disks:
-        raise self._lacks(Ability.DISKS)
+        raise self.lacks(Ability.DISKS)
 
     @property
     def syncs(self) -> Syncs:
-        raise self._lacks(Ability.SYNCS)
+        raise self.lacks(Ability.SYNCS)
 
     @property
     def clocks(self) -> Clocks:
-        raise self._lacks(Ability.CLOCKS)
+        raise self.lacks(Ability.CLOCKS)
 
     @property
     def members(self) -> Members:
-        raise self._lacks(Ability.MEMBERSHIP)
-
-    def _lacks(self, ability: Ability) -> MachineLacks:
-        return MachineLacks(f"{ability} can't be had here: {self.missing[ability]}")
+        raise self.lacks(Ability.MEMBERSHIP)
 
     @property
     def hasched(self) -> list[str]:

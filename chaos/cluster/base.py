@@ -22,6 +22,8 @@ from hasched.client.context import Context
 Pair: TypeAlias = tuple[str, str]  # from, to
 Fault: TypeAlias = AbstractAsyncContextManager[None]
 
+LEAVE_OUT = "leave out what needs it: name other nemeses or drills, as `hasched chaos list` shows them"
+
 
 class Processes(Protocol):
     """The daemons of the cluster on this machine."""
@@ -192,4 +194,7 @@ class Cluster(ABC):
         """Raises MachineLacks with the first that is missing."""
         for ability in abilities:
             if ability in self.missing:
-                raise MachineLacks(f"{ability} can't be had here: {self.missing[ability]}")
+                raise self.lacks(ability)
+
+    def lacks(self, ability: Ability) -> MachineLacks:
+        return MachineLacks(f"{ability} can't be had here: {self.missing[ability]}", LEAVE_OUT)

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
-from chaos.cluster.base import Fault, Link, Pair
+from chaos.cluster.base import LEAVE_OUT, Fault, Link, Pair
 from chaos.cluster.links import LinkSwitch
 from chaos.cluster.network import OUTSIDE, SWITCH, HostNetwork, run
 from chaos.cluster.steps import faulted, in_thread
@@ -95,7 +95,9 @@ class BridgeNetwork:
         before = self._connections(source, address)
         run(*self._hosts.command(source), "ss", "-K", "-Htn", "dst", address)
         if before & self._connections(source, address):
-            raise MachineLacks("connections can't be reset: the kernel was built without CONFIG_INET_DIAG_DESTROY")
+            raise MachineLacks(
+                "connections can't be reset: the kernel was built without CONFIG_INET_DIAG_DESTROY", LEAVE_OUT
+            )
 
     def _connections(self, host: str, peer: str) -> set[tuple[str, str]]:
         """Both ends of each."""

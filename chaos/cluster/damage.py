@@ -56,7 +56,7 @@ def tear_tail(data_dir: Path) -> str:
     data = path.read_bytes()
     ends = [header_end(data), *(end for _, end in frames(data))]
     if ends[-1] != len(data):
-        raise Unsettled(f"{path} ends with half a frame already")
+        raise Unsettled(f"{path} ends with half a frame already", "start its manager: it cuts that off")
     torn = next_frame(data)[: FRAME_HEADER_BYTES + TORN_PAYLOAD_BYTES // 2]
     with path.open("ab") as file:
         file.write(torn)
@@ -104,5 +104,7 @@ def _files(data_dir: Path, where: str) -> list[Path]:
     folder, pattern = FILES[where]
     found = sorted(path for path in (data_dir / folder).glob(pattern) if path.stat().st_size)
     if not found:
-        raise Unsettled(f"{data_dir} holds no {where} yet")
+        raise Unsettled(
+            f"{data_dir} holds no {where} yet", "let the cluster work for longer first: give more --minutes"
+        )
     return found

@@ -117,7 +117,8 @@ class LoopDisk:
         while run("losetup", "-j", str(self._image)):
             if time.monotonic() > deadline:
                 raise Unsettled(
-                    f"{self._image} is unmounted, but its loop device is not free after {FREE_PATIENCE_S:.0f} s"
+                    f"{self._image} is unmounted, but its loop device is not free after {FREE_PATIENCE_S:.0f} s",
+                    "another mount namespace may still have it mounted: `losetup -l`, `grep loop /proc/*/mounts`",
                 )
             time.sleep(POLL_S)
 

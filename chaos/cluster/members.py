@@ -108,4 +108,7 @@ class OwnMembers:
                         last = ", ".join(f"{each.id} is {each.membership}" for each in page.managers)
                     await asyncio.sleep(POLL_S)
         except TimeoutError:
-            raise Unsettled(f"waited {CHANGE_S:.0f} s in vain for {what}; {last}") from None
+            raise Unsettled(
+                f"waited {CHANGE_S:.0f} s in vain for {what}; {last}",
+                f"see the managers' logs in {self._cluster.folder}, while the cluster is there, or in the report",
+            ) from None

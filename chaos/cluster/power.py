@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from chaos.cluster.loop_disk import LoopDisk
-from chaos.errors import MachineLacks, Unsettled
+from chaos.errors import MachineLacks, Unsettled, held
 from chaos.safety.identity import Born, born, send, wait_until_gone
 from chaos.safety.ledger import Armed, Ledger
 from chaos.safety.undo import Thaw
@@ -100,7 +100,7 @@ def kill(processes: Iterable[Born]) -> None:
         send(process, signal.SIGKILL)
     for process in processes:
         if not wait_until_gone(process, PATIENCE_S):
-            raise Unsettled(f"{process} is still there {PATIENCE_S:.0f} s after SIGKILL")
+            raise Unsettled(f"{process} is still there {PATIENCE_S:.0f} s after SIGKILL", held(process.pid))
 
 
 def _freeze(frozen: dict[Born, Armed | None], find: Callable[[], Iterable[Born]], ledger: Ledger | None) -> None:
@@ -113,7 +113,9 @@ def _freeze(frozen: dict[Born, Armed | None], find: Callable[[], Iterable[Born]]
     deadline = time.monotonic() + PATIENCE_S
     while not all(_is_at_rest(process) for process in frozen):
         if time.monotonic() > deadline:
-            raise Unsettled(f"somebody still runs {PATIENCE_S:.0f} s after SIGSTOP")
+            raise Unsettled(
+                f"somebody still runs {PATIENCE_S:.0f} s after SIGSTOP", "see who: `ps -eo pid,stat,wchan,args`"
+            )
         time.sleep(POLL_S)
 
 

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from chaos.cluster.base import Fault
 from chaos.cluster.found import Daemon, Found, Sought, find
 from chaos.cluster.steps import faulted, in_thread
-from chaos.errors import MachineLacks, Unsettled
+from chaos.errors import MachineLacks, Unsettled, held
 from chaos.safety.audit import Act
 from chaos.safety.identity import is_alive, is_stopped, send, wait_until_gone
 from chaos.safety.ledger import Ledger
@@ -178,4 +178,6 @@ def _signal(daemon: Daemon, number: signal.Signals, patience_s: float | None) ->
     if not send(daemon.process, number):
         raise Skipped(f"{daemon.name} has just ended by itself")
     if patience_s is not None and not wait_until_gone(daemon.process, patience_s):
-        raise Unsettled(f"{daemon.name} got {number.name} and did not end within {patience_s:.0f} s")
+        raise Unsettled(
+            f"{daemon.name} got {number.name} and did not end within {patience_s:.0f} s", held(daemon.process.pid)
+        )

@@ -95,7 +95,10 @@ class StraceSyncs:
                 while self._processes.pid(manager) is not None:  # noqa: ASYNC110 - nothing tells when
                     await asyncio.sleep(POLL_S)
         except TimeoutError:
-            raise Unsettled(f"{manager} goes on {END_PATIENCE_S:.0f} s after a sync of its journal failed") from None
+            raise Unsettled(
+                f"{manager} goes on {END_PATIENCE_S:.0f} s after a sync of its journal failed",
+                "a manager must stop then: see its log in the report, and tell us",
+            ) from None
 
     def _born(self, manager: str) -> Born:
         pid = self._processes.pid(manager)
@@ -113,7 +116,7 @@ def journal_files(pid: int) -> list[Path]:
     deadline = time.monotonic() + JOURNAL_PATIENCE_S
     while (found := _open_segment(pid)) is None:  # between two of them, or not begun
         if time.monotonic() > deadline:
-            raise Unsettled(f"process {pid} has no journal open")
+            raise Unsettled(f"process {pid} has no journal open", "see its log: a manager that has begun writes one")
         time.sleep(POLL_S)
     folder, first = Path(found.group(1)), int(found.group(2))
     names = [f"{number:016d}.log" for number in range(first, first + SEGMENTS)]

@@ -51,7 +51,10 @@ def _require(drill: Drill, cluster: Cluster) -> None:
         ("agents", drill.agents, cluster.agents),
     ):
         if len(there) < wanted:
-            raise MachineLacks(f"it needs {wanted} {role}, and {cluster.name} has {len(there)}")
+            raise MachineLacks(
+                f"it needs {wanted} {role}, and {cluster.name} has {len(there)}",
+                "leave out --attach: the harness makes a cluster of the size that it needs",
+            )
     cluster.require(drill.needs)
 
 
