@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from chaos.cluster.steps import faulted, in_thread
-from chaos.errors import Unsettled
+from chaos.errors import Unsettled, held
 from chaos.safety.audit import Act
 from chaos.safety.identity import Born, born, is_alive, is_stopped, send, wait_until_gone
 from chaos.safety.ledger import Armed, Ledger
@@ -233,5 +233,5 @@ def _stop(process: Born) -> None:
     send(process, signal.SIGSTOP)
     while is_alive(process) and not is_stopped(process):
         if time.monotonic() > deadline:
-            raise Unsettled(f"{process} got SIGSTOP and still runs after {STOP_PATIENCE_S:.0f} s")
+            raise Unsettled(f"{process} got SIGSTOP and still runs after {STOP_PATIENCE_S:.0f} s", held(process.pid))
         time.sleep(POLL_S)
