@@ -35,12 +35,12 @@ LOG_BYTES = 64 * 1024  # more than so many lines have
 
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
     """How one daemon is started. `environment` and `residents` are asked at each start and each reboot: variables beside our
-    own, and the ids of processes on its host, where it has one of its own."""
+    own, and the processes on its host, where it has one of its own."""
 
     command: list[str]
     data_dir: Path
     environment: Callable[[], Mapping[str, str]] = dict
-    residents: Callable[[], list[int]] = list
+    residents: Callable[[], list[Born]] = list
 
 
 class _Life(msgspec.Struct, frozen=True):
@@ -201,8 +201,7 @@ class Daemons:
         """Nothing of this node runs any more. Raises Unsettled."""
         launch = self._launches[agent]
         for _ in range(100):
-            there = [process for process in map(born, launch.residents()) if process is not None]
-            there += processes_of(str(launch.data_dir))
+            there = [*launch.residents(), *processes_of(str(launch.data_dir))]
             if not there:
                 return
             for process in there:  # all at once, then wait: nobody sees the others die and reports it

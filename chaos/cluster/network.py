@@ -11,10 +11,10 @@ harness gives a tag of its own and keeps a ledger instead.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import zlib
@@ -23,6 +23,9 @@ from pathlib import Path
 from types import TracebackType
 
 from chaos.cluster.base import Pair
+from chaos.safety.identity import Born
+from chaos.safety.traces import NAMESPACES, residents_of
+from chaos.safety.undo import Namespace
 
 PREFIX = "hasched-"
 LOOPBACK = "127.0.0.1"
@@ -97,9 +100,9 @@ class HostNetwork:
         """What to put in front of a command so that it runs on `host`; its process id stays that of the command."""
         return enter(self.namespace(host))
 
-    def pids(self, host: str) -> list[int]:
-        """Of the processes that run there."""
-        return [int(line) for line in run("ip", "netns", "pids", self.namespace(host)).split()]
+    def residents(self, host: str) -> list[Born]:
+        """The processes that run there."""
+        return residents_of(self.namespace(host))
 
     def _number(self, host: str) -> int:
         return 1 if host == OUTSIDE else self.hosts.index(host) + 2
@@ -157,9 +160,8 @@ class HostNetwork:
     def remove(self) -> None:
         if (Path("/sys/class/net") / self.outside).exists():
             run("ip", "link", "delete", self.outside)
-        for namespace in _namespaces():
-            if namespace.startswith(self._tag):
-                _remove(namespace)
+        for namespace in self.namespaces():
+            Namespace(namespace).perform()
 
     # --- cuts ---
 
@@ -217,11 +219,12 @@ def free_ports(count: int) -> list[int]:
 
 
 def remove_leftovers() -> None:
-    """Take away the hosts of runs whose process is gone."""
-    for namespace in _namespaces():
+    """Take away the hosts of runs whose process is gone; what can't be taken away is nothing to whoever asks."""
+    for namespace in [path.name for path in NAMESPACES.glob(f"{PREFIX}*")]:
         owner = namespace.removeprefix(PREFIX).partition("-")[0]
-        if namespace.startswith(PREFIX) and owner.isdigit() and not Path(f"/proc/{owner}").exists():
-            _remove(namespace)
+        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
+            with contextlib.suppress(OSError):
+                Namespace(namespace).perform()
 
 
 def run(*command: str, text: str | None = None) -> str:
@@ -239,21 +242,6 @@ def _check_port(host: str) -> None:
 
 def _change(verb: str, table: str, elements: str) -> str:
     return f"{verb} element bridge {table} pairs {{ {elements} }}\n"
-
-
-def _namespaces() -> list[str]:
-    listed = run("ip", "-j", "netns", "list")
-    return [entry["name"] for entry in json.loads(listed)] if listed.strip() else []
-
-
-def _remove(namespace: str) -> None:
-    """With the processes that are still in it."""
-    for line in run("ip", "netns", "pids", namespace).split():
-        try:
-            os.kill(int(line), signal.SIGKILL)
-        except ProcessLookupError:
-            continue
-    run("ip", "netns", "delete", namespace)
 
 
 def _free_subnet(first: int) -> str:

@@ -30,8 +30,8 @@ from chaos.cluster.members import OwnMembers
 from chaos.cluster.network import LOOPBACK, HostNetwork, free_ports
 from chaos.cluster.steps import in_thread
 from chaos.cluster.syncs import StraceSyncs
-from chaos.errors import Unsettled
-from chaos.safety.ledger import Ledger
+from chaos.errors import MachineLacks, Unsettled
+from chaos.safety.ledger import Armed, Ledger
 from chaos.safety.undo import FOLDER_PREFIX, Interface, KillMarked, Namespace, RemoveFolder, Undo
 from chaos.wholeness import obstacles
 from hasched.client.context import Context
@@ -199,8 +199,13 @@ class OwnCluster(Cluster):
     # --- building ---
 
     def _set_up(self) -> None:
-        self._arm(RemoveFolder(str(self.folder)), "the cluster's folder")
-        self.folder.mkdir(mode=0o700)
+        armed = self._arm(RemoveFolder(str(self.folder)), "the cluster's folder")
+        try:
+            self.folder.mkdir(mode=0o700)
+        except FileExistsError:
+            armed.strike_off()
+            self._ends.clear()
+            raise MachineLacks(f"{self.folder} is there already, and not ours", "run the command again") from None
         (self.folder / "scratch").mkdir()
         self.files.create()
         if Ability.DISKS not in self.missing:
@@ -264,12 +269,14 @@ class OwnCluster(Cluster):
                 command=command if hosts is None else hosts.command(name) + command,
                 data_dir=self.data_dir(name),
                 environment=dict if shim is None else lambda: shim.environment(name),
-                residents=list if hosts is None else lambda: hosts.pids(name),
+                residents=list if hosts is None else lambda: hosts.residents(name),
             ),
         )
 
-    def _arm(self, undo: Undo, what: str) -> None:
-        self._ends.append(self._ledger.arm(undo, what).undo)
+    def _arm(self, undo: Undo, what: str) -> Armed:
+        armed = self._ledger.arm(undo, what)
+        self._ends.append(armed.undo)
+        return armed
 
     # --- the end ---
 

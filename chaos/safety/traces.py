@@ -1,4 +1,4 @@
-"""Which processes work for a cluster that lives in a folder, wherever they were started from.
+"""Which processes work for a cluster that lives in a folder, wherever they were started from; and which run on a host of it.
 
 A daemon has its configuration file among its arguments, a supervisor its data directory, and a task is told where to put
 its output. What they started belongs to them. Somebody who only looks into the folder (`tail -f m1.log`) doesn't.
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from chaos.safety.identity import Born, born
 
+NAMESPACES = Path("/run/netns")
 SUPERVISOR = "hasched.agent.supervisor"  # the module that an agent starts
 
 
@@ -28,6 +29,23 @@ def processes_of(folder: str) -> list[Born]:
         if pid not in spared
         and (table[pid][1] in leaders or any(ancestor in marked for ancestor in _line_of(pid, table)))
     ]
+
+
+def residents_of(namespace: str) -> list[Born]:
+    """Who is in a network namespace; nobody if there is none of that name."""
+    try:
+        meant = (NAMESPACES / namespace).stat()
+    except FileNotFoundError:
+        return []
+    there = [process for process in map(born, _pids()) if process is not None]
+    return [process for process in there if _is_within(process.pid, meant)]  # not who got its number since
+
+
+def _is_within(pid: int, meant: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(Path(f"/proc/{pid}/ns/net").stat(), meant)
+    except OSError:  # it has ended, or is another user's
+        return False
 
 
 def _is_marked(pid: int, folder: str) -> bool:

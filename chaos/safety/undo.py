@@ -17,7 +17,7 @@ from typing import ClassVar, TypeAlias
 import msgspec
 
 from chaos.safety import mounts, traces
-from chaos.safety.identity import Born, born, is_alive, send, wait_until_gone
+from chaos.safety.identity import Born, is_alive, send, wait_until_gone
 
 FOLDER_PREFIX = "hasched-chaos-"
 NAME_PREFIX = "hasched"  # of namespaces, interfaces, and tables on the machine itself
@@ -95,15 +95,14 @@ class Namespace(_Undo, frozen=True):
 
     def perform(self) -> None:
         _check_name(self.name)
-        for _ in range(TRIES):
-            if not _has_namespace(self.name):
-                return
-            for pid in _run("ip", "netns", "pids", self.name).split():
-                process = born(int(pid))
-                if process is not None:
-                    _kill(process)
-            if not _run("ip", "netns", "pids", self.name).split():
+        if not _has_namespace(self.name):
+            return
+        for _ in range(TRIES):  # they may start others while we look
+            found = traces.residents_of(self.name)
+            if not found:
                 break
+            for process in found:
+                _kill(process)
         try:
             _run("ip", "netns", "delete", self.name)
         except OSError:
@@ -161,6 +160,7 @@ class Unmount(_Undo, frozen=True):
     survives_boot: ClassVar[bool] = True
 
     def perform(self) -> None:
+        _check_within(self.path)
         mounts.unmount(Path(self.path))
 
     def __str__(self) -> str:
@@ -172,6 +172,7 @@ class RemoveFile(_Undo, frozen=True):
     survives_boot: ClassVar[bool] = True
 
     def perform(self) -> None:
+        _check_within(self.path)
         Path(self.path).unlink(missing_ok=True)
 
     def __str__(self) -> str:
@@ -218,7 +219,7 @@ def _kill(process: Born) -> None:
 
 
 def _has_namespace(name: str) -> bool:
-    return (Path("/run/netns") / name).exists()
+    return (traces.NAMESPACES / name).exists()
 
 
 def _check_name(name: str) -> None:
@@ -227,9 +228,17 @@ def _check_name(name: str) -> None:
 
 
 def _check_folder(path: str) -> None:
-    plain = path.startswith("/") and ".." not in path.split("/")
-    if not plain or not Path(path).name.startswith(FOLDER_PREFIX):
+    if not _is_plain(path) or not Path(path).name.startswith(FOLDER_PREFIX):
         raise OSError(f"{path!r} is not a folder that the harness makes")
+
+
+def _check_within(path: str) -> None:
+    if not _is_plain(path) or not any(part.startswith(FOLDER_PREFIX) for part in Path(path).parts):
+        raise OSError(f"{path!r} is not in a folder that the harness makes")
+
+
+def _is_plain(path: str) -> bool:
+    return path.startswith("/") and ".." not in path.split("/")
 
 
 def _run(*command: str, text: str | None = None) -> str:

@@ -101,9 +101,9 @@ def network(ledger: Ledger, hosts: HostNetwork) -> BridgeNetwork:
 def switches(hosts: HostNetwork) -> list[str]:
     """The link switches that run, by their processes."""
     return [
-        str(pid)
-        for pid in hosts.pids("switch")
-        if "forwarder" in Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
+        str(each.pid)
+        for each in hosts.residents("switch")
+        if "forwarder" in Path(f"/proc/{each.pid}/cmdline").read_text(errors="replace")
     ]
 
 

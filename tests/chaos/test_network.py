@@ -18,7 +18,7 @@ from chaos.cluster.bridge import BridgeNetwork
 from chaos.cluster.network import OUTSIDE, HostNetwork, find_obstacle
 from chaos.cluster.topology import between, both_ways
 from chaos.safety.ledger import Ledger
-from chaos.safety.undo import Table
+from chaos.safety.undo import Namespace, Table
 from tests.support.packets import reach
 
 pytestmark = pytest.mark.skipif(find_obstacle() is not None, reason=str(find_obstacle()))
@@ -181,3 +181,33 @@ def test_a_probe_says_what_the_machine_lacks(monkeypatch: pytest.MonkeyPatch) ->
     assert find_obstacle() == "nftables can't filter bridges here: no such rule"
     monkeypatch.setattr(network_module, "PROBE", "echo not for you >&2; false")
     assert find_obstacle() == "this machine gives no network namespaces: not for you"
+
+
+def test_the_hosts_of_a_dead_run_are_taken_away_and_those_that_cannot_be_hinder_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with subprocess.Popen(["true"]) as dead:
+        pass
+    stubborn, left = sorted(f"hasched-{dead.pid}-{name}" for name in ("a", "b"))
+    perform = Namespace.perform
+
+    def refuse(self: Namespace) -> None:
+        if self.name == stubborn:
+            raise OSError("it is somebody else's")
+        perform(self)
+
+    for name in (stubborn, left):
+        network_module.run("ip", "netns", "add", name)
+    try:
+        with (
+            subprocess.Popen([*network_module.enter(left), "sleep", "600"]) as resident,
+            monkeypatch.context() as patch,
+        ):
+            patch.setattr(Namespace, "perform", refuse)
+            network_module.remove_leftovers()
+            assert resident.wait() == -signal.SIGKILL
+        assert Path("/run/netns", stubborn).exists()
+        assert not Path("/run/netns", left).exists()
+    finally:
+        network_module.remove_leftovers()
+    assert not Path("/run/netns", stubborn).exists()

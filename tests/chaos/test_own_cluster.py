@@ -279,3 +279,15 @@ async def test_on_loopback_it_has_no_network_of_its_own(ledger: Ledger) -> None:
     cluster = OwnCluster(ledger, on_loopback=True)
     with pytest.raises(MachineLacks, match="as was asked for"):
         cluster.require([Ability.CUTS])
+
+
+async def test_a_folder_that_is_there_already_is_somebody_elses_and_stays(ledger: Ledger) -> None:
+    cluster = OwnCluster(ledger, on_loopback=True)
+    cluster.folder.mkdir()
+    try:
+        with pytest.raises(MachineLacks, match="is there already"):
+            async with cluster:
+                pytest.fail("it must not be used")
+        assert cluster.folder.exists()
+    finally:
+        cluster.folder.rmdir()

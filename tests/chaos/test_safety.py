@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -57,6 +58,14 @@ with Ledger.open("c1", command="hasched chaos run") as ledger:
         sys.stdin.readline()
     print("ended", flush=True)
 """
+
+
+@pytest.fixture
+def tmp_path(tmp_path: Path) -> Path:
+    """A folder that the harness could have made: elsewhere it removes and unmounts nothing."""
+    folder = tmp_path / "hasched-chaos-test"
+    folder.mkdir()
+    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -341,6 +350,10 @@ def test_a_way_back_leads_back_and_can_be_walked_twice(harm: Callable[[Path], ob
         pytest.param(RemoveFolder, ["{tmp}/precious"], id="a folder of another name"),
         pytest.param(RemoveFolder, ["{tmp}/precious/../hasched-chaos-x"], id="a folder by a detour"),
         pytest.param(RemoveFolder, ["hasched-chaos-x"], id="a folder that depends on where we are"),
+        pytest.param(RemoveFile, ["/tmp/precious"], id="a file elsewhere"),
+        pytest.param(RemoveFile, ["{tmp}/../precious"], id="a file by a detour"),
+        pytest.param(Unmount, ["/"], id="a mount elsewhere"),
+        pytest.param(Unmount, ["{tmp}/../precious"], id="a mount by a detour"),
         pytest.param(KillMarked, ["{tmp}/precious"], id="what works in a folder of another name"),
         pytest.param(Namespace, ["production"], id="a namespace of another name"),
         pytest.param(Namespace, ["hasched/../production"], id="a namespace by a detour"),
@@ -353,7 +366,7 @@ def test_what_no_harness_made_is_not_taken_away(kind: type[Undo], arguments: lis
     (tmp_path / "precious").mkdir()
     (tmp_path / "hasched-chaos-x").mkdir()
     undo = kind(*(each.format(tmp=tmp_path) for each in arguments))  # type: ignore[operator]
-    with pytest.raises(OSError, match=r"is not a (name|folder) that the harness"):
+    with pytest.raises(OSError, match=r"is not (a name|a folder|in a folder) that the harness"):
         undo.perform()
     assert (tmp_path / "precious").exists()
     assert (tmp_path / "hasched-chaos-x").exists()
@@ -372,6 +385,29 @@ def test_a_folder_that_became_a_link_is_not_followed(tmp_path: Path):
     with pytest.raises(OSError, match="become a link"):
         RemoveFolder(str(tmp_path / "hasched-chaos-x")).perform()
     assert precious.exists()
+
+
+IP = """\
+#!/bin/sh
+[ "$2" = pids ] && exec echo {stranger}
+exec {ip} "$@"
+"""
+
+
+@needs_root
+def test_who_is_said_to_be_in_a_namespace_and_is_not_lives_on(tmp_path: Path, victim: Born, monkeypatch):
+    """As if a resident's number had gone to somebody else since it was listed."""
+    (tmp_path / "ip").write_text(IP.format(stranger=victim.pid, ip=shutil.which("ip")))
+    (tmp_path / "ip").chmod(0o755)
+    with a_namespace(tmp_path) as (undo, is_undone):
+        name = undo.name
+        (resident,) = traces.residents_of(name)
+        assert resident != victim
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        undo.perform()
+        assert is_undone()
+    assert is_alive(victim)
+    assert traces.residents_of(name) == []
 
 
 @needs_root
