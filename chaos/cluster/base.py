@@ -38,6 +38,9 @@ class Processes(Protocol):
     async def kill(self, name: str) -> None:
         """SIGKILL; returns once the process is gone. A cluster with a service manager may start it again by itself."""
 
+    async def kill_group(self, name: str) -> None:
+        """As `kill`, with the whole process group that the daemon leads, as a service manager would."""
+
     async def terminate(self, name: str, patience_s: float = 30.0) -> int:
         """SIGTERM; returns the exit status, negative after a signal. Raises Unsettled if it didn't end in time."""
 

@@ -23,7 +23,7 @@ from chaos.errors import Unsettled, held
 from chaos.safety.audit import Act
 from chaos.safety.identity import Born, born, is_alive, is_stopped, send, wait_until_gone
 from chaos.safety.ledger import Armed, Ledger
-from chaos.safety.traces import processes_of
+from chaos.safety.traces import group_of, processes_of
 from chaos.safety.undo import Kill, Thaw
 
 POLL_S = 0.01
@@ -134,6 +134,16 @@ class Daemons:
         async with self._locks[name]:
             await self._note(f"SIGKILL to {name}")
             self._send(name, signal.SIGKILL)
+            await self._wait(name, KILL_PATIENCE_S, "SIGKILL")
+
+    async def kill_group(self, name: str) -> None:
+        async with self._locks[name]:
+            await self._note(f"SIGKILL to {name} and its process group")
+            life = self._lives.get(name)
+            leader = life.born if life is not None else None
+            if leader is not None:
+                for process in await in_thread(lambda: group_of(leader)):
+                    send(process, signal.SIGKILL)
             await self._wait(name, KILL_PATIENCE_S, "SIGKILL")
 
     async def terminate(self, name: str, patience_s: float = 30.0) -> int:

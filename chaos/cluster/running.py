@@ -16,7 +16,7 @@ from chaos.errors import MachineLacks, Unsettled, held
 from chaos.safety.audit import Act
 from chaos.safety.identity import is_alive, is_stopped, send, wait_until_gone
 from chaos.safety.ledger import Ledger
-from chaos.safety.traces import processes_of
+from chaos.safety.traces import group_of, processes_of
 from chaos.safety.undo import Thaw
 from chaos.stage import Skipped
 
@@ -96,6 +96,18 @@ class RunningProcesses:
         daemon = self.daemon(name)
         self._note(f"kill {name}, {daemon.process}")
         await in_thread(lambda: _signal(daemon, signal.SIGKILL, KILL_PATIENCE_S))
+
+    async def kill_group(self, name: str) -> None:
+        daemon = self.daemon(name)
+        self._note(f"kill {name}, {daemon.process}, and its process group")
+
+        def kill_all() -> None:
+            _, *others = group_of(daemon.process)
+            _signal(daemon, signal.SIGKILL, KILL_PATIENCE_S)
+            for process in others:
+                send(process, signal.SIGKILL)
+
+        await in_thread(kill_all)
 
     async def terminate(self, name: str, patience_s: float = 30.0) -> int:
         """The status is always 0: it is told to nobody but the daemon's own parent."""

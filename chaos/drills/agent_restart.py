@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-
 from chaos.drills.base import Drill
 from chaos.drills.props import QUICK, Gate, attempts_of, start_all, until_away, until_begun, until_ended, until_fit
 from chaos.drills.scene import Scene
@@ -25,10 +22,8 @@ class AgentRestart(Drill):
         pid = scene.cluster.processes.pid(agent)
         scene.expect(pid is not None, f"{len(ours)} tasks run on {agent}, whose agent is process {pid}")
         assert pid is not None
-        if os.getpgid(pid) == pid:  # a group of its own: nobody else is in it
-            os.killpg(pid, signal.SIGKILL)
-            scene.show("SIGKILL to the agent's whole process group")
-        await scene.cluster.processes.kill(agent)
+        await scene.cluster.processes.kill_group(agent)
+        scene.show("SIGKILL to the agent's whole process group")
         await until_away(scene, agent)
         alive = [each for each in ours if each.alive]
         scene.expect(len(alive) == len(ours), "every task lives on without the agent", len(alive))

@@ -41,6 +41,19 @@ def residents_of(namespace: str) -> list[Born]:
     return [process for process in there if _is_within(process.pid, meant)]  # not who got its number since
 
 
+def group_of(leader: Born) -> list[Born]:
+    """The process group that it leads, itself first; itself alone if somebody else leads its group."""
+    there = [process for process in map(born, _pids()) if process is not None and process != leader]
+    return [leader, *(process for process in there if _group(process.pid) == leader.pid and process.pid != os.getpid())]
+
+
+def _group(pid: int) -> int | None:
+    try:
+        return os.getpgid(pid)
+    except OSError:  # it has ended
+        return None
+
+
 def _is_within(pid: int, meant: os.stat_result) -> bool:
     try:
         return os.path.samestat(Path(f"/proc/{pid}/ns/net").stat(), meant)

@@ -21,7 +21,9 @@ import yaml
 from chaos.cluster.found import Daemon, Found, Sought, find, parse_command
 from chaos.cluster.running import RunningProcesses
 from chaos.cluster.shut_off import Reach, find_shut_off_obstacle, rules
-from chaos.safety.identity import born, is_stopped
+from chaos.errors import MachineLacks
+from chaos.safety.identity import born, is_alive, is_stopped
+from chaos.safety.ledger import Ledger
 from chaos.safety.undo import Namespace, Table
 from chaos.stage import Skipped
 from hasched.certs.issuing import create_ca
@@ -48,6 +50,28 @@ def test_nobody_counts_the_restarts_of_a_daemon_that_is_elsewhere() -> None:
     here = Daemon(process=born(os.getpid()), kind="manager", name="m1", data_dir="", uid=os.geteuid())
     processes = RunningProcesses(Sought(cluster="c1", managers={}, agents=[], ca=""), Found(daemons={"m1": here}))
     assert (processes.restarts("m1"), processes.restarts("m2")) == (0, None)
+
+
+async def test_a_daemon_is_killed_with_its_process_group_and_that_is_noted_before(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("HASCHED_STATE_DIR", str(tmp_path))
+    command = ["sh", "-c", "sleep 600 & echo $!; wait"]
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as process,
+        Ledger.open("c1", command="pytest") as ledger,
+    ):
+        assert process.stdout is not None
+        child = born(int(process.stdout.readline()))
+        daemon = Daemon(process=born(process.pid), kind="agent", name="n1", data_dir="", uid=os.geteuid())
+        sought = Sought(cluster="c1", managers={}, agents=[], ca="")
+        processes = RunningProcesses(sought, Found(daemons={"n1": daemon}))
+        with pytest.raises(MachineLacks, match="only looked at"):
+            await processes.kill_group("n1")
+        assert process.poll() is None
+        processes.ledger = ledger
+        await processes.kill_group("n1")
+        assert process.wait() == -signal.SIGKILL
+        eventually("its child's end", lambda: not is_alive(child))
+    assert f"kill n1, process {process.pid}, and its process group" in (tmp_path / "chaos" / "audit.jsonl").read_text()
 
 
 # --- an ordinary user ---

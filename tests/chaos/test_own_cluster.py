@@ -167,10 +167,14 @@ def _command(process: Born) -> str:
 
 async def test_every_harm_is_in_the_audit_log(cluster: OwnCluster) -> None:
     await cluster.processes.kill("n2")
+    await cluster.processes.start("n2")
+    await cluster.processes.kill_group("n2")
+    assert cluster.processes.pid("n2") is None
     async with cluster.processes.frozen("n1", 60):
         pass
     lines = (Path(os.environ["HASCHED_STATE_DIR"]) / "chaos" / "audit.jsonl").read_text()
-    assert "SIGKILL to n2" in lines
+    assert 'SIGKILL to n2"' in lines
+    assert "SIGKILL to n2 and its process group" in lines
     assert "SIGSTOP to n1" in lines
     await cluster.processes.start("n2")
 

@@ -229,6 +229,17 @@ def test_who_got_the_number_of_a_process_meanwhile_is_not_meant(tmp_path: Path, 
         assert is_alive(stranger)
 
 
+def test_of_a_process_group_nobody_else_is_meant(victim: Born):
+    pair = "import subprocess, time; subprocess.Popen(['sleep', '600']); time.sleep(600)"
+    with started(sys.executable, "-c", pair, start_new_session=True) as leader:
+        eventually("its child", lambda: children(leader.pid))
+        (child,) = map(known, children(leader.pid))
+        assert traces.group_of(leader) == [leader, child]
+        assert traces.group_of(child) == [child], "it is in a group and leads none"
+        assert traces.group_of(victim) == [victim], "as the tests are in ours"
+        send(child, signal.SIGKILL)
+
+
 def children(pid: int) -> list[int]:
     return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
