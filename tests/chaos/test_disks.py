@@ -294,6 +294,21 @@ async def test_a_manager_whose_disk_becomes_read_only_stops_and_is_back_at_the_e
 
 
 @MODULE
+async def test_a_disk_that_somebody_else_uses_is_let_be(cluster, monkeypatch):
+    monkeypatch.setattr(power, "PATIENCE_S", 0.2)
+    pid = cluster.processes.pid("m2")
+    with running("sleep", "600", cwd=cluster.disks.path("m2")) as shell:
+        with pytest.raises(MachineLacks, match=rf"process {shell.pid} \(sleep\)"):
+            async with cluster.disks.read_only("m2", 60):
+                pytest.fail("it must not become read-only")
+        with pytest.raises(MachineLacks, match=rf"process {shell.pid} \(sleep\)"):
+            await cluster.disks.cut_power(["m1", "m2"])
+        assert shell.poll() is None
+    assert cluster.processes.pid("m2") == pid
+    (cluster.disks.path("m2") / "new").touch()
+
+
+@MODULE
 async def test_a_manager_that_is_down_may_be_torn_and_wiped_and_one_that_runs_may_not(cluster):
     with pytest.raises(Unsettled, match="m3 runs"):
         await cluster.disks.tear_tail("m3")
@@ -333,8 +348,11 @@ async def test_the_power_of_a_node_takes_its_agent_its_supervisor_and_its_tasks(
 @MODULE
 async def test_the_power_of_all_managers_takes_nothing_that_was_accepted(cluster):
     accepted = [await submit(cluster, "true") for _ in range(20)]
+    pids = [cluster.processes.pid(name) for name in cluster.managers]
     await cluster.disks.cut_power(cluster.managers)
     assert [cluster.processes.pid(name) for name in cluster.managers] == [None] * 3
+    audit = Path(os.environ["HASCHED_STATE_DIR"], "chaos", "audit.jsonl").read_text()
+    assert all(f"let process {pid} go on" in audit for pid in pids), "whoever stood still had a way back"
     for name in cluster.managers:
         await cluster.processes.start(name)
     await cluster.ready()
