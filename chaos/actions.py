@@ -163,10 +163,11 @@ def drill_for(wish: Wish, names: Sequence[str], output: Path, *, as_json: bool) 
 
 async def _drill(wish: Wish, names: Sequence[str], tell: Tell) -> Document:
     parts: list[DrillPart] = []
+    drills = wish.registry.choose_drills(names)
     command = _repeat(wish, "drill", *(names or ["--all"]))
     began = build.begin()
     with Ledger.open(_cluster_name(wish), command=command) as ledger:
-        for drill in wish.registry.choose_drills(names):
+        for drill in drills:
             tell(f"{drill.name}: {drill.happened}")
             part = await _play(wish, drill, ledger)
             tell(f"{drill.name}: {part.verdict}" + (f": {part.why}" if part.why else f" ({part.seconds:.1f} s)"))

@@ -127,13 +127,13 @@ async def story(folder: Path) -> dict[str, Any]:
                 await consent(cluster, seen)
                 await break_it(cluster, seen)
                 scratch = Path(cluster.scratch)
+        audit = (folder / "state" / "chaos" / "audit.jsonl").read_text().splitlines()
+        seen["audit"] = [(line["act"], line["cluster"], line["what"]) for line in map(json.loads, audit)]
         seen["refused drill"] = play_drill(folder)
         seen["drill"] = play_drill(folder, "--cluster", "dev")
         seen["left"] = [*ledger.left, *map(str, (folder / "state" / "chaos" / "ledgers").iterdir())]
         seen["scratch"] = scratch.exists()
         seen["strangers"] = [name for name, process in strangers.items() if process is None or not is_alive(process)]
-    audit = (folder / "state" / "chaos" / "audit.jsonl").read_text().splitlines()
-    seen["audit"] = [(line["act"], line["cluster"], line["what"]) for line in map(json.loads, audit)]
     return seen
 
 

@@ -177,7 +177,7 @@ def test_nothing_is_left_and_everything_noted(seen: dict[str, Any]):
     assert seen["left"] == []
     assert not seen["scratch"]
     strikes = [what for act, cluster, what in seen["audit"] if act == "strike" and cluster == "dev"]
-    assert len(strikes) == 3  # that of the drill, too
+    assert len(strikes) == 2
     assert strikes[0].startswith(f"kill {seen['killed'][0]}, process {seen['killed'][1]}")
     armed, undone = ([what for each, _, what in seen["audit"] if each == act] for act in ("arm", "undo"))
     assert len(armed) == len(undone) == 3, "the scratch directory, a freeze, and the freeze of a rebooting agent"
