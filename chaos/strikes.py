@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+
+import msgspec
 
 from chaos.cluster.base import Cluster
 from chaos.nemeses.base import Nemesis
@@ -29,18 +31,40 @@ async def carry_out(
     over: asyncio.Event,
     told: Told,
 ) -> None:
-    """Returns once all strikes have ended and all harm is undone, which `over` hastens."""
+    """Returns once all strikes have ended and all harm is undone, which `over` hastens.
+
+    A nemesis of which no strike came off, since whom it needs was always being hit, has a second chance at the end, alone.
+    """
     claims = Claims()
     begun_s = record.now()
+
+    def strike(planned: Planned) -> Coroutine[None, None, None]:
+        struck = Struck(number=planned.number, nemesis=planned.nemesis, family=planned.family, at_s=record.now())
+        record.strikes.append(struck)
+        stage = Stage(cluster, record, claims, struck, seed=planned.seed, over=over)
+        return _strike(nemeses[planned.nemesis], stage, planned.seconds, struck, told)
+
     async with asyncio.TaskGroup() as group:
         for planned in plan:
             await _sleep(planned.at_s - (record.now() - begun_s), over)
             if over.is_set():
                 break
-            struck = Struck(number=planned.number, nemesis=planned.nemesis, family=planned.family, at_s=record.now())
-            record.strikes.append(struck)
-            stage = Stage(cluster, record, claims, struck, seed=planned.seed, over=over)
-            group.create_task(_strike(nemeses[planned.nemesis], stage, planned.seconds, struck, told))
+            group.create_task(strike(planned))
+    for planned in second_chances(plan, record.strikes):
+        if not over.is_set():
+            await strike(planned)
+
+
+def second_chances(plan: Sequence[Planned], strikes: Sequence[Struck]) -> list[Planned]:
+    """The first strike of each nemesis that was skipped every time, numbered on from the plan's last."""
+    came_off = {each.nemesis for each in strikes if each.outcome != "skipped"}
+    missed: dict[str, Planned] = {}
+    for planned in plan:
+        if planned.nemesis not in came_off:
+            missed.setdefault(planned.nemesis, planned)
+    return [
+        msgspec.structs.replace(planned, number=len(plan) + number) for number, planned in enumerate(missed.values(), 1)
+    ]
 
 
 async def _strike(nemesis: Nemesis, stage: Stage, seconds: float, struck: Struck, told: Told) -> None:

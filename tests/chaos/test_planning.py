@@ -13,6 +13,7 @@ from chaos.record import Record, Struck
 from chaos.registry import Registry
 from chaos.report.document import Verdict
 from chaos.run import doubt_idle
+from chaos.strikes import second_chances
 from hasched.model.errors import BadRequest, NotFound
 
 FIVE = Offer(managers=["m1", "m2", "m3", "m4", "m5"], agents=["n1", "n2", "n3", "n4"], missing={})
@@ -131,3 +132,17 @@ def test_a_run_without_a_strike_says_nothing_about_getting_well(outcomes, verdic
     ]
     held = [Verdict(name=name, promise="", verdict="held", looked_at="x") for name in ("durability", "liveness")]
     assert [each.verdict for each in doubt_idle(record, held)] == verdicts
+
+
+def test_who_was_skipped_every_time_has_a_second_chance():
+    plan = [
+        Planned(number=number, nemesis=name, family="process", at_s=number, seconds=1.0, seed=f"1 {number}")
+        for number, name in enumerate(["a", "b", "a", "c", "b", "d"], 1)
+    ]
+    outcomes = ["skipped", "skipped", "done", "failed", "skipped"]
+    strikes = [
+        Struck(number=each.number, nemesis=each.nemesis, family="process", at_s=0.0, outcome=outcome)
+        for each, outcome in zip(plan, outcomes, strict=False)
+    ]
+    again = second_chances(plan, strikes)
+    assert [(each.number, each.nemesis, each.seed) for each in again] == [(7, "b", "1 2"), (8, "d", "1 6")]
