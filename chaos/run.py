@@ -22,6 +22,7 @@ READY_S = 90.0
 CALM_S = 2.0  # of work without faults, before and after them
 HEAL_S = 90.0  # within which the cluster must be whole again after the last fault: liveness
 DRAIN_S = 240.0
+HOPELESS_S = 20.0  # where the cluster did not get whole: it may still say what is left
 
 Tell = Callable[[str], None]
 
@@ -69,7 +70,7 @@ async def run(cluster: Cluster, work: Work, tell: Tell) -> Ran:
                 await asyncio.sleep(CALM_S)
         with record.phase("draining"):
             tell("waiting until every job has ended")
-            unfinished = await settle.drained(cluster, record, DRAIN_S)
+            unfinished = await settle.drained(cluster, record, HOPELESS_S if settled.obstacles else DRAIN_S)
     with record.phase("verdict"):
         tell("reading what the cluster says, and judging")
         found = await final.collect(cluster, record)
