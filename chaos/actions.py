@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import shlex
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Coroutine, Mapping, Sequence
@@ -36,6 +37,7 @@ from hasched.model.errors import BadRequest
 T = TypeVar("T")
 
 MANAGERS, AGENTS = 3, 2
+TRY_S = 60.0
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,6 +122,7 @@ def run_for(wish: Wish, output: Path, *, as_json: bool) -> int:
 
 
 async def _run(wish: Wish, tell: Tell) -> Document:
+    await asyncio.to_thread(_try_command, wish)
     registry = wish.registry
     work = Work(
         seed=wish.seed,
@@ -164,6 +167,7 @@ def drill_for(wish: Wish, names: Sequence[str], output: Path, *, as_json: bool) 
 async def _drill(wish: Wish, names: Sequence[str], tell: Tell) -> Document:
     parts: list[DrillPart] = []
     drills = wish.registry.choose_drills(names)
+    await asyncio.to_thread(_try_command, wish)
     command = _repeat(wish, "drill", *(names or ["--all"]))
     began = build.begin()
     with Ledger.open(_cluster_name(wish), command=command) as ledger:
@@ -211,6 +215,21 @@ def _deliver(document: Document, output: Path, *, as_json: bool) -> int:
 # --- what they share ---
 
 
+def _try_command(wish: Wish) -> None:
+    """Raises BadRequest if the command under test is not one of hasched's."""
+    command = [*wish.hasched, "version"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TRY_S, check=False)
+        said = "" if done.returncode == 0 else (done.stderr or done.stdout).strip() or f"exit code {done.returncode}"
+    except (OSError, subprocess.TimeoutExpired) as error:
+        said = str(error)
+    if said:
+        raise BadRequest(
+            f"`{shlex.join(command)}` can't be run: {said.splitlines()[-1]}",
+            "give --hasched a command that starts hasched",
+        )
+
+
 def _repeat(wish: Wish, verb: str, *names: str) -> str:
     """The command that does the same again."""
     words = ["hasched", *(["--context", wish.context_name] if wish.context_name else []), "chaos", verb, *names]
@@ -230,7 +249,7 @@ def _repeat(wish: Wish, verb: str, *names: str) -> str:
 
 
 def _cluster_name(wish: Wish) -> str:
-    return "of our own" if not wish.attach else wish.context_name or "of the current context"
+    return "a cluster of our own" if not wish.attach else wish.context_name or "the current context's cluster"
 
 
 def _attended(work: Coroutine[Any, Any, T]) -> T:
@@ -246,6 +265,7 @@ def _attended(work: Coroutine[Any, Any, T]) -> T:
     try:
         return asyncio.run(attended())
     except asyncio.CancelledError:
+        click.echo("interrupted: what was done is undone, and there is no report", err=True)
         raise KeyboardInterrupt from None
 
 

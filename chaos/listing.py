@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from chaos.planning import Planned
+from chaos.planning import Planned, grouped
 from chaos.registry import Registry
 from chaos.safety.healing import Healed
 from hasched.cli.output import print_json, print_table
@@ -61,7 +61,7 @@ def print_plan(seed: int, plan: Sequence[Planned], left_out: Sequence[str], *, a
         ("at", "for", "nemesis", "family"),
         [(f"{each.at_s:.1f} s", f"{each.seconds:.1f} s", each.nemesis, each.family) for each in plan],
     )
-    for sentence in left_out:
+    for sentence in grouped(left_out):
         click.echo(f"left out: {sentence}")
 
 

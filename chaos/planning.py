@@ -60,6 +60,15 @@ def _obstacle(nemesis: Nemesis, missing: dict[Ability, str], managers: int, agen
     return next((f"needs {each}: {missing[each]}" for each in nemesis.needs if each in missing), "")
 
 
+def grouped(left_out: Sequence[str]) -> list[str]:
+    """The same, with those of one reason in one sentence."""
+    names: dict[str, list[str]] = {}
+    for sentence in left_out:
+        name, _, why = sentence.partition(": ")
+        names.setdefault(why, []).append(name)
+    return [f"{', '.join(found)}: {why}" for why, found in names.items()]
+
+
 def draw(seed: int, nemeses: Sequence[Nemesis], duration_s: float) -> list[Planned]:
     """Every nemesis comes up as often as its weight says before any comes up again, as from a pack of cards."""
     chance = random.Random(f"schedule {seed}")  # noqa: S311 - a schedule, not a secret

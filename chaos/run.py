@@ -49,10 +49,13 @@ async def run(cluster: Cluster, work: Work, tell: Tell) -> Ran:
     record = Record()
     nemeses, left_out = planning.usable(work.nemeses, cluster)
     plan = planning.draw(work.seed, nemeses, work.seconds)
+    if not nemeses:
+        reasons = "; ".join(planning.grouped(left_out)) or "every one that was named was also left out"
+        raise BadRequest(f"there is nothing to strike with: {reasons}", "choose others: see `hasched chaos list`")
     if not plan:
         raise BadRequest(
-            f"none of {len(work.nemeses)} nemeses can strike within {work.seconds:.0f} s ({'; '.join(left_out) or 'too short'})",
-            "give more --minutes, or other nemeses: see `hasched chaos list`",
+            f"none of {len(nemeses)} nemeses is over within {work.seconds:.0f} s",
+            "give more --minutes, or shorter ones",
         )
     with record.phase("set-up"):
         tell("waiting until the cluster is whole")

@@ -79,6 +79,8 @@ def _drills(drills: Sequence[DrillPart]) -> Iterator[str]:
         took = "" if drill.verdict == "left out" else summary.seconds(drill.seconds)
         yield _marked(drill.verdict, drill.name, width, ", ".join(filter(None, (drill.verdict, took))))
         yield from _sentences([drill.why] if drill.why else [])
+        if len(drills) == 1:
+            yield from (f"    {printable(line)}" for line in drill.evidence)
 
 
 def _sentences(sentences: Sequence[str]) -> Iterator[str]:

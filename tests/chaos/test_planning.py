@@ -66,6 +66,7 @@ def test_what_a_cluster_lacks_is_left_out_with_the_reason(registry):
     assert len(kept) + len(left_out) == len(registry.nemeses)
     assert any(sentence.endswith("cuts between its hosts: that needs root") for sentence in left_out)
     assert any("agents, and there are 0" in sentence for sentence in left_out)
+    assert planning.grouped(["a: it rains", "b: it snows", "c: it rains"]) == ["a, c: it rains", "b: it snows"]
 
 
 def test_nemeses_are_chosen_by_name_and_family(registry):

@@ -80,6 +80,10 @@ def test_a_plan_and_a_dry_run_do_nothing(documented, tmp_path, monkeypatch):
         ),
         pytest.param(["drill", "nonsense"], 66, "no drill called 'nonsense'", id="no such drill"),
         pytest.param(["drill"], 2, "name the drills to play", id="no drill named"),
+        pytest.param(
+            ["run", "--hasched", "/bin/false"], 65, "`/bin/false version` can't be run: exit", id="no hasched"
+        ),
+        pytest.param(["drill", "leader-kill", "--hasched", "/nowhere/hasched"], 65, "No such file", id="no program"),
         pytest.param(["run", "--cluster", "prod"], 65, "give it together with --attach", id="consent for nothing"),
         pytest.param(
             ["run", "--attach", "--managers", "5"], 65, "takes the cluster as it is", id="a cluster that is there"
