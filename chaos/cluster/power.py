@@ -104,8 +104,11 @@ def kill(processes: Iterable[Born]) -> None:
 
 
 def _freeze(frozen: dict[Born, Armed | None], find: Callable[[], Iterable[Born]], ledger: Ledger | None) -> None:
-    """A process may start others while we look, so we look until there is nobody new."""
-    while new := [process for process in find() if process not in frozen]:
+    """A process may start others while we look, so we look until there is nobody new.
+
+    Who is traced stops only with the help of its tracer, which therefore goes on; it ends with what it traces.
+    """
+    while new := [process for process in _untracing(find()) if process not in frozen]:
         for process in dict.fromkeys(new):
             what = f"{process} stands still until the power is cut"
             frozen[process] = ledger.arm(Thaw(process), what, STANDSTILL_S) if ledger is not None else None
@@ -117,6 +120,22 @@ def _freeze(frozen: dict[Born, Armed | None], find: Callable[[], Iterable[Born]]
                 f"somebody still runs {PATIENCE_S:.0f} s after SIGSTOP", "see who: `ps -eo pid,stat,wchan,args`"
             )
         time.sleep(POLL_S)
+
+
+def _untracing(processes: Iterable[Born]) -> list[Born]:
+    """Those that trace none of the others."""
+    processes = list(processes)
+    tracers = {_tracer_of(process.pid) for process in processes}
+    return [process for process in processes if process.pid not in tracers]
+
+
+def _tracer_of(pid: int) -> int:
+    """0 if nobody traces it."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:  # it has ended
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("TracerPid:")), 0)
 
 
 def _let_go(frozen: dict[Born, Armed | None]) -> None:

@@ -111,6 +111,23 @@ def test_a_power_cut_ends_whoever_used_the_disk_and_takes_what_was_not_synced(di
     assert (disk.path / "file").read_bytes() == b"synced"
 
 
+def test_the_power_is_cut_under_a_process_that_is_traced(disk):
+    """Its tracer is found with it, and would keep it from standing still if it were stopped first."""
+    threads = (
+        "import sys, threading, time; threading.Thread(target=time.sleep, args=(600,)).start(); print(1, flush=True)"
+    )
+    traced = ["strace", "-f", "-e", "trace=none", "-o", os.devnull, sys.executable, "-c", f"{threads}; time.sleep(600)"]
+    with running(*traced, cwd=disk.path) as tracer:
+        assert tracer.stdout is not None
+        assert tracer.stdout.readline() == "1\n"
+        (user,) = [each for each in power.users_of([disk]) if each.pid != tracer.pid]
+        tracing = born(tracer.pid)
+        assert tracing is not None
+        power.cut([disk], lambda: [tracing, user])
+        assert born(user.pid) != user
+        assert tracer.wait() == -9  # as what it traced
+
+
 def test_the_power_is_not_cut_while_somebody_goes_on_and_they_go_on_then(disk, monkeypatch):
     """Somebody who can't be stopped would take a real process in the kernel's hands; here nobody counts as stopped."""
     monkeypatch.setattr(power, "PATIENCE_S", 0.2)
