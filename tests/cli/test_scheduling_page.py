@@ -1,0 +1,67 @@
+"""docs/scheduling.md shows what happens: its commands are run on one cluster, and say what stands there."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.dev import Dev
+from tests.support.page import File, Step, Terminal, matches, sections
+
+PAGE = Path(__file__).parents[2] / "docs" / "scheduling.md"
+SECTIONS = sections(PAGE)
+
+pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("scheduling-page")]
+
+
+@pytest.fixture(scope="module")
+def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
+    with Dev(tmp_path_factory.mktemp("page"), "--managers", "1", "--agents", "2") as dev:
+        yield dev
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_a_section_of_the_page_is_true(dev: Dev, section: str, tmp_path: Path):
+    programs = str(Path(sys.executable).parent)
+    environment = {**dev.environment, "PATH": f"{programs}:{os.environ['PATH']}", "COLUMNS": "120"}
+    with Terminal(tmp_path, environment) as terminal:
+        for step in SECTIONS[section]:
+            terminal.take(step)
+
+
+def test_a_page_is_cut_into_steps(tmp_path: Path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# Title\n\n## One\n\n<!-- file: a.txt -->\n```\nx\n```\n\n```sh\nonly shown\n```\n\n<!-- run: exit 3 -->\n"
+        "```console\n$ cat a.txt\nx\n$ echo a \\\n  b; exit 3\na b\n```\n\n## Two\n\nNothing.\n"
+    )
+    assert sections(page) == {
+        "One": [File("a.txt", "x\n"), Step("cat a.txt", "x\n"), Step("echo a \\\n  b; exit 3", "a b\n", 3)]
+    }
+
+
+@pytest.mark.parametrize(
+    ("expected", "said", "same"),
+    [
+        pytest.param("job … is here\n", "job 7 is here\n", True, id="any text in a line"),
+        pytest.param("job …\n", "job 7\nand more\n", False, id="but not over its end"),
+        pytest.param("one\n…\ntwo\n", "one\nand\nmore\ntwo\n", True, id="any lines"),
+        pytest.param("…\n", "", True, id="even none"),
+        pytest.param("", "oops\n", False, id="nothing is nothing"),
+        pytest.param("a.b\n", "axb\n", False, id="the rest is meant as it stands"),
+    ],
+)
+def test_output_is_compared(expected: str, said: str, same: bool):
+    assert matches(expected, said) is same
+
+
+def test_a_terminal_keeps_its_variables_and_tells_both_streams_and_the_code(tmp_path: Path):
+    with Terminal(tmp_path, {"PATH": os.environ["PATH"]}) as terminal:
+        terminal.take(Step("name=there", ""))
+        terminal.take(Step("echo hi $name; echo oops >&2; (exit 4)", "hi there\noops\n", 4))
+        with pytest.raises(AssertionError, match="the page says"):
+            terminal.take(Step("true", "", 1))
