@@ -93,15 +93,22 @@ def check(config: AgentConfig) -> Iterator[FieldError]:
         parts = urlsplit(address)
         if parts.scheme != "https" or not parts.hostname or parts.path not in ("", "/"):
             yield FieldError(f"managers[{number}]", f"{address!r} is not an address like https://HOST:7411")
-    for name in (*config.labels, *config.capacity.countables):
+    for name in config.labels:
         if not is_name(name):
-            yield FieldError("labels" if name in config.labels else "capacity.countables", f"{name!r} can't be a name")
-    for name, amount in config.capacity.countables.items():
-        if amount < 1:
-            yield FieldError(f"capacity.countables.{name}", "must be 1 or more")
-    if config.capacity.gpus is not None and config.capacity.gpus < 0:
-        yield FieldError("capacity.gpus", "must be zero or more")
+            yield FieldError("labels", f"{name!r} can't be a name")
+    yield from check_capacity(config.capacity, "capacity")
     if config.pids_max < 0:
         yield FieldError("pids_max", "must be zero or more")
     if config.logs.max_bytes < 64 * 1024:
         yield FieldError("logs.max_bytes", "must be 64Ki or more")
+
+
+def check_capacity(capacity: Capacity, place: str) -> Iterator[FieldError]:
+    """What is wrong with what a node is said to offer."""
+    for name, amount in capacity.countables.items():
+        if not is_name(name):
+            yield FieldError(f"{place}.countables", f"{name!r} can't be a name")
+        if amount < 1:
+            yield FieldError(f"{place}.countables.{name}", "must be 1 or more")
+    if capacity.gpus is not None and capacity.gpus < 0:
+        yield FieldError(f"{place}.gpus", "must be zero or more")

@@ -38,6 +38,23 @@ def start_agent(settings: Settings, path: Path) -> int:
     return run_agent(config)
 
 
+@agent.command("simulate")
+@config_option
+@json_option
+@click.pass_obj
+def simulate_agents(settings: Settings, path: Path) -> int:
+    """Run agents that pretend, for nodes that aren't there, in the foreground until SIGTERM.
+
+    So policies can be tried on a cluster before it is bought. Their streams, heartbeats and reports are real. A task lasts
+    as long as SIMULATED_DURATION in its environment says, or as its `sleep N`, and ends with SIMULATED_EXIT_CODE; nothing is
+    run. `hasched dev --simulate-nodes` does it all.
+    """
+    from hasched.agent.pretend.main import load_pretend_config, run_pretenders
+
+    choose_log_format(settings)
+    return run_pretenders(load_pretend_config(path, os.environ))
+
+
 def choose_log_format(settings: Settings) -> None:
     """--json means the logs, here."""
     if settings.as_json:

@@ -275,7 +275,7 @@ def test_a_token_of_two_lines_in_a_context_is_told_in_a_sentence_and_can_be_remo
 @pytest.mark.parametrize("user", ["a b", "", "x" * 65, "../x"])
 def test_a_development_cluster_suits_any_user(user, monkeypatch, tmp_path):
     monkeypatch.setenv("USER", user)
-    prepare(tmp_path / "dev", 1, 1, None)
+    prepare(tmp_path / "dev", 1, 1, 2, None)
     assert [entry.name for entry in read_tokens(tmp_path / "dev" / "tokens.json")] == ["dev"]
 
 

@@ -289,3 +289,17 @@ def test_a_killed_terminal_loses_nothing_that_runs(tmp_path: Path):
         assert dev.json("job", "show", f"{job}.0")["attempt"] == 1
         assert dev.stop() == 0
         assert dev.remains() == []
+
+
+def test_simulated_nodes_take_work_and_run_nothing(tmp_path: Path):
+    with Dev(tmp_path, "--managers", "1", "--agents", "0", "--simulate-nodes", "30") as dev:
+        nodes = dev.json("node", "list")["nodes"]
+        assert len(nodes) == 30  # type: ignore[arg-type]
+        assert {node["labels"]["rack"] for node in nodes} == {"r1", "r2", "r3", "r4"}  # type: ignore[attr-defined]
+        command = ("--env", "SIMULATED_EXIT_CODE=7", "--gpu", "8", "--count", "10", "--", "/no/such/training")
+        assert dev.run("job", "run", "--wait", *command).returncode == 7
+        job = str(dev.json("job", "run", "--", "sleep", "1000")["id"])
+        os.kill(dev.pids()["simulated"], signal.SIGKILL)
+        eventually("it to run again", lambda: dev.json("job", "show", job)["state"] == "RUNNING")
+        assert dev.run("job", "cancel", job).returncode == 0
+        assert dev.run("job", "wait", job).returncode == 143

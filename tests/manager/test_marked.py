@@ -15,7 +15,7 @@ from hasched.client.sync import Client
 
 @pytest.mark.parametrize(("line", "marked"), [("", False), ("test_cluster: true\n", True)])
 def test_a_test_cluster_is_marked_by_its_configuration(tmp_path: Path, line: str, marked: bool) -> None:
-    layout = prepare(tmp_path, 1, 0, None)
+    layout = prepare(tmp_path, 1, 0, 0, None)
     config = tmp_path / "marked.yaml"
     config.write_text(layout.config("m1").read_text() + line)
     context = Context(managers=layout.urls, ca=str(layout.ca), token=layout.token)

@@ -19,7 +19,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from hasched.cli.dev.layout import CLUSTER, Layout, prepare
+from hasched.cli.dev.layout import CLUSTER, SIMULATION, Layout, prepare
 from hasched.cli.dev.processes import Child, Processes, kill_daemons, kill_work
 from hasched.cli.exits import Exit
 from hasched.cli.settings import Settings, json_option
@@ -36,6 +36,14 @@ STOP_PATIENCE_S = 10.0
 @click.option("--managers", type=click.Choice(["1", "3", "5"]), default="3", show_default=True, help="How many vote.")
 @click.option("--agents", type=click.IntRange(0, 64), default=2, show_default=True, help="How many do work.")
 @click.option(
+    "--simulate-nodes",
+    "simulated",
+    type=click.IntRange(0, 2000),
+    default=0,
+    metavar="N",
+    help="So many nodes more that only pretend, with GPUs and racks: to try policies on a large cluster.",
+)
+@click.option(
     "--data-dir",
     type=click.Path(file_okay=False, path_type=Path),
     help="Where it lives; a cluster that was there goes on. [default: ~/.local/share/hasched/dev]",
@@ -45,11 +53,14 @@ STOP_PATIENCE_S = 10.0
 )
 @json_option
 @click.pass_obj
-def dev(settings: Settings, managers: str, agents: int, data_dir: Path | None, port_base: int | None) -> int:
+def dev(settings: Settings, /, managers: str, data_dir: Path | None, port_base: int | None, **numbers: int) -> int:
     """Run a whole cluster in this terminal: TLS, a token, managers that survive kill -9, agents that do work.
 
     Makes itself the current context, so that `hasched job run -- echo hi` works in another terminal. Every agent offers
     all of this machine's CPUs and memory, so together they offer more than there is.
+
+    Simulated nodes s1, s2, … take tasks and run nothing: a task lasts as long as SIMULATED_DURATION in its environment says,
+    or as its `sleep N`, and ends with SIMULATED_EXIT_CODE. They have the label `simulated`.
     """
     begun_s = time.monotonic()
     directory = (data_dir or _default_directory()).absolute()
@@ -58,7 +69,7 @@ def dev(settings: Settings, managers: str, agents: int, data_dir: Path | None, p
     teller = _Teller(settings.as_json, begun_s)
     with _lock(directory):
         kill_daemons(directory)
-        layout = prepare(directory, int(managers), agents, port_base)
+        layout = prepare(directory, int(managers), numbers["agents"], numbers["simulated"], port_base)
         save_context(CLUSTER, Context(managers=layout.urls, ca=str(layout.ca), token=layout.token), current=True)
         return _run(layout, teller)
 
@@ -68,7 +79,7 @@ def _run(layout: Layout, teller: _Teller) -> int:
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # Under nohup a closed terminal doesn't matter.
         signals.append(signal.SIGHUP)
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # They are waited for below; children start with a clean mask.
-    names = [*layout.managers, *layout.agents]
+    names = [*layout.managers, *layout.agents, *([SIMULATION] if layout.simulated else [])]
     children = [Child(name, _command(layout, name), layout.log(name)) for name in names]
     processes = Processes(children, layout.processes, teller.restarted)
     processes.start_all()
@@ -82,7 +93,7 @@ def _run(layout: Layout, teller: _Teller) -> int:
                 return Exit.OK
             processes.restart_due()
     finally:
-        processes.stop_all(layout.agents, STOP_PATIENCE_S)
+        processes.stop_all([name for name in names if name not in layout.managers], STOP_PATIENCE_S)
         processes.stop_all(layout.managers, STOP_PATIENCE_S)
         kill_work(layout.directory)
         layout.processes.unlink(missing_ok=True)
@@ -90,7 +101,8 @@ def _run(layout: Layout, teller: _Teller) -> int:
 
 def _command(layout: Layout, name: str) -> list[str]:
     kind = "manager" if name in layout.managers else "agent"
-    return [sys.executable, "-P", "-m", "hasched", kind, "start", "--config", str(layout.config(name))]
+    verb = "simulate" if name == SIMULATION else "start"
+    return [sys.executable, "-P", "-m", "hasched", kind, verb, "--config", str(layout.config(name))]
 
 
 def _announce(layout: Layout, teller: _Teller) -> None:
@@ -112,7 +124,7 @@ def _is_whole(layout: Layout) -> bool:
             if managers.leader is None or not all(manager.reachable for manager in managers.managers):
                 return False
             connected = {node.id for node in client.nodes().nodes if node.connected}
-            return connected.issuperset(layout.agents)
+            return connected.issuperset(layout.agents) and connected.issuperset(layout.simulated)
     except HaschedError:  # Still starting.
         return False
 
@@ -132,7 +144,8 @@ class _Teller:
             )
             return
         apis = ", ".join(f"{name} {url}" for name, url in zip(layout.managers, layout.urls, strict=True))
-        self._say(f"ready in {took_s:.1f} s: {len(layout.managers)} managers, {len(layout.agents)} agents")
+        pretending = f", {len(layout.simulated)} simulated nodes" if layout.simulated else ""
+        self._say(f"ready in {took_s:.1f} s: {len(layout.managers)} managers, {len(layout.agents)} agents{pretending}")
         self._say(f"  API      {apis}")
         self._say(f"  context  {CLUSTER}, now the current one")
         self._say(f"  data     {layout.directory} (logs: *.log)")

@@ -14,12 +14,14 @@ from typing import Any
 import msgspec
 import yaml
 
+from hasched.agent.pretend.nodes import common_nodes, document
 from hasched.certs.issuing import MAX_NAME_CHARS, create_ca, create_token, issue_agent, issue_manager
 from hasched.client.files import replace_file
 from hasched.model.errors import Conflict
 from hasched.model.ids import is_name
 
 CLUSTER = "dev"
+SIMULATION = "simulated"  # the process of all simulated nodes
 # Outside the range that Linux hands out by itself, so that a remembered port stays free while the cluster is down.
 PORT_RANGE = range(20_000, 32_000)
 
@@ -37,6 +39,7 @@ class Layout(msgspec.Struct, frozen=True):
     directory: Path
     managers: list[str]
     agents: list[str]
+    simulated: list[str]
     urls: list[str]
     token: str
 
@@ -56,7 +59,7 @@ class Layout(msgspec.Struct, frozen=True):
         return self.directory / f"{name}.log"
 
 
-def prepare(directory: Path, managers: int, agents: int, port_base: int | None) -> Layout:
+def prepare(directory: Path, managers: int, agents: int, simulated: int, port_base: int | None) -> Layout:
     """Write what is missing. Raises Conflict if the directory holds a cluster with another number of managers."""
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     remembered = _remember(directory / "cluster.json", managers, port_base)
@@ -67,13 +70,14 @@ def prepare(directory: Path, managers: int, agents: int, port_base: int | None) 
         directory=directory,
         managers=[f"m{number}" for number in range(1, managers + 1)],
         agents=[f"n{number}" for number in range(1, agents + 1)],
+        simulated=[node.name for node in common_nodes(simulated)],
         urls=[f"https://127.0.0.1:{port}" for port in remembered.ports[::2]],
         token=_token(directory),
     )
     for name in layout.managers:
         if not (certs / f"{name}.crt").exists():
             issue_manager(certs, name, [])
-    for name in layout.agents:
+    for name in (*layout.agents, *layout.simulated):
         if not (certs / f"{name}.crt").exists():
             issue_agent(certs, name)
     _write_configs(layout, remembered.ports)
@@ -150,6 +154,15 @@ def _write_configs(layout: Layout, ports: list[int]) -> None:
             "reconnect_max": "500ms",
         }
         _write_config(layout.config(name), "agent", config)
+    if layout.simulated:
+        config = {
+            "data_dir": str(layout.directory / SIMULATION),
+            "certs": str(layout.directory / "certs"),
+            "managers": layout.urls,
+            "nodes": [document(node) for node in common_nodes(len(layout.simulated))],
+            "reconnect_max": "500ms",
+        }
+        _write_config(layout.config(SIMULATION), "agent", config)
 
 
 def _tls(layout: Layout, name: str) -> dict[str, str]:
