@@ -6,9 +6,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from hasched.model.reasons import ReasonCode
 from hasched.model.spec import Resources
 from hasched.model.states import NodeState, PlacementPolicy
-from hasched.scheduler.explain import UNSATISFIABLE, WAITING_TURN, pending_reason
+from hasched.scheduler.explain import pending_reason
 from hasched.scheduler.slots import MAX_ATTEMPTS_PER_NODE
 from hasched.statemachine.commands import (
     CancelJob,
@@ -131,10 +132,10 @@ class PlannerStory(RuleBasedStateMachine):
         for job in self.world.state.jobs.values():
             assert not self.may_start(job), f"job {job.id} waits, but something of it fits"
             reason = pending_reason(self.world.state, job)
-            if reason is not None and reason.code == WAITING_TURN:
+            if reason is not None and reason.code == ReasonCode.WAITING_TURN:
                 assert any(node not in self.world.reachable for node in self.world.state.nodes)
             if job.resources.cpu_milli == 50_000 and reason is not None and job.eligible and not job.suspended:
-                assert reason.code in (UNSATISFIABLE, "no_nodes")
+                assert reason.code in (ReasonCode.UNSATISFIABLE, ReasonCode.NO_NODES)
 
     def may_start(self, job: Job) -> bool:
         if job.suspended or job.cancelling or not job.eligible or (job.max_running and job.active >= job.max_running):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from hasched.model.reasons import ReasonCode
 from hasched.model.spec import Resources
 from hasched.model.states import NodeState
 from hasched.model.units import format_bytes, format_cpu
@@ -13,36 +14,31 @@ from hasched.statemachine.job import Job
 from hasched.statemachine.node import Node
 from hasched.statemachine.state import State
 
-SUSPENDED = "suspended"
-BACKOFF = "backoff"
-MAX_RUNNING = "max_running"
-NO_NODES = "no_nodes"
-UNSATISFIABLE = "unsatisfiable"
-INSUFFICIENT_RESOURCES = "insufficient_resources"
-WAITING_TURN = "waiting_turn"
-
 
 def pending_reason(state: State, job: Job) -> Reason | None:
     """Why the tasks of `job` that wait do so; None when none waits. What the user can change comes first."""
     if not job.eligible and not job.in_backoff:
         return None
     if job.suspended:
-        return Reason(code=SUSPENDED, text="the job is suspended; resume it to start more of it")
+        return Reason(code=ReasonCode.SUSPENDED, text="the job is suspended; resume it to start more of it")
     if not job.eligible:
-        return Reason(code=BACKOFF, text=f"{_tasks(job.in_backoff)} until the wait before the next attempt is over")
+        return Reason(
+            code=ReasonCode.BACKOFF, text=f"{_tasks(job.in_backoff)} until the wait before the next attempt is over"
+        )
     if job.max_running and job.active >= job.max_running:
-        return Reason(code=MAX_RUNNING, text=f"as many tasks run as max_running allows: {job.max_running}")
+        return Reason(code=ReasonCode.MAX_RUNNING, text=f"as many tasks run as max_running allows: {job.max_running}")
     healthy = [node for node in state.nodes.values() if node.state is NodeState.HEALTHY]
     if not healthy:
-        return Reason(code=NO_NODES, text=f"none of {len(state.nodes)} nodes is healthy")
+        return Reason(code=ReasonCode.NO_NODES, text=f"none of {len(state.nodes)} nodes is healthy")
     request = job.resources
     if not any(_holds(node.total, request) for node in healthy):
         return Reason(
-            code=UNSATISFIABLE, text=f"no healthy node has {_amounts(request)} in all; {_largest(request, healthy)}"
+            code=ReasonCode.UNSATISFIABLE,
+            text=f"no healthy node has {_amounts(request)} in all; {_largest(request, healthy)}",
         )
     if not any(_has_room(node, request) for node in healthy):
-        return Reason(code=INSUFFICIENT_RESOURCES, text=f"no node has {_amounts(request)} free now")
-    return Reason(code=WAITING_TURN, text="it will be started as soon as its turn comes")
+        return Reason(code=ReasonCode.INSUFFICIENT_RESOURCES, text=f"no node has {_amounts(request)} free now")
+    return Reason(code=ReasonCode.WAITING_TURN, text="it will be started as soon as its turn comes")
 
 
 def _holds(total: Resources, request: Resources) -> bool:
