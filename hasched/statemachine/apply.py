@@ -20,6 +20,7 @@ from hasched.statemachine import events as e
 from hasched.statemachine.events import Event
 from hasched.statemachine.outcomes import Outcome, PlanTaken, Rejected, ReportsTaken
 from hasched.statemachine.rules import Decision, clock, ends, jobs, managers, nodes, origin, placement, reports
+from hasched.statemachine.rules.planned import outdates_plans
 from hasched.statemachine.state import State
 
 _LOCAL_FAILURES = (MemoryError, RecursionError)  # of this process, not of the command: other managers don't share them
@@ -145,6 +146,8 @@ def _describe(command: c.Command, error: Exception) -> str:
 
 def evolve(state: State, event: Event) -> None:
     """The only writer."""
+    if outdates_plans(event):
+        state.plan_index = state.index
     match event:
         case e.AttemptEnded():
             ends.evolve_attempt_ended(state, event)

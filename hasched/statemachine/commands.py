@@ -24,11 +24,16 @@ class _Command(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class SubmitJob(_Command, frozen=True, tag="submit_job"):
-    """Accept a job. A known `submission_id` is answered with the job that it made the first time."""
+    """Accept a job. A known `submission_id` is answered with the job that it made the first time.
+
+    With `if_index`, only while a plan made at that log index still holds: nothing since has changed what waits before the
+    job or what is free for it (`rules/planned.py`).
+    """
 
     submission_id: str
     actor: str
     spec: JobSpec
+    if_index: int = 0
 
 
 class CancelJob(_Command, frozen=True, tag="cancel_job"):

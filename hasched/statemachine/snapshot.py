@@ -68,6 +68,7 @@ class _Header(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     watch_term: int = 0
     managers: list[ManagerRecord] = []
     origin: str = ""
+    plan_index: int = 0
 
 
 class _End(msgspec.Struct, frozen=True):
@@ -170,6 +171,7 @@ def _front_records(state: State) -> Iterator[bytes]:
         watch_term=state.watch_term,
         managers=[manager for _, manager in sorted(state.managers.items())],
         origin=state.origin,
+        plan_index=state.plan_index,
     )
     return _encode_front(header, tuple(state.tombstones), tuple(state.tombstones.values()))
 
@@ -278,6 +280,7 @@ def _restore(documents: _Records) -> State:
     state.node_names = header.node_names
     state.watch_term = header.watch_term
     state.origin = header.origin
+    state.plan_index = header.plan_index
     state.managers = {manager.manager_id: manager for manager in header.managers}
     _expect(len(state.managers) == len(header.managers), "a manager stands twice")
     state.node_numbers = {name: number for number, name in enumerate(header.node_names) if number}

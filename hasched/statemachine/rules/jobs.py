@@ -19,6 +19,7 @@ from hasched.statemachine.events import (
 from hasched.statemachine.job import CANCEL_WAITING, IN_BACKOFF, Cancel, Job, TaskHistory, derive_state
 from hasched.statemachine.outcomes import JobAccepted, Rejected
 from hasched.statemachine.rules import Decision
+from hasched.statemachine.rules.planned import find_outdated
 from hasched.statemachine.state import State, Tombstone
 
 MAX_NAME_LENGTH = 256
@@ -32,6 +33,9 @@ def decide_submit(state: State, command: SubmitJob) -> Decision | Rejected:
     if packed is not None:
         gone = Tombstone.unpack(packed)
         return Decision([], JobAccepted(gone.job_id, duplicate=True, log_index=gone.log_index))
+    outdated = find_outdated(state, command)
+    if outdated is not None:
+        return outdated
     fault = _fault_of(command)
     if fault is not None:
         return Rejected("invalid_spec", fault, "validate specs with parse_spec before they are proposed")

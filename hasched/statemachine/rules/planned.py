@@ -1,0 +1,52 @@
+"""What makes a plan outdated: whatever may have put more before a job, or left less free for it, than the plan counted with.
+
+A plan is made of the state at one log index, in which every job that waits is placed first, in its order. So that those
+start doesn't matter, nor that a task ends for good, which only leaves more free. What does: jobs that are new, that wait again
+or whose place in the order is another, and every change of nodes and policies.
+"""
+
+from __future__ import annotations
+
+from hasched.model.states import TaskState
+from hasched.statemachine import events as e
+from hasched.statemachine.commands import SubmitJob
+from hasched.statemachine.events import Event
+from hasched.statemachine.outcomes import Rejected
+from hasched.statemachine.state import State
+
+_HARMLESS = (
+    e.TasksScheduled,
+    e.AttemptStarted,
+    e.JobEnded,
+    e.JobSuspended,
+    e.JobCancelRequested,
+    e.JobDeleted,
+    e.JobExpired,
+    e.LateReportRefused,
+    e.NodeRemoved,  # it was disconnected
+    e.OriginRecorded,
+    e.ManagersRecorded,
+    e.ManagerAdded,
+    e.ManagerRemoved,
+    e.WatchStarted,
+    e.SubmissionsForgotten,
+    e.ClockStepped,
+)
+
+
+def outdates_plans(event: Event) -> bool:
+    """Whether a plan made before the event may not hold after it. An event of a kind that isn't known here does."""
+    if isinstance(event, e.AttemptEnded):
+        return event.task_state is TaskState.PENDING
+    return not isinstance(event, _HARMLESS)
+
+
+def find_outdated(state: State, command: SubmitJob) -> Rejected | None:
+    """The refusal of a submission whose plan doesn't hold any more."""
+    if not command.if_index or state.plan_index <= command.if_index:
+        return None
+    return Rejected(
+        "plan_outdated",
+        f"the plan was made at index {command.if_index}; entry {state.plan_index} has changed what it counted with",
+        "plan again, and submit with the new index",
+    )
