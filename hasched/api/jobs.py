@@ -31,6 +31,7 @@ from hasched.model.errors import (
 from hasched.model.parse import parse_spec
 from hasched.model.spec import MAX_TASKS
 from hasched.model.states import TaskState
+from hasched.model.units import MAX_INTEGER
 from hasched.model.views import JobPage, JobView, Problem, Submitted
 from hasched.model.yaml_text import read_documents
 from hasched.scheduler.explain import pending_reason
@@ -67,6 +68,15 @@ class ReadOne(msgspec.Struct, frozen=True, kw_only=True):
     consistency: Consistency = "linearizable"
 
 
+class SubmitQuery(msgspec.Struct, frozen=True, kw_only=True):
+    if_index: Annotated[
+        int,
+        msgspec.Meta(
+            ge=0, le=MAX_INTEGER, description="Only while a plan with this `check_index` holds, else `plan_outdated`."
+        ),
+    ] = 0
+
+
 class StatusQuery(msgspec.Struct, frozen=True, kw_only=True):
     id: Annotated[int, msgspec.Meta(ge=1)]
 
@@ -96,7 +106,7 @@ class BatchResults(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @routes.add("POST", "/v1/jobs", status=201, aliases=("/jobs/create", "/jobs/schedule"), body_bytes=MAX_JOB_BYTES)
-async def submit_job(call: Call, body: bytes) -> Submitted:
+async def submit_job(call: Call, query: SubmitQuery, body: bytes) -> Submitted:
     """Submit a job.
 
     The body is the job's document (docs/jobs.md) as JSON, or as up to 512 KiB of YAML with `Content-Type: application/yaml`.
@@ -107,7 +117,8 @@ async def submit_job(call: Call, body: bytes) -> Submitted:
     yaml = "yaml" in headers.get("Content-Type", "")
     spec = parse_spec(await _read_yaml(call, body) if yaml else body, call.context.defaults)
     submission_id = _check_submission_id(headers.get("Idempotency-Key"))
-    outcome = await call.propose(SubmitJob(submission_id=submission_id, actor=call.actor, spec=spec))
+    command = SubmitJob(submission_id=submission_id, actor=call.actor, spec=spec, if_index=query.if_index)
+    outcome = await call.propose(command)
     assert isinstance(outcome, JobAccepted)
     if outcome.duplicate:
         call.status = 200

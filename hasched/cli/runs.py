@@ -11,6 +11,7 @@ from hasched.cli.exits import Exit
 from hasched.cli.settings import DurationType, Settings, json_option
 from hasched.model.errors import OutcomeUnknown, SpecInvalid
 
+_CHECK_HELP = "Submit only while the plan that printed this check index still holds."
 _WAIT_HELP = "Stay until it ends, show a single task's output as it comes, and exit with the job's own code."
 
 
@@ -40,6 +41,7 @@ _WAIT_HELP = "Stay until it ends, show a single task's output as it comes, and e
 )
 @click.option("--on-disconnect", type=click.Choice(["run_on", "stop"]), help="What a task does if its node is cut off.")
 @click.option("--submission-id", metavar="ID", help="Submit at most once under this id, however often it is repeated.")
+@click.option("--check-index", "if_index", type=click.IntRange(min=1), metavar="INDEX", help=_CHECK_HELP)
 @click.option("--wait", is_flag=True, help=_WAIT_HELP)
 @json_option
 @click.pass_obj
@@ -52,6 +54,7 @@ def run(
     labels: tuple[str, ...],
     input_file: IO[bytes] | None,
     submission_id: str | None,
+    if_index: int | None,
     wait: bool,
     **options: Any,
 ) -> int:
@@ -80,21 +83,23 @@ def run(
         "on_disconnect": options["on_disconnect"],
     }
     document |= {key: value for key, value in optional.items() if value is not None}
-    return _submit_one(settings, document, submission_id, wait)
+    return _submit_one(settings, document, submission_id, if_index or 0, wait)
 
 
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 @click.option("--submission-id", metavar="ID", help="Submit at most once under this id; several jobs get ID-1, ID-2, …")
+@click.option("--check-index", "if_index", type=click.IntRange(min=1), metavar="INDEX", help=_CHECK_HELP)
 @click.option(
     "--wait", is_flag=True, help="Stay until all have ended; exit with the code of the first that did not succeed."
 )
 @json_option
 @click.pass_obj
-def submit(settings: Settings, file: str, submission_id: str | None, wait: bool) -> int:
+def submit(settings: Settings, file: str, submission_id: str | None, if_index: int | None, wait: bool) -> int:
     """Submit the jobs of a YAML file, one for each document (`---`); `-` reads stdin.
 
-    Mistakes are named with their lines, and then none of the jobs is submitted.
+    Mistakes are named with their lines, and then none of the jobs is submitted. With --check-index each job is submitted
+    only if nothing but the ones before it came between.
     """
     from hasched.cli.output import print_json
     from hasched.cli.specs import place_errors, read_job_file
@@ -106,11 +111,12 @@ def submit(settings: Settings, file: str, submission_id: str | None, wait: bool)
         for number, document in enumerate(documents, 1):
             identity = base if len(documents) == 1 else f"{base}-{number}"
             try:
-                submitted.append(client.submit(document.value, identity))
+                submitted.append(client.submit(document.value, identity, if_index=if_index or 0))
             except SpecInvalid as error:
                 raise place_errors(file, document, error) from None
             except OutcomeUnknown as error:
                 raise _with_id(error, base) from None
+            if_index = if_index and submitted[-1].log_index
             if not settings.as_json:
                 click.echo(f"job {submitted[-1].id}" + (" (submitted before)" if submitted[-1].duplicate else ""))
         if wait:
@@ -130,11 +136,13 @@ def wait(settings: Settings, job_ids: tuple[int, ...], timeout_ms: int | None) -
     return _wait(settings, list(job_ids), timeout_ms)
 
 
-def _submit_one(settings: Settings, document: dict[str, Any], submission_id: str | None, wait: bool) -> int:
+def _submit_one(
+    settings: Settings, document: dict[str, Any], submission_id: str | None, if_index: int, wait: bool
+) -> int:
     submission_id = submission_id or uuid.uuid4().hex
     with settings.client() as client:
         try:
-            submitted = client.submit(document, submission_id)
+            submitted = client.submit(document, submission_id, if_index=if_index)
         except OutcomeUnknown as error:
             raise _with_id(error, submission_id) from None
         if not wait:

@@ -70,10 +70,11 @@ def path_of(path: str, **query: object) -> str:
     return f"{path}?{encoded}" if encoded else path
 
 
-def submit(document: Document, submission_id: str | None) -> Call[Submitted]:
+def submit(document: Document, submission_id: str | None, if_index: int = 0) -> Call[Submitted]:
     body = document if isinstance(document, bytes) else msgspec.json.encode(document)
     submission_id = submission_id or uuid.uuid4().hex
-    call = Call("POST", "/v1/jobs", Submitted, body, **{"Idempotency-Key": submission_id})
+    path = path_of("/v1/jobs", if_index=if_index or None)
+    call = Call("POST", path, Submitted, body, **{"Idempotency-Key": submission_id})
     call.submission_ids = (submission_id,)
     return call
 

@@ -86,9 +86,12 @@ class Client:
 
     # --- jobs ---
 
-    def submit(self, document: Document, submission_id: str | None = None) -> Submitted:
-        """Submit a job; returns once a majority of managers has it on disk. Raises SpecInvalid and others."""
-        return self._do(calls.submit(document, submission_id))
+    def submit(self, document: Document, submission_id: str | None = None, *, if_index: int = 0) -> Submitted:
+        """Submit a job; returns once a majority of managers has it on disk. Raises SpecInvalid and others.
+
+        With the `check_index` of a plan as `if_index`, only while that plan holds; else Conflict with `plan_outdated`.
+        """
+        return self._do(calls.submit(document, submission_id, if_index))
 
     def submit_many(self, documents: Iterable[Document | tuple[str, Document]]) -> list[Submitted | HaschedError]:
         """Submit up to 10,000 jobs in one request; one result or error for each, in order."""

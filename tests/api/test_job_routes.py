@@ -47,6 +47,14 @@ async def test_a_key_is_made_where_none_is_given(manager: Manager) -> None:
     assert len(manager.replica.state.jobs) == 2
 
 
+async def test_a_submission_holds_only_while_its_plan_does(manager: Manager) -> None:
+    index = (await manager.post("/v1/jobs", TRUE)).json["log_index"]
+    assert (await manager.post(f"/v1/jobs?if_index={index}", TRUE)).status == 201
+    refused = await manager.post(f"/v1/jobs?if_index={index}", TRUE)
+    assert (refused.status, refused.json["code"]) == (409, "plan_outdated")
+    assert len(manager.replica.state.jobs) == 2
+
+
 async def test_a_job_may_be_written_in_yaml(manager: Manager) -> None:
     text = b"name: nightly\ncommand: [backup, --all]\nresources: {memory: 512Mi}\n"
     answer = await manager.post("/v1/jobs", text, headers={"Content-Type": "application/yaml"})
