@@ -8,7 +8,7 @@ from enum import IntEnum, StrEnum
 class TaskState(IntEnum):
     """PENDING → SCHEDULED → RUNNING → one of the final states; a task that is tried again goes back to PENDING.
 
-    The numbers are part of the snapshot format and never change.
+    The numbers are part of the snapshot format and never change; 9 stands there for a task in backoff.
     """
 
     PENDING = 0
@@ -20,6 +20,7 @@ class TaskState(IntEnum):
     OUT_OF_MEMORY = 6
     CANCELLED = 7
     NODE_LOST = 8
+    DEADLINE_EXCEEDED = 10
 
     @property
     def final(self) -> bool:

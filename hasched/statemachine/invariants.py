@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hasched.model.states import NodeState, TaskState
-from hasched.statemachine.job import IN_BACKOFF, STATE_OF_PHASE, Job, derive_state
+from hasched.statemachine.job import IN_BACKOFF, Job, count_phases, derive_state
 from hasched.statemachine.node import Node
 from hasched.statemachine.state import State, Tombstone
 
@@ -27,15 +27,13 @@ def check(state: State) -> list[str]:
 def _check_job(state: State, job: Job, holders: dict[tuple[int, int], str]) -> Iterator[str]:
     """Takes the job's active attempts out of `holders`, so that what stays there belongs to nobody."""
     name = f"job {job.id}"
-    by_phase = [job.phases.count(phase) for phase in range(len(STATE_OF_PHASE))]
-    counts = by_phase[: len(TaskState)]
-    counts[TaskState.PENDING] += by_phase[IN_BACKOFF]
+    counts, in_backoff = count_phases(job.phases)
     if len(job.phases) != job.count or sum(counts) != job.count:
         yield f"{name} has {sum(counts)} phases for {job.count} tasks"
     if list(job.counts) != counts:
         yield f"{name} counts {list(job.counts)}, its phases say {counts}"
-    if job.in_backoff != by_phase[IN_BACKOFF] or job.eligible != by_phase[TaskState.PENDING]:
-        yield f"{name} counts {job.in_backoff} tasks in backoff, its phases say {by_phase[IN_BACKOFF]}"
+    if job.in_backoff != in_backoff or job.eligible != counts[TaskState.PENDING] - in_backoff:
+        yield f"{name} counts {job.in_backoff} tasks in backoff, its phases say {in_backoff}"
     if job.state is not derive_state(counts, job.count, job.cancelling):
         yield f"{name} is {job.state.name}, which its tasks don't say"
     if job.ended != (job.id in state.ended) or job.ended != bool(job.ended_ms):

@@ -17,17 +17,21 @@ from hasched.model.spec import JobSpec, Resources
 from hasched.model.states import EndKind, TaskState
 from hasched.statemachine import columns
 
-IN_BACKOFF = len(TaskState)  # a phase of its own, so that looking for eligible tasks never meets a task in backoff
-STATE_OF_PHASE: tuple[TaskState, ...] = (*TaskState, TaskState.PENDING)
+IN_BACKOFF = 9  # a phase of its own, so that looking for eligible tasks never meets a task in backoff
+PHASES = max(TaskState) + 1  # phases are the numbers below this, and counts by state are lists so long
+STATE_OF_PHASE: tuple[TaskState, ...] = tuple(
+    TaskState.PENDING if phase == IN_BACKOFF else TaskState(phase) for phase in range(PHASES)
+)
 CANCEL_WAITING = bytes(
     TaskState.CANCELLED if phase in (TaskState.PENDING, IN_BACKOFF) else phase for phase in range(256)
 )
 
-_COUNTS_OF_ONE = tuple(tuple(int(state == one) for state in TaskState) for one in STATE_OF_PHASE)
+_COUNTS_OF_ONE = tuple(tuple(int(state == one) for state in range(PHASES)) for one in STATE_OF_PHASE)
 _TELLING = (
     TaskState.FAILED,
     TaskState.OUT_OF_MEMORY,
     TaskState.TIMED_OUT,
+    TaskState.DEADLINE_EXCEEDED,
     TaskState.NODE_LOST,
     TaskState.CANCELLED,
     TaskState.SUCCEEDED,
@@ -194,6 +198,14 @@ class Job(msgspec.Struct, array_like=True, gc=False, kw_only=True):
     def plain_end_of(self, index: int) -> columns.Finished | None:
         """The compact record, if the task ended plainly in its first attempt. One cancelled while it waited has none."""
         return columns.get(self.finished, index) if self.finished is not None else None
+
+
+def count_phases(phases: bytes | bytearray) -> tuple[list[int], int]:
+    """From phases to tasks by state, and how many of the pending ones are in backoff."""
+    counts = [phases.count(phase) for phase in range(PHASES)]
+    in_backoff, counts[IN_BACKOFF] = counts[IN_BACKOFF], 0
+    counts[TaskState.PENDING] += in_backoff
+    return counts, in_backoff
 
 
 def derive_state(counts: Sequence[int], count: int, cancelling: bool) -> TaskState:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import msgspec
 
@@ -20,7 +20,7 @@ from hasched.model.errors import HaschedError
 from hasched.model.states import NodeState, TaskState
 from hasched.model.wire import NodeInfo
 from hasched.statemachine import columns
-from hasched.statemachine.job import IN_BACKOFF, STATE_OF_PHASE, Job, derive_state
+from hasched.statemachine.job import IN_BACKOFF, PHASES, Job, count_phases, derive_state
 from hasched.statemachine.manager import ManagerRecord
 from hasched.statemachine.node import Node
 from hasched.statemachine.rules.clock import renew_bounds
@@ -79,6 +79,14 @@ STREAM_TYPES = (_Header, Tombstone, Job, _End)  # what a stream is made of
 
 _encoder = msgspec.msgpack.Encoder()
 _header_decoder = msgspec.msgpack.Decoder(_Header)
+_FIRST_STATES = 9  # counts of the first version
+_FIRST_FIELDS = 28  # of a job in the first version
+_ARRAY = struct.Struct(">BH")
+_ARRAY_CODE = 0xDC  # MessagePack's array with a length of 16 bits
+_ADDED_FIELDS = tuple(  # those that came later, the last first, with their defaults and what these take
+    (field.name, field.default, len(_encoder.encode(field.default)))
+    for field in reversed(msgspec.structs.fields(Job)[_FIRST_FIELDS:])
+)
 _tombstones_decoder = msgspec.msgpack.Decoder(list[tuple[str, Tombstone]])
 _job_decoder = msgspec.msgpack.Decoder(Job)
 _end_decoder = msgspec.msgpack.Decoder(_End)
@@ -202,13 +210,25 @@ def _tombstone_records(submission_ids: Sequence[str], packed: Sequence[bytes]) -
 
 
 def _pack_job(job: Job) -> bytes:
-    """Canonical too: tables of tasks are written in the order of their indices."""
-    unsorted = {
+    """Canonical too: tables of tasks are written in the order of their indices, and what a later version added is left out
+    from where it says nothing. So a job that uses none of it is written as ever, and its digest stays true."""
+    changes: dict[str, Any] = {
         name: dict(sorted(table.items()))
         for name in ("active_attempts", "histories", "outputs")
         if (table := getattr(job, name)) is not None and len(table) > 1
     }
-    return _encoder.encode(msgspec.structs.replace(job, **unsorted) if unsorted else job)
+    if job.counts_of_many is not None and not any(job.counts_of_many[_FIRST_STATES:]):
+        changes["counts_of_many"] = job.counts_of_many[:_FIRST_STATES]
+    data = _encoder.encode(msgspec.structs.replace(job, **changes) if changes else job)
+    cut, left_out = 0, 0
+    for name, default, size in _ADDED_FIELDS:
+        if getattr(job, name) != default:
+            break
+        cut += size
+        left_out += 1
+    if not left_out:
+        return data
+    return _ARRAY.pack(_ARRAY_CODE, len(Job.__struct_fields__) - left_out) + data[_ARRAY.size : -cut]
 
 
 def _record(document: bytes) -> bytes:
@@ -348,15 +368,15 @@ def _find_wrong(state: State, job: Job) -> str:
     if not len(job.phases) == job.count > 0:
         return f"has {len(job.phases)} phases for {job.count} tasks"
     if job.count == 1 and job.counts_of_many is None:
-        if job.phases[0] >= len(STATE_OF_PHASE):
+        if job.phases[0] >= PHASES:
             return "has a phase that is none"
-        counts, in_backoff = job.counts, int(job.phases[0] == IN_BACKOFF)
+        counts, in_backoff = list(job.counts), int(job.phases[0] == IN_BACKOFF)
     else:
-        by_phase = [job.phases.count(phase) for phase in range(len(STATE_OF_PHASE))]
-        if sum(by_phase) != job.count:
+        counts, in_backoff = count_phases(job.phases)
+        if sum(counts) != job.count:
             return "has a phase that is none"
-        counts, in_backoff = by_phase[: len(TaskState)], by_phase[IN_BACKOFF]
-        counts[TaskState.PENDING] += in_backoff
+        if job.counts_of_many is not None:
+            job.counts_of_many += [0] * (PHASES - len(job.counts_of_many))
         if list(job.counts) != counts:
             return "counts wrongly"
     if job.in_backoff != in_backoff:

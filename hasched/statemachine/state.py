@@ -16,6 +16,7 @@ from hasched.model.spec import JobSpec
 from hasched.model.states import TaskState
 from hasched.statemachine.job import (
     IN_BACKOFF,
+    PHASES,
     STATE_OF_PHASE,
     ActiveAttempt,
     AttemptRecord,
@@ -81,8 +82,8 @@ class State:
         self.ended: dict[int, None] = {}  # jobs that have ended, the earliest first
         self.output_bytes: dict[int, int] = {}  # by job, of those that keep any
         self.backoffs: list[tuple[int, int, int]] = []  # heap of (not before, job, index); may hold what is past
-        self.job_counts = [0] * len(TaskState)
-        self.task_counts = [0] * len(TaskState)
+        self.job_counts = [0] * PHASES
+        self.task_counts = [0] * PHASES
         self.savers: list[JobSaver] = []
         self.ended_due_ms = 0  # no ended job's retention is over before this; a lower bound, renewed by clock steps
         self.tombstones_due_ms = 0  # likewise
@@ -114,7 +115,7 @@ class State:
             submitted_index=self.index,
             log_index=self.index,
             phases=bytearray(spec.count),
-            counts_of_many=None if spec.count == 1 else [spec.count] + [0] * (len(TaskState) - 1),
+            counts_of_many=None if spec.count == 1 else [spec.count] + [0] * (PHASES - 1),
         )
         self.next_job_id = job_id + 1
         self.jobs[job_id] = job

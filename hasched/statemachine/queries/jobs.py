@@ -31,7 +31,7 @@ def show_job(state: State, job: Job, with_spec: bool) -> JobView:
         actor=job.actor,
         submission_id=job.submission_id,
         count=job.count,
-        tasks={state.name: count for state, count in zip(TaskState, job.counts, strict=True) if count},
+        tasks={state.name: count for state in TaskState if (count := job.counts[state])},
         suspended=job.suspended,
         cancelling=job.cancelling and not job.ended,
         reason=_reason_of_job(state, job),
