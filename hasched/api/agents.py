@@ -51,6 +51,8 @@ OVERLOAD_PAUSE_S = 0.1
 MISSED_HEARTBEATS = 3  # after so many an agent's place may be taken from another machine: it was moved, or rebooted
 MAX_REPORTS_PER_COMMAND = 512
 MAX_REPORT_BYTES_PER_COMMAND = 256 * 1024
+REPORT_BYTES = 128  # at most, beside its output and reason
+COMMAND_BYTES = 256  # at most, beside its reports
 
 log = structlog.get_logger(__name__)
 
@@ -180,12 +182,15 @@ class AgentStreams:
 
     async def _register(self, hello: Hello) -> Outcome | None:
         """Commit the node if it is new, changed or not healthy; else only confirm that this manager still leads."""
-        node = self._replica.state.nodes.get(hello.node_id)
+        state = self._replica.state
+        node = state.nodes.get(hello.node_id)
         if node is not None and node.info == hello.info and node.state is NodeState.HEALTHY:
             await self._replica.read_barrier()
             return None
-        known = () if node is None or node.is_remembered_by(hello.info) else hello.attempts
-        return await self._replica.propose(RegisterNode(node_id=hello.node_id, info=hello.info, known=known))
+        has_another_table = node is not None and not node.is_remembered_by(hello.info)
+        known_as_of = state.index if has_another_table and not find_amnesia(state, hello) else 0
+        command = RegisterNode(node_id=hello.node_id, info=hello.info, known_as_of=known_as_of)
+        return await self._replica.propose(command)
 
     async def _redirect(self, socket: web.WebSocketResponse) -> None:
         leader = self._replica.leader
@@ -262,7 +267,9 @@ class AgentStreams:
             session.report_slots.release()
 
     async def _commit(self, session: AgentSession, message: Reports) -> None:
-        commands = [ReportAttempts(node_id=session.node_id, reports=part) for part in _split(message.reports)]
+        most_bytes = min(MAX_REPORT_BYTES_PER_COMMAND, self._replica.max_command_bytes - COMMAND_BYTES)
+        parts = _split(message.reports, most_bytes)
+        commands = [ReportAttempts(node_id=session.node_id, reports=part) for part in parts]
         refused: list[AttemptKey] = []
         for outcome in await self._propose(commands):
             match outcome:
@@ -295,13 +302,15 @@ class AgentStreams:
             log.error("agent_stream_failed", exc_info=error)
 
 
-def _split(reports: tuple[AttemptReport, ...]) -> Iterator[tuple[AttemptReport, ...]]:
+def _split(reports: tuple[AttemptReport, ...], most_bytes: int) -> Iterator[tuple[AttemptReport, ...]]:
     """Parts that fit a log entry each."""
     start = size = 0
     for position, report in enumerate(reports):
-        size += len(report.output) + len(report.reason.encode()) if isinstance(report, AttemptEnded) else 0
-        if position + 1 - start == MAX_REPORTS_PER_COMMAND or size >= MAX_REPORT_BYTES_PER_COMMAND:
-            yield reports[start : position + 1]
-            start, size = position + 1, 0
-    if start < len(reports) or not reports:
-        yield reports[start:]
+        added = REPORT_BYTES
+        if isinstance(report, AttemptEnded):
+            added += len(report.output) + len(report.reason.encode())
+        if position > start and (position - start == MAX_REPORTS_PER_COMMAND or size + added > most_bytes):
+            yield reports[start:position]
+            start, size = position, 0
+        size += added
+    yield reports[start:]

@@ -195,6 +195,10 @@ class ReplicaNode:
         return self._core.state
 
     @property
+    def max_command_bytes(self) -> int:
+        return self._config.tuning.max_entry_bytes
+
+    @property
     def applied_index(self) -> int:
         return self._core.engine.applied_index
 
@@ -255,7 +259,7 @@ class ReplicaNode:
         if not commands:
             return []
         encoded = [encode_command(command) for command in commands]
-        largest, cap = max(map(len, encoded)), self._config.tuning.max_entry_bytes
+        largest, cap = max(map(len, encoded)), self.max_command_bytes
         if largest > cap:
             raise BodyTooLarge(f"a command of {largest} bytes; at most {cap} are taken", "send less at once")
         self._check_usable()

@@ -60,6 +60,10 @@ class Replica(Protocol):
     def applied_index(self) -> int: ...
 
     @property
+    def max_command_bytes(self) -> int:
+        """A larger command, encoded, is never taken."""
+
+    @property
     def term(self) -> int: ...
 
     @property
@@ -79,7 +83,7 @@ class Replica(Protocol):
     async def propose(self, command: Command) -> Outcome:
         """Commit and apply one command, from whichever manager; returns once *this* manager has applied it.
 
-        Raises NoLeader (nothing was done; safe to retry), OutcomeUnknown (may have been committed), Overloaded.
+        Raises NoLeader (nothing was done; safe to retry), OutcomeUnknown (may have been committed), Overloaded, BodyTooLarge.
         """
 
     async def propose_many(self, commands: Sequence[Command]) -> list[Outcome]:

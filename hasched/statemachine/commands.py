@@ -68,12 +68,15 @@ class RegisterNode(_Command, frozen=True, tag="register_node"):
     """A node's agent has opened a stream: add the node, or take its new inventory, and make it healthy.
 
     What the state holds on the node is not ended by this: the leader sends what the agent lacks again. So an agent with
-    another table of attempts must know all of them; `known` are those that it does, from its supervisor.
+    another table of attempts must know all of them, from its supervisor. The leader compares, and says when: the agent
+    knew everything that the node held after entry `known_as_of`, and may know nothing of what was placed since. So the
+    command is small, however many they are. 0: it knew nothing.
     """
 
     node_id: str
     info: NodeInfo
-    known: tuple[AttemptKey, ...] = ()
+    known: tuple[AttemptKey, ...] = ()  # in logs of before: those that it knew, one by one
+    known_as_of: int = 0
 
 
 class SetNodeState(_Command, frozen=True, tag="set_node_state"):

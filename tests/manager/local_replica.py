@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 
-from hasched.model.errors import NoLeader
+from hasched.model.errors import BodyTooLarge, NoLeader
 from hasched.raft.clock import LeaderClock
 from hasched.raft.replica import Applied, Member, ReplicaStatus
 from hasched.statemachine.apply import apply
@@ -31,6 +31,7 @@ class LocalReplica:
     ) -> None:
         self.manager_id = "m1"
         self.state = State()
+        self.max_command_bytes = 2**20
         self.term = 0
         self.is_leader = False
         self.leader: Member | None = None
@@ -78,6 +79,9 @@ class LocalReplica:
             raise self.fail_next.pop(0)
         if self.leader is None:
             raise NoLeader("nobody leads")
+        largest = max((len(encode_command(command)) for command in commands), default=0)
+        if largest > self.max_command_bytes:
+            raise BodyTooLarge(f"a command of {largest} bytes; at most {self.max_command_bytes} are taken")
         return self.commit(*commands)
 
     def commit(self, *commands: Command) -> list[Outcome]:

@@ -25,6 +25,7 @@ from hasched.model.wire import (
     Reports,
     ReportsAck,
     Stop,
+    Usage,
     Welcome,
 )
 from hasched.statemachine.commands import (
@@ -299,6 +300,21 @@ async def test_a_batch_is_split_by_the_bytes_of_its_reasons(manager: Manager) ->
     assert max(len(encode_command(command)) for command in reports) < 300_000
 
 
+async def test_a_batch_is_split_into_commands_that_the_log_takes(manager: Manager) -> None:
+    """Else the stream would be closed for them, and opened again, for ever. Found by seed 1303 of the simulation."""
+    replica_of(manager).max_command_bytes = 2000
+    late = msgspec.structs.replace(
+        ended(2**50, 2**19, 1000), started_ms=2**50, ended_ms=2**50, usage=Usage(2**50, 2**50)
+    )
+    reports = [late] * 40 + [msgspec.structs.replace(late, reason="…" * 300, output=b"x" * 200)] * 3
+    async with manager.agent() as agent:
+        await agent.send(Reports(1, (*reports, *[AttemptStarted(2**50, 2**19, 1000, 2**50)] * 40)))
+        await agent.expect(ReportsAck)
+    commands = [command for command in replica_of(manager).commands if isinstance(command, ReportAttempts)]
+    assert sum(len(command.reports) for command in commands) == 83
+    assert max(len(encode_command(command)) for command in commands) <= 2000
+
+
 async def test_cancelling_stops_what_runs(manager: Manager) -> None:
     async with manager.agent() as agent:
         job_id = await submit(manager, count=2)
@@ -386,6 +402,24 @@ async def test_an_agent_that_lost_its_table_and_has_its_supervisor_goes_on(manag
         await agent.expect(Freeze)
         await agent.send(Reports(1, (ended(job_id, 0),)))
         assert await agent.expect(ReportsAck) == ReportsAck(1)
+
+
+async def test_an_agent_that_lost_its_table_and_knows_very_much_is_registered_by_a_small_command(
+    manager: Manager,
+) -> None:
+    """A command that no log entry takes would keep it away for ever."""
+    async with manager.connect() as agent:
+        await agent.hello(info=msgspec.structs.replace(INFO, table_id="old"))
+        await agent.expect(Welcome)
+        job_id = await submit(manager)
+        await agent.expect(Assign)
+    known = [AttemptKey(job_id, 0, 1), *(AttemptKey(2**40, index, 1) for index in range(50_000))]
+    async with manager.connect() as agent:
+        await agent.hello(known, info=msgspec.structs.replace(INFO, table_id="new"))
+        await agent.expect(Welcome)
+    registered = [command for command in replica_of(manager).commands if isinstance(command, RegisterNode)]
+    assert len(registered) == 2
+    assert max(len(encode_command(command)) for command in registered) < 1000
 
 
 async def test_a_deposed_leader_that_knows_less_does_not_let_in_who_lost_its_disk(manager: Manager) -> None:

@@ -73,6 +73,7 @@ def test_an_agent_that_has_forgotten_what_may_run_on_its_node_is_not_taken() -> 
 
 
 def test_an_agent_whose_table_was_lost_is_taken_if_its_supervisor_knows_all_that_may_run() -> None:
+    """As logs of before say it: attempt by attempt."""
     machine = Machine()
     machine.do(RegisterNode(node_id="n1", info=info("old")))
     job = machine.submit(count=2)
@@ -81,6 +82,30 @@ def test_an_agent_whose_table_was_lost_is_taken_if_its_supervisor_knows_all_that
     assert machine.refusal(RegisterNode(node_id="n1", info=info("new"), known=some)) == "attempts_forgotten"
     assert machine.outcome(RegisterNode(node_id="n1", info=info("new"), known=all_of_them)) == Done()
     assert len(machine.state.nodes["n1"].attempts) == 2
+
+
+def test_an_agent_that_knew_all_that_its_node_held_is_taken_until_the_node_holds_more() -> None:
+    """What was placed after the leader compared its hello with the state, or changed since, it may know nothing of."""
+    machine = Machine()
+    machine.do(RegisterNode(node_id="n1", info=info("old")))
+    job = machine.submit(count=3)
+    machine.place(job, 0, 1)
+
+    def compared() -> RegisterNode:
+        return RegisterNode(node_id="n1", info=info("new"), known_as_of=machine.state.index)
+
+    before_placement = compared()
+    machine.place(job, 2)
+    assert machine.refusal(before_placement) == "attempts_forgotten"
+    before_retry = compared()
+    machine.lose()
+    machine.do(RegisterNode(node_id="n1", info=info("old")))
+    machine.place(job, 0, 1, 2)
+    assert machine.refusal(before_retry) == "attempts_forgotten"
+    before_end = compared()
+    machine.end(job, 0, attempt=2)
+    assert machine.outcome(before_end) == Done()
+    assert list(queries.desired_attempts(machine.state, "n1")) == [(job.id, n, 2, False, False) for n in (1, 2)]
 
 
 @pytest.mark.parametrize(("before", "after"), [("", "new"), ("old", ""), ("old", "old")])

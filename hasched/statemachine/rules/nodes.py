@@ -27,15 +27,28 @@ def decide_register(state: State, command: RegisterNode) -> Decision | Rejected:
     node = state.nodes.get(command.node_id)
     if node is not None and node.state is NodeState.HEALTHY and node.info == command.info:
         return Decision([])
-    if node is not None and not node.is_remembered_by(command.info):
-        known = dict.fromkeys(AttemptId(key.job_id, key.index, key.attempt) for key in command.known)
-        if any(AttemptId(*task, attempt) not in known for task, attempt in node.attempts.items()):
-            return Rejected(
-                ATTEMPTS_FORGOTTEN,
-                f"the agent of {node.id} has lost its memory of what may still run there",
-                "it is taken in once those attempts are given up, at the end of its grace",
-            )
+    if node is not None and not node.is_remembered_by(command.info) and _is_forgotten(state, node, command):
+        return Rejected(
+            ATTEMPTS_FORGOTTEN,
+            f"the agent of {node.id} has lost its memory of what may still run there",
+            "it is taken in once those attempts are given up, at the end of its grace",
+        )
     return Decision([NodeRegistered(command.node_id, command.info)])
+
+
+def _is_forgotten(state: State, node: Node, command: RegisterNode) -> bool:
+    """Whether the node holds an attempt that the agent may not know.
+
+    One that hasn't changed since `known_as_of` was there when the leader compared, so the agent knew it. One that has,
+    and was known, is counted too, since it looks like one that was placed meanwhile: the agent says hello again.
+    """
+    known = dict.fromkeys(AttemptId(key.job_id, key.index, key.attempt) for key in command.known)
+    for (job_id, index), attempt in node.attempts.items():
+        active = state.jobs[job_id].attempt_of(index)
+        assert active is not None, "a node holds only current attempts"
+        if active.log_index > command.known_as_of and AttemptId(job_id, index, attempt) not in known:
+            return True
+    return False
 
 
 def _is_sound(info: NodeInfo) -> bool:
