@@ -38,7 +38,7 @@ class ReasonCode(StrEnum):
     SEMAPHORE = "semaphore", "A semaphore that it takes is taken by others."
 
     # The nodes, as far as they are in service
-    NO_NODES = "no_nodes", "No node is healthy."
+    NO_NODES = "no_nodes", "No node is healthy and takes work."
     NODE_UNHEALTHY = "node_unhealthy", "A node's heartbeats are late, or it is disconnected."
     NODE_UNREACHABLE = "node_unreachable", "A node has no connection to the leading manager now, or wants no work."
     NODE_CORDONED = "node_cordoned", "A node is cordoned: it keeps its work and gets no more."

@@ -23,12 +23,11 @@ from hasched.scheduler.waiting import Line, WaitingClass
 from hasched.statemachine.apply import Applied
 from hasched.statemachine.commands import Placement, PlacePlan
 from hasched.statemachine.events import (
+    NODE_CHANGES,
     AttemptEnded,
     JobResumed,
     JobSubmitted,
     NodeRegistered,
-    NodeRemoved,
-    NodeStateChanged,
     TasksEligible,
     TasksScheduled,
 )
@@ -159,9 +158,8 @@ class Planner:
     ) -> None:
         self._enqueue(state, event.job_id)
 
-    def _node_changed(
-        self, state: State, event: NodeRegistered | NodeStateChanged | NodeRemoved, touched: dict[NodeId, None]
-    ) -> None:
+    def _node_changed(self, state: State, event: NodeRegistered, touched: dict[NodeId, None]) -> None:
+        """Any of `NODE_CHANGES`."""
         touched[event.node_id] = None
 
     def _enqueue(self, state: State, job_id: JobId) -> None:
@@ -307,7 +305,5 @@ _HANDLERS: dict[type, Callable[[Planner, State, Any, dict[NodeId, None]], None]]
     JobSubmitted: Planner._job_changed,
     JobResumed: Planner._job_changed,
     TasksEligible: Planner._job_changed,
-    NodeRegistered: Planner._node_changed,
-    NodeStateChanged: Planner._node_changed,
-    NodeRemoved: Planner._node_changed,
+    **dict.fromkeys(NODE_CHANGES, Planner._node_changed),
 }

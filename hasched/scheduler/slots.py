@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from hasched.model.ids import NodeId
 from hasched.model.spec import Resources
-from hasched.model.states import NodeState
 from hasched.statemachine.node import Node
 
 MAX_ATTEMPTS_PER_NODE = 4096  # so that tasks which ask for nothing don't all start at once
@@ -54,7 +53,7 @@ class Slot:
         self.memory_bytes = total.memory_bytes - node.allocated_memory_bytes - self.reserved_memory_bytes
         self.gpus = total.gpus - node.allocated_gpus - self.reserved_gpus
         self.attempts = len(node.attempts) + self.reserved_attempts
-        self.usable = reachable and node.state is NodeState.HEALTHY
+        self.usable = reachable and node.takes_work
         more_countables = False
         if total.countables or self.countables:
             countables = {

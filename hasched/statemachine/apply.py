@@ -19,7 +19,18 @@ from hasched.statemachine import commands as c
 from hasched.statemachine import events as e
 from hasched.statemachine.events import Event
 from hasched.statemachine.outcomes import Outcome, PlanTaken, Rejected, ReportsTaken
-from hasched.statemachine.rules import Decision, clock, ends, jobs, managers, nodes, origin, placement, reports
+from hasched.statemachine.rules import (
+    Decision,
+    clock,
+    ends,
+    jobs,
+    managers,
+    node_control,
+    nodes,
+    origin,
+    placement,
+    reports,
+)
 from hasched.statemachine.rules.planned import outdates_plans
 from hasched.statemachine.state import State
 
@@ -88,6 +99,16 @@ def _decide(state: State, command: c.Command) -> Decision | Rejected:
             return nodes.decide_watch(state, command)
         case c.RemoveNode():
             return nodes.decide_remove(state, command)
+        case c.SetNodeEligibility():
+            return node_control.decide_eligibility(state, command)
+        case c.DrainNode():
+            return node_control.decide_drain(state, command)
+        case c.UndrainNode():
+            return node_control.decide_undrain(state, command)
+        case c.QuarantineNode():
+            return node_control.decide_quarantine(state, command)
+        case c.EndQuarantine():
+            return node_control.decide_end_quarantine(state, command)
         case c.RecordOrigin():
             return origin.decide_record(state, command)
         case c.RecordManagers():
@@ -177,6 +198,24 @@ def evolve(state: State, event: Event) -> None:
             nodes.evolve_state_changed(state, event)
         case e.NodeRemoved():
             nodes.evolve_removed(state, event)
+        case e.NodeCordoned():
+            node_control.evolve_cordoned(state, event)
+        case e.NodeUncordoned():
+            node_control.evolve_uncordoned(state, event)
+        case e.NodeDrainStarted():
+            node_control.evolve_drain_started(state, event)
+        case e.NodeDrainExpired():
+            node_control.evolve_drain_expired(state, event)
+        case e.NodeDrained():
+            pass  # it says what the node's attempts say
+        case e.NodeUndrained():
+            node_control.evolve_undrained(state, event)
+        case e.NodeQuarantined():
+            node_control.evolve_quarantined(state, event)
+        case e.NodeOnProbation():
+            node_control.evolve_on_probation(state, event)
+        case e.NodeQuarantineEnded():
+            node_control.evolve_quarantine_ended(state, event)
         case e.OriginRecorded():
             origin.evolve_recorded(state, event)
         case e.ManagersRecorded():

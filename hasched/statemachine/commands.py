@@ -106,6 +106,49 @@ class RemoveNode(_Command, frozen=True, tag="remove_node"):
     actor: str
 
 
+class SetNodeEligibility(_Command, frozen=True, tag="set_node_eligibility"):
+    """Cordon a node, so that it gets no new work, or uncordon it. What runs there goes on."""
+
+    node_id: str
+    eligible: bool
+    actor: str
+    reason: str = ""
+
+
+class DrainNode(_Command, frozen=True, tag="drain_node"):
+    """No new work for a node; what still runs there `wait_ms` from now is stopped and started elsewhere.
+
+    Without `wait_ms` what runs has all the time it takes. A second one replaces the first, deadline and all.
+    """
+
+    node_id: str
+    actor: str
+    reason: str = ""
+    wait_ms: int | None = None
+
+
+class UndrainNode(_Command, frozen=True, tag="undrain_node"):
+    """The node takes work again. What was told to go because of the drain goes nonetheless."""
+
+    node_id: str
+    actor: str
+
+
+class QuarantineNode(_Command, frozen=True, tag="quarantine_node"):
+    """The leader's: launches fail on this node, so it gets no new work for `wait_ms`. Counts while the node takes work."""
+
+    node_id: str
+    reason: str
+    wait_ms: int
+
+
+class EndQuarantine(_Command, frozen=True, tag="end_quarantine"):
+    """An operator lets the node have work again; or the leader, without `actor`, has seen a launch succeed on probation."""
+
+    node_id: str
+    actor: str = ""
+
+
 class RecordOrigin(_Command, frozen=True, tag="record_origin"):
     """The leader's: the cluster is known by this from now on. Counts while the state names none, once in a cluster's life."""
 
@@ -169,6 +212,11 @@ Command: TypeAlias = (
     | SetNodeState
     | WatchNodes
     | RemoveNode
+    | SetNodeEligibility
+    | DrainNode
+    | UndrainNode
+    | QuarantineNode
+    | EndQuarantine
     | RecordOrigin
     | RecordManagers
     | AddManager

@@ -147,6 +147,66 @@ class NodeRemoved(_Event, frozen=True):
     actor: str
 
 
+class NodeCordoned(_Event, frozen=True):
+    node_id: str
+    actor: str
+    reason: str
+
+
+class NodeUncordoned(_Event, frozen=True):
+    node_id: str
+    actor: str
+
+
+class NodeDrainStarted(_Event, frozen=True):
+    """`deadline_ms` is 0 where what runs has all the time it takes."""
+
+    node_id: str
+    actor: str
+    reason: str
+    deadline_ms: int
+
+
+class NodeDrainExpired(_Event, frozen=True):
+    """The deadline of the drain has come. What still ran on the node was told to stop, to be started elsewhere."""
+
+    node_id: str
+    attempts: int
+
+
+class NodeDrained(_Event, frozen=True):
+    """Nothing runs any more on a node that drains."""
+
+    node_id: str
+
+
+class NodeUndrained(_Event, frozen=True):
+    node_id: str
+    actor: str
+
+
+class NodeQuarantined(_Event, frozen=True):
+    """`times` in a row without a launch that succeeded in between."""
+
+    node_id: str
+    reason: str
+    until_ms: int
+    times: int
+
+
+class NodeOnProbation(_Event, frozen=True):
+    """The node's quarantine is over: it takes work again, and is watched."""
+
+    node_id: str
+
+
+class NodeQuarantineEnded(_Event, frozen=True):
+    """By an operator, or, without `actor`, because a launch has succeeded on probation."""
+
+    node_id: str
+    actor: str
+
+
 class OriginRecorded(_Event, frozen=True):
     """The cluster is told from others by `origin` from here on."""
 
@@ -203,6 +263,15 @@ Event: TypeAlias = (
     | NodeRegistered
     | NodeStateChanged
     | NodeRemoved
+    | NodeCordoned
+    | NodeUncordoned
+    | NodeDrainStarted
+    | NodeDrainExpired
+    | NodeDrained
+    | NodeUndrained
+    | NodeQuarantined
+    | NodeOnProbation
+    | NodeQuarantineEnded
     | OriginRecorded
     | ManagersRecorded
     | ManagerAdded
@@ -210,6 +279,20 @@ Event: TypeAlias = (
     | WatchStarted
     | SubmissionsForgotten
     | ClockStepped
+)
+
+# After these a node may take work that it didn't take before, or no longer takes any.
+NODE_CHANGES: tuple[type[Event], ...] = (
+    NodeRegistered,
+    NodeStateChanged,
+    NodeRemoved,
+    NodeCordoned,
+    NodeUncordoned,
+    NodeDrainStarted,
+    NodeUndrained,
+    NodeQuarantined,
+    NodeOnProbation,
+    NodeQuarantineEnded,
 )
 
 _SHOWN_BY_NAME = {"job_id": "job_id", "index": "task_index", "attempt": "attempt", "node_id": "node_id"}

@@ -102,6 +102,10 @@ def _check_node(state: State, node: Node, holders: dict[tuple[int, int], str]) -
         yield f"node {node.id} has other countables allocated than its attempts ask for"
     if node.state is NodeState.DISCONNECTED and node.attempts:
         yield f"node {node.id} is disconnected and holds attempts"
+    if state.node_timers.get(node.id, 0) != node.control.due_ms:
+        yield f"node {node.id} has the clock set for another time than something comes due"
+    if node.control.drain is not None and node.control.drain.expired and not node.control.drain.deadline_ms:
+        yield f"node {node.id} has let a drain expire that has no deadline"
     if state.node_names[node.number] != node.id or state.node_numbers.get(node.id) != node.number:
         yield f"node {node.id} isn't number {node.number}"
 
@@ -119,6 +123,10 @@ def check_capacity(state: State) -> list[str]:
 
 
 def _check_tables(state: State) -> Iterator[str]:
+    if state.node_due_ms != min(state.node_timers.values(), default=0):
+        yield "the clock is set for another node than the first that something comes due for"
+    if any(node_id not in state.nodes for node_id in state.node_timers):
+        yield "the clock is set for a node that is gone"
     if list(state.jobs) != sorted(state.jobs) or any(not 0 < job_id < state.next_job_id for job_id in state.jobs):
         yield "jobs are out of order"
     if state.submissions != {job.submission_id: job.id for job in state.jobs.values()}:

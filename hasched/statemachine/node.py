@@ -7,6 +7,7 @@ import msgspec
 from hasched.model.spec import Resources
 from hasched.model.states import NodeState
 from hasched.model.wire import NodeInfo
+from hasched.statemachine.control import FREE, Control, Drain
 
 
 class Node(msgspec.Struct, gc=False, kw_only=True):
@@ -25,6 +26,39 @@ class Node(msgspec.Struct, gc=False, kw_only=True):
     allocated_gpus: int = 0
     allocated_countables: dict[str, int] = {}
     attempts: dict[tuple[int, int], int] = {}
+    control: Control = FREE
+
+    @property
+    def eligible(self) -> bool:
+        """Whether neither a cordon, nor a drain, nor a quarantine keeps new work away."""
+        return self.control is FREE or self.control.eligible
+
+    @property
+    def takes_work(self) -> bool:
+        """Whether new attempts may be placed here."""
+        return self.state is NodeState.HEALTHY and self.eligible
+
+    @property
+    def drain(self) -> Drain | None:
+        return self.control.drain
+
+    @property
+    def drained(self) -> bool:
+        """Whether it was told to drain, and nothing is left here."""
+        return self.control.drain is not None and not self.attempts
+
+    @property
+    def status(self) -> str:
+        """Its state and everything that keeps work away, as people read it: `healthy,cordoned`."""
+        control = self.control
+        words = [self.state.value]
+        if control.cordon is not None:
+            words.append("cordoned")
+        if control.drain is not None:
+            words.append("draining" if self.attempts else "drained")
+        if control.quarantine is not None:
+            words.append("on_probation" if control.quarantine.probation else "quarantined")
+        return ",".join(words)
 
     def is_remembered_by(self, info: NodeInfo) -> bool:
         """Whether an agent that says this has the table of attempts that the node's agent had; it counts if one doesn't say."""

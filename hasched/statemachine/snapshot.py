@@ -20,6 +20,7 @@ from hasched.model.errors import HaschedError
 from hasched.model.states import NodeState, TaskState
 from hasched.model.wire import NodeInfo
 from hasched.statemachine import columns
+from hasched.statemachine.control import FREE, Control
 from hasched.statemachine.job import IN_BACKOFF, PHASES, Job, count_phases, derive_state
 from hasched.statemachine.manager import ManagerRecord
 from hasched.statemachine.node import Node
@@ -69,6 +70,7 @@ class _Header(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     managers: list[ManagerRecord] = []
     origin: str = ""
     plan_index: int = 0
+    controls: list[tuple[str, Control]] = []  # of the nodes that operators or the leader have decided something about
 
 
 class _End(msgspec.Struct, frozen=True):
@@ -180,6 +182,7 @@ def _front_records(state: State) -> Iterator[bytes]:
         managers=[manager for _, manager in sorted(state.managers.items())],
         origin=state.origin,
         plan_index=state.plan_index,
+        controls=[(node_id, node.control) for node_id, node in sorted(state.nodes.items()) if node.control is not FREE],
     )
     return _encode_front(header, tuple(state.tombstones), tuple(state.tombstones.values()))
 
@@ -315,6 +318,10 @@ def _restore(documents: _Records) -> State:
             changed_ms=record.changed_ms,
             log_index=record.log_index,
         )
+    for node_id, control in header.controls:
+        node = state.nodes[node_id]
+        node.control = control
+        state.time_node(node)
     while len(state.tombstones) < header.tombstones:
         batch = _tombstones_decoder.decode(next(documents))
         _expect(bool(batch), "an empty record of tombstones")

@@ -14,6 +14,7 @@ import msgspec
 
 from hasched.model.spec import JobSpec
 from hasched.model.states import TaskState
+from hasched.statemachine.control import FREE, Control
 from hasched.statemachine.job import (
     IN_BACKOFF,
     PHASES,
@@ -74,6 +75,8 @@ class State:
         self.nodes: dict[str, Node] = {}
         self.node_names: list[str] = [""]  # by number; a name keeps its number for ever
         self.node_numbers: dict[str, int] = {}
+        self.node_timers: dict[str, int] = {}  # of nodes that something comes due for, when
+        self.node_due_ms = 0  # the earliest of these, 0: none
         self.managers: dict[str, ManagerRecord] = {}  # that are wanted; none until a leader has recorded those it has
         self.origin = ""  # of the cluster; none until a leader has recorded one
         self.watch_term = 0  # of the leader whose judgements of nodes count; 0: none has said so
@@ -178,6 +181,27 @@ class State:
             number = self.node_numbers[node_id] = len(self.node_names)
             self.node_names.append(node_id)
         return number
+
+    def control_node(self, node: Node, control: Control) -> None:
+        """Give a node its new control, and set the clock for it."""
+        node.control = FREE if control == FREE else control
+        node.changed_ms = self.now_ms
+        node.log_index = self.index
+        self.time_node(node)
+
+    def time_node(self, node: Node) -> None:
+        """Have the clock stepped when something comes due for the node."""
+        due_ms = node.control.due_ms
+        if due_ms:
+            self.node_timers[node.id] = due_ms
+        elif self.node_timers.pop(node.id, None) is None:
+            return
+        self.node_due_ms = min(self.node_timers.values(), default=0)
+
+    def drop_node(self, node: Node) -> None:
+        del self.nodes[node.id]
+        self.node_timers.pop(node.id, None)
+        self.node_due_ms = min(self.node_timers.values(), default=0)
 
     def intern(self, value: _T) -> _T:
         """One shared copy of a value that many jobs have. Which copy it is can't be observed, so the table may be emptied."""

@@ -10,16 +10,21 @@ from hasched.statemachine.commands import (
     AddManager,
     Command,
     DeleteJob,
+    DrainNode,
+    EndQuarantine,
     Placement,
     PlacePlan,
+    QuarantineNode,
     RecordManagers,
     RecordOrigin,
     RemoveManager,
     RemoveNode,
     ResumeJob,
+    SetNodeEligibility,
     SetNodeState,
     SubmitJob,
     SuspendJob,
+    UndrainNode,
     WatchNodes,
 )
 from hasched.statemachine.manager import ManagerAddress
@@ -40,7 +45,7 @@ def _happen(machine: Machine, dice: Random) -> None:
     jobs = machine.state.jobs
     job = jobs[dice.choice(list(jobs))] if jobs else machine.submit()
     node_id = dice.choice(NODES)
-    match dice.randrange(22):
+    match dice.randrange(23):
         case 0 | 1 | 2:
             spec = JobSpec(
                 name="job",
@@ -87,8 +92,22 @@ def _happen(machine: Machine, dice: Random) -> None:
             _report_late(machine, job)
         case 18:
             _change_managers(machine, dice)
+        case 19:
+            _control_node(machine, dice, node_id)
         case _:
             machine.wait(dice.choice((0, 500, 2000, 2000, 2000, RETENTION_MS // 4)))
+
+
+def _control_node(machine: Machine, dice: Random, node_id: str) -> None:
+    commands: list[Command] = [
+        SetNodeEligibility(node_id=node_id, eligible=dice.random() < 0.6, actor="ada", reason=dice.choice(("", "fan"))),
+        DrainNode(node_id=node_id, actor="ada", wait_ms=dice.choice((None, 0, 1000, -1))),
+        UndrainNode(node_id=node_id, actor="ada"),
+        UndrainNode(node_id=node_id, actor="ada"),
+        QuarantineNode(node_id=node_id, reason="launches fail", wait_ms=dice.choice((0, 1000))),
+        EndQuarantine(node_id=node_id, actor=dice.choice(("", "ada"))),
+    ]
+    machine.do(dice.choice(commands), dice.choice(commands))
 
 
 def _change_managers(machine: Machine, dice: Random) -> None:

@@ -13,14 +13,19 @@ from hasched.statemachine.apply import Applied
 from hasched.statemachine.commands import (
     AddManager,
     DeleteJob,
+    DrainNode,
+    EndQuarantine,
     Placement,
     PlacePlan,
+    QuarantineNode,
     RecordManagers,
     RemoveManager,
     RemoveNode,
     ResumeJob,
+    SetNodeEligibility,
     SetNodeState,
     SuspendJob,
+    UndrainNode,
 )
 from hasched.statemachine.events import Event
 from hasched.statemachine.manager import ManagerAddress
@@ -69,13 +74,29 @@ class Storyteller:
                 return self._tell(self.machine.do(SetNodeState(node_id=plain[0], state=state, reason="silent")))
             case "remove":
                 return self._tell(self.machine.do(RemoveNode(node_id=plain[0], actor="ada")))
+            case "cordon" | "uncordon":
+                eligible = verb == "uncordon"
+                return self._tell(
+                    self.machine.do(SetNodeEligibility(node_id=plain[0], eligible=eligible, actor="ada", reason="fan"))
+                )
+            case "drain":
+                wait_ms = parse_duration_ms(options["deadline"]) if "deadline" in options else None
+                return self._tell(self.machine.do(DrainNode(node_id=plain[0], actor="ada", wait_ms=wait_ms)))
+            case "undrain":
+                return self._tell(self.machine.do(UndrainNode(node_id=plain[0], actor="ada")))
+            case "quarantine":
+                wait_ms = parse_duration_ms(options["for"])
+                command = QuarantineNode(node_id=plain[0], reason="5 launches failed", wait_ms=wait_ms)
+                return self._tell(self.machine.do(command))
+            case "launched":
+                return self._tell(self.machine.do(EndQuarantine(node_id=plain[0])))
             case "record-managers":
                 members = tuple(ManagerAddress(name, *_addresses(name)) for name in plain)
                 return self._tell(self.machine.do(RecordManagers(members=members)))
             case "add-manager":
                 api_url, raft_address = _addresses(options.get("at", plain[0]))
-                command = AddManager(manager_id=plain[0], actor="ada", api_url=api_url, raft_address=raft_address)
-                return self._tell(self.machine.do(command))
+                add = AddManager(manager_id=plain[0], actor="ada", api_url=api_url, raft_address=raft_address)
+                return self._tell(self.machine.do(add))
             case "remove-manager":
                 return self._tell(self.machine.do(RemoveManager(manager_id=plain[0], actor="ada")))
             case "managers":
@@ -178,6 +199,21 @@ class Storyteller:
                 return f"{kind} {self.names[event.job_id]}"
             case e.NodeStateChanged():
                 return f"{kind} {event.node_id} {event.state}"
+            case e.NodeDrainStarted():
+                return f"{kind} {event.node_id}{self._until(event.deadline_ms)}"
+            case e.NodeDrainExpired():
+                return f"{kind} {event.node_id}: {event.attempts} to go"
+            case e.NodeQuarantined():
+                return f"{kind} {event.node_id}{self._until(event.until_ms)}, time {event.times}: {event.reason}"
+            case (
+                e.NodeCordoned()
+                | e.NodeUncordoned()
+                | e.NodeDrained()
+                | e.NodeUndrained()
+                | e.NodeOnProbation()
+                | e.NodeQuarantineEnded()
+            ):
+                return f"{kind} {event.node_id}"
             case e.NodeRegistered() | e.NodeRemoved():
                 return f"{kind} {event.node_id}"
             case e.ManagersRecorded():
@@ -192,6 +228,9 @@ class Storyteller:
                 return f"{kind} {event.origin}"
             case e.ClockStepped() | e.WatchStarted():
                 return ""
+
+    def _until(self, then_ms: int) -> str:
+        return f" for {then_ms - self.machine.now_ms} ms" if then_ms else ""
 
     def _next(self, event: e.AttemptEnded) -> str:
         if event.task_state is not TaskState.PENDING:

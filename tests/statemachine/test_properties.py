@@ -15,15 +15,20 @@ from hasched.statemachine import queries
 from hasched.statemachine.commands import (
     AddManager,
     DeleteJob,
+    DrainNode,
+    EndQuarantine,
     Placement,
     PlacePlan,
+    QuarantineNode,
     RecordManagers,
     RecordOrigin,
     RemoveManager,
     RemoveNode,
     ResumeJob,
+    SetNodeEligibility,
     SetNodeState,
     SuspendJob,
+    UndrainNode,
 )
 from hasched.statemachine.digest import digest
 from hasched.statemachine.manager import ManagerAddress
@@ -115,6 +120,23 @@ class AnyOrder(RuleBasedStateMachine):
     def remove(self, node_id: str) -> None:
         self.machine.do(RemoveNode(node_id=node_id, actor="ada"))
 
+    @rule(node_id=NODES, eligible=st.booleans(), reason=st.sampled_from(["", "fan"]))
+    def cordon(self, node_id: str, eligible: bool, reason: str) -> None:
+        self.machine.do(SetNodeEligibility(node_id=node_id, eligible=eligible, actor="ada", reason=reason))
+
+    @rule(node_id=NODES, wait_ms=st.sampled_from([None, 0, 1000, 3000]), undrain=st.booleans())
+    def drain(self, node_id: str, wait_ms: int | None, undrain: bool) -> None:
+        self.machine.do(DrainNode(node_id=node_id, actor="ada", wait_ms=wait_ms))
+        if undrain:
+            self.machine.do(UndrainNode(node_id=node_id, actor="ada"))
+
+    @rule(node_id=NODES, actor=st.sampled_from([None, "", "ada"]))
+    def quarantine(self, node_id: str, actor: str | None) -> None:
+        if actor is None:
+            self.machine.do(QuarantineNode(node_id=node_id, reason="launches fail", wait_ms=1000))
+        else:
+            self.machine.do(EndQuarantine(node_id=node_id, actor=actor))
+
     @rule(origin=st.sampled_from(["a", "b", ""]))
     def record_an_origin(self, origin: str) -> None:
         before = self.machine.state.origin
@@ -139,10 +161,11 @@ class AnyOrder(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         """A manager that comes back from a snapshot has lost nothing."""
-        before = digest(self.machine.state)
+        before, timers = digest(self.machine.state), self.machine.state.node_timers
         captured = capture(self.machine.state)
         self.machine.state = restore(iter(captured.next_chunk, None))
         assert digest(self.machine.state) == before
+        assert self.machine.state.node_timers == timers
 
     @invariant()
     def an_outcome_is_final(self) -> None:

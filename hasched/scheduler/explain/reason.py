@@ -27,9 +27,9 @@ def pending_reason(state: State, job: Job) -> Reason | None:
         )
     if job.max_running and job.active >= job.max_running:
         return Reason(code=ReasonCode.MAX_RUNNING, text=f"as many tasks run as max_running allows: {job.max_running}")
-    healthy = [node for node in state.nodes.values() if node.state is NodeState.HEALTHY]
+    healthy = [node for node in state.nodes.values() if node.takes_work]
     if not healthy:
-        return Reason(code=ReasonCode.NO_NODES, text=f"none of {len(state.nodes)} nodes is healthy")
+        return Reason(code=ReasonCode.NO_NODES, text=_no_nodes(state))
     request = job.resources
     if not any(_holds(node.total, request) for node in healthy):
         return Reason(
@@ -39,6 +39,17 @@ def pending_reason(state: State, job: Job) -> Reason | None:
     if not any(_has_room(node, request) for node in healthy):
         return Reason(code=ReasonCode.INSUFFICIENT_RESOURCES, text=f"no node has {_amounts(request)} free now")
     return Reason(code=ReasonCode.WAITING_TURN, text="it will be started as soon as its turn comes")
+
+
+def _no_nodes(state: State) -> str:
+    """Says also what keeps work away from the nodes that are healthy."""
+    kept: dict[str, int] = {}
+    for node in state.nodes.values():
+        if node.state is NodeState.HEALTHY:
+            for word in node.status.split(",")[1:]:
+                kept[word] = kept.get(word, 0) + 1
+    text = f"none of {len(state.nodes)} nodes is healthy"
+    return f"{text} and takes work: {', '.join(f'{n} {word}' for word, n in sorted(kept.items()))}" if kept else text
 
 
 def _holds(total: Resources, request: Resources) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from hasched.statemachine import state as tables
 from hasched.statemachine.events import ClockStepped, Event, JobExpired, SubmissionsForgotten, TasksEligible
 from hasched.statemachine.job import IN_BACKOFF
-from hasched.statemachine.rules import Decision
+from hasched.statemachine.rules import Decision, node_control
 from hasched.statemachine.state import State, Tombstone
 
 MAX_FORGOTTEN_PER_STEP = 1000  # beyond it whatever shares the last one's time, so that no order among equals can matter
@@ -27,6 +27,8 @@ def next_deadline(state: State) -> int | None:
     if state.tombstones:
         overfull = len(state.tombstones) > tables.MAX_TOMBSTONES
         deadlines.append(state.now_ms if overfull else state.tombstones_due_ms)
+    if state.node_due_ms:
+        deadlines.append(state.node_due_ms)
     return min(deadlines, default=None)
 
 
@@ -36,6 +38,7 @@ def decide_step(state: State) -> Decision:
     for job_id, index in sorted(_due_retries(state)):
         eligible.setdefault(job_id, []).append(index)
     events.extend(TasksEligible(job_id, tuple(indices)) for job_id, indices in eligible.items())
+    events.extend(node_control.decide_due(state))
     events.extend(JobExpired(job_id) for job_id in sorted(_due_jobs(state)))
     forgotten = tuple(sorted(_due_tombstones(state)))
     if forgotten:

@@ -13,7 +13,7 @@ from hasched.model.states import BackoffKind, EndKind, RestartPolicy, TaskState
 from hasched.model.wire import AttemptEnded as EndedReport
 from hasched.model.wire import Usage
 from hasched.statemachine import columns
-from hasched.statemachine.events import AttemptEnded, Event, JobEnded, TasksEligible
+from hasched.statemachine.events import AttemptEnded, Event, JobEnded, NodeDrained, TasksEligible
 from hasched.statemachine.job import IN_BACKOFF, ActiveAttempt, AttemptRecord, Job, TaskHistory, derive_state
 from hasched.statemachine.node import Node
 from hasched.statemachine.state import State
@@ -65,14 +65,16 @@ def decide_end(state: State, job: Job, active: ActiveAttempt, report: EndedRepor
         report.ended_ms,
         not_before_ms,
     )
-    if not task_state.final or job.count - sum(job.counts[TaskState.SUCCEEDED :]) > 1:
-        return [ended]
-    if job.count == 1:
-        return [ended, JobEnded(job.id, task_state)]
-    after = list(job.counts)
-    after[active.state] -= 1
-    after[task_state] += 1
-    return [ended, JobEnded(job.id, derive_state(after, job.count, job.cancelling))]
+    events: list[Event] = [ended]
+    if task_state.final and job.count - sum(job.counts[TaskState.SUCCEEDED :]) == 1:
+        after = list(job.counts)
+        after[active.state] -= 1
+        after[task_state] += 1
+        events.append(JobEnded(job.id, derive_state(after, job.count, job.cancelling)))
+    node = state.nodes[active.node_id]
+    if node.drain is not None and len(node.attempts) == 1:
+        events.append(NodeDrained(node.id))
+    return events
 
 
 def decide_losses(state: State, node: Node, reason: str) -> list[Event]:
@@ -109,6 +111,8 @@ def decide_losses(state: State, node: Node, reason: str) -> list[Event]:
         counts[task_state] += 1
         if sum(counts[TaskState.SUCCEEDED :]) == job.count:
             events.append(JobEnded(job_id, derive_state(counts, job.count, job.cancelling)))
+    if events and node.drain is not None:
+        events.append(NodeDrained(node.id))
     return events
 
 

@@ -79,7 +79,7 @@ def evolve_registered(state: State, event: NodeRegistered) -> None:
 def decide_set_state(state: State, command: SetNodeState) -> Decision | Rejected:
     node = state.nodes.get(command.node_id)
     if node is None:
-        return _no_such_node(command.node_id)
+        return no_such_node(command.node_id)
     if command.term and command.term != state.watch_term:
         return Rejected("node_changed", f"node {node.id} was judged in term {command.term}, not {state.watch_term}")
     if command.log_index and command.log_index != node.log_index:
@@ -109,7 +109,7 @@ def evolve_watch(state: State, event: WatchStarted) -> None:
 def decide_remove(state: State, command: RemoveNode) -> Decision | Rejected:
     node = state.nodes.get(command.node_id)
     if node is None:
-        return _no_such_node(command.node_id)
+        return no_such_node(command.node_id)
     if node.state is not NodeState.DISCONNECTED:
         return Rejected(
             "node_active", f"node {node.id} is {node.state}", "stop its agent and wait for its grace to end"
@@ -118,7 +118,7 @@ def decide_remove(state: State, command: RemoveNode) -> Decision | Rejected:
 
 
 def evolve_removed(state: State, event: NodeRemoved) -> None:
-    del state.nodes[event.node_id]
+    state.drop_node(state.nodes[event.node_id])
 
 
 def _change(state: State, node: Node, to: NodeState, reason: str) -> None:
@@ -128,5 +128,5 @@ def _change(state: State, node: Node, to: NodeState, reason: str) -> None:
     node.log_index = state.index
 
 
-def _no_such_node(node_id: str) -> Rejected:
+def no_such_node(node_id: str) -> Rejected:
     return Rejected("no_such_node", f"there is no node {node_id[:100]!r}", "nodes appear when their agents connect")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hasched.model.states import NodeState, TaskState
+from hasched.model.states import TaskState
 from hasched.statemachine.commands import Placement
 from hasched.statemachine.events import TasksScheduled
 from hasched.statemachine.job import ActiveAttempt
@@ -13,7 +13,7 @@ def decide_placement(state: State, placement: Placement) -> TasksScheduled | Non
     """As many of the placement's tasks as may start there now, in its order; None if none may."""
     job = state.jobs.get(placement.job_id)
     node = state.nodes.get(placement.node_id)
-    if job is None or node is None or node.state is not NodeState.HEALTHY or job.suspended or job.cancelling:
+    if job is None or node is None or not node.takes_work or job.suspended or job.cancelling:
         return None
     indices = [index for index in dict.fromkeys(placement.indices) if job.is_eligible(index)]
     room = node.room_for(job.resources, len(indices))

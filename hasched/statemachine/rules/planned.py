@@ -24,6 +24,7 @@ _HARMLESS = (
     e.JobExpired,
     e.LateReportRefused,
     e.NodeRemoved,  # it was disconnected
+    e.NodeDrained,
     e.OriginRecorded,
     e.ManagersRecorded,
     e.ManagerAdded,
