@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from hasched.scheduler.explain.reason import UNSATISFIABLE, WAITING_TURN, pending_reason
+from hasched.scheduler.explain.reason import pending_reason
 
-__all__ = ["UNSATISFIABLE", "WAITING_TURN", "pending_reason"]
+__all__ = ["pending_reason"]
