@@ -13,6 +13,7 @@ from hasched import __version__
 from hasched.api.jobs import BatchResults, submit_job
 from hasched.api.routing import Route
 from hasched.model.parse import spec_schema
+from hasched.model.policy_text import policy_schema
 from hasched.model.views import EventView, Problem, Submitted
 
 _REFERENCE = "#/components/schemas/{name}"
@@ -29,6 +30,7 @@ def openapi_document(routes: Iterable[Route]) -> dict[str, Any]:
     types = [kind for route in table for kind in (_answer_of(route), _body_of(route)) if kind is not None]
     _, components = msgspec.json.schema_components([*types, Submitted, Problem, EventView], ref_template=_REFERENCE)
     components["JobDocument"] = spec_schema()
+    components["PolicyDocument"] = policy_schema()
     _refine(components)
     paths: dict[str, dict[str, Any]] = {}
     for route in table:
@@ -112,9 +114,9 @@ def _body_of(route: Route) -> type[msgspec.Struct] | None:
 
 def _request_body(route: Route) -> dict[str, Any]:
     kind = _body_of(route)
-    schema = {"$ref": _REFERENCE.format(name=kind.__name__ if kind is not None else "JobDocument")}
+    schema = {"$ref": _REFERENCE.format(name=kind.__name__ if kind is not None else route.document)}
     content = {"application/json": {"schema": schema}}
-    if kind is None:
+    if route.handler is submit_job:
         content["application/yaml"] = {"schema": schema}
     return {"required": kind is None, "content": content}
 

@@ -37,6 +37,10 @@ errors. Errors are problem documents (RFC 9457, `{PROBLEM_TYPE}`) with a `code` 
 `cause` and a `hint`; those of a job's document list every mistake in `errors`.
 """
 
+_DOCUMENTS = {
+    "JobDocument": "a job's document ([jobs.md](jobs.md))",
+    "PolicyDocument": "a policy's document ([scheduling.md](scheduling.md))",
+}
 _ELSEWHERE = (ClusterUnreachable, ConfigInvalid, FieldError)  # no manager answers with these
 
 
@@ -50,7 +54,7 @@ def api_reference() -> str:
         parts += _operation(route.method, route.path, route.aliases, operation)
     parts.append("## Structs\n")
     for name, schema in schemas.items():
-        if name != "JobDocument":
+        if name not in _DOCUMENTS:
             parts += _struct(name, schema)
     return "\n".join(parts).rstrip() + "\n"
 
@@ -117,7 +121,7 @@ def _type(schema: dict[str, Any]) -> str:
     match schema:
         case {"$ref": str(reference)}:
             name = reference.rpartition("/")[2]
-            return "a job's document ([jobs.md](jobs.md))" if name == "JobDocument" else f"[{name}](#{name.lower()})"
+            return _DOCUMENTS.get(name) or f"[{name}](#{name.lower()})"
         case {"anyOf": list(options)}:
             return " or ".join(_type(option) for option in options)
         case {"enum": list(values)}:

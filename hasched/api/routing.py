@@ -82,6 +82,7 @@ class Route:
         access: Access,
         by_leader: bool,
         body_bytes: int,
+        document: str,
         tag: str,
     ) -> None:
         self.method = method
@@ -92,6 +93,7 @@ class Route:
         self.access: Access = access
         self.by_leader = by_leader
         self.body_bytes = body_bytes
+        self.document = document
         self.tag = tag
         hints = typing.get_type_hints(handler)
         self.returns: Any = hints.pop("return")
@@ -150,8 +152,10 @@ class Routes:
         access: Access = "user",
         by_leader: bool = False,
         body_bytes: int = JSON_BODY_BYTES,
+        document: str = "JobDocument",
     ) -> Callable[[Handler], Handler]:
-        """`by_leader`: only the leader can answer, so other managers pass the request on."""
+        """`by_leader`: only the leader can answer, so other managers pass the request on. `document`: the schema of a body that
+        is taken as it came."""
 
         def register(handler: Handler) -> Handler:
             self.table.append(
@@ -164,6 +168,7 @@ class Routes:
                     access=access,
                     by_leader=by_leader,
                     body_bytes=body_bytes,
+                    document=document,
                     tag=self._tag,
                 )
             )

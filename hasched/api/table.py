@@ -7,7 +7,7 @@ import functools
 import msgspec
 from aiohttp import web
 
-from hasched.api import cluster, events, health, jobs, logs, managers, nodes, tasks
+from hasched.api import cluster, events, health, jobs, logs, managers, nodes, policies, tasks
 from hasched.api.agents import AGENT_STREAM_PATH
 from hasched.api.call import Call
 from hasched.api.openapi import openapi_document
@@ -40,6 +40,7 @@ ROUTES: list[Route] = [
     *logs.routes.table,
     *nodes.routes.table,
     *managers.routes.table,
+    *policies.routes.table,
     *cluster.routes.table,
     *events.routes.table,
     *health.routes.table,

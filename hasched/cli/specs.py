@@ -18,10 +18,11 @@ from hasched.model.yaml_text import Document, read_documents
 
 
 class FileInvalid(SpecInvalid):
-    """A job file that can't be accepted; each error carries its line."""
+    """A file of documents that can't be accepted; each error carries its line. `code` is that of what is wrong."""
 
-    def __init__(self, source: str, errors: list[FieldError]) -> None:
+    def __init__(self, source: str, errors: list[FieldError], code: str = SpecInvalid.code) -> None:
         super().__init__(errors)
+        self.extra["code"] = code
         self.cause = "\n".join(f"{source}:{error.line}: {_sentence(error)}" for error in errors)
         self.extra["errors"] = [
             {"path": error.path, "line": error.line, "cause": error.cause, "hint": error.hint} for error in errors
@@ -32,15 +33,7 @@ def read_job_file(path: str) -> list[Document]:
     """The documents of a YAML (or JSON) file, `-` for stdin. Raises FileInvalid with all that is wrong."""
     from hasched.model.parse import parse_spec
 
-    with click.open_file(path, encoding="utf-8") as file:
-        try:
-            text = file.read()
-        except UnicodeDecodeError as error:
-            raise FileInvalid(path, [FieldError("", f"not UTF-8: {error}", line=1)]) from None
-    try:
-        documents = read_documents(text, path)
-    except ConfigInvalid as error:
-        raise FileInvalid(path, error.errors) from None
+    documents = read_document_file(path)
     if not documents:
         raise FileInvalid(path, [FieldError("", "there is no job in it", line=1)])
     errors: list[FieldError] = []
@@ -57,11 +50,25 @@ def read_job_file(path: str) -> list[Document]:
     return documents
 
 
+def read_document_file(path: str) -> list[Document]:
+    """The documents of a YAML (or JSON) file, `-` for stdin, whatever they are. Raises FileInvalid if it is no such file."""
+    with click.open_file(path, encoding="utf-8") as file:
+        try:
+            text = file.read()
+        except UnicodeDecodeError as error:
+            raise FileInvalid(path, [FieldError("", f"not UTF-8: {error}", line=1)]) from None
+    try:
+        return read_documents(text, path)
+    except ConfigInvalid as error:
+        raise FileInvalid(path, error.errors) from None
+
+
 def place_errors(path: str, document: Document, invalid: SpecInvalid) -> FileInvalid:
     """The verdict on a document of the file `path`, with the lines that it speaks of."""
     return FileInvalid(
         path,
         [FieldError(error.path, error.cause, error.hint, document.line_of(error.path)) for error in invalid.errors],
+        invalid.code,
     )
 
 

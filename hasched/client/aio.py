@@ -30,6 +30,8 @@ from hasched.model.views import (
     ManagerView,
     NodePage,
     NodeView,
+    PolicyPage,
+    PolicyView,
     Submitted,
     TaskView,
 )
@@ -254,6 +256,22 @@ class AsyncClient:
     async def check_managers(self) -> int:
         """Have the managers compare their states. `managers().check` has the result, with this index or a later one."""
         return (await self._do(calls.check_managers())).log_index
+
+    async def policies(self, kind: str | None = None) -> PolicyPage:
+        """Every policy, or those of a kind."""
+        return await self._do(calls.policies(kind))
+
+    async def policy(self, kind: str, name: str) -> PolicyView:
+        return await self._do(calls.policy(kind, name))
+
+    async def put_policy(self, kind: str, name: str, document: Document, if_index: int | None = None) -> PolicyView:
+        """Put a policy whole. `if_index`: only if its `log_index` is still this, 0: only if nobody has put it. Raises Conflict,
+        PolicyInvalid."""
+        return await self._do(calls.put_policy(kind, name, document, if_index))
+
+    async def delete_policy(self, kind: str, name: str, if_index: int | None = None) -> None:
+        """Delete a policy that nothing refers to."""
+        await self._do(calls.delete_policy(kind, name, if_index))
 
     async def cluster(self) -> ClusterView:
         return await self._do(calls.cluster())

@@ -21,6 +21,8 @@ from hasched.model.views import (
     ManagerView,
     NodePage,
     NodeView,
+    PolicyPage,
+    PolicyView,
     Problem,
     Submitted,
     TaskPage,
@@ -195,6 +197,27 @@ def transfer(to: str | None) -> Call[LeaderView]:
 
 def check_managers() -> Call[CheckAsked]:
     return Call("POST", "/v1/managers/check", CheckAsked)
+
+
+def policies(kind: str | None) -> Call[PolicyPage]:
+    return Call("GET", path_of("/v1/policies", kind=kind), PolicyPage)
+
+
+def policy(kind: str, name: str) -> Call[PolicyView]:
+    return Call("GET", _policy_path(kind, name), PolicyView)
+
+
+def put_policy(kind: str, name: str, document: Document, if_index: int | None) -> Call[PolicyView]:
+    body = document if isinstance(document, bytes) else msgspec.json.encode(document)
+    return Call("PUT", path_of(_policy_path(kind, name), if_index=if_index), PolicyView, body)
+
+
+def delete_policy(kind: str, name: str, if_index: int | None) -> Call[None]:
+    return Call("DELETE", path_of(_policy_path(kind, name), if_index=if_index), type(None))
+
+
+def _policy_path(kind: str, name: str) -> str:
+    return f"/v1/policies/{quote(kind, safe='')}/{quote(name, safe='')}"
 
 
 def cluster() -> Call[ClusterView]:

@@ -12,6 +12,7 @@ from hasched.model.errors import (
     HaschedError,
     NotFound,
     NotLeader,
+    PolicyInvalid,
     SpecInvalid,
     Unauthenticated,
 )
@@ -25,6 +26,7 @@ def _subclasses(root: type[HaschedError]) -> list[type[HaschedError]]:
 
 
 _BY_CODE = {kind.code: kind for kind in _subclasses(HaschedError)}
+_DOCUMENT_INVALID = {kind.code: kind for kind in (SpecInvalid, PolicyInvalid)}
 _BY_STATUS = {kind.status: kind for kind in (BadRequest, Unauthenticated, Forbidden, NotFound, Conflict)}
 
 
@@ -40,12 +42,12 @@ def error_of(status: int, body: bytes) -> HaschedError:
 
 def from_problem(problem: Problem) -> HaschedError:
     """The class of the problem's code, else of its status; the code itself stands in `extra["code"]`."""
-    if problem.code == SpecInvalid.code:
+    if problem.code in _DOCUMENT_INVALID:
         fields = [
             (str(each.get("path", "")), str(each.get("cause", "")), str(each.get("hint", "")))
             for each in problem.errors
         ] or [("", problem.cause, problem.hint)]
-        return SpecInvalid([FieldError(path, cause, hint) for path, cause, hint in fields])
+        return _DOCUMENT_INVALID[problem.code]([FieldError(path, cause, hint) for path, cause, hint in fields])
     kind = _BY_CODE.get(problem.code)
     if kind is NotLeader:
         return NotLeader(None)

@@ -35,6 +35,8 @@ from hasched.model.views import (
     ManagerView,
     NodePage,
     NodeView,
+    PolicyPage,
+    PolicyView,
     Submitted,
     TaskView,
 )
@@ -264,6 +266,22 @@ class Client:
     def check_managers(self) -> int:
         """Have the managers compare their states. `managers().check` has the result, with this index or a later one."""
         return self._do(calls.check_managers()).log_index
+
+    def policies(self, kind: str | None = None) -> PolicyPage:
+        """Every policy, or those of a kind."""
+        return self._do(calls.policies(kind))
+
+    def policy(self, kind: str, name: str) -> PolicyView:
+        return self._do(calls.policy(kind, name))
+
+    def put_policy(self, kind: str, name: str, document: Document, if_index: int | None = None) -> PolicyView:
+        """Put a policy whole. `if_index`: only if its `log_index` is still this, 0: only if nobody has put it. Raises Conflict,
+        PolicyInvalid."""
+        return self._do(calls.put_policy(kind, name, document, if_index))
+
+    def delete_policy(self, kind: str, name: str, if_index: int | None = None) -> None:
+        """Delete a policy that nothing refers to."""
+        self._do(calls.delete_policy(kind, name, if_index))
 
     def cluster(self) -> ClusterView:
         return self._do(calls.cluster())

@@ -51,6 +51,13 @@ class SpecInvalid(HaschedError):
         self.errors = errors
 
 
+class PolicyInvalid(SpecInvalid):
+    """A policy that can't be accepted; as SpecInvalid."""
+
+    code = "invalid_policy"
+    title = "The policy is not valid"
+
+
 class ConfigInvalid(HaschedError):
     """A configuration file that can't be used; each error carries its line."""
 

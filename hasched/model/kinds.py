@@ -95,6 +95,17 @@ def whole(low: int, high: int, hint: str = "") -> Kind:
     return Kind(read, {"type": "integer", "minimum": low, "maximum": high})
 
 
+def flag() -> Kind:
+    """True or false."""
+
+    def read(value: Any, place: str, problems: Problems) -> Any:
+        if not isinstance(value, bool):
+            problems.note(place, f"must be true or false, not {describe(value)}")
+        return value
+
+    return Kind(read, {"type": "boolean"})
+
+
 def choice(options: type[StrEnum]) -> Kind:
     """One of the words of an enum."""
     words = {option.value: option for option in options}

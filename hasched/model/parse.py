@@ -165,8 +165,8 @@ def _retries() -> Kind:
     backoff = mapping(
         {
             "kind": Field("kind", choice(BackoffKind), "How the wait grows from one retry to the next."),
-            "initial": Field("initial_ms", _DURATION, "The wait before the first retry."),
-            "max": Field("max_ms", _DURATION, "No wait is longer."),
+            "initial": Field("initial_ms", DURATION, "The wait before the first retry."),
+            "max": Field("max_ms", DURATION, "No wait is longer."),
             "multiplier": Field("multiplier_milli", multiplier(1, MAX_MULTIPLIER), "The growth, if exponential."),
         },
         "a mapping of kind, initial, max and multiplier",
@@ -221,17 +221,18 @@ def _fault_of_variable(key: str) -> str:
     return fault_of_text(key, MAX_VARIABLE_NAME_BYTES)
 
 
-_CPU = quantity(parse_cpu_milli, MAX_INTEGER, format_cpu, "number of cores", "500m")
-_SIZE = quantity(parse_bytes, MAX_INTEGER, format_bytes, "size", "512Mi")
-_DURATION = quantity(parse_duration_ms, MAX_DURATION_MS, format_duration, "duration", "10s")
+CPU = quantity(parse_cpu_milli, MAX_INTEGER, format_cpu, "number of cores", "500m")
+SIZE = quantity(parse_bytes, MAX_INTEGER, format_bytes, "size", "512Mi")
+DURATION = quantity(parse_duration_ms, MAX_DURATION_MS, format_duration, "duration", "10s")
 _GRACE = quantity(parse_duration_ms, MAX_GRACE_MS, format_duration, "duration", "10s")
 
 _RESOURCES = {
-    "cpu": Field("cpu_milli", _CPU, "Cores."),
-    "memory": Field("memory_bytes", _SIZE, "Enforced where it is given; 0 is no limit."),
+    "cpu": Field("cpu_milli", CPU, "Cores."),
+    "memory": Field("memory_bytes", SIZE, "Enforced where it is given; 0 is no limit."),
     "gpus": Field("gpus", whole(0, MAX_INTEGER, "a GPU is not divided"), "Whole GPUs."),
     "countables": Field("countables", _countables(), "Amounts of named things that nodes offer, such as licences."),
 }
+RESOURCES = mapping(_RESOURCES, "a mapping such as {cpu: 2, memory: 4Gi}")
 
 _VALUE = text(MAX_WORD_BYTES - MAX_VARIABLE_NAME_BYTES - len("="), empty=True)
 _ENV = pairs(_fault_of_variable, _VALUE, MAX_VARIABLES)
@@ -246,8 +247,8 @@ _JOB = {
     "input": Field("input", blob(MAX_INPUT_BYTES), "Handed to each task as the file HASCHED_INPUT."),
     "count": Field("count", whole(1, MAX_TASKS), "Number of tasks."),
     "max_running": Field("max_running", whole(1, MAX_TASKS, "leave it out for no cap"), "So many at once at most."),
-    "resources": Field("resources", mapping(_RESOURCES, "a mapping such as {cpu: 2, memory: 4Gi}"), "For each task."),
-    "timeout": Field("timeout_ms", _DURATION, "Per attempt; 0 for none."),
+    "resources": Field("resources", RESOURCES, "For each task."),
+    "timeout": Field("timeout_ms", DURATION, "Per attempt; 0 for none."),
     "kill_grace": Field("kill_grace_ms", _GRACE, "Between TERM and KILL when an attempt is stopped."),
     "retries": Field("retries", _retries(), "Attempts after the first."),
     "restart": Field("restart", choice(RestartPolicy), "Whether there is a second attempt at all."),

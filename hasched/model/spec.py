@@ -17,6 +17,7 @@ MAX_JOB_OUTPUT_BYTES = 4 * 1024 * 1024  # of all tasks of a job together
 MAX_SPEC_BYTES = 512 * 1024
 MAX_PRIORITY = 1_000_000
 DEFAULT_QUEUE = "default"
+DEFAULT_NAMESPACE = "default"
 
 
 class Resources(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

@@ -189,6 +189,23 @@ class ManagerView(_View, frozen=True):
     peers: list[PeerView] = []  # only where one manager shows itself, and leads
 
 
+class PolicyView(_View, frozen=True):
+    """A policy. `document` is what can be put again; `log_index` is of the entry that put it last, 0: it is built in."""
+
+    kind: str
+    name: str
+    document: dict[str, Any]
+    actor: str = ""
+    created_ms: int = 0
+    changed_ms: int = 0
+    log_index: int = 0
+    built_in: bool = False
+
+
+class PolicyPage(_View, frozen=True):
+    policies: list[PolicyView]
+
+
 class ManagerPage(_View, frozen=True):
     managers: list[ManagerView]
     leader: str | None

@@ -29,6 +29,7 @@ from hasched.statemachine.rules import (
     nodes,
     origin,
     placement,
+    policies,
     reports,
 )
 from hasched.statemachine.rules.planned import outdates_plans
@@ -117,6 +118,10 @@ def _decide(state: State, command: c.Command) -> Decision | Rejected:
             return managers.decide_add(state, command)
         case c.RemoveManager():
             return managers.decide_remove(state, command)
+        case c.PutPolicy():
+            return policies.decide_put(state, command)
+        case c.DeletePolicy():
+            return policies.decide_delete(state, command)
         case c.StepClock():
             return clock.decide_step(state)
         case c.PlacePlan() | c.ReportAttempts():
@@ -224,6 +229,10 @@ def evolve(state: State, event: Event) -> None:
             managers.evolve_added(state, event)
         case e.ManagerRemoved():
             managers.evolve_removed(state, event)
+        case e.PolicyChanged():
+            policies.evolve_changed(state, event)
+        case e.PolicyDeleted():
+            policies.evolve_deleted(state, event)
         case e.WatchStarted():
             nodes.evolve_watch(state, event)
         case e.SubmissionsForgotten():

@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from hasched.model.policy import Policy, PolicyKind
 from hasched.model.spec import JobSpec
 from hasched.model.states import NodeState
 from hasched.model.wire import AttemptKey, AttemptReport, NodeInfo
@@ -177,6 +178,23 @@ class RemoveManager(_Command, frozen=True, tag="remove_manager"):
     actor: str
 
 
+class PutPolicy(_Command, frozen=True, tag="put_policy"):
+    """Put a policy, a new one or in place of the one of that name. `if_index`: only if that one's log index is this, 0: none."""
+
+    kind: PolicyKind
+    name: str
+    body: Policy
+    actor: str
+    if_index: int | None = None
+
+
+class DeletePolicy(_Command, frozen=True, tag="delete_policy"):
+    kind: PolicyKind
+    name: str
+    actor: str
+    if_index: int | None = None
+
+
 class Placement(msgspec.Struct, frozen=True, array_like=True):
     """Start the next attempt of these tasks of a job on a node."""
 
@@ -221,6 +239,8 @@ Command: TypeAlias = (
     | RecordManagers
     | AddManager
     | RemoveManager
+    | PutPolicy
+    | DeletePolicy
     | PlacePlan
     | ReportAttempts
     | StepClock

@@ -11,6 +11,8 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from hasched.model.policy import TYPES, Policy, PolicyKind
+from hasched.model.policy_text import write_policy
 from hasched.model.spec import JobSpec
 from hasched.model.states import EndKind, NodeState, TaskState
 from hasched.model.views import EventView
@@ -231,6 +233,21 @@ class ManagerRemoved(_Event, frozen=True):
     actor: str
 
 
+class PolicyChanged(_Event, frozen=True):
+    """A policy was put, a new one or in place of another."""
+
+    kind: PolicyKind
+    name: str
+    body: Policy
+    actor: str
+
+
+class PolicyDeleted(_Event, frozen=True):
+    kind: PolicyKind
+    name: str
+    actor: str
+
+
 class WatchStarted(_Event, frozen=True):
     """A new leader listens to the nodes, and gives each a fresh grace."""
 
@@ -276,6 +293,8 @@ Event: TypeAlias = (
     | ManagersRecorded
     | ManagerAdded
     | ManagerRemoved
+    | PolicyChanged
+    | PolicyDeleted
     | WatchStarted
     | SubmissionsForgotten
     | ClockStepped
@@ -295,6 +314,7 @@ NODE_CHANGES: tuple[type[Event], ...] = (
     NodeQuarantineEnded,
 )
 
+_POLICY_TYPES = tuple(TYPES.values())
 _SHOWN_BY_NAME = {"job_id": "job_id", "index": "task_index", "attempt": "attempt", "node_id": "node_id"}
 
 
@@ -323,7 +343,9 @@ def _data(event: Event) -> dict[str, Any]:
                 data.update(name=value.name, queue=value.queue, priority=value.priority, count=value.count)
             case TaskState() | EndKind():
                 data[name] = value.name
-            case NodeState():
+            case _ if isinstance(value, _POLICY_TYPES):
+                data[name] = write_policy(value)
+            case NodeState() | PolicyKind():
                 data[name] = value.value
             case NodeInfo() | Usage():
                 data[name] = msgspec.to_builtins(value if isinstance(value, NodeInfo) else _usage(value))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hasched.model.policy import PolicyKind, Quota, kind_of
 from hasched.model.states import NodeState, TaskState
 from hasched.statemachine.job import IN_BACKOFF, Job, count_phases, derive_state
 from hasched.statemachine.node import Node
@@ -21,6 +22,7 @@ def check(state: State) -> list[str]:
     wrong += [f"node {node_id} holds {task}, which isn't active" for task, node_id in holders.items()]
     wrong += _check_tables(state)
     wrong += _check_managers(state)
+    wrong += _check_policies(state)
     return wrong
 
 
@@ -156,3 +158,18 @@ def _check_managers(state: State) -> Iterator[str]:
         yield "a manager stands under another name than its own"
     if any(manager.log_index > state.index or manager.added_ms > state.now_ms for manager in managers):
         yield "a manager was added later than now"
+
+
+def _check_policies(state: State) -> Iterator[str]:
+    for kind, table in state.policies.items():
+        for name, record in table.items():
+            if record.name != name or kind_of(record.body) is not kind:
+                yield f"{kind}/{name} stands in another's place"
+            if record.log_index > state.index or not record.created_ms <= record.changed_ms <= state.now_ms:
+                yield f"{kind}/{name} was changed later than now"
+            if isinstance(record.body, Quota):
+                parent, namespace = record.body.parent, record.body.namespace
+                if parent and parent not in state.policies[PolicyKind.QUOTA]:
+                    yield f"{kind}/{name} lacks its parent"
+                if namespace and namespace not in state.policies[PolicyKind.NAMESPACE]:
+                    yield f"{kind}/{name} lacks its namespace"

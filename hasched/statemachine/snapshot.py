@@ -24,6 +24,7 @@ from hasched.statemachine.control import FREE, Control
 from hasched.statemachine.job import IN_BACKOFF, PHASES, Job, count_phases, derive_state
 from hasched.statemachine.manager import ManagerRecord
 from hasched.statemachine.node import Node
+from hasched.statemachine.policies import PolicyRecord, put_policies
 from hasched.statemachine.rules.clock import renew_bounds
 from hasched.statemachine.state import State, Tombstone
 
@@ -71,6 +72,7 @@ class _Header(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     origin: str = ""
     plan_index: int = 0
     controls: list[tuple[str, Control]] = []  # of the nodes that operators or the leader have decided something about
+    policies: list[PolicyRecord] = []
 
 
 class _End(msgspec.Struct, frozen=True):
@@ -183,6 +185,7 @@ def _front_records(state: State) -> Iterator[bytes]:
         origin=state.origin,
         plan_index=state.plan_index,
         controls=[(node_id, node.control) for node_id, node in sorted(state.nodes.items()) if node.control is not FREE],
+        policies=put_policies(state.policies),
     )
     return _encode_front(header, tuple(state.tombstones), tuple(state.tombstones.values()))
 
@@ -306,6 +309,9 @@ def _restore(documents: _Records) -> State:
     state.plan_index = header.plan_index
     state.managers = {manager.manager_id: manager for manager in header.managers}
     _expect(len(state.managers) == len(header.managers), "a manager stands twice")
+    for policy in header.policies:
+        state.policies[policy.kind][policy.name] = policy
+    _expect(len(put_policies(state.policies)) == len(header.policies), "a policy stands twice")
     state.node_numbers = {name: number for number, name in enumerate(header.node_names) if number}
     for record in header.nodes:
         state.nodes[record.id] = Node(

@@ -29,6 +29,7 @@ from hasched.statemachine.job import (
 )
 from hasched.statemachine.manager import ManagerRecord
 from hasched.statemachine.node import Node
+from hasched.statemachine.policies import initial_policies
 
 __all__ = ["ActiveAttempt", "AttemptRecord", "Cancel", "Job", "Late", "Node", "State", "TaskHistory", "Tombstone"]
 
@@ -78,6 +79,7 @@ class State:
         self.node_timers: dict[str, int] = {}  # of nodes that something comes due for, when
         self.node_due_ms = 0  # the earliest of these, 0: none
         self.managers: dict[str, ManagerRecord] = {}  # that are wanted; none until a leader has recorded those it has
+        self.policies = initial_policies()  # by kind and name
         self.origin = ""  # of the cluster; none until a leader has recorded one
         self.watch_term = 0  # of the leader whose judgements of nodes count; 0: none has said so
         self.submissions: dict[str, int] = {}  # of jobs that exist

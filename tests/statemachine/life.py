@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from random import Random
 
+from hasched.model.policy import Namespace, Policy, Queue, Quota, kind_of
 from hasched.model.spec import JobSpec, Resources
 from hasched.model.states import EndKind, NodeState
 from hasched.statemachine.commands import (
     AddManager,
     Command,
     DeleteJob,
+    DeletePolicy,
     DrainNode,
     EndQuarantine,
     Placement,
     PlacePlan,
+    PutPolicy,
     QuarantineNode,
     RecordManagers,
     RecordOrigin,
@@ -45,7 +48,7 @@ def _happen(machine: Machine, dice: Random) -> None:
     jobs = machine.state.jobs
     job = jobs[dice.choice(list(jobs))] if jobs else machine.submit()
     node_id = dice.choice(NODES)
-    match dice.randrange(23):
+    match dice.randrange(24):
         case 0 | 1 | 2:
             spec = JobSpec(
                 name="job",
@@ -92,6 +95,8 @@ def _happen(machine: Machine, dice: Random) -> None:
             _report_late(machine, job)
         case 18:
             _change_managers(machine, dice)
+        case 23:
+            _change_policies(machine, dice)
         case 19:
             _control_node(machine, dice, node_id)
         case _:
@@ -108,6 +113,20 @@ def _control_node(machine: Machine, dice: Random, node_id: str) -> None:
         EndQuarantine(node_id=node_id, actor=dice.choice(("", "ada"))),
     ]
     machine.do(dice.choice(commands), dice.choice(commands))
+
+
+def _change_policies(machine: Machine, dice: Random) -> None:
+    name, other = dice.choice("abc"), dice.choice("abc")
+    bodies: list[Policy] = [
+        Namespace(),
+        Queue(priority=dice.randrange(3)),
+        Quota(namespace=dice.choice(("", "default", other)), parent=dice.choice(("", other))),
+    ]
+    body = dice.choice(bodies)
+    machine.do(
+        PutPolicy(kind=kind_of(body), name=name, body=body, actor="ada", if_index=dice.choice((None, None, 0))),
+        DeletePolicy(kind=kind_of(dice.choice(bodies)), name=dice.choice((name, other, "default")), actor="ada"),
+    )
 
 
 def _change_managers(machine: Machine, dice: Random) -> None:

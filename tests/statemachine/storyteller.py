@@ -224,6 +224,8 @@ class Storyteller:
                 return f"{kind} {event.manager_id}"
             case e.SubmissionsForgotten():
                 return f"{kind} {' '.join(event.submission_ids)}"
+            case e.PolicyChanged() | e.PolicyDeleted():
+                return f"{kind} {event.kind}/{event.name}"
             case e.OriginRecorded():
                 return f"{kind} {event.origin}"
             case e.ClockStepped() | e.WatchStarted():

@@ -15,6 +15,7 @@ from hasched.statemachine.queries.nodes import (
     node_view,
 )
 from hasched.statemachine.queries.pages import MAX_PAGE, BadCursor
+from hasched.statemachine.queries.policies import list_policies, policy_view
 from hasched.statemachine.queries.tasks import list_tasks, show_task, task_view
 
 __all__ = [
@@ -27,8 +28,10 @@ __all__ = [
     "job_view",
     "list_jobs",
     "list_nodes",
+    "list_policies",
     "list_tasks",
     "node_view",
+    "policy_view",
     "show_job",
     "show_task",
     "task_view",

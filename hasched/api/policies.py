@@ -1,0 +1,82 @@
+"""Policies: queues, quotas, caps, prices and the like, put whole and deleted whole."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from hasched.api.call import Call, Consistency
+from hasched.api.jobs import ReadOne
+from hasched.api.routing import Routes
+from hasched.model.errors import NotFound, OutcomeUnknown
+from hasched.model.kinds import suggest
+from hasched.model.policy import PolicyKind
+from hasched.model.policy_text import parse_policy
+from hasched.model.views import PolicyPage, PolicyView
+from hasched.statemachine import queries
+from hasched.statemachine.commands import DeletePolicy, PutPolicy
+
+MAX_POLICY_BYTES = 1024 * 1024
+
+routes = Routes("policies")
+
+
+class ListPolicies(msgspec.Struct, frozen=True, kw_only=True):
+    kind: Annotated[str | None, msgspec.Meta(description="Only of this kind.")] = None
+    consistency: Consistency = "linearizable"
+
+
+class ChangePolicy(msgspec.Struct, frozen=True, kw_only=True):
+    if_index: Annotated[
+        Annotated[int, msgspec.Meta(ge=0)] | None,
+        msgspec.Meta(description="Only if the policy's `log_index` is still this; 0: only if nobody has put it."),
+    ] = None
+
+
+@routes.add("GET", "/v1/policies")
+async def list_policies(call: Call, query: ListPolicies) -> PolicyPage:
+    """List the policies, with those that are built in."""
+    kind = kind_named(query.kind) if query.kind is not None else None
+    return queries.list_policies(await call.read_state(query.consistency), kind)
+
+
+@routes.add("GET", "/v1/policies/{kind}/{name}")
+async def show_policy(call: Call, kind: str, name: str, query: ReadOne) -> PolicyView:
+    """Show a policy."""
+    known = kind_named(kind)
+    view = queries.policy_view(await call.read_state(query.consistency), known, name)
+    if view is None:
+        raise NotFound(f"there is no {kind}/{name[:128]}", "see the list of policies", code="no_such_policy")
+    return view
+
+
+@routes.add("PUT", "/v1/policies/{kind}/{name}", body_bytes=MAX_POLICY_BYTES, document="PolicyDocument")
+async def put_policy(call: Call, kind: str, name: str, query: ChangePolicy, body: bytes) -> PolicyView:
+    """Put a policy, a new one or in place of what has that name.
+
+    The body is the policy's document (docs/scheduling.md) as JSON. What is put is the whole of it: a key that is left out
+    has its default. Putting what is there already changes nothing.
+    """
+    known, parsed = parse_policy(kind_named(kind).value, name, body)
+    await call.propose(PutPolicy(kind=known, name=name, body=parsed, actor=call.actor, if_index=query.if_index))
+    view = queries.policy_view(call.context.replica.state, known, name)
+    if view is None:
+        raise OutcomeUnknown("it was put, and deleted before it could be shown", "look again")
+    return view
+
+
+@routes.add("DELETE", "/v1/policies/{kind}/{name}", status=204)
+async def delete_policy(call: Call, kind: str, name: str, query: ChangePolicy) -> None:
+    """Delete a policy that nothing refers to. One that stood in place of a built-in one gives way to that."""
+    await call.propose(DeletePolicy(kind=kind_named(kind), name=name, actor=call.actor, if_index=query.if_index))
+
+
+def kind_named(kind: str) -> PolicyKind:
+    """Raises NotFound."""
+    try:
+        return PolicyKind(kind)
+    except ValueError:
+        known = [each.value for each in PolicyKind]
+        hint = suggest(kind, known) or f"there are: {', '.join(known)}"
+        raise NotFound(f"there is no kind of policy called {kind[:40]!r}", hint, code="no_such_kind") from None

@@ -1,0 +1,107 @@
+"""Policies: put whole and deleted whole, never while something would be left without what it refers to.
+
+`if_index` makes a change depend on what its author saw: the log index of the policy, 0 where nobody had put one. A put
+that asks for what is there already changes nothing and succeeds whatever `if_index` says, so it can be repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hasched.model.ids import is_name
+from hasched.model.policy import Policy, PolicyKind, Quota, kind_of
+from hasched.statemachine.commands import DeletePolicy, PutPolicy
+from hasched.statemachine.events import PolicyChanged, PolicyDeleted
+from hasched.statemachine.outcomes import Rejected
+from hasched.statemachine.policies import PolicyRecord, built_in
+from hasched.statemachine.rules import Decision
+from hasched.statemachine.state import State
+
+MAX_POLICIES = 100_000
+MAX_DEPTH = 8  # of quotas that are parts of quotas
+
+
+def decide_put(state: State, command: PutPolicy) -> Decision | Rejected:
+    kind, name, body = command.kind, command.name, command.body
+    if not is_name(name) or kind_of(body) is not kind:
+        return Rejected("invalid_policy", f"{kind}/{name[:100]} is not a policy", "use parse_policy")
+    present = state.policies[kind].get(name)
+    if present is not None and present.body == body:
+        return Decision([])
+    if refused := _refuse_stale(kind, name, present, command.if_index):
+        return refused
+    if present is None and sum(map(len, state.policies.values())) >= MAX_POLICIES:
+        return Rejected("too_many_policies", f"a cluster has at most {MAX_POLICIES} policies", "delete some")
+    if refused := _refuse_body(state, name, body):
+        return refused
+    return Decision([PolicyChanged(kind, name, body, command.actor)])
+
+
+def decide_delete(state: State, command: DeletePolicy) -> Decision | Rejected:
+    kind, name = command.kind, command.name
+    present = state.policies[kind].get(name)
+    if present is None:
+        return Rejected("no_such_policy", f"there is no {kind}/{name[:100]}", "see `hasched policy list`")
+    if present.built_in:
+        return Rejected("policy_built_in", f"{kind}/{name} is built in", "put another in its place")
+    if refused := _refuse_stale(kind, name, present, command.if_index):
+        return refused
+    user = next(_users_of(state, kind, name), None) if built_in(kind, name) is None else None
+    if user is not None:
+        return Rejected("policy_in_use", f"{kind}/{name} is used by {user}", "change or delete that first")
+    return Decision([PolicyDeleted(kind, name, command.actor)])
+
+
+def _refuse_stale(kind: PolicyKind, name: str, present: PolicyRecord | None, if_index: int | None) -> Rejected | None:
+    index = present.log_index if present is not None else 0
+    if if_index is None or if_index == index:
+        return None
+    seen = f"was changed at {index}" if index else "is not there any more"
+    return Rejected("policy_changed", f"{kind}/{name} {seen}, and {if_index} was expected", "look at it, and try again")
+
+
+def _refuse_body(state: State, name: str, body: Policy) -> Rejected | None:
+    """What keeps a body from being put, as things are."""
+    if not isinstance(body, Quota):
+        return None
+    if body.namespace and body.namespace not in state.policies[PolicyKind.NAMESPACE]:
+        return Rejected("unknown_namespace", f"there is no namespace {body.namespace}", "put the namespace first")
+    quotas = state.policies[PolicyKind.QUOTA]
+    parent, depth = body.parent, 1
+    while parent:
+        above = quotas.get(parent)
+        if parent == name or depth > MAX_DEPTH:
+            return Rejected(
+                "quota_cycle", f"quota/{name} would be a part of itself, or of more than {MAX_DEPTH}", "name another"
+            )
+        if above is None:
+            return Rejected("unknown_quota", f"there is no quota {parent}", "put the parent first")
+        assert isinstance(above.body, Quota), "the table of quotas holds quotas"
+        parent, depth = above.body.parent, depth + 1
+    return None
+
+
+def _users_of(state: State, kind: PolicyKind, name: str) -> Iterator[str]:
+    """What refers to a policy and would be left without it, the first few suffice."""
+    for quota in state.policies[PolicyKind.QUOTA].values():
+        assert isinstance(quota.body, Quota), "the table of quotas holds quotas"
+        if kind is PolicyKind.QUOTA and quota.body.parent == name:
+            yield f"quota/{quota.name}, whose parent it is"
+        if kind is PolicyKind.NAMESPACE and quota.body.namespace == name:
+            yield f"quota/{quota.name}"
+
+
+def evolve_changed(state: State, event: PolicyChanged) -> None:
+    table = state.policies[event.kind]
+    present = table.get(event.name)
+    created_ms = present.created_ms if present is not None and not present.built_in else state.now_ms
+    table[event.name] = PolicyRecord(event.name, event.body, event.actor, created_ms, state.now_ms, state.index)
+
+
+def evolve_deleted(state: State, event: PolicyDeleted) -> None:
+    table = state.policies[event.kind]
+    original = built_in(event.kind, event.name)
+    if original is None:
+        del table[event.name]
+    else:
+        table[event.name] = original

@@ -1,0 +1,151 @@
+"""`hasched policy`, `queue`, `quota` and `namespace`: what is asked of the managers, and what people see."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from click.testing import CliRunner, Result
+from scripted_manager import Scene, reply
+
+from hasched.cli.exits import Exit
+from hasched.cli.main import cli
+from hasched.client.aio import AsyncClient
+from hasched.client.sync import Client
+from hasched.model.views import PolicyView
+
+
+def invoke(scene: Scene, *arguments: str, text: str | None = None) -> Result:
+    context = scene.context()
+    env = {"HASCHED_MANAGERS": ",".join(context.managers), "HASCHED_CA": context.ca, "HASCHED_TOKEN": context.token}
+    return CliRunner().invoke(cli, arguments, env=env, prog_name="hasched", input=text)
+
+
+def view(kind: str, name: str, document: dict[str, Any], log_index: int = 7) -> dict[str, Any]:
+    audit = {
+        "actor": "ada",
+        "changed_ms": 1_790_000_000_000 if log_index else 0,
+        "log_index": log_index,
+        "built_in": not log_index,
+    }
+    return {"kind": kind, "name": name, "document": document, **audit}
+
+
+def page(*views: dict[str, Any]) -> Any:
+    return reply(200, {"policies": list(views)})
+
+
+DOCUMENTS = """\
+kind: queue
+name: batch
+priority: 3
+---
+kind: quota
+name: red
+limits: {cpu: 8, gpus: 2}
+"""
+
+
+def test_apply_puts_what_differs_and_only_while_it_is_what_was_seen(scene: Scene) -> None:
+    batch, red = view("queue", "batch", {"weight": 2}), view("quota", "red", {"limits": {"cpu": 8, "gpus": 2}})
+    scene.manager(page(batch, red), reply(200, batch))
+    result = invoke(scene, "policy", "apply", "-", text=DOCUMENTS)
+    assert (result.exit_code, result.stdout) == (Exit.OK, "queue/batch changed\nquota/red unchanged\n")
+    assert [(method, path) for method, path, _, _ in scene.requests()] == [
+        ("GET", "/v1/policies"),
+        ("PUT", "/v1/policies/queue/batch?if_index=7"),
+    ]
+    assert json.loads(scene.requests()[1][3]) == {"priority": 3}
+
+
+def test_a_dry_run_shows_the_difference_and_puts_nothing(scene: Scene) -> None:
+    scene.manager(page(view("queue", "batch", {"weight": 2, "priority": 1})))
+    result = invoke(scene, "policy", "apply", "--dry-run", "-", text=DOCUMENTS)
+    assert result.stdout == (
+        "queue/batch would be changed\n  ~ priority: 1 -> 3\n  - weight: 2\n"
+        "quota/red would be created\n  + limits.cpu: 8\n  + limits.gpus: 2\n"
+    )
+    assert len(scene.requests()) == 1
+    told = json.loads(invoke(scene, "policy", "apply", "--dry-run", "--json", "-", text=DOCUMENTS).stdout)
+    assert [(each["name"], each["did"]) for each in told["policies"]] == [("batch", "changed"), ("red", "created")]
+
+
+def test_a_mistake_has_its_line_and_then_nothing_is_sent(scene: Scene, tmp_path: Path) -> None:
+    file = tmp_path / "p.yaml"
+    file.write_text(DOCUMENTS + "---\nname: x\n---\nkind: queue\nname: y\nwieght: 2\n")
+    result = invoke(scene, "policy", "apply", str(file), "--json")
+    assert result.exit_code == Exit.BAD_INPUT
+    told = json.loads(result.stderr)
+    assert told["code"] == "invalid_policy"
+    assert [(each["path"], each["line"]) for each in told["errors"]] == [("kind", 9), ("wieght", 13)]
+    assert "there is no policy in it" in invoke(scene, "policy", "apply", "-", text="").stderr
+
+
+def test_what_is_shown_can_be_applied(scene: Scene) -> None:
+    scene.manager(reply(200, view("quota", "red", {"limits": {"cpu": 8}})))
+    shown = invoke(scene, "policy", "get", "quota", "red").stdout
+    assert shown.splitlines()[0].startswith("# put by ada at ")
+    assert shown.splitlines()[1:] == ["kind: quota", "name: red", "limits: {cpu: 8}"]
+    assert invoke(scene, "quota", "show", "red").stdout == shown
+    assert json.loads(invoke(scene, "policy", "get", "quota", "red", "--json").stdout)["document"] == {
+        "limits": {"cpu": 8}
+    }
+
+
+def test_a_policy_is_deleted(scene: Scene) -> None:
+    scene.manager(reply(204, b""))
+    assert invoke(scene, "policy", "delete", "quota", "red").stdout == "quota/red deleted\n"
+    assert json.loads(invoke(scene, "policy", "delete", "quota", "red", "--if-index", "4", "--json").stdout) == {
+        "deleted": {"kind": "quota", "name": "red"}
+    }
+    assert [path for _, path, _, _ in scene.requests()] == [
+        "/v1/policies/quota/red",
+        "/v1/policies/quota/red?if_index=4",
+    ]
+
+
+def test_lists_are_tables(scene: Scene) -> None:
+    document = {"namespace": "red", "each_user": True, "limits": {"cpu": 8}}
+    scene.manager(page(view("quota", "red", document), view("queue", "default", {}, 0)))
+    told = invoke(scene, "policy", "list").stdout.splitlines()
+    assert told[1].startswith("quota  red      namespace: red, each_user: true, limits.cpu: 8  ada")
+    assert told[2].split() == ["queue", "default", "built", "in"]
+    assert "each user of red" in invoke(scene, "quota", "list").stdout
+    assert invoke(scene, "queue", "list").stdout.splitlines()[2].split()[:4] == ["default", "open", "0", "1"]
+    assert "red" in invoke(scene, "namespace", "list").stdout
+    for command, key in (("quota", "quotas"), ("queue", "queues"), ("namespace", "namespaces"), ("policy", "policies")):
+        assert len(json.loads(invoke(scene, command, "list", "--json").stdout)[key]) == 2
+
+
+def test_a_queue_is_closed_as_it_is_and_opened_again(scene: Scene) -> None:
+    scene.manager(
+        reply(200, view("queue", "batch", {"weight": 2})),
+        reply(200, view("queue", "batch", {"weight": 2, "state": "closed"})),
+    )
+    assert invoke(scene, "queue", "close", "batch").stdout == "queue batch is closed\n"
+    method, path, _, body = scene.requests()[1]
+    assert (method, path, json.loads(body)) == (
+        "PUT",
+        "/v1/policies/queue/batch?if_index=7",
+        {"weight": 2, "state": "closed"},
+    )
+    assert invoke(scene, "queue", "open", "batch").stdout == "queue batch is open\n"
+    assert json.loads(scene.requests()[3][3])["state"] == "open"
+
+
+async def test_both_clients_ask_alike(scene: Scene) -> None:
+    answers = [page(), *[reply(200, view("queue", "q", {}))] * 2, reply(204, b"")]
+    first, second = scene.manager(*answers), scene.manager(*answers)
+    assert first is not second
+    with Client(scene.context(first.url)) as client:
+        assert client.policies("queue").policies == []
+        assert isinstance(client.policy("queue", "q"), PolicyView)
+        client.put_policy("queue", "q", {}, if_index=0)
+        client.delete_policy("queue", "q")
+    async with AsyncClient(scene.context(second.url)) as client:
+        assert (await client.policies("queue")).policies == []
+        assert isinstance(await client.policy("queue", "q"), PolicyView)
+        await client.put_policy("queue", "q", {}, if_index=0)
+        await client.delete_policy("queue", "q")
+    assert [each[:2] for each in first.requests] == [each[:2] for each in second.requests]

@@ -1,0 +1,146 @@
+"""Policies in the state: put, changed under a condition, deleted unless something needs them, kept across snapshots."""
+
+from __future__ import annotations
+
+import pytest
+
+from hasched.model.policy import (
+    Amounts,
+    Namespace,
+    Policy,
+    PolicyKind,
+    PriorityClass,
+    Queue,
+    QueueState,
+    Quota,
+    kind_of,
+)
+from hasched.statemachine import queries
+from hasched.statemachine.commands import DeletePolicy, PutPolicy
+from hasched.statemachine.digest import digest
+from hasched.statemachine.events import PolicyChanged
+from hasched.statemachine.policies import find_policy
+from hasched.statemachine.snapshot import capture, restore
+from tests.statemachine.machine import Machine
+
+
+def put(machine: Machine, name: str, body: Policy, if_index: int | None = None) -> str:
+    """Empty, or the code of the refusal."""
+    outcome = machine.outcome(PutPolicy(kind=kind_of(body), name=name, body=body, actor="ada", if_index=if_index))
+    return getattr(outcome, "code", "")
+
+
+def delete(machine: Machine, kind: PolicyKind, name: str, if_index: int | None = None) -> str:
+    return getattr(machine.outcome(DeletePolicy(kind=kind, name=name, actor="ada", if_index=if_index)), "code", "")
+
+
+def test_a_policy_remembers_who_changed_it_when_and_in_which_entry() -> None:
+    machine = Machine()
+    assert put(machine, "batch", Queue(priority=1)) == ""
+    created_ms, machine.now_ms = machine.now_ms, machine.now_ms + 5
+    assert put(machine, "batch", Queue(priority=2)) == ""
+    view = queries.policy_view(machine.state, PolicyKind.QUEUE, "batch")
+    assert view is not None
+    assert (view.document, view.actor) == ({"priority": 2}, "ada")
+    assert (view.created_ms, view.changed_ms, view.log_index) == (created_ms, machine.now_ms, machine.state.index)
+    assert not view.built_in
+    assert find_policy(machine.state.policies, Queue, "batch") == Queue(priority=2)
+    assert find_policy(machine.state.policies, Queue, "none") is None
+
+
+def test_putting_what_is_there_changes_nothing() -> None:
+    machine = Machine()
+    put(machine, "batch", Queue(priority=1))
+    assert (
+        machine.do(
+            PutPolicy(kind=PolicyKind.QUEUE, name="batch", body=Queue(priority=1), actor="bob", if_index=77)
+        ).events
+        == []
+    )
+
+
+def test_a_change_can_depend_on_what_was_seen() -> None:
+    machine = Machine()
+    assert put(machine, "batch", Queue(priority=1), if_index=3) == "policy_changed"
+    assert put(machine, "batch", Queue(priority=1), if_index=0) == ""
+    index = machine.state.index
+    assert put(machine, "batch", Queue(priority=2), if_index=0) == "policy_changed"
+    assert delete(machine, PolicyKind.QUEUE, "batch", if_index=index + 1) == "policy_changed"
+    assert put(machine, "batch", Queue(priority=2), if_index=index) == ""
+    assert delete(machine, PolicyKind.QUEUE, "batch", if_index=machine.state.index) == ""
+    assert delete(machine, PolicyKind.QUEUE, "batch") == "no_such_policy"
+
+
+def test_what_is_built_in_can_be_replaced_and_comes_back() -> None:
+    machine = Machine()
+    new = digest(machine.state)
+    assert delete(machine, PolicyKind.PRIORITY_CLASS, "high") == "policy_built_in"
+    assert put(machine, "high", PriorityClass(value=3), if_index=0) == ""
+    assert find_policy(machine.state.policies, PriorityClass, "high") == PriorityClass(value=3)
+    assert delete(machine, PolicyKind.PRIORITY_CLASS, "high") == ""
+    high = find_policy(machine.state.policies, PriorityClass, "high")
+    assert high is not None and high.value == 900
+    machine.state.index = machine.state.now_ms = machine.state.plan_index = 0
+    assert digest(machine.state) == new
+
+
+def test_what_others_refer_to_stays() -> None:
+    machine = Machine()
+    assert put(machine, "red", Quota(namespace="red")) == "unknown_namespace"
+    assert put(machine, "red", Namespace()) == ""
+    assert put(machine, "red", Quota(namespace="red", parent="company")) == "unknown_quota"
+    assert put(machine, "company", Quota(nominal=Amounts(gpus=8))) == ""
+    assert put(machine, "red", Quota(namespace="red", parent="company")) == ""
+    assert delete(machine, PolicyKind.NAMESPACE, "red") == "policy_in_use"
+    assert delete(machine, PolicyKind.QUOTA, "company") == "policy_in_use"
+    assert delete(machine, PolicyKind.QUOTA, "red") == ""
+    assert delete(machine, PolicyKind.QUOTA, "company") == ""
+    assert delete(machine, PolicyKind.NAMESPACE, "red") == ""
+
+
+def test_no_quota_is_a_part_of_itself() -> None:
+    machine = Machine()
+    put(machine, "a", Quota())
+    put(machine, "b", Quota(parent="a"))
+    assert put(machine, "a", Quota(parent="b")) == "quota_cycle"
+    assert put(machine, "a", Quota(parent="a")) == "quota_cycle"
+    for above, name in zip("bcdefgh", "cdefghi", strict=True):
+        last = put(machine, name, Quota(parent=above))
+    assert last == ""
+    assert put(machine, "j", Quota(parent="i")) == "quota_cycle"
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(PolicyKind.QUEUE, "a/b"), (PolicyKind.QUEUE, ""), (PolicyKind.QUOTA, "batch")]
+)
+def test_what_is_no_policy_is_not_held(kind: PolicyKind, name: str) -> None:
+    command = PutPolicy(kind=kind, name=name, body=Queue(), actor="ada")
+    assert Machine().refusal(command) == "invalid_policy"
+
+
+def test_snapshots_and_digests_have_them() -> None:
+    machine, other = Machine(), Machine()
+    for one in (machine, other):
+        put(one, "a", Queue())
+        put(one, "b", Queue(priority=1))
+    assert digest(machine.state) == digest(other.state)
+    put(machine, "b", Queue(state=QueueState.CLOSED))
+    put(other, "b", Queue(priority=2))
+    assert digest(machine.state) != digest(other.state)
+    captured = capture(machine.state)
+    again = restore(iter(captured.next_chunk, None))
+    assert digest(again) == digest(machine.state)
+    assert queries.list_policies(again) == queries.list_policies(machine.state)
+
+
+def test_they_are_listed_in_an_order_in_which_they_can_be_put() -> None:
+    machine = Machine()
+    put(machine, "red", Namespace())
+    put(machine, "red", Quota(namespace="red"))
+    kinds = [view.kind for view in queries.list_policies(machine.state).policies]
+    assert kinds == sorted(kinds, key=list(PolicyKind).index)
+    assert [view.name for view in queries.list_policies(machine.state, PolicyKind.NAMESPACE).policies] == [
+        "default",
+        "red",
+    ]
+    assert isinstance(machine.events[-1], PolicyChanged)
