@@ -32,7 +32,7 @@ from hasched.statemachine.rules import (
     policies,
     reports,
 )
-from hasched.statemachine.rules.planned import outdates_plans
+from hasched.statemachine.rules.planned import PLANS_KEPT_SINCE, outdates_plans
 from hasched.statemachine.state import State
 
 _LOCAL_FAILURES = (MemoryError, RecursionError)  # of this process, not of the command: other managers don't share them
@@ -50,7 +50,7 @@ class Applied(msgspec.Struct, frozen=True):
 
 def apply(state: State, index: int, batch: c.Batch) -> Applied:
     """Advance `state` by the log entry at `index`. Time never runs backwards, whatever the leaders' clocks do."""
-    state.index = index
+    state.index, state.entry_version = index, batch.v
     state.now_ms = max(state.now_ms, batch.now_ms)
     events: list[Event] = []
     faults: list[str] = []
@@ -172,7 +172,7 @@ def _describe(command: c.Command, error: Exception) -> str:
 
 def evolve(state: State, event: Event) -> None:
     """The only writer."""
-    if outdates_plans(event):
+    if state.entry_version >= PLANS_KEPT_SINCE and outdates_plans(event):
         state.plan_index = state.index
     match event:
         case e.AttemptEnded():

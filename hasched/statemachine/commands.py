@@ -17,7 +17,7 @@ from hasched.model.states import NodeState
 from hasched.model.wire import AttemptKey, AttemptReport, NodeInfo
 from hasched.statemachine.manager import ManagerAddress
 
-BATCH_VERSION = 1
+BATCH_VERSION = 2  # from 2 on the state keeps count of what outdates plans (`rules/planned.py`)
 
 
 class _Command(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

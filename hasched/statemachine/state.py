@@ -70,6 +70,7 @@ class State:
     def __init__(self) -> None:
         self.index = 0  # of the last applied log entry
         self.now_ms = 0  # the largest time that a batch has carried
+        self.entry_version = 0  # of the entry that is being applied
         self.plan_index = 0  # of the last entry after which a plan made before may not hold any more
         self.next_job_id = 1
         self.jobs: dict[int, Job] = {}  # by id, ascending

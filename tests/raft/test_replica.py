@@ -245,7 +245,9 @@ def later_batch(version, *commands):
         pytest.param(
             b"\x00" + later_batch(1, {"type": "paint_job_blue"}), "paint_job_blue", id="a command that isn't known"
         ),
-        pytest.param(b"\x00" + later_batch(2), "version 2", id="a later version of batches"),
+        pytest.param(
+            b"\x00" + later_batch(BATCH_VERSION + 1), f"version {BATCH_VERSION + 1}", id="a later version of batches"
+        ),
     ],
 )
 async def test_15_an_entry_of_a_later_version_stops_the_manager_and_says_so(tmp_path, entry, says):

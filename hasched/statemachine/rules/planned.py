@@ -14,6 +14,8 @@ from hasched.statemachine.events import Event
 from hasched.statemachine.outcomes import Rejected
 from hasched.statemachine.state import State
 
+PLANS_KEPT_SINCE = 2  # the version of entries; before, nobody made plans
+
 _HARMLESS = (
     e.TasksScheduled,
     e.AttemptStarted,
