@@ -14,6 +14,7 @@ from raft_cluster import FAST, partitioned, running, submissions, submit, until
 from hasched.model.errors import BodyTooLarge, NoLeader, OutcomeUnknown, Overloaded, StorageFailed
 from hasched.raft.node import open_replica
 from hasched.raft.replica import Member
+from hasched.statemachine.commands import BATCH_VERSION
 from hasched.statemachine.digest import digest
 
 
