@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from hasched.model.states import BackoffKind, OnDisconnect, RestartPolicy
+from hasched.model.states import BackoffKind, GpuLocality, OnDisconnect, RestartPolicy
 
 MAX_TASKS = 1_000_000
 MAX_INPUT_BYTES = 256 * 1024
@@ -18,15 +18,29 @@ MAX_SPEC_BYTES = 512 * 1024
 MAX_PRIORITY = 1_000_000
 DEFAULT_QUEUE = "default"
 DEFAULT_NAMESPACE = "default"
+DEFAULT_POOL = "default"
+EVERY = "*"  # every pool, every taint
 
 
 class Resources(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """An amount of each resource: what a task asks for, or what a node has."""
+    """An amount of each resource: what a task asks for, or what a node has.
+
+    `gpu_models` and `gpu_memory_bytes` are of requests alone: what each of the `gpus` must be, so that a node with several
+    models is counted right.
+    """
 
     cpu_milli: int = 0
     memory_bytes: int = 0
     gpus: int = 0
     countables: tuple[tuple[str, int], ...] = ()  # (name, amount), sorted by name, amounts > 0
+    disk_bytes: int = 0
+    gpu_models: tuple[str, ...] = ()  # any of these; empty: any model
+    gpu_memory_bytes: int = 0  # of each GPU, at least
+
+    @property
+    def picks_gpus(self) -> bool:
+        """Whether not every GPU will do."""
+        return bool(self.gpu_models) or self.gpu_memory_bytes > 0
 
 
 class Backoff(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -44,6 +58,71 @@ class Retries(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     max: int = 0
     node_lost: int = 3
     backoff: Backoff = Backoff()
+
+
+class JobSelector(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """Jobs by name and labels: all that is given must hold. One that gives nothing means the job itself."""
+
+    name: str = ""
+    labels: tuple[tuple[str, str], ...] = ()  # sorted by name
+
+    @property
+    def means_itself(self) -> bool:
+        return not self.name and not self.labels
+
+    def selects(self, name: str, labels: dict[str, str] | None) -> bool:
+        """Whether it means a job with this name and these labels."""
+        if self.name and self.name != name:
+            return False
+        return not self.labels or (labels is not None and all(labels.get(key) == value for key, value in self.labels))
+
+
+class NodePreference(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """Nodes that are better (or, with a negative weight, worse) than others: those for which the constraint holds."""
+
+    nodes: str  # a constraint, see hasched.model.constraints
+    weight: int
+
+
+class JobAffinity(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """Near to, or apart from, where tasks of certain jobs run. `within`: a label whose equal values count as one place."""
+
+    jobs: JobSelector = JobSelector()
+    within: str = ""  # empty: the node itself
+    weight: int = 0  # 0: it must hold; else how much it counts
+
+
+class Spread(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """Tasks of the job evenly over the values of a label."""
+
+    label: str = ""  # empty: over the nodes
+    max_skew: int = 1  # so many more than at the value that has the fewest
+    weight: int = 0  # 0: it must hold; else how much it counts
+
+
+class Toleration(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """A taint that does not keep the job away. `key` may be `*`; `value` None is any."""
+
+    key: str
+    value: str | None = None
+
+
+class PlacementRules(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """Where tasks of a job may run, and where they had better. Equal rules are one object wherever the state keeps them."""
+
+    pools: tuple[str, ...] = (DEFAULT_POOL,)  # sorted; or EVERY alone
+    constraints: tuple[str, ...] = ()  # all must hold, see hasched.model.constraints
+    prefer: tuple[NodePreference, ...] = ()
+    near: tuple[JobAffinity, ...] = ()
+    apart: tuple[JobAffinity, ...] = ()
+    spread: tuple[Spread, ...] = ()
+    tolerations: tuple[Toleration, ...] = ()
+    any_of: tuple[Resources, ...] = ()  # whole requests, the preferred first, which is also the spec's `resources`
+    resource_class: str = ""  # where `resources` came from
+    gpu_locality: GpuLocality = GpuLocality.ANY
+
+
+ANYWHERE = PlacementRules()
 
 
 class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -67,3 +146,4 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     labels: dict[str, str] = {}
     priority: int = 0  # larger starts first
     queue: str = DEFAULT_QUEUE
+    placement: PlacementRules = ANYWHERE

@@ -69,3 +69,16 @@ class PlacementPolicy(StrEnum):
     BIN_PACK = "bin_pack"
     SPREAD = "spread"
     ROUND_ROBIN = "round_robin"
+
+
+class GpuLocality(StrEnum):
+    """How near to each other the GPUs of a task should be, as far as that can be had."""
+
+    ANY = "any"
+    SAME_NUMA = "same_numa"  # on one NUMA node
+    NVLINK = "nvlink"  # joined by NVLink
+
+
+class TaintEffect(StrEnum):
+    NO_START = "no_start"  # only jobs that tolerate it start there
+    AVOID = "avoid"  # others start there where nothing else will do

@@ -139,6 +139,9 @@ class NodeView(_View, frozen=True):
     changed_ms: int
     log_index: int
     usage: NodeUsageView | None = None  # as of the last heartbeat that this leader saw
+    pool: str = "default"
+    taints: list[str] = []  # KEY=VALUE, with :avoid behind those that only make it a last resort
+    attributes: dict[str, str] = {}  # what constraints can ask for
 
 
 class NodePage(_View, frozen=True):

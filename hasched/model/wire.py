@@ -15,8 +15,9 @@ from typing import TypeAlias
 
 import msgspec
 
-from hasched.model.spec import JobSpec, Resources
+from hasched.model.spec import DEFAULT_POOL, JobSpec, Resources
 from hasched.model.states import EndKind
+from hasched.model.taints import Taint
 
 PROTOCOL_VERSION = 1
 MAX_FRAME_BYTES = 8 * 1024 * 1024
@@ -65,9 +66,13 @@ AttemptReport: TypeAlias = AttemptStarted | AttemptEnded
 
 
 class GpuDevice(_Message, frozen=True):
+    """`numa_node` and `nvlink_group` say which GPUs are near to each other; -1 is not known, or none."""
+
     uuid: str
     model: str
     memory_bytes: int
+    numa_node: int = -1
+    nvlink_group: int = -1  # those with one number reach each other by NVLink
 
 
 class NodeInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -84,6 +89,9 @@ class NodeInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     isolation: str = "rlimit"
     boot_id: str = ""
     table_id: str = ""
+    pool: str = DEFAULT_POOL
+    taints: tuple[Taint, ...] = ()
+    attributes: dict[str, str] = {}  # what constraints can ask for: kernel, arch and others; commas part several values
 
 
 class Hello(_Message, frozen=True, tag="hello"):

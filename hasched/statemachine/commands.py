@@ -196,11 +196,12 @@ class DeletePolicy(_Command, frozen=True, tag="delete_policy"):
 
 
 class Placement(msgspec.Struct, frozen=True, array_like=True):
-    """Start the next attempt of these tasks of a job on a node."""
+    """Start the next attempt of these tasks of a job on a node, with this one of the job's alternative requests."""
 
     job_id: int
     node_id: str
     indices: tuple[int, ...]
+    choice: int = 0
 
 
 class PlacePlan(_Command, frozen=True, tag="place_plan"):

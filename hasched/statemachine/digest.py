@@ -27,6 +27,8 @@ class _NodeSums(msgspec.Struct, frozen=True, array_like=True):
     gpus: int
     countables: list[tuple[str, int]]
     attempts: int
+    disk_bytes: int
+    gpu_kinds: list[tuple[int, int]]
 
 
 class _Sums(msgspec.Struct, frozen=True, array_like=True):
@@ -76,6 +78,8 @@ def _sum_up(state: State) -> _Sums:
                 node.allocated_gpus,
                 sorted(node.allocated_countables.items()),
                 len(node.attempts),
+                node.allocated_disk_bytes,
+                sorted(node.allocated_gpu_kinds.items()),
             )
             for _, node in sorted(state.nodes.items())
         ],

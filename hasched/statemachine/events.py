@@ -74,12 +74,16 @@ class JobExpired(_Event, frozen=True):
 
 
 class TasksScheduled(_Event, frozen=True):
-    """`attempts[i]` is the number of the attempt that `indices[i]` now makes on the node."""
+    """`attempts[i]` is the number of the attempt that `indices[i]` now makes on the node.
+
+    `choice` is which of the job's alternative requests they were given.
+    """
 
     job_id: int
     node_id: str
     indices: tuple[int, ...]
     attempts: tuple[int, ...]
+    choice: int = 0
 
 
 class AttemptStarted(_Event, frozen=True):

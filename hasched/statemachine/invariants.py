@@ -82,7 +82,7 @@ def _has_an_end(job: Job, index: int) -> bool:
 
 def _check_node(state: State, node: Node, holders: dict[tuple[int, int], str]) -> Iterator[str]:
     """Adds what the node holds to `holders`."""
-    cpu = memory = gpus = 0
+    cpu = memory = gpus = disk = 0
     countables: dict[str, int] = {}
     for job_id, index in node.attempts:
         if (job_id, index) in holders:
@@ -93,12 +93,17 @@ def _check_node(state: State, node: Node, holders: dict[tuple[int, int], str]) -
         if job is None or attempt is None or attempt.attempt != node.attempts[job_id, index]:
             yield f"node {node.id} holds an attempt of {job_id}.{index} that isn't current"
             continue
-        cpu += job.resources.cpu_milli
-        memory += job.resources.memory_bytes
-        gpus += job.resources.gpus
-        for name, amount in job.resources.countables:
+        held = job.request_of(index)
+        cpu += held.cpu_milli
+        memory += held.memory_bytes
+        gpus += held.gpus
+        disk += held.disk_bytes
+        for name, amount in held.countables:
             countables[name] = countables.get(name, 0) + amount
-    if (cpu, memory, gpus) != (node.allocated_cpu_milli, node.allocated_memory_bytes, node.allocated_gpus):
+    sums = (node.allocated_cpu_milli, node.allocated_memory_bytes, node.allocated_gpus, node.allocated_disk_bytes)
+    if (cpu, memory, gpus, disk) != sums or (
+        len(node.facts.gpus) > 1 and gpus != sum(node.allocated_gpu_kinds.values())
+    ):
         yield f"node {node.id} has other sums allocated than its attempts ask for"
     if countables != node.allocated_countables:
         yield f"node {node.id} has other countables allocated than its attempts ask for"
@@ -120,6 +125,8 @@ def check_capacity(state: State) -> list[str]:
         if node.allocated_cpu_milli > node.total.cpu_milli
         or node.allocated_memory_bytes > node.total.memory_bytes
         or node.allocated_gpus > node.total.gpus
+        or node.allocated_disk_bytes > node.total.disk_bytes
+        or any(kind < 0 or held > node.facts.gpus[kind].number for kind, held in node.allocated_gpu_kinds.items())
         or any(amount > dict(node.total.countables).get(name, 0) for name, amount in node.allocated_countables.items())
     ]
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from hasched.model.spec import JobSpec, Resources
+from hasched.model.spec import JobSpec, PlacementRules, Resources
 from hasched.model.states import EndKind, TaskState
 from hasched.statemachine import columns
 
@@ -133,6 +133,20 @@ class Job(msgspec.Struct, array_like=True, gc=False, kw_only=True):
     histories: dict[int, TaskHistory] | None = None
     finished: columns.Blocks | None = None
     outputs: dict[int, bytes] | None = None
+    placement: PlacementRules | None = None  # None: it has no rules
+    choices: dict[int, int] | None = None  # by active task, where it isn't the first of the rules' `any_of`
+
+    def request(self, choice: int) -> Resources:
+        """What a task asks for that was placed by this one of its alternatives."""
+        return self.placement.any_of[choice] if choice and self.placement is not None else self.resources
+
+    def has_choice(self, choice: int) -> bool:
+        """Whether the job has so many alternatives; 0, the request itself, it always has."""
+        return not choice or (self.placement is not None and 0 < choice < len(self.placement.any_of))
+
+    def request_of(self, index: int) -> Resources:
+        """What an active task holds."""
+        return self.resources if self.choices is None else self.request(self.choices.get(index, 0))
 
     @property
     def spec(self) -> JobSpec:

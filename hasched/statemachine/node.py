@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
-from hasched.model.spec import Resources
+from hasched.model.eligibility import is_admitted
+from hasched.model.facts import NodeFacts, gpu_class_of, sort_gpus
+from hasched.model.spec import PlacementRules, Resources
 from hasched.model.states import NodeState
 from hasched.model.wire import NodeInfo
 from hasched.statemachine.control import FREE, Control, Drain
+
+MAX_VERDICTS = 1024
 
 
 class Node(msgspec.Struct, gc=False, kw_only=True):
@@ -25,8 +31,13 @@ class Node(msgspec.Struct, gc=False, kw_only=True):
     allocated_memory_bytes: int = 0
     allocated_gpus: int = 0
     allocated_countables: dict[str, int] = {}
+    allocated_disk_bytes: int = 0
+    allocated_gpu_kinds: dict[int, int] = {}  # by kind, on nodes with several kinds alone
     attempts: dict[tuple[int, int], int] = {}
     control: Control = FREE
+    known_facts: NodeFacts | None = None  # of `facts_of`, see `facts`
+    facts_of: NodeInfo | None = None
+    admitted: dict[PlacementRules | None, bool] = {}  # verdicts, for as long as the facts hold
 
     @property
     def eligible(self) -> bool:
@@ -70,12 +81,43 @@ class Node(msgspec.Struct, gc=False, kw_only=True):
         return self.info.resources
 
     @property
+    def facts(self) -> NodeFacts:
+        """What placement rules ask for. Made once for each inventory."""
+        if self.known_facts is None or self.facts_of is not self.info:
+            info = self.info
+            self.known_facts = NodeFacts(
+                node_id=self.id,
+                hostname=info.hostname,
+                pool=info.pool,
+                labels=info.labels,
+                taints=info.taints,
+                attributes=info.attributes,
+                total=info.resources,
+                gpus=sort_gpus(info.gpus, info.resources.gpus),
+                version=self.log_index,
+            )
+            self.facts_of = info
+            self.admitted = {}
+        return self.known_facts
+
+    def admits(self, rules: PlacementRules | None) -> bool:
+        """Whether a job with these rules may run here, whatever else does."""
+        facts = self.facts
+        verdict = self.admitted.get(rules)
+        if verdict is None:
+            if len(self.admitted) >= MAX_VERDICTS:
+                self.admitted.clear()
+            verdict = self.admitted[rules] = is_admitted(facts, rules)
+        return verdict
+
+    @property
     def allocated(self) -> Resources:
         return Resources(
             cpu_milli=self.allocated_cpu_milli,
             memory_bytes=self.allocated_memory_bytes,
             gpus=self.allocated_gpus,
             countables=tuple(sorted(self.allocated_countables.items())),
+            disk_bytes=self.allocated_disk_bytes,
         )
 
     def room_for(self, resources: Resources, at_most: int) -> int:
@@ -87,10 +129,23 @@ class Node(msgspec.Struct, gc=False, kw_only=True):
         if resources.memory_bytes:
             room = min(room, (total.memory_bytes - self.allocated_memory_bytes) // resources.memory_bytes)
         if resources.gpus:
-            room = min(room, (total.gpus - self.allocated_gpus) // resources.gpus)
+            room = min(room, self.free_gpus(resources) // resources.gpus)
+        if resources.disk_bytes:
+            room = min(room, (total.disk_bytes - self.allocated_disk_bytes) // resources.disk_bytes)
         if resources.countables:
             room = min(room, self._countables_room(resources, at_most))
         return max(room, 0)
+
+    def free_gpus(self, request: Resources) -> int:
+        """How many GPUs of the kind that this request gets here are free."""
+        free = self.info.resources.gpus - self.allocated_gpus
+        kinds = self.facts.gpus
+        if len(kinds) < 2 and not request.picks_gpus:
+            return free
+        kind = gpu_class_of(kinds, request)
+        if kind < 0:
+            return 0
+        return min(free, kinds[kind].number - self.allocated_gpu_kinds.get(kind, 0)) if len(kinds) > 1 else free
 
     def _countables_room(self, resources: Resources, at_most: int) -> int:
         offered = dict(self.info.resources.countables)
@@ -104,9 +159,29 @@ class Node(msgspec.Struct, gc=False, kw_only=True):
         self.allocated_cpu_milli += resources.cpu_milli * times
         self.allocated_memory_bytes += resources.memory_bytes * times
         self.allocated_gpus += resources.gpus * times
+        self.allocated_disk_bytes += resources.disk_bytes * times
+        if resources.gpus:
+            self._allocate_gpus(resources, times)
         for name, amount in resources.countables:
             left = self.allocated_countables.get(name, 0) + amount * times
             if left:
                 self.allocated_countables[name] = left
             else:
                 del self.allocated_countables[name]
+
+    def _allocate_gpus(self, request: Resources, times: int) -> None:
+        kinds = self.facts.gpus
+        if len(kinds) > 1:
+            kind = gpu_class_of(kinds, request)
+            left = self.allocated_gpu_kinds.get(kind, 0) + request.gpus * times
+            if left:
+                self.allocated_gpu_kinds[kind] = left
+            else:
+                del self.allocated_gpu_kinds[kind]
+
+    def recount_gpus(self, requests: Iterable[Resources]) -> None:
+        """Its GPUs have changed: count anew what the attempts here hold, by kind. For `evolve`."""
+        self.allocated_gpu_kinds = {}
+        for request in requests:
+            if request.gpus:
+                self._allocate_gpus(request, 1)

@@ -220,7 +220,7 @@ def _pack_job(job: Job) -> bytes:
     from where it says nothing. So a job that uses none of it is written as ever, and its digest stays true."""
     changes: dict[str, Any] = {
         name: dict(sorted(table.items()))
-        for name in ("active_attempts", "histories", "outputs")
+        for name in ("active_attempts", "histories", "outputs", "choices")
         if (table := getattr(job, name)) is not None and len(table) > 1
     }
     if job.counts_of_many is not None and not any(job.counts_of_many[_FIRST_STATES:]):
@@ -354,6 +354,8 @@ def _take_in(state: State, job: Job) -> None:
         raise SnapshotInvalid(f"job {job.id} {wrong}")
     job.actor, job.name, job.queue = state.intern(job.actor), state.intern(job.name), state.intern(job.queue)
     job.resources, job.success_exit_codes = state.intern(job.resources), state.intern(job.success_exit_codes)
+    if job.placement is not None:
+        job.placement = state.intern(job.placement)
     state.jobs[job.id] = job
     state.submissions[job.submission_id] = job.id
     state.job_counts[job.state] += 1
@@ -369,7 +371,7 @@ def _take_in(state: State, job: Job) -> None:
             node = state.nodes[active.node_id]
             active.node_id = node.id
             node.attempts[job.id, index] = active.attempt
-            node.allocate(job.resources)
+            node.allocate(job.request_of(index))
     if job.in_backoff and job.histories:
         for index, history in job.histories.items():
             if job.phases[index] == IN_BACKOFF:
@@ -400,9 +402,11 @@ def _find_wrong(state: State, job: Job) -> str:
         return "lacks attempts"
     if job.submission_id in state.submissions:
         return "shares its submission id"
-    for table in (job.active_attempts, job.histories, job.outputs):
+    for table in (job.active_attempts, job.histories, job.outputs, job.choices):
         if table and not all(0 <= index < job.count for index in table):
             return "holds a task that it hasn't"
+    if job.choices and not all(job.has_choice(choice) for choice in job.choices.values()):
+        return "has a task with an alternative that it hasn't"
     if job.finished is not None and not columns.are_whole(job.finished, job.count):
         return "lacks records"
     if job.active_attempts:

@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar, cast
 
 import msgspec
 
-from hasched.model.spec import JobSpec
+from hasched.model.spec import ANYWHERE, JobSpec
 from hasched.model.states import TaskState
 from hasched.statemachine.control import FREE, Control
 from hasched.statemachine.job import (
@@ -122,6 +122,7 @@ class State:
             log_index=self.index,
             phases=bytearray(spec.count),
             counts_of_many=None if spec.count == 1 else [spec.count] + [0] * (PHASES - 1),
+            placement=None if spec.placement == ANYWHERE else self.intern(spec.placement),
         )
         self.next_job_id = job_id + 1
         self.jobs[job_id] = job

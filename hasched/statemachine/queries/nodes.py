@@ -35,6 +35,9 @@ def _show_node(node: Node) -> NodeView:
         total=node.total,
         allocated=node.allocated,
         gpus=list(node.info.gpus),
+        pool=node.facts.pool,
+        taints=[str(taint) for taint in node.facts.taints],
+        attributes=dict(node.facts.attributes),
         running=len(node.attempts),
         connected=False,
         registered_ms=node.registered_ms,
@@ -105,4 +108,5 @@ def _sum(amounts: Sequence[Resources]) -> Resources:
         memory_bytes=sum(amount.memory_bytes for amount in amounts),
         gpus=sum(amount.gpus for amount in amounts),
         countables=tuple(sorted(countables.items())),
+        disk_bytes=sum(amount.disk_bytes for amount in amounts),
     )

@@ -157,7 +157,9 @@ def evolve_attempt_ended(state: State, event: AttemptEnded) -> None:
         job.active_attempts = None
     node = state.nodes[active.node_id]
     del node.attempts[job.id, index]
-    node.allocate(job.resources, -1)
+    node.allocate(job.request_of(index), -1)
+    if job.choices is not None and job.choices.pop(index, None) is not None and not job.choices:
+        job.choices = None
     job.started_ms = job.started_ms or event.started_ms
     if not _record_plainly(state, job, active, node, event):
         _record_fully(state, job, active, event)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from hasched.model.spec import MAX_INPUT_BYTES, MAX_PRIORITY, MAX_SPEC_BYTES, MAX_TASKS, JobSpec
+from hasched.model.eligibility import find_fault, is_sound_request
+from hasched.model.spec import ANYWHERE, MAX_INPUT_BYTES, MAX_PRIORITY, MAX_SPEC_BYTES, MAX_TASKS
 from hasched.model.states import TaskState
-from hasched.model.units import MAX_INTEGER
 from hasched.statemachine.commands import CancelJob, DeleteJob, ResumeJob, SubmitJob, SuspendJob
 from hasched.statemachine.events import (
     Event,
@@ -57,23 +57,18 @@ def _fault_of(command: SubmitJob) -> str | None:
         return "the spec is too large"
     if len(spec.name) > MAX_NAME_LENGTH or len(spec.queue) > MAX_NAME_LENGTH or abs(spec.priority) > MAX_PRIORITY:
         return "the name, queue or priority is out of bounds"
-    asked = spec.resources
-    if not (
-        0 <= asked.cpu_milli <= MAX_INTEGER
-        and 0 <= asked.memory_bytes <= MAX_INTEGER
-        and 0 <= asked.gpus <= MAX_INTEGER
-        and (not asked.countables or _countables_hold(spec))
-    ):
+    rules = spec.placement
+    if not is_sound_request(spec.resources):
         return "a resource is out of bounds"
+    if rules != ANYWHERE:
+        if not all(map(is_sound_request, rules.any_of)) or (rules.any_of and rules.any_of[0] != spec.resources):
+            return "an alternative is out of bounds"
+        if fault := find_fault(rules):
+            return fault
     retries = spec.retries
     if retries.max < 0 or retries.node_lost < 0 or retries.backoff.initial_ms < 0 or retries.backoff.max_ms < 0:
         return "retries and backoff can't be negative"
     return None
-
-
-def _countables_hold(spec: JobSpec) -> bool:
-    names = [name for name, _ in spec.resources.countables]
-    return names == sorted(dict.fromkeys(names)) and all(0 < n <= MAX_INTEGER for _, n in spec.resources.countables)
 
 
 def evolve_submitted(state: State, event: JobSubmitted) -> None:

@@ -17,13 +17,17 @@ from hasched.statemachine.rules import Decision
 from hasched.statemachine.rules.ends import MAX_REASON_LENGTH, decide_losses
 from hasched.statemachine.state import State
 
+MAX_TAINTS = 32
+MAX_ATTRIBUTES = 64
+MAX_ATTRIBUTE_CHARS = 512
+
 
 def decide_register(state: State, command: RegisterNode) -> Decision | Rejected:
     """A smaller inventory than what is allocated is taken as it is: nothing more fits until enough has ended."""
     if not is_name(command.node_id):
         return Rejected("invalid_node", f"{command.node_id[:100]!r} can't name a node")
-    if not _is_sound(command.info):
-        return Rejected("invalid_node", f"the inventory of node {command.node_id} holds an impossible amount")
+    if (fault := _fault_of(command.info)) is not None:
+        return Rejected("invalid_node", f"the inventory of node {command.node_id} holds {fault}")
     node = state.nodes.get(command.node_id)
     if node is not None and node.state is NodeState.HEALTHY and node.info == command.info:
         return Decision([])
@@ -51,10 +55,19 @@ def _is_forgotten(state: State, node: Node, command: RegisterNode) -> bool:
     return False
 
 
-def _is_sound(info: NodeInfo) -> bool:
+def _fault_of(info: NodeInfo) -> str | None:
     total = info.resources
-    amounts = (total.cpu_milli, total.memory_bytes, total.gpus, *(amount for _, amount in total.countables))
-    return all(0 <= amount <= MAX_INTEGER for amount in amounts)
+    amounts = (total.cpu_milli, total.memory_bytes, total.gpus, total.disk_bytes, *(n for _, n in total.countables))
+    if not all(0 <= amount <= MAX_INTEGER for amount in amounts):
+        return "an impossible amount"
+    if not is_name(info.pool) or len(info.taints) > MAX_TAINTS or not all(is_name(taint.key) for taint in info.taints):
+        return "a pool or a taint that can't be named so"
+    if len(info.attributes) > MAX_ATTRIBUTES or any(
+        len(name) > MAX_ATTRIBUTE_CHARS or len(value) > MAX_ATTRIBUTE_CHARS
+        for name, value in (*info.attributes.items(), *info.labels.items())
+    ):
+        return "too much to say of its attributes and labels"
+    return None
 
 
 def evolve_registered(state: State, event: NodeRegistered) -> None:
@@ -71,8 +84,11 @@ def evolve_registered(state: State, event: NodeRegistered) -> None:
             log_index=state.index,
         )
         return
+    changed = node.info.gpus != event.info.gpus or node.info.resources != event.info.resources
     node.info = event.info
     node.registered_ms = state.now_ms
+    if changed and node.attempts:
+        node.recount_gpus(state.jobs[job_id].request_of(index) for job_id, index in node.attempts)
     _change(state, node, NodeState.HEALTHY, "")
 
 

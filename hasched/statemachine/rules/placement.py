@@ -15,14 +15,17 @@ def decide_placement(state: State, placement: Placement) -> TasksScheduled | Non
     node = state.nodes.get(placement.node_id)
     if job is None or node is None or not node.takes_work or job.suspended or job.cancelling:
         return None
+    if not job.has_choice(placement.choice) or not node.admits(job.placement):
+        return None
     indices = [index for index in dict.fromkeys(placement.indices) if job.is_eligible(index)]
-    room = node.room_for(job.resources, len(indices))
+    room = node.room_for(job.request(placement.choice), len(indices))
     if job.max_running:
         room = min(room, job.max_running - job.active)
     if room <= 0 or not indices:
         return None
     placed = tuple(indices[:room])
-    return TasksScheduled(job.id, node.id, placed, tuple(job.attempts_made(index) + 1 for index in placed))
+    attempts = tuple(job.attempts_made(index) + 1 for index in placed)
+    return TasksScheduled(job.id, node.id, placed, attempts, placement.choice)
 
 
 def evolve_scheduled(state: State, event: TasksScheduled) -> None:
@@ -37,5 +40,7 @@ def evolve_scheduled(state: State, event: TasksScheduled) -> None:
             attempt, node.id, TaskState.SCHEDULED, state.now_ms, state.index, state.now_ms
         )
         node.attempts[job.id, index] = attempt
-    node.allocate(job.resources, len(event.indices))
+    if event.choice:
+        job.choices = (job.choices or {}) | dict.fromkeys(event.indices, event.choice)
+    node.allocate(job.request(event.choice), len(event.indices))
     state.settle(job)
