@@ -1,4 +1,8 @@
-"""Which of the nodes that fit a task gets it: a score for each, the lowest first."""
+"""Which of the nodes that fit a task gets it: a score for each, the lowest first.
+
+A score is the sum of what the node alone says (`standing`) and what the request says of all nodes that are alike
+(`offset`). So among alike nodes the order is the same for every request, and one sorted shelf of them serves all shapes.
+"""
 
 from __future__ import annotations
 
@@ -9,48 +13,64 @@ from hasched.model.spec import Resources
 from hasched.model.states import PlacementPolicy
 from hasched.scheduler.slots import Slot
 
-Score: TypeAlias = Callable[[Slot, Resources], float]
+Standing: TypeAlias = Callable[[Slot], float]
+Offset: TypeAlias = Callable[[Resources, Resources, bool], float]
 
 
 class Scorer(NamedTuple):
-    """`fills`: after a task the same node is still the best for the next of its kind, so many go there at once."""
+    """`fills`: after a task the same node is still the best for the next of its kind, so many go there at once.
 
-    score: Score
+    `offset` takes the total of the alike nodes, the request, and whether those nodes have GPUs free.
+    """
+
+    standing: Standing
+    offset: Offset
     fills: bool
 
 
-def free_share(slot: Slot, request: Resources) -> float:
-    """The part of the node that would be left, over the resources that it has: 0 is full, 1 empty."""
+def free_share(slot: Slot) -> float:
+    """The part of the node that is free, over the resources that it has: 0 is full, 1 empty."""
     total = slot.total
-    left = kinds = 0.0
+    free = kinds = 0.0
     if total.cpu_milli:
-        left += (slot.cpu_milli - request.cpu_milli) / total.cpu_milli
+        free += slot.cpu_milli / total.cpu_milli
         kinds += 1
     if total.memory_bytes:
-        left += (slot.memory_bytes - request.memory_bytes) / total.memory_bytes
+        free += slot.memory_bytes / total.memory_bytes
         kinds += 1
     if total.gpus:
-        left += (slot.gpus - request.gpus) / total.gpus
+        free += slot.gpus / total.gpus
         kinds += 1
-    return left / kinds if kinds else 0.0
+    return free / kinds if kinds else 0.0
 
 
-def _fullest(slot: Slot, request: Resources) -> float:
+def share(total: Resources, request: Resources) -> float:
+    """The part of an empty node that the request takes."""
+    taken = kinds = 0.0
+    if total.cpu_milli:
+        taken += request.cpu_milli / total.cpu_milli
+        kinds += 1
+    if total.memory_bytes:
+        taken += request.memory_bytes / total.memory_bytes
+        kinds += 1
+    if total.gpus:
+        taken += request.gpus / total.gpus
+        kinds += 1
+    return taken / kinds if kinds else 0.0
+
+
+def _fullest(total: Resources, request: Resources, free_gpus: bool) -> float:
     """Best fit. A task without GPUs takes a node that has some free only when no other fits."""
-    spared = 1.0 if slot.gpus > 0 and not request.gpus else 0.0
-    return spared + free_share(slot, request)
+    spared = 1.0 if free_gpus and not request.gpus else 0.0
+    return spared - share(total, request)
 
 
-def _emptiest(slot: Slot, request: Resources) -> float:
-    return -free_share(slot, request)
-
-
-def _longest_waiting(slot: Slot, request: Resources) -> float:
-    return slot.turn
+def _emptiest(total: Resources, request: Resources, free_gpus: bool) -> float:
+    return share(total, request)
 
 
 SCORERS: dict[PlacementPolicy, Scorer] = {
-    PlacementPolicy.BIN_PACK: Scorer(_fullest, fills=True),
-    PlacementPolicy.SPREAD: Scorer(_emptiest, fills=False),
-    PlacementPolicy.ROUND_ROBIN: Scorer(_longest_waiting, fills=False),
+    PlacementPolicy.BIN_PACK: Scorer(free_share, _fullest, fills=True),
+    PlacementPolicy.SPREAD: Scorer(lambda slot: -free_share(slot), _emptiest, fills=False),
+    PlacementPolicy.ROUND_ROBIN: Scorer(lambda slot: slot.turn, lambda total, request, free_gpus: 0.0, fills=False),
 }

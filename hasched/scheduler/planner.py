@@ -1,30 +1,37 @@
 """The planner: turns what waits and what is free into plans.
 
-It keeps its own indexes (ADR 0006), current from the applied events: waiting jobs by equivalence class, and nodes by what
-is free after everything proposed so far. So a pass in which nothing fits costs one test per class that waits, however
-many tasks it has, and a plan never uses twice what an earlier plan on its way has taken.
+It keeps its own indexes (ADR 0006), current from the applied events: who waits (`line`), who is held back (`parking`), what
+is free after everything proposed so far (`slots`), and which node is the best for each shape of task (`candidates`). Nothing
+of it is made anew for a slice: a pass in which nothing fits costs one look at each changed node for each shape that waits,
+however many jobs and tasks it has, and a plan never uses twice what an earlier plan on its way has taken.
 
-Order: priority, then job id. Within that it is greedy: a task that doesn't fit is passed by smaller ones behind it.
+Order: what `order` says; unless told otherwise priority, then job id. Within that it is greedy: a task that doesn't fit is
+passed by smaller ones behind it.
 """
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from itertools import islice
 from typing import Any, TypeAlias
 
 from hasched.model.ids import JobId, NodeId, TaskIndex
-from hasched.model.spec import Resources
 from hasched.model.states import PlacementPolicy, TaskState
+from hasched.scheduler.candidates import Candidates, Cursor
+from hasched.scheduler.flights import Flights, JobInFlight
+from hasched.scheduler.gates import Gate, standard_gates
+from hasched.scheduler.line import Line, WaitingClass
+from hasched.scheduler.order import ByPriority, Order, group_of
+from hasched.scheduler.parking import Parking
 from hasched.scheduler.placement import SCORERS
-from hasched.scheduler.slots import Slot
-from hasched.scheduler.waiting import Line, WaitingClass
+from hasched.scheduler.shapes import Shape, Shapes
+from hasched.scheduler.slots import Changes, Slot
 from hasched.statemachine.apply import Applied
 from hasched.statemachine.commands import Placement, PlacePlan
 from hasched.statemachine.events import (
     NODE_CHANGES,
     AttemptEnded,
+    JobEnded,
     JobResumed,
     JobSubmitted,
     NodeRegistered,
@@ -32,33 +39,14 @@ from hasched.statemachine.events import (
     TasksScheduled,
 )
 from hasched.statemachine.job import Job
+from hasched.statemachine.node import Node
 from hasched.statemachine.state import State
 
-REBUILD_SLICE_JOBS = 2_000
-_NODES_A_UNIT = 16  # looking at so many nodes costs about as much as placing a task
+REBUILD_SLICE = 1_000  # jobs or nodes
+BUILD_SLICE = 500  # nodes looked at for the placement rules of a shape
+_LOOKS_A_UNIT = 32  # looking at so many nodes costs about as much as placing a task
 
-_Candidates: TypeAlias = list[tuple[float, int, Slot]]
-
-
-class _Flight:
-    """A plan on its way: how many tasks of each (job, node) the log has not answered for yet."""
-
-    __slots__ = ("plan", "tasks")
-
-    def __init__(self, plan: PlacePlan) -> None:
-        self.plan = plan
-        self.tasks = {(p.job_id, p.node_id): len(p.indices) for p in plan.placements}
-
-
-class _InFlight:
-    """What is on its way for one job. Indices below `next_index` have been proposed, or were not eligible then."""
-
-    __slots__ = ("next_index", "resources", "tasks")
-
-    def __init__(self, resources: Resources) -> None:
-        self.resources = resources
-        self.tasks = 0
-        self.next_index = 0
+_Draft: TypeAlias = dict[tuple[JobId, NodeId], list[TaskIndex]]
 
 
 class Planner:
@@ -69,10 +57,16 @@ class Planner:
     """
 
     def __init__(
-        self, policy: PlacementPolicy = PlacementPolicy.BIN_PACK, reachable: Container[NodeId] | None = None
+        self,
+        policy: PlacementPolicy = PlacementPolicy.BIN_PACK,
+        reachable: Container[NodeId] | None = None,
+        order: Order | None = None,
+        gates: Sequence[Gate] | None = None,
     ) -> None:
         self._scorer = SCORERS[policy]
         self._reachable = reachable
+        self._order = order or ByPriority()
+        self._gates = standard_gates() if gates is None else tuple(gates)
         self.units_spent = 0  # since the planner was made, for metrics and tests
         self._turn = 0
         self._reset()
@@ -80,22 +74,30 @@ class Planner:
     def _reset(self) -> None:
         self._slots: dict[NodeId, Slot] = {}
         self._slots_made = 0
-        self._line = Line()
-        self._grown: dict[NodeId, Slot] = {}  # since every class in line was tried
-        self._recall = False
-        self._jobs_in_flight: dict[JobId, _InFlight] = {}
-        self._flights: list[_Flight] = []
+        self._changes = Changes()
+        self._shapes = Shapes()
+        self._candidates = Candidates(self._scorer, self._changes, self._slots)
+        self._line = Line(self._order.rank, self._forget_shape)
+        self._parking = Parking()
+        self._flights = Flights()
+        self._grown = False  # whether something may fit that didn't when the shapes aside were last looked at
+        self._recheck: dict[Shape, None] = {}  # shapes aside that are still to be looked at
 
     def rebuild(self, state: State) -> Iterator[None]:
         """Start anew from the state, a slice at each step. Entries may be applied and observed between the steps."""
         self._reset()
-        for node_id in state.nodes:
+        self._order.rebuild(state)
+        for gate in self._gates:
+            gate.rebuild(state)
+        for number, node_id in enumerate(list(state.nodes)):
             self._refresh(state, node_id)
-        waiting = list(state.jobs)
-        for start in range(0, len(waiting), REBUILD_SLICE_JOBS):
-            for job_id in waiting[start : start + REBUILD_SLICE_JOBS]:
-                self._enqueue(state, job_id)
-            yield
+            if number % REBUILD_SLICE == REBUILD_SLICE - 1:
+                yield
+        for number, job_id in enumerate(list(state.jobs)):
+            self._enqueue(state, job_id)
+            if number % REBUILD_SLICE == REBUILD_SLICE - 1:
+                yield
+        yield
 
     def node_came_or_went(self, state: State, node_id: NodeId) -> None:
         """Whether the node is `reachable` has changed."""
@@ -110,53 +112,51 @@ class Planner:
             handler = _HANDLERS.get(type(event))
             if handler is not None:
                 handler(self, state, event, touched)
+            for gate in self._gates:
+                for channel in gate.opened(state, event):
+                    self._parking.open(channel)
         for node_id in touched:
             self._refresh(state, node_id)
+        self._line.rerank(self._order.observe(state, applied))
 
     def settle(self, state: State, plan: PlacePlan) -> None:
         """The plan has been decided, or its outcome won't be known: what of it was not scheduled is free again."""
-        flight = next(flight for flight in self._flights if flight.plan is plan)
-        self._flights.remove(flight)
-        for (job_id, node_id), tasks in flight.tasks.items():
-            if tasks:
-                self._land(state, job_id, node_id, tasks)
-                self._refresh(state, node_id)
+        for job_id, node_id, tasks in self._flights.end(plan):
+            self._land(state, job_id, node_id, tasks)
+            self._refresh(state, node_id)
 
     def _scheduled(self, state: State, event: TasksScheduled, touched: dict[NodeId, None]) -> None:
         touched[event.node_id] = None
-        left = len(event.indices)
-        key = (event.job_id, event.node_id)
-        for flight in self._flights:
-            tasks = min(left, flight.tasks.get(key, 0))
-            if tasks:
-                flight.tasks[key] -= tasks
-                left -= tasks
-                self._land(state, *key, tasks)
+        for tasks in self._flights.arrive(event.job_id, event.node_id, len(event.indices)):
+            self._land(state, event.job_id, event.node_id, tasks)
 
     def _land(self, state: State, job_id: JobId, node_id: NodeId, tasks: int) -> None:
         """So many tasks of a job are not on their way to the node any more."""
-        in_flight = self._jobs_in_flight[job_id]
+        in_flight = self._flights.jobs[job_id]
         slot = self._slots.get(node_id)
         if slot is not None:
-            slot.reserve(in_flight.resources, -tasks)
+            slot.reserve(in_flight.shape.resources, -tasks)
+        job = state.jobs.get(job_id)
+        if job is not None:
+            for gate in self._gates:
+                gate.take(state, job, -tasks)
         in_flight.tasks -= tasks
         if not in_flight.tasks:
-            del self._jobs_in_flight[job_id]
+            del self._flights.jobs[job_id]
             self._enqueue(state, job_id)
 
     def _ended(self, state: State, event: AttemptEnded, touched: dict[NodeId, None]) -> None:
         touched[event.node_id] = None
-        job = state.jobs.get(event.job_id)
-        if job is not None and (event.task_state is TaskState.PENDING or job.max_running):
+        if event.task_state is TaskState.PENDING:
             self._enqueue(state, event.job_id)
 
     def _job_changed(
-        self,
-        state: State,
-        event: JobSubmitted | JobResumed | TasksEligible,
-        touched: dict[NodeId, None],
+        self, state: State, event: JobSubmitted | JobResumed | TasksEligible, touched: dict[NodeId, None]
     ) -> None:
         self._enqueue(state, event.job_id)
+
+    def _job_ended(self, state: State, event: JobEnded, touched: dict[NodeId, None]) -> None:
+        self._parking.forget(event.job_id)
 
     def _node_changed(self, state: State, event: NodeRegistered, touched: dict[NodeId, None]) -> None:
         """Any of `NODE_CHANGES`."""
@@ -164,138 +164,175 @@ class Planner:
 
     def _enqueue(self, state: State, job_id: JobId) -> None:
         job = state.jobs.get(job_id)
-        if job is not None and self._wanted(job) > 0:
-            self._line.add(job)
+        if job is not None and self._waiting(job) > 0:
+            self._line.add(group_of(job), self._shapes.of(job), job_id)
 
     def _refresh(self, state: State, node_id: NodeId) -> None:
         node = state.nodes.get(node_id)
-        if node is None:
-            self._slots.pop(node_id, None)
-            self._grown.pop(node_id, None)
-            return
         slot = self._slots.get(node_id)
+        if node is None:
+            if slot is not None:
+                del self._slots[node_id]
+                self._candidates.forget_slot(slot)
+                self._changes.forget(slot)
+            return
         if slot is None:
             self._slots_made += 1
-            slot = self._slots[node_id] = Slot(node_id, self._slots_made)
-        reachable = self._reachable is None or node_id in self._reachable
-        if slot.refresh(node, reachable) and slot.usable:
-            self._grown[node_id] = slot
-            self._recall = True
+            slot = self._slots[node_id] = Slot(node, self._slots_made)
+        changed, grown = slot.refresh(node, self._usable(node))
+        if changed:
+            self._changes.note(slot)
+            self._grown = self._grown or (grown and slot.usable)
+
+    def _usable(self, node: Node) -> bool:
+        """Whether the node may be given work at all."""
+        return node.takes_work and (self._reachable is None or node.id in self._reachable)
+
+    def _forget_shape(self, shape: Shape) -> None:
+        self._shapes.forget(shape)
+        self._candidates.forget_shape(shape)
+        self._recheck.pop(shape, None)
 
     # What to do
 
     @property
     def ready(self) -> bool:
         """Whether `plan` has anything to look at."""
-        return self._recall or bool(self._line)
+        return bool((self._grown and self._line.aside) or self._recheck or self._parking or self._line)
 
     def plan(self, state: State, budget: int) -> PlacePlan | None:
         """The next slice of placements, at most `budget` units of work: a task placed, or a class or job looked at.
 
         None when the slice found nothing to start; ask again while `ready`.
         """
-        if self._recall:
-            self._recall = False
-            self._line.call_back()
-        draft: dict[tuple[JobId, NodeId], list[TaskIndex]] = {}
-        candidates: dict[WaitingClass, _Candidates] = {}
-        spent = 0
-        while spent < budget and (waiting := self._line.next()) is not None:
-            spent += self._plan_class(state, waiting, candidates, draft, budget - spent)
+        draft: _Draft = {}
+        spent = self._open_gates(state) + self._call_back(budget)
+        while spent < budget and not self._recheck and (waiting := self._line.next()) is not None:
+            spent += self._plan_class(state, waiting, draft, budget - spent)
         self.units_spent += spent
-        if not self._line:
-            self._grown.clear()
         if not draft:
             return None
         plan = PlacePlan(
             placements=tuple(Placement(job_id, node_id, tuple(tasks)) for (job_id, node_id), tasks in draft.items())
         )
-        self._flights.append(_Flight(plan))
+        self._flights.depart(plan)
         return plan
 
-    def _plan_class(
-        self,
-        state: State,
-        waiting: WaitingClass,
-        candidates: dict[WaitingClass, _Candidates],
-        draft: dict[tuple[JobId, NodeId], list[TaskIndex]],
-        budget: int,
-    ) -> int:
+    def _open_gates(self, state: State) -> int:
+        """Put into line some of those whose gate has opened. Returns the units spent."""
+        if not self._parking:
+            return 0
+        jobs = self._parking.let_through()
+        for job_id in jobs:
+            self._enqueue(state, job_id)
+        return len(jobs) // 4
+
+    def _call_back(self, budget: int) -> int:
+        """Look whether shapes that stand aside fit on what has grown. Returns the units spent.
+
+        Nothing is placed before all were looked at: what is behind in line must not take what one of them may want.
+        """
+        if self._grown:
+            self._grown = False
+            self._recheck = dict(self._line.aside)
+        looks = 0
+        while self._recheck and looks < budget * _LOOKS_A_UNIT:
+            shape = next(iter(self._recheck))
+            cursor = self._candidates.cursor(shape)
+            if self._find(cursor) is not None:
+                self._line.call_back(shape)
+            looks += 1 + cursor.looks
+            if cursor.view.complete:
+                del self._recheck[shape]
+        return looks // _LOOKS_A_UNIT
+
+    def _find(self, cursor: Cursor) -> Slot | None:
+        """The best node, or None if there is none yet; then the view may be incomplete."""
+        cursor.looks = 0
+        if not cursor.view.complete:
+            cursor.looks += cursor.view.build(BUILD_SLICE) * 4
+            if not cursor.view.complete:
+                return None
+        return cursor.best(self._changes)
+
+    def _plan_class(self, state: State, waiting: WaitingClass, draft: _Draft, budget: int) -> int:
         """Place jobs of a class while it is first in line. Returns the units spent."""
         spent = 1
-        nodes = candidates.get(waiting)
-        if nodes is None:
-            nodes = candidates[waiting] = self._candidates(waiting)
-            spent += len(self._grown if waiting.known_full else self._slots) // _NODES_A_UNIT
+        cursor = self._candidates.cursor(waiting.shape)
+        slot = self._find(cursor)
+        if not cursor.view.complete:
+            self._line.enter(waiting)
+            return max(spent, cursor.looks // _LOOKS_A_UNIT)
+        if slot is None:
+            self._line.set_aside(waiting)
+            return spent + cursor.looks // _LOOKS_A_UNIT
         while (job_id := waiting.first) is not None:
             job = state.jobs.get(job_id)
-            wanted = 0 if job is None else self._wanted(job)
+            wanted = 0 if job is None else self._wanted(state, job)
             if job is not None and wanted:
                 allowed = min(wanted, max(budget - spent, 1))
-                placed = self._place(job, allowed, nodes, draft)
+                placed, full = self._place(state, job, allowed, cursor, draft)
                 spent += placed
-                if placed < allowed and not nodes:
+                if placed < allowed and full:
                     self._line.set_aside(waiting)
-                    return spent
+                    break
                 if placed == allowed < wanted:
+                    self._line.enter(waiting)
                     break
             waiting.drop_first()
             spent += 1 - bool(wanted)
             if spent >= budget or not self._line.is_next(waiting):
+                self._line.enter(waiting)
                 break
-        self._line.enter(waiting)
+        else:
+            self._line.enter(waiting)
+        spent += cursor.looks // _LOOKS_A_UNIT
         return spent
 
-    def _candidates(self, waiting: WaitingClass) -> _Candidates:
-        """The nodes that a task of this class fits, as a heap by score."""
-        request, score = waiting.key.resources, self._scorer.score
-        slots = self._grown if waiting.known_full else self._slots
-        nodes = [
-            (score(slot, request), slot.order, slot) for slot in slots.values() if slot.usable and slot.room(request, 1)
-        ]
-        heapq.heapify(nodes)
-        return nodes
-
-    def _place(
-        self, job: Job, wanted: int, nodes: _Candidates, draft: dict[tuple[JobId, NodeId], list[TaskIndex]]
-    ) -> int:
-        """Draft up to `wanted` tasks of a job onto the best nodes. Nodes that are full leave `nodes`."""
-        request, (score, fills) = job.resources, self._scorer
-        in_flight = self._jobs_in_flight.get(job.id) or _InFlight(request)
+    def _place(self, state: State, job: Job, wanted: int, cursor: Cursor, draft: _Draft) -> tuple[int, bool]:
+        """Draft up to `wanted` tasks of a job onto the best nodes. How many it was, and whether no node has room any more."""
+        shape, changes = cursor.shape, self._changes
+        request = shape.resources
+        fills = self._scorer.fills
+        in_flight = self._flights.jobs.get(job.id) or JobInFlight(shape)
         indices = job.pending_indices(in_flight.next_index)
-        placed = 0
-        while placed < wanted and nodes:
-            rank, order, slot = nodes[0]
-            room = slot.room(request, wanted - placed if fills else 1)
-            if not room:
-                heapq.heappop(nodes)
-                continue
-            if not fills and (now := score(slot, request)) > rank:
-                heapq.heapreplace(nodes, (now, order, slot))
-                continue
-            tasks = list(islice(indices, room))
+        placed, full = 0, False
+        while placed < wanted:
+            slot = cursor.best(changes)
+            if slot is None:
+                full = True
+                break
+            tasks = list(islice(indices, slot.room(request, wanted - placed if fills else 1)))
             if not tasks:
                 break
             self._turn += 1
             slot.turn = self._turn
             slot.take(request, len(tasks))
+            changes.note(slot)
             draft.setdefault((job.id, slot.node_id), []).extend(tasks)
             in_flight.next_index = tasks[-1] + 1
             placed += len(tasks)
         if placed:
             in_flight.tasks += placed
-            self._jobs_in_flight[job.id] = in_flight
-        return placed
+            self._flights.jobs[job.id] = in_flight
+            for gate in self._gates:
+                gate.take(state, job, placed)
+        return placed, full
 
-    def _wanted(self, job: Job) -> int:
-        """How many tasks of the job may start beyond those that are on their way."""
-        if job.suspended or job.cancelling:
-            return 0
-        in_flight = self._jobs_in_flight.get(job.id)
-        proposed = in_flight.tasks if in_flight is not None else 0
-        wanted = job.eligible - proposed
-        if job.max_running:
-            wanted = min(wanted, job.max_running - job.active - proposed)
+    def _waiting(self, job: Job) -> int:
+        """How many tasks of the job are neither held nor on their way."""
+        in_flight = self._flights.jobs.get(job.id)
+        return job.eligible - (in_flight.tasks if in_flight is not None else 0)
+
+    def _wanted(self, state: State, job: Job) -> int:
+        """How many tasks of the job may start beyond those that are on their way. A job that a gate holds back is parked."""
+        wanted = self._waiting(job)
+        for gate in self._gates:
+            if wanted <= 0:
+                break
+            wanted = gate.allowed(state, job, wanted)
+            if wanted <= 0:
+                self._parking.park(job, gate.key(state, job))
         return max(wanted, 0)
 
 
@@ -304,6 +341,7 @@ _HANDLERS: dict[type, Callable[[Planner, State, Any, dict[NodeId, None]], None]]
     AttemptEnded: Planner._ended,
     JobSubmitted: Planner._job_changed,
     JobResumed: Planner._job_changed,
+    JobEnded: Planner._job_ended,
     TasksEligible: Planner._job_changed,
     **dict.fromkeys(NODE_CHANGES, Planner._node_changed),
 }

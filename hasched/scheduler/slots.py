@@ -1,6 +1,8 @@
-"""Nodes as the planner sees them: what is free once everything that was proposed has been applied."""
+"""Nodes as the planner sees them: what is free once everything that was proposed has been applied, and which have changed."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 from hasched.model.ids import NodeId
 from hasched.model.spec import Resources
@@ -13,7 +15,7 @@ class Slot:
     """A node's free resources: its total, less what is allocated, less what is reserved for placements in flight.
 
     A free amount is negative while the inventory has shrunk below what runs. `turn` counts the placements of the whole
-    planner: the larger, the more recently this node was given one.
+    planner: the larger, the more recently this node was given one. `version` is that of the last change of anything here.
     """
 
     __slots__ = (
@@ -22,6 +24,7 @@ class Slot:
         "cpu_milli",
         "gpus",
         "memory_bytes",
+        "node",
         "node_id",
         "order",
         "reserved_attempts",
@@ -32,11 +35,14 @@ class Slot:
         "total",
         "turn",
         "usable",
+        "version",
     )
 
-    def __init__(self, node_id: NodeId, order: int) -> None:
-        self.node_id = node_id
+    def __init__(self, node: Node, order: int) -> None:
+        self.node = node
+        self.node_id: NodeId = node.id
         self.order = order
+        self.version = 0
         self.usable = False
         self.total = Resources()
         self.turn = 0
@@ -45,31 +51,37 @@ class Slot:
         self.reserved_cpu_milli = self.reserved_memory_bytes = self.reserved_gpus = self.reserved_attempts = 0
         self.reserved_countables: dict[str, int] = {}
 
-    def refresh(self, node: Node, reachable: bool) -> bool:
-        """Take what the state says now. Whether something may fit that didn't before."""
+    def refresh(self, node: Node, usable: bool) -> tuple[bool, bool]:
+        """Take what the state says now. Whether anything changed, and whether something may fit that didn't before."""
         before = (self.cpu_milli, self.memory_bytes, self.gpus, self.attempts, self.usable)
+        changed = self.node is not node or self.total is not node.info.resources
+        grown = self.node is not node
+        self.node = node
         total = self.total = node.info.resources
         self.cpu_milli = total.cpu_milli - node.allocated_cpu_milli - self.reserved_cpu_milli
         self.memory_bytes = total.memory_bytes - node.allocated_memory_bytes - self.reserved_memory_bytes
         self.gpus = total.gpus - node.allocated_gpus - self.reserved_gpus
         self.attempts = len(node.attempts) + self.reserved_attempts
-        self.usable = reachable and node.takes_work
-        more_countables = False
+        self.usable = usable
         if total.countables or self.countables:
             countables = {
                 name: amount - node.allocated_countables.get(name, 0) - self.reserved_countables.get(name, 0)
                 for name, amount in total.countables
             }
-            more_countables = any(amount > self.countables.get(name, 0) for name, amount in countables.items())
+            changed = changed or countables != self.countables
+            grown = grown or any(amount > self.countables.get(name, 0) for name, amount in countables.items())
             self.countables = countables
-        cpu_milli, memory_bytes, gpus, attempts, usable = before
-        return (
-            self.cpu_milli > cpu_milli
+        now = (self.cpu_milli, self.memory_bytes, self.gpus, self.attempts, self.usable)
+        if now == before:
+            return changed, grown
+        cpu_milli, memory_bytes, gpus, attempts, was_usable = before
+        return True, (
+            grown
+            or self.cpu_milli > cpu_milli
             or self.memory_bytes > memory_bytes
             or self.gpus > gpus
             or self.attempts < attempts
-            or self.usable > usable
-            or more_countables
+            or self.usable > was_usable
         )
 
     def room(self, request: Resources, most: int) -> int:
@@ -103,3 +115,32 @@ class Slot:
         self.attempts += times
         for name, amount in request.countables:
             self.countables[name] -= amount * times
+
+
+class Changes:
+    """The slots in the order of their last change, so that whoever looks again sees each changed one once."""
+
+    __slots__ = ("_slots", "version")
+
+    def __init__(self) -> None:
+        self.version = 0
+        self._slots: dict[Slot, None] = {}
+
+    def note(self, slot: Slot) -> None:
+        self.version += 1
+        slot.version = self.version
+        self._slots.pop(slot, None)
+        self._slots[slot] = None
+
+    def forget(self, slot: Slot) -> None:
+        """The slot is gone; whoever knows it finds its version changed."""
+        self.version += 1
+        slot.version = self.version
+        self._slots.pop(slot, None)
+
+    def since(self, version: int) -> Iterator[Slot]:
+        """Those that changed after `version`, the latest first."""
+        for slot in reversed(self._slots):
+            if slot.version <= version:
+                return
+            yield slot

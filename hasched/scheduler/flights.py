@@ -1,0 +1,57 @@
+"""Flights: what has been proposed and not yet been answered for by the log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hasched.model.ids import JobId, NodeId
+from hasched.scheduler.shapes import Shape
+from hasched.statemachine.commands import PlacePlan
+
+
+class Flight:
+    """A plan on its way: how many tasks of each (job, node) the log has not answered for yet."""
+
+    __slots__ = ("plan", "tasks")
+
+    def __init__(self, plan: PlacePlan) -> None:
+        self.plan = plan
+        self.tasks = {(p.job_id, p.node_id): len(p.indices) for p in plan.placements}
+
+
+class JobInFlight:
+    """What is on its way for one job. Indices below `next_index` have been proposed, or were not eligible then."""
+
+    __slots__ = ("next_index", "shape", "tasks")
+
+    def __init__(self, shape: Shape) -> None:
+        self.shape = shape
+        self.tasks = 0
+        self.next_index = 0
+
+
+class Flights:
+    def __init__(self) -> None:
+        self.jobs: dict[JobId, JobInFlight] = {}
+        self._flights: list[Flight] = []
+
+    def depart(self, plan: PlacePlan) -> None:
+        self._flights.append(Flight(plan))
+
+    def arrive(self, job_id: JobId, node_id: NodeId, tasks: int) -> Iterator[int]:
+        """So many were scheduled: yields how many of them each flight had, the oldest first."""
+        key = (job_id, node_id)
+        for flight in self._flights:
+            found = min(tasks, flight.tasks.get(key, 0))
+            if found:
+                flight.tasks[key] -= found
+                tasks -= found
+                yield found
+
+    def end(self, plan: PlacePlan) -> Iterator[tuple[JobId, NodeId, int]]:
+        """The plan has been decided: yields what of it was not scheduled."""
+        flight = next(flight for flight in self._flights if flight.plan is plan)
+        self._flights.remove(flight)
+        for (job_id, node_id), tasks in flight.tasks.items():
+            if tasks:
+                yield job_id, node_id, tasks

@@ -1,0 +1,115 @@
+"""Gates: how many tasks of a job may start now, whatever is free.
+
+Each gate says also what a job that it holds back waits for, and which events may have opened it. Jobs that wait for the
+same are let through one after the other until one is held back again: so an event costs what it admits, not what waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from typing import NamedTuple, Protocol
+
+from hasched.model.reasons import ReasonCode
+from hasched.scheduler.blockers import Blocker, Change
+from hasched.statemachine.events import AttemptEnded, Event, JobResumed
+from hasched.statemachine.job import Job
+from hasched.statemachine.state import State
+
+
+class Key(NamedTuple):
+    """What a job waits for: `channel` is opened by events; of two jobs with the same `kind` on it either both may start or none.
+
+    So a quota is a channel, and the request that it refused is a kind: a smaller one may still pass.
+    """
+
+    channel: Hashable
+    kind: Hashable = None
+
+
+class Gate(Protocol):
+    """What is on its way is not in the state yet: a gate is told of it (`take`) and has to count it."""
+
+    def rebuild(self, state: State) -> None:
+        """Start anew from the state, with nothing on its way."""
+
+    def allowed(self, state: State, job: Job, asked: int) -> int:
+        """How many of `asked` tasks, all beyond those on their way, may start now."""
+
+    def blockers(self, state: State, job: Job) -> list[Blocker]:
+        """Why no more tasks of the job may start now; none where some may."""
+
+    def key(self, state: State, job: Job) -> Key:
+        """What a job waits for of which no task was allowed."""
+
+    def opened(self, state: State, event: Event) -> Iterable[Hashable]:
+        """The channels that the event, which has been applied, may have opened."""
+
+    def take(self, state: State, job: Job, tasks: int) -> None:
+        """So many tasks are on their way now; negative: not any more, for they were scheduled or refused."""
+
+
+class OneJobGate:
+    """A gate of each job for itself, its own channel."""
+
+    def rebuild(self, state: State) -> None:
+        pass
+
+    def key(self, state: State, job: Job) -> Key:
+        return Key((type(self).__name__, job.id))
+
+    def take(self, state: State, job: Job, tasks: int) -> None:
+        pass
+
+
+class Suspended(OneJobGate):
+    """Nothing of a job that is suspended, or whose end was asked for, may start."""
+
+    def allowed(self, state: State, job: Job, asked: int) -> int:
+        return 0 if job.suspended or job.cancelling else asked
+
+    def blockers(self, state: State, job: Job) -> list[Blocker]:
+        if not job.suspended:
+            return []
+        change = Change("resume the job", key="suspended", value=False)
+        return [Blocker(ReasonCode.SUSPENDED, "the job is suspended; resume it to start more of it", change=change)]
+
+    def opened(self, state: State, event: Event) -> Iterable[Hashable]:
+        return ((type(self).__name__, event.job_id),) if isinstance(event, JobResumed) else ()
+
+
+class MaxRunning(OneJobGate):
+    """No more tasks of a job at once than it says itself."""
+
+    def __init__(self) -> None:
+        self._on_their_way: dict[int, int] = {}
+
+    def rebuild(self, state: State) -> None:
+        self._on_their_way.clear()
+
+    def allowed(self, state: State, job: Job, asked: int) -> int:
+        if not job.max_running:
+            return asked
+        return min(asked, job.max_running - job.active - self._on_their_way.get(job.id, 0))
+
+    def blockers(self, state: State, job: Job) -> list[Blocker]:
+        if not job.max_running or job.active < job.max_running:
+            return []
+        text = f"as many tasks run as max_running allows: {job.max_running}"
+        more = job.active + 1
+        change = Change(f"allow {more} tasks at once", key="max_running", value=more if more < job.count else None)
+        return [Blocker(ReasonCode.MAX_RUNNING, text, change=change)]
+
+    def opened(self, state: State, event: Event) -> Iterable[Hashable]:
+        return ((type(self).__name__, event.job_id),) if isinstance(event, AttemptEnded) else ()
+
+    def take(self, state: State, job: Job, tasks: int) -> None:
+        if job.max_running:
+            left = self._on_their_way.get(job.id, 0) + tasks
+            if left:
+                self._on_their_way[job.id] = left
+            else:
+                self._on_their_way.pop(job.id, None)
+
+
+def standard_gates() -> tuple[Gate, ...]:
+    return (Suspended(), MaxRunning())

@@ -1,0 +1,196 @@
+"""The line: who is tried next.
+
+Jobs stand in classes (one rank group, one shape), classes with their shape, and shapes in line, each by the rank of the first
+within. A shape that fits nowhere stands aside with all its classes: ten thousand classes of it cost nothing then.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, TypeAlias
+
+from hasched.model.ids import JobId
+from hasched.scheduler.order import Account, Rank, RankGroup
+from hasched.scheduler.shapes import Shape
+
+Ranker: TypeAlias = Callable[[RankGroup, JobId], Rank]
+
+
+class ClassKey(NamedTuple):
+    group: RankGroup
+    shape: Shape
+
+
+class WaitingClass:
+    """The jobs of one class, by id. `rank` is None while it stands nowhere: it is being tried."""
+
+    __slots__ = ("_heap", "_members", "group", "rank", "shape")
+
+    def __init__(self, key: ClassKey) -> None:
+        self.group = key.group
+        self.shape = key.shape
+        self.rank: Rank | None = None
+        self._heap: list[JobId] = []
+        self._members: dict[JobId, None] = {}
+
+    def add(self, job_id: JobId) -> bool:
+        """Whether it is the first of them now."""
+        if job_id in self._members:
+            return False
+        self._members[job_id] = None
+        heapq.heappush(self._heap, job_id)
+        return self._heap[0] == job_id
+
+    @property
+    def first(self) -> JobId | None:
+        return self._heap[0] if self._heap else None
+
+    def drop_first(self) -> None:
+        del self._members[heapq.heappop(self._heap)]
+
+
+class ShapeQueue:
+    """The classes of one shape. `aside`: nothing of it fits anywhere."""
+
+    __slots__ = ("aside", "classes", "heap", "rank", "shape")
+
+    def __init__(self, shape: Shape) -> None:
+        self.shape = shape
+        self.classes = 0
+        self.heap: list[tuple[Rank, WaitingClass]] = []  # may hold ranks that are not true any more
+        self.rank: Rank | None = None  # its place in line
+        self.aside = False
+
+    def best(self) -> tuple[Rank, WaitingClass] | None:
+        heap = self.heap
+        while heap:
+            rank, waiting = heap[0]
+            if waiting.rank == rank:
+                return heap[0]
+            heapq.heappop(heap)
+        return None
+
+
+class Line:
+    """`forget_shape` is called when nothing of a shape waits any more."""
+
+    def __init__(self, ranker: Ranker, forget_shape: Callable[[Shape], None]) -> None:
+        self._ranker = ranker
+        self._forget_shape = forget_shape
+        self._classes: dict[ClassKey, WaitingClass] = {}
+        self._of_account: dict[Account, dict[WaitingClass, None]] = {}
+        self._queues: dict[Shape, ShapeQueue] = {}
+        self._line: list[tuple[Rank, ShapeQueue]] = []
+        self.aside: dict[Shape, None] = {}
+
+    def add(self, group: RankGroup, shape: Shape, job_id: JobId) -> None:
+        key = ClassKey(group, shape)
+        waiting = self._classes.get(key)
+        if waiting is None:
+            waiting = self._classes[key] = WaitingClass(key)
+            self._of_account.setdefault(group.account, {})[waiting] = None
+            queue = self._queues.get(shape)
+            if queue is None:
+                queue = self._queues[shape] = ShapeQueue(shape)
+            queue.classes += 1
+        if waiting.add(job_id):
+            self.enter(waiting)
+
+    def enter(self, waiting: WaitingClass) -> None:
+        """Put a class where its first job belongs; an empty one is forgotten."""
+        first = waiting.first
+        queue = self._queues[waiting.shape]
+        if first is None:
+            self._drop(waiting, queue)
+            return
+        rank = self._ranker(waiting.group, first)
+        if waiting.rank != rank:
+            waiting.rank = rank
+            heapq.heappush(queue.heap, (rank, waiting))
+        if not queue.aside:
+            self._line_up(queue)
+
+    def rerank(self, accounts: Iterable[Account]) -> None:
+        """The ranks of these accounts' classes have changed."""
+        for account in accounts:
+            for waiting in self._of_account.get(account, ()):
+                if waiting.rank is not None:
+                    self.enter(waiting)
+
+    def _drop(self, waiting: WaitingClass, queue: ShapeQueue) -> None:
+        waiting.rank = None
+        del self._classes[ClassKey(waiting.group, waiting.shape)]
+        of_account = self._of_account[waiting.group.account]
+        del of_account[waiting]
+        if not of_account:
+            del self._of_account[waiting.group.account]
+        queue.classes -= 1
+        if queue.classes:
+            self._line_up(queue)
+            return
+        queue.rank = None
+        del self._queues[queue.shape]
+        self.aside.pop(queue.shape, None)
+        self._forget_shape(queue.shape)
+
+    def _line_up(self, queue: ShapeQueue) -> None:
+        """Give a shape its place in line."""
+        best = queue.best()
+        rank = best[0] if best is not None else None
+        if queue.rank != rank:
+            queue.rank = rank
+            if rank is not None:
+                heapq.heappush(self._line, (rank, queue))
+
+    def _first(self) -> ShapeQueue | None:
+        line = self._line
+        while line:
+            rank, queue = line[0]
+            if queue.rank == rank:
+                if (best := queue.best()) is not None and best[0] == rank:
+                    return queue
+                heapq.heappop(line)
+                queue.rank = None
+                self._line_up(queue)
+            else:
+                heapq.heappop(line)
+        return None
+
+    def next(self) -> WaitingClass | None:
+        """Take the first class out of the line; `enter` puts it back."""
+        queue = self._first()
+        if queue is None:
+            return None
+        heapq.heappop(self._line)
+        queue.rank = None
+        _, waiting = heapq.heappop(queue.heap)
+        waiting.rank = None
+        self._line_up(queue)
+        return waiting
+
+    def is_next(self, waiting: WaitingClass) -> bool:
+        """Whether a class that is out of line would come first if it entered now."""
+        first = waiting.first
+        if first is None:
+            return False
+        ahead = self._first()
+        return ahead is None or ahead.rank is None or self._ranker(waiting.group, first) < ahead.rank
+
+    def set_aside(self, waiting: WaitingClass) -> None:
+        """It fits nowhere, and so does nothing else of its shape: don't try them again before they are called back."""
+        queue = self._queues[waiting.shape]
+        queue.aside = True
+        queue.rank = None
+        self.aside[waiting.shape] = None
+        self.enter(waiting)
+
+    def call_back(self, shape: Shape) -> None:
+        """It may fit somewhere again."""
+        del self.aside[shape]
+        queue = self._queues[shape]
+        queue.aside = False
+        self._line_up(queue)
+
+    def __bool__(self) -> bool:
+        return self._first() is not None

@@ -1,0 +1,110 @@
+"""Shelves: alike nodes in the order in which they are given work, to be searched for the first that has room.
+
+A shelf is a sorted list, cut into blocks. Each block knows the most that one of its nodes has free of each resource, so a
+search passes a block of nodes that are too full with one look.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right, insort
+from typing import TypeAlias
+
+from hasched.model.spec import Resources
+from hasched.scheduler.slots import Slot
+
+BLOCK = 48  # nodes in a block at most, before it is cut in two
+
+Place: TypeAlias = tuple[float, int, Slot]  # standing, order; the order is the slot's own, so two slots never compare
+BEGINNING: tuple[float, int] = (float("-inf"), 0)
+
+
+class _Block:
+    __slots__ = ("cpu_milli", "exact", "gpus", "memory_bytes", "places")
+
+    def __init__(self, places: list[Place]) -> None:
+        self.places = places
+        self.measure()
+
+    def measure(self) -> None:
+        """Note the most that is free. Until this is done again, it is at least that."""
+        self.cpu_milli = max([slot.cpu_milli for _, _, slot in self.places])
+        self.memory_bytes = max([slot.memory_bytes for _, _, slot in self.places])
+        self.gpus = max([slot.gpus for _, _, slot in self.places])
+        self.exact = True
+
+    def widen(self, slot: Slot) -> None:
+        self.cpu_milli = max(self.cpu_milli, slot.cpu_milli)
+        self.memory_bytes = max(self.memory_bytes, slot.memory_bytes)
+        self.gpus = max(self.gpus, slot.gpus)
+
+
+class Shelf:
+    """`total` is that of the first node on it: the others have about as much in all (`candidates.likeness`)."""
+
+    __slots__ = ("_blocks", "_lasts", "free_gpus", "preference", "total")
+
+    def __init__(self, total: Resources, free_gpus: bool, preference: float) -> None:
+        self.total = total
+        self.free_gpus = free_gpus
+        self.preference = preference
+        self._blocks: list[_Block] = []
+        self._lasts: list[Place] = []  # of each block
+
+    def add(self, place: Place) -> None:
+        lasts, blocks = self._lasts, self._blocks
+        if not blocks:
+            blocks.append(_Block([place]))
+            lasts.append(place)
+            return
+        at = min(bisect_left(lasts, place), len(lasts) - 1)
+        block = blocks[at]
+        places = block.places
+        insort(places, place)
+        block.widen(place[2])
+        lasts[at] = places[-1]
+        if len(places) > BLOCK:
+            half = len(places) // 2
+            blocks[at : at + 1] = [_Block(places[:half]), _Block(places[half:])]
+            lasts[at : at + 1] = [places[half - 1], places[-1]]
+
+    def remove(self, place: Place) -> None:
+        """Take away what was put there as this very place."""
+        at = bisect_left(self._lasts, place)
+        block = self._blocks[at]
+        places = block.places
+        del places[bisect_left(places, place)]
+        if places:
+            block.exact = False
+            self._lasts[at] = places[-1]
+        else:
+            del self._blocks[at], self._lasts[at]
+
+    def find(self, request: Resources, after: tuple[float, int] | Place) -> tuple[Place | None, int]:
+        """The first place behind `after` that has room, and how many nodes and blocks were looked at."""
+        cpu_milli, memory_bytes, gpus = request.cpu_milli, request.memory_bytes, request.gpus
+        blocks = self._blocks
+        first = at = bisect_right(self._lasts, after)
+        looks = 0
+        for at in range(first, len(blocks)):
+            block = blocks[at]
+            looks += 1
+            if block.cpu_milli < cpu_milli or block.memory_bytes < memory_bytes or block.gpus < gpus:
+                continue
+            places = block.places
+            begin = bisect_right(places, after) if at == first else 0
+            for place in places[begin:] if begin else places:
+                slot = place[2]
+                looks += 1
+                if (
+                    slot.cpu_milli >= cpu_milli
+                    and slot.memory_bytes >= memory_bytes
+                    and slot.gpus >= gpus
+                    and slot.room(request, 1)
+                ):
+                    return place, looks
+            if not block.exact:
+                block.measure()
+        return None, looks
+
+    def __len__(self) -> int:
+        return sum(len(block.places) for block in self._blocks)
