@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated, TypeAlias
+
 import msgspec
 
 from hasched.api.call import Call
@@ -10,9 +12,32 @@ from hasched.api.routing import Routes
 from hasched.model.errors import NotFound
 from hasched.model.views import NodePage, NodeUsageView, NodeView, Reason
 from hasched.statemachine import queries
-from hasched.statemachine.commands import RemoveNode
+from hasched.statemachine.commands import (
+    DrainNode,
+    EndQuarantine,
+    RemoveNode,
+    SetNodeEligibility,
+    UndrainNode,
+)
+from hasched.statemachine.rules.node_control import MAX_WAIT_MS
+
+MAX_REASON_CHARS = 1000
 
 routes = Routes("nodes")
+
+ControlCommand: TypeAlias = SetNodeEligibility | DrainNode | UndrainNode | EndQuarantine
+_Reason = Annotated[str, msgspec.Meta(max_length=MAX_REASON_CHARS)]
+
+
+class CordonRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    reason: _Reason = ""
+
+
+class DrainRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`deadline_in_ms` counts from now; 0 moves everything at once, and without it what runs has all the time it takes."""
+
+    reason: _Reason = ""
+    deadline_in_ms: Annotated[int, msgspec.Meta(ge=0, le=MAX_WAIT_MS)] | None = None
 
 
 @routes.add("GET", "/v1/nodes", by_leader=True)
@@ -25,16 +50,63 @@ async def list_nodes(call: Call) -> NodePage:
 @routes.add("GET", "/v1/nodes/{node_id}", by_leader=True)
 async def show_node(call: Call, node_id: str) -> NodeView:
     """Show a node."""
-    node = queries.node_view(await call.read_state("linearizable"), node_id)
-    if node is None:
-        raise NotFound(f"there is no node {node_id[:128]!r}", "see the list of nodes", code="no_such_node")
-    return _with_memory(call.context.hub, node)
+    return await _show(call, node_id)
 
 
 @routes.add("DELETE", "/v1/nodes/{node_id}", status=204)
 async def remove_node(call: Call, node_id: str) -> None:
     """Forget a disconnected node; it comes back if its agent does."""
     await call.propose(RemoveNode(node_id=node_id, actor=call.actor))
+
+
+@routes.add("POST", "/v1/nodes/{node_id}/cordon", by_leader=True)
+async def cordon_node(call: Call, node_id: str, body: CordonRequest) -> NodeView:
+    """Give a node no new work; what runs there goes on."""
+    return await _control(
+        call, SetNodeEligibility(node_id=node_id, eligible=False, actor=call.actor, reason=body.reason)
+    )
+
+
+@routes.add("POST", "/v1/nodes/{node_id}/uncordon", by_leader=True)
+async def uncordon_node(call: Call, node_id: str) -> NodeView:
+    """Take a cordon back. A drain or a quarantine beside it goes on."""
+    return await _control(call, SetNodeEligibility(node_id=node_id, eligible=True, actor=call.actor))
+
+
+@routes.add("POST", "/v1/nodes/{node_id}/drain", by_leader=True)
+async def drain_node(call: Call, node_id: str, body: DrainRequest) -> NodeView:
+    """Give a node no new work, and what runs there until the deadline; then it is stopped and started elsewhere.
+
+    That costs the tasks no retry. The node is drained once nothing is left there, and stays so until it is undrained.
+    """
+    return await _control(
+        call, DrainNode(node_id=node_id, actor=call.actor, reason=body.reason, wait_ms=body.deadline_in_ms)
+    )
+
+
+@routes.add("POST", "/v1/nodes/{node_id}/undrain", by_leader=True)
+async def undrain_node(call: Call, node_id: str) -> NodeView:
+    """Let a node that drains, or is drained, have work again."""
+    return await _control(call, UndrainNode(node_id=node_id, actor=call.actor))
+
+
+@routes.add("POST", "/v1/nodes/{node_id}/unquarantine", by_leader=True)
+async def unquarantine_node(call: Call, node_id: str) -> NodeView:
+    """Let a node whose launches failed have work again, and forget that they did."""
+    return await _control(call, EndQuarantine(node_id=node_id, actor=call.actor))
+
+
+async def _control(call: Call, command: ControlCommand) -> NodeView:
+    """Have the command decided, and show the node that it names."""
+    await call.propose(command)
+    return await _show(call, command.node_id)
+
+
+async def _show(call: Call, node_id: str) -> NodeView:
+    node = queries.node_view(await call.read_state("linearizable"), node_id)
+    if node is None:
+        raise NotFound(f"there is no node {node_id[:128]!r}", "see the list of nodes", code="no_such_node")
+    return _with_memory(call.context.hub, node)
 
 
 def _with_memory(hub: AgentHub, node: NodeView) -> NodeView:

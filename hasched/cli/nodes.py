@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hasched.cli.node_control import cordon, drain, uncordon, undrain, unquarantine
 from hasched.cli.settings import Settings, json_option
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def node() -> None:
-    """Look at the machines that do the work."""
+    """Look at the machines that do the work, and say what they get."""
 
 
 @node.command("list")
@@ -48,8 +49,11 @@ def show(settings: Settings, node_id: str) -> None:
         return
     fields = [
         ("node", view.id),
-        ("state", view.state),
+        ("status", view.status or view.state),
         ("reason", view.reason.text if view.reason else ""),
+        ("cordoned", _cordoned(view)),
+        ("drain", _drain(view)),
+        ("quarantine", _quarantine(view)),
         ("connected", "yes" if view.connected else "no"),
         ("host", view.hostname),
         ("agent", view.agent_version),
@@ -84,7 +88,46 @@ def remove(settings: Settings, node_id: str) -> None:
         click.echo(f"node {node_id} removed")
 
 
-NODE_COLUMNS = ("node", "state", "connected", "running", "allocated", "total", "isolation", "agent", "labels")
+def _cordoned(view: NodeView) -> str:
+    from hasched.cli.output import moment
+
+    cordon = view.cordon
+    return f"since {moment(cordon.since_ms)} by {_who(cordon.actor, cordon.reason)}" if cordon is not None else ""
+
+
+def _drain(view: NodeView) -> str:
+    """Since when, by whom, until when, and how far it is."""
+    from hasched.cli.output import moment
+
+    drain = view.drain
+    if drain is None:
+        return ""
+    if drain.drained:
+        progress = "nothing is left"
+    elif drain.deadline_ms:
+        verb = "was" if drain.expired else "is"
+        progress = f"{view.running} to go, the deadline {verb} {moment(drain.deadline_ms)}"
+    else:
+        progress = f"{view.running} to go, without a deadline"
+    return f"{progress}; since {moment(drain.since_ms)} by {_who(drain.actor, drain.reason)}"
+
+
+def _quarantine(view: NodeView) -> str:
+    from hasched.cli.output import moment
+
+    quarantine = view.quarantine
+    if quarantine is None:
+        return ""
+    state = "on probation until a launch succeeds" if quarantine.probation else f"until {moment(quarantine.until_ms)}"
+    again = f", for the {quarantine.times}. time in a row" if quarantine.times > 1 else ""
+    return f"{state}{again}: {quarantine.reason}"
+
+
+def _who(actor: str, reason: str) -> str:
+    return f"{actor}: {reason}" if reason else actor
+
+
+NODE_COLUMNS = ("node", "status", "connected", "running", "allocated", "total", "isolation", "agent", "labels")
 NODE_SPARE = ("agent", "isolation", "labels", "connected")
 
 
@@ -94,7 +137,7 @@ def node_row(view: NodeView) -> tuple[str, ...]:
 
     return (
         view.id,
-        view.state,
+        view.status or view.state,
         "yes" if view.connected else "no",
         str(view.running),
         resources(view.allocated),
@@ -103,3 +146,7 @@ def node_row(view: NodeView) -> tuple[str, ...]:
         view.agent_version,
         pairs(view.labels),
     )
+
+
+for command in (cordon, uncordon, drain, undrain, unquarantine):
+    node.add_command(command)

@@ -77,8 +77,15 @@ def rich_table(columns: Sequence[str], rows: Iterable[Sequence[str]], spare: Seq
     for number in shown:
         table.add_column(columns[number], no_wrap=columns[number] not in _WRAPPED)
     for row in cells:
-        table.add_row(*(Text(row[number], style=STYLES.get(row[number], "")) for number in shown))
+        table.add_row(*(Text(row[number], style=_style_of(row[number])) for number in shown))
     return table
+
+
+def _style_of(cell: str) -> str:
+    """A state's colour; a node that is well and kept from work (`healthy,cordoned`) is shown as one to look at."""
+    state, comma, _ = cell.partition(",")
+    style = STYLES.get(state, "")
+    return "yellow" if comma and style == STYLES["healthy"] else style
 
 
 def _fitting(columns: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequence[str], room: int) -> list[int]:

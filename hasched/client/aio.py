@@ -230,6 +230,29 @@ class AsyncClient:
     async def node(self, node_id: str) -> NodeView:
         return await self._do(calls.node(node_id))
 
+    async def cordon_node(self, node_id: str, reason: str = "") -> NodeView:
+        """Give a node no new work; what runs there goes on."""
+        return await self._do(calls.cordon_node(node_id, reason))
+
+    async def uncordon_node(self, node_id: str) -> NodeView:
+        """Take a cordon back. A drain or a quarantine beside it goes on."""
+        return await self._do(calls.uncordon_node(node_id))
+
+    async def drain_node(self, node_id: str, deadline_in_ms: int | None = None, reason: str = "") -> NodeView:
+        """Empty a node: no new work, and what still runs at the deadline is stopped and started elsewhere.
+
+        0 moves everything at once; None gives what runs all the time it takes.
+        """
+        return await self._do(calls.drain_node(node_id, deadline_in_ms, reason))
+
+    async def undrain_node(self, node_id: str) -> NodeView:
+        """Let a node that drains, or is drained, have work again."""
+        return await self._do(calls.undrain_node(node_id))
+
+    async def unquarantine_node(self, node_id: str) -> NodeView:
+        """Let a node whose launches failed have work again, and forget that they did."""
+        return await self._do(calls.unquarantine_node(node_id))
+
     async def remove_node(self, node_id: str) -> None:
         """Forget a disconnected node."""
         await self._do(calls.remove_node(node_id))

@@ -169,6 +169,31 @@ def node(node_id: str) -> Call[NodeView]:
     return Call("GET", f"/v1/nodes/{quote(node_id, safe='')}", NodeView)
 
 
+def cordon_node(node_id: str, reason: str) -> Call[NodeView]:
+    return _control_node(node_id, "cordon", {"reason": reason})
+
+
+def uncordon_node(node_id: str) -> Call[NodeView]:
+    return _control_node(node_id, "uncordon")
+
+
+def drain_node(node_id: str, deadline_in_ms: int | None, reason: str) -> Call[NodeView]:
+    return _control_node(node_id, "drain", {"reason": reason, "deadline_in_ms": deadline_in_ms})
+
+
+def undrain_node(node_id: str) -> Call[NodeView]:
+    return _control_node(node_id, "undrain")
+
+
+def unquarantine_node(node_id: str) -> Call[NodeView]:
+    return _control_node(node_id, "unquarantine")
+
+
+def _control_node(node_id: str, what: str, body: Mapping[str, Any] | None = None) -> Call[NodeView]:
+    encoded = msgspec.json.encode(body) if body is not None else b""
+    return Call("POST", f"/v1/nodes/{quote(node_id, safe='')}/{what}", NodeView, encoded)
+
+
 def remove_node(node_id: str) -> Call[None]:
     return Call("DELETE", f"/v1/nodes/{quote(node_id, safe='')}", type(None))
 

@@ -15,7 +15,7 @@ import msgspec
 
 from hasched.client.files import read_config
 from hasched.client.tls import PeerIdentity, find_tls_problems
-from hasched.manager.settings import LeaderSettings
+from hasched.manager.settings import LeaderSettings, QuarantineSettings
 from hasched.model.addresses import API_PORT, RAFT_PORT, check_api_url, split_address
 from hasched.model.config_text import Cpu, Duration, Size, load_config
 from hasched.model.errors import FieldError
@@ -25,6 +25,7 @@ from hasched.model.states import BackoffKind, PlacementPolicy
 from hasched.model.tokens import decode_tokens
 from hasched.raft.tuning import Tuning
 from hasched.statemachine.manager import MAX_MANAGERS
+from hasched.statemachine.rules.node_control import MAX_WAIT_MS
 
 CLUSTER_SIZES = (1, 3, 5, 7)
 RETAINED_BYTES = 4 * 2**20  # of log before a snapshot, and no more than a quarter of what one covers
@@ -104,6 +105,26 @@ class SchedulerConfig(msgspec.Struct, frozen=True, kw_only=True):
     placement: PlacementPolicy = PlacementPolicy.BIN_PACK
 
 
+class QuarantineConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """When a node whose launches fail gets no more work, and for how long: `initial`, then twice as long each time."""
+
+    launch_failures: Annotated[int, msgspec.Meta(ge=0)] = 5  # of different jobs in a row; 0: no node is quarantined
+    window: Duration = 600_000  # within which they count
+    initial: Duration = 300_000
+    max: Duration = 3_600_000
+    max_share_percent: Annotated[int, msgspec.Meta(ge=1, le=100)] = 20  # of the healthy nodes at once, but at least one
+
+    @property
+    def settings(self) -> QuarantineSettings:
+        return QuarantineSettings(
+            launch_failures=self.launch_failures,
+            window_ms=self.window,
+            initial_ms=self.initial,
+            max_ms=self.max,
+            max_share_percent=self.max_share_percent,
+        )
+
+
 class ManagerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The whole file. A node is unhealthy, then disconnected, after so long without a heartbeat."""
 
@@ -120,6 +141,7 @@ class ManagerConfig(msgspec.Struct, frozen=True, kw_only=True):
     node_grace: Duration = 30_000
     job_defaults: JobDefaultsConfig = JobDefaultsConfig()
     scheduler: SchedulerConfig = SchedulerConfig()
+    quarantine: QuarantineConfig = QuarantineConfig()
     join: bool = False  # it forms no cluster: it waits until it is added to one
     test_cluster: bool = False  # whether faults may be injected without being asked twice
 
@@ -135,6 +157,7 @@ class ManagerConfig(msgspec.Struct, frozen=True, kw_only=True):
             unhealthy_after_ms=self.unhealthy_after,
             node_grace_ms=self.node_grace,
             placement=self.scheduler.placement,
+            quarantine=self.quarantine.settings,
         )
 
     @property
@@ -197,6 +220,10 @@ def find_problems(config: ManagerConfig) -> Iterator[FieldError]:
         yield FieldError("raft.election_timeout_max", "must be at least 1.2 times election_timeout_min")
     if not config.job_defaults.backoff.initial <= config.job_defaults.backoff.max:
         yield FieldError("job_defaults.backoff.max", "must not be shorter than initial")
+    if not 1000 <= config.quarantine.initial <= config.quarantine.max:
+        yield FieldError("quarantine.initial", "must be at least 1s, and not longer than max")
+    if not config.quarantine.max <= MAX_WAIT_MS:
+        yield FieldError("quarantine.max", "must not be longer than a year")
 
 
 def _member_problems(config: ManagerConfig) -> Iterator[FieldError]:

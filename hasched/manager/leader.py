@@ -15,6 +15,7 @@ import structlog
 
 from hasched.api.hub import AgentHub
 from hasched.manager.grace import GraceWatch
+from hasched.manager.launches import LaunchWatch
 from hasched.manager.planning import PlanningDuty
 from hasched.manager.settings import LeaderSettings
 from hasched.manager.timer import ClockDuty
@@ -36,6 +37,7 @@ class LeaderDuties:
         self._duties: dict[str, Callable[[int], Awaitable[None]]] = {  # each for one term
             "planning": lambda _: PlanningDuty(replica, hub, settings.placement).run(),
             "clock": lambda _: ClockDuty(replica).run(),
+            "launches": lambda _: LaunchWatch(replica, settings.quarantine).run(),
             "grace": lambda term: GraceWatch(replica, hub, settings, term).run(),
         }
         self._leading: asyncio.Task[None] | None = None

@@ -7,6 +7,19 @@ import msgspec
 from hasched.model.states import PlacementPolicy
 
 
+class QuarantineSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """A node on which `launch_failures` different jobs in a row fail to launch within `window_ms` is quarantined (0: none is).
+
+    For `initial_ms`, and twice as long each time without a launch that succeeded in between, up to `max_ms`.
+    """
+
+    launch_failures: int = 5
+    window_ms: int = 600_000
+    initial_ms: int = 300_000
+    max_ms: int = 3_600_000
+    max_share_percent: int = 20  # of the healthy nodes, but one if that is none
+
+
 class LeaderSettings(msgspec.Struct, frozen=True, kw_only=True):
     """`node_grace_ms`: so long a node may be silent before its attempts are lost."""
 
@@ -14,6 +27,7 @@ class LeaderSettings(msgspec.Struct, frozen=True, kw_only=True):
     unhealthy_after_ms: int = 10_000
     node_grace_ms: int = 30_000
     placement: PlacementPolicy = PlacementPolicy.BIN_PACK
+    quarantine: QuarantineSettings = QuarantineSettings()
 
     @property
     def lease_ms(self) -> int:

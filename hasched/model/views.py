@@ -122,7 +122,36 @@ class NodeUsageView(_View, frozen=True):
     disk_free_bytes: int = 0
 
 
+class CordonView(_View, frozen=True):
+    actor: str
+    reason: str
+    since_ms: int
+
+
+class DrainView(_View, frozen=True):
+    """`deadline_ms` is 0 where what runs has all the time it takes; `expired`: it has come, and all was told to go."""
+
+    actor: str
+    reason: str
+    since_ms: int
+    deadline_ms: int
+    expired: bool
+    drained: bool  # nothing is left there
+
+
+class QuarantineView(_View, frozen=True):
+    """`probation`: its time is over, and the node takes work again; the record stays until a launch has succeeded."""
+
+    reason: str
+    since_ms: int
+    until_ms: int
+    times: int
+    probation: bool
+
+
 class NodeView(_View, frozen=True):
+    """`status` is the state and everything that keeps work away, as in `healthy,cordoned`."""
+
     id: str
     state: str  # healthy, unhealthy, disconnected
     reason: Reason | None
@@ -142,6 +171,11 @@ class NodeView(_View, frozen=True):
     pool: str = "default"
     taints: list[str] = []  # KEY=VALUE, with :avoid behind those that only make it a last resort
     attributes: dict[str, str] = {}  # what constraints can ask for
+    status: str = ""
+    eligible: bool = True  # no cordon, drain or quarantine keeps new work away
+    cordon: CordonView | None = None
+    drain: DrainView | None = None
+    quarantine: QuarantineView | None = None
 
 
 class NodePage(_View, frozen=True):

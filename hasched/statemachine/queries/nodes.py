@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Sequence
 
+from msgspec.structs import asdict
+
 from hasched.model.ids import AttemptId
 from hasched.model.spec import Resources
 from hasched.model.states import TaskState
-from hasched.model.views import ClusterView, NodePage, NodeView, Reason
+from hasched.model.views import ClusterView, CordonView, DrainView, NodePage, NodeView, QuarantineView, Reason
 from hasched.model.wire import NodeInfo
 from hasched.statemachine.node import Node
 from hasched.statemachine.state import State
@@ -24,6 +26,7 @@ def list_nodes(state: State) -> NodePage:
 
 
 def _show_node(node: Node) -> NodeView:
+    control = node.control
     return NodeView(
         id=node.id,
         state=node.state.value,
@@ -43,6 +46,11 @@ def _show_node(node: Node) -> NodeView:
         registered_ms=node.registered_ms,
         changed_ms=node.changed_ms,
         log_index=node.log_index,
+        status=node.status,
+        eligible=node.eligible,
+        cordon=CordonView(**asdict(control.cordon)) if control.cordon is not None else None,
+        drain=DrainView(**asdict(control.drain), drained=node.drained) if control.drain is not None else None,
+        quarantine=QuarantineView(**asdict(control.quarantine)) if control.quarantine is not None else None,
     )
 
 
