@@ -1,0 +1,175 @@
+"""What the answers show: forecasts, plans, explanations, comparisons, what there is. As in `views.py`, for API, clients and CLI.
+
+Times are milliseconds since the epoch (0: not known), sizes bytes, CPU thousandths of a core.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from hasched.model.spec import Resources
+from hasched.model.views import Reason
+
+
+class _View(msgspec.Struct, frozen=True, kw_only=True):
+    pass
+
+
+class JobForecast(_View, frozen=True):
+    """When the tasks of a job that wait now start, if all goes as assumed.
+
+    `basis` is what its own duration rests on: `history`, `time_limit` or `unknown`. `reason`: why not all of them start within
+    the horizon.
+    """
+
+    job_id: int
+    name: str
+    waiting: int  # tasks that waited when the forecast began
+    starting: int  # those of them that start within the horizon
+    start_ms: int = 0  # the first
+    last_start_ms: int = 0  # the last, once all have started
+    end_ms: int = 0  # when the last will have ended
+    nodes: list[str] = []  # where the first ones start, at most ten
+    basis: str = "unknown"
+    reason: Reason | None = None
+
+
+class Forecast(_View, frozen=True):
+    """`endless`: running tasks without a time limit and without history; the forecast never ends them."""
+
+    log_index: int  # of the state that it begins with
+    now_ms: int
+    until_ms: int
+    jobs: list[JobForecast]
+    endless: int = 0
+    cut_short: bool = False  # it grew too long and was ended before the horizon
+
+
+class PlannedPlacement(_View, frozen=True):
+    node_id: str
+    tasks: int
+
+
+class Preempted(_View, frozen=True):
+    job_id: int
+    task_index: int
+    node_id: str
+
+
+class PlannedJob(_View, frozen=True):
+    """What would come of one job: `refused` at submission, or so many of its tasks at once and the others later."""
+
+    name: str
+    tasks: int
+    starting_now: int = 0
+    placements: list[PlannedPlacement] = []  # of those that start now
+    preempts: list[Preempted] = []
+    later: JobForecast | None = None  # of the tasks that wait
+    refused: Reason | None = None
+    blockers: list[BlockerView] = []  # why the others wait
+
+
+class Plan(_View, frozen=True):
+    """`check_index` goes with a submission that is to hold only while this plan does."""
+
+    check_index: int
+    now_ms: int
+    until_ms: int
+    jobs: list[PlannedJob]
+
+
+class ChangeView(_View, frozen=True):
+    """The smallest change that lifts a blocker: `value` at `key` of a `job`, `node` or `policy`, or a `time` to wait for."""
+
+    text: str
+    target: str
+    key: str = ""
+    value: Any = None
+
+
+class BlockerView(_View, frozen=True):
+    """One reason why a task doesn't start. `nodes`: how many nodes it rules out; 0: it isn't about nodes."""
+
+    code: str
+    text: str
+    doc: str  # the section of docs/reasons.md
+    nodes: int = 0
+    change: ChangeView | None = None
+
+
+class NodeClassView(_View, frozen=True):
+    """Nodes with the same inventory, labels, pool, taints and state, and what keeps the task from each of them."""
+
+    nodes: int
+    examples: list[str]  # the first few by name
+    description: str
+    total: Resources
+    blockers: list[BlockerView] = []
+
+
+class Why(_View, frozen=True):
+    """Everything that keeps a job's waiting tasks from starting.
+
+    `admits`: the smallest changes, each of which alone would start a task, the smallest first. `jobs_ahead`: waiting jobs that
+    come before it in the order.
+    """
+
+    job_id: int
+    name: str
+    waiting: int
+    log_index: int
+    blockers: list[BlockerView] = []  # of the job itself, its owners and the cluster
+    classes: list[NodeClassView] = []
+    admits: list[ChangeView] = []
+    jobs_ahead: int = 0
+    forecast: JobForecast | None = None
+
+
+class Comparison(_View, frozen=True):
+    """One job in two forecasts: as things are, and as they would be. `change_ms` is None where one of the starts isn't known."""
+
+    job_id: int
+    name: str
+    now: JobForecast | None  # None: it isn't there
+    then: JobForecast | None
+    change_ms: int | None = None
+
+
+class WhatIf(_View, frozen=True):
+    log_index: int
+    now_ms: int
+    until_ms: int
+    changes: list[str]  # what was assumed, in words
+    jobs: list[Comparison]
+    unchanged: int  # jobs that start when they would anyhow, and are left out
+    lost: int = 0  # running tasks that the changes end or move
+
+
+class ResourceLine(_View, frozen=True):
+    """One resource of a group of nodes. total = allocated + held + unusable + free."""
+
+    resource: str  # cpu, memory, gpus, disk, or a countable's name
+    unit: str  # milli, bytes, or empty
+    total: int
+    allocated: int
+    held: int  # for jobs that a place is kept for
+    unusable: int  # free, but on nodes that take no work
+    free: int
+    largest: int  # the most that is free on one node
+
+
+class ResourceGroup(_View, frozen=True):
+    name: str
+    nodes: int
+    usable: int  # nodes that take work
+    resources: list[ResourceLine]
+    largest_task: Resources | None = None  # that would start on one node now
+    fragmentation: float = 0.0  # of free CPU: 0, all on one node; towards 1, the more it is scattered
+
+
+class ResourcesView(_View, frozen=True):
+    log_index: int
+    by: str
+    groups: list[ResourceGroup]

@@ -1,0 +1,162 @@
+"""Forecasts: when what waits now will start, and where.
+
+A forecast is a rehearsal (`rehearsal.py`) of a state of one's own, up to a horizon or until everything asked about has
+started. What is not known is not guessed: a running task without a time limit and without history never ends in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from hasched.model.answers import Forecast, JobForecast
+from hasched.model.ids import JobId
+from hasched.model.states import PlacementPolicy
+from hasched.model.views import Reason
+from hasched.scheduler.explain.reason import pending_reason
+from hasched.scheduler.rehearsal import Rehearsal
+from hasched.statemachine.events import TasksScheduled
+from hasched.statemachine.job import Job
+from hasched.statemachine.state import State
+
+HORIZON_MS = 7 * 24 * 3600 * 1000
+SHOWN_NODES = 10
+
+
+class _Course:
+    """What becomes of one job."""
+
+    __slots__ = ("first_ms", "last_ms", "nodes", "starting", "waiting")
+
+    def __init__(self, waiting: int) -> None:
+        self.waiting = waiting
+        self.starting = 0
+        self.first_ms = self.last_ms = 0
+        self.nodes: dict[str, int] = {}  # tasks by node, of those that start first
+
+    def take(self, now_ms: int, event: TasksScheduled) -> int:
+        """How many of the tasks that waited have started now; a task that is started twice counts once."""
+        tasks = min(len(event.indices), self.waiting - self.starting)
+        if not tasks:
+            return 0
+        self.first_ms = self.first_ms or now_ms
+        if now_ms == self.first_ms:
+            self.nodes[event.node_id] = self.nodes.get(event.node_id, 0) + tasks
+        self.starting += tasks
+        self.last_ms = now_ms
+        return tasks
+
+
+class Forecaster:
+    """Rehearses `state`, which it takes over, and keeps watch on some of its jobs.
+
+    Change the state by `rehearsal.do` between making it and `run`, where something else than what is there is asked about.
+    """
+
+    def __init__(
+        self, state: State, now_ms: int, until_ms: int, policy: PlacementPolicy = PlacementPolicy.BIN_PACK
+    ) -> None:
+        self.log_index = state.index
+        self.until_ms = until_ms
+        self.rehearsal = Rehearsal(state, now_ms, policy=policy, on_start=self._take_start)
+        self.now_ms = self.rehearsal.now_ms
+        self._courses: dict[JobId, _Course] = {}
+        self._left = 0
+
+    def watch(self, job_ids: Iterable[JobId]) -> None:
+        """Those of the jobs that have waiting tasks."""
+        for job_id in job_ids:
+            job = self.rehearsal.state.jobs.get(job_id)
+            if job is not None and (waiting := waiting_tasks(job)):
+                self._courses[job_id] = _Course(waiting)
+                self._left += waiting
+
+    def watch_all(self, most: int) -> None:
+        """Every job that waits, the first `most` by their ids."""
+        self.watch([job.id for job in self.rehearsal.state.jobs.values() if waiting_tasks(job)][:most])
+
+    def begin(self) -> None:
+        """What starts at once."""
+        self.rehearsal.begin()
+        self.rehearsal.settle()
+
+    def run(self) -> None:
+        """Go on until all that is watched has started, or to the horizon."""
+        while self._left and self.rehearsal.advance(self.until_ms):
+            pass
+
+    def result(self) -> Forecast:
+        return Forecast(
+            log_index=self.log_index,
+            now_ms=self.now_ms,
+            until_ms=self.until_ms,
+            jobs=[self.of(job_id) for job_id in self._courses],
+            endless=self.rehearsal.endless,
+            cut_short=self.rehearsal.exhausted,
+        )
+
+    def of(self, job_id: JobId) -> JobForecast:
+        """What the rehearsal has shown of a job that is watched."""
+        course = self._courses[job_id]
+        job = self.rehearsal.state.jobs[job_id]
+        estimate = self.rehearsal.durations.of(job)
+        all_started = course.starting == course.waiting
+        return JobForecast(
+            job_id=job_id,
+            name=job.name,
+            waiting=course.waiting,
+            starting=course.starting,
+            start_ms=course.first_ms,
+            last_start_ms=course.last_ms if all_started else 0,
+            end_ms=course.last_ms + estimate.duration_ms if all_started and estimate.duration_ms else 0,
+            nodes=list(course.nodes)[:SHOWN_NODES],
+            basis=estimate.basis.value,
+            reason=None if all_started else self._why_not(job),
+        )
+
+    def starts_of(self, job_id: JobId) -> dict[str, int]:
+        """Tasks by node, of those that started first."""
+        return self._courses[job_id].nodes
+
+    def _why_not(self, job: Job) -> Reason:
+        reason = pending_reason(self.rehearsal.state, job)
+        assert reason is not None, "a task that has not started waits"
+        notes = [f"not before the horizon of the forecast: {reason.text}"]
+        if self.rehearsal.endless:
+            notes.append(
+                f"{self.rehearsal.endless} running tasks have neither a time limit nor a history, so nobody knows when they end"
+            )
+        if self.rehearsal.exhausted:
+            notes.append(f"after {self.rehearsal.starts} starts the forecast was ended")
+        return Reason(code=reason.code, text="; ".join(notes))
+
+    def _take_start(self, now_ms: int, event: TasksScheduled) -> None:
+        course = self._courses.get(event.job_id)
+        if course is not None:
+            self._left -= course.take(now_ms, event)
+
+
+def waiting_tasks(job: Job) -> int:
+    """How many tasks of a job wait, in backoff or not."""
+    return 0 if job.ended else job.eligible + job.in_backoff
+
+
+def forecast(
+    state: State,
+    now_ms: int,
+    until_ms: int,
+    *,
+    job_ids: Iterable[JobId] | None = None,
+    most: int = 1000,
+    policy: PlacementPolicy = PlacementPolicy.BIN_PACK,
+    change: Callable[[Rehearsal], None] = lambda rehearsal: None,
+) -> Forecast:
+    """The forecast for some jobs, or for the first `most` that wait, after `change`. The state is used up."""
+    forecaster = Forecaster(state, now_ms, until_ms, policy)
+    change(forecaster.rehearsal)
+    if job_ids is None:
+        forecaster.watch_all(most)
+    else:
+        forecaster.watch(job_ids)
+    forecaster.begin()
+    forecaster.run()
+    return forecaster.result()

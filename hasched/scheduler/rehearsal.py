@@ -1,0 +1,151 @@
+"""A rehearsal: the cluster as it would go on, on a state of one's own, by the planner and the state machine that run it.
+
+Nothing here is a model of scheduling: what is rehearsed is planned by `Planner` and applied by `apply`. Only two things are
+assumed: how long tasks run (`durations.py`), and that all of them succeed. Time is a number that jumps from one end or
+deadline to the next. The same state and assumptions give the same rehearsal.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Container, Iterable
+from typing import NamedTuple
+
+from hasched.model.ids import JobId, NodeId, TaskIndex
+from hasched.model.states import EndKind, PlacementPolicy
+from hasched.model.wire import AttemptEnded, AttemptReport, AttemptStarted
+from hasched.scheduler.durations import Durations
+from hasched.scheduler.planner import Planner
+from hasched.statemachine.apply import Applied, apply
+from hasched.statemachine.commands import BATCH_VERSION, Batch, Command, ReportAttempts, StepClock
+from hasched.statemachine.events import TasksScheduled
+from hasched.statemachine.rules.clock import next_deadline
+from hasched.statemachine.state import State
+
+SLICE_UNITS = 256  # as the leader plans: where a slice ends may decide between equal nodes
+MOST_STARTS = 1_000_000  # of tasks in one rehearsal
+
+
+class _End(NamedTuple):
+    """Tasks of a job that started together on a node, and so end together."""
+
+    end_ms: int
+    number: int  # of the start, so that equal ends come in the order of their starts
+    node_id: NodeId
+    job_id: JobId
+    tasks: tuple[tuple[TaskIndex, int], ...]  # (index, attempt)
+
+
+class Rehearsal:
+    """Takes over `state`, which must be nobody else's. `on_start` hears of every start as it is decided."""
+
+    def __init__(
+        self,
+        state: State,
+        now_ms: int,
+        *,
+        policy: PlacementPolicy = PlacementPolicy.BIN_PACK,
+        reachable: Container[NodeId] | None = None,
+        on_start: Callable[[int, TasksScheduled], None] = lambda now_ms, event: None,
+    ) -> None:
+        self.state = state
+        self.now_ms = max(now_ms, state.now_ms)
+        self.durations = Durations(state)
+        self.endless = 0  # attempts of which nobody knows when they end
+        self.starts = 0
+        self._planner = Planner(policy, reachable)
+        self._on_start = on_start
+        self._ends: list[_End] = []
+        self._numbers = 0
+        for job in state.jobs.values():
+            for index, active in sorted((job.active_attempts or {}).items()):
+                grace_ms = job.spec.kill_grace_ms if active.stopping else 0
+                started_ms = active.started_ms or active.scheduled_ms
+                end_ms = (
+                    self.now_ms + grace_ms if active.stopping else self.durations.end_of(job, started_ms, self.now_ms)
+                )
+                self._expect(end_ms, active.node_id, job.id, ((index, active.attempt),))
+
+    def begin(self) -> None:
+        """Index what waits, once every change to the state has been made that is to be rehearsed."""
+        for _ in self._planner.rebuild(self.state):
+            pass
+
+    def do(self, *commands: Command) -> Applied:
+        """One entry, now."""
+        applied = apply(self.state, self.state.index + 1, Batch(BATCH_VERSION, self.now_ms, list(commands)))
+        assert not applied.faults, applied.faults
+        self._planner.observe(self.state, applied)
+        return applied
+
+    def settle(self) -> None:
+        """Start whatever may start now."""
+        while self._planner.ready and self.starts < MOST_STARTS:
+            plan = self._planner.plan(self.state, SLICE_UNITS)
+            if plan is None:
+                continue
+            applied = self.do(plan)
+            self._planner.settle(self.state, plan)
+            self._take_starts(applied)
+
+    def advance(self, until_ms: int) -> bool:
+        """Go on to the next moment at which something happens, and let it happen. False: nothing does up to `until_ms`."""
+        deadline_ms = next_deadline(self.state)
+        moments = [self._ends[0].end_ms] if self._ends else []
+        if deadline_ms is not None:
+            moments.append(deadline_ms)
+        if not moments or min(moments) > until_ms or self.starts >= MOST_STARTS:
+            return False
+        self.now_ms = max(self.now_ms, min(moments))
+        while self._ends and self._ends[0].end_ms <= self.now_ms:
+            self._end(heapq.heappop(self._ends))
+        if deadline_ms is not None and deadline_ms <= self.now_ms:
+            self.do(StepClock())
+        self.settle()
+        return True
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether it ended for its own length, and not because nothing happens any more."""
+        return self.starts >= MOST_STARTS
+
+    def _take_starts(self, applied: Applied) -> None:
+        reports: dict[NodeId, list[AttemptReport]] = {}
+        for event in applied.events:
+            if isinstance(event, TasksScheduled):
+                self.starts += len(event.indices)
+                self._on_start(self.now_ms, event)
+                tasks = tuple(zip(event.indices, event.attempts, strict=True))
+                reports.setdefault(event.node_id, []).extend(
+                    AttemptStarted(event.job_id, index, attempt, self.now_ms) for index, attempt in tasks
+                )
+                duration_ms = self.durations.of(self.state.jobs[event.job_id]).duration_ms
+                self._expect(duration_ms and self.now_ms + duration_ms, event.node_id, event.job_id, tasks)
+        if reports:
+            self.do(*_reports(reports.items()))
+
+    def _expect(self, end_ms: int, node_id: NodeId, job_id: JobId, tasks: tuple[tuple[TaskIndex, int], ...]) -> None:
+        if not end_ms:
+            self.endless += len(tasks)
+            return
+        self._numbers += 1
+        heapq.heappush(self._ends, _End(end_ms, self._numbers, node_id, job_id, tasks))
+
+    def _end(self, end: _End) -> None:
+        """The tasks succeed; of those that were stopped or given up meanwhile the state machine knows itself."""
+        job = self.state.jobs.get(end.job_id)
+        if job is None:
+            return
+        reports: list[AttemptReport] = []
+        for index, attempt in end.tasks:
+            active = job.attempt_of(index)
+            if active is not None and active.attempt == attempt:
+                kind, code = (EndKind.STOPPED, 0) if active.stopping else (EndKind.EXITED, job.success_exit_codes[0])
+                started_ms = active.started_ms or self.now_ms
+                reports.append(AttemptEnded(job.id, index, attempt, started_ms, self.now_ms, kind, code))
+        if reports:
+            self.do(ReportAttempts(node_id=end.node_id, reports=tuple(reports)))
+
+
+def _reports(by_node: Iterable[tuple[NodeId, list[AttemptReport]]]) -> list[Command]:
+    return [ReportAttempts(node_id=node_id, reports=tuple(reports)) for node_id, reports in by_node]
