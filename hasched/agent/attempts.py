@@ -6,7 +6,7 @@ from enum import IntEnum
 
 from hasched.model.ids import AttemptId
 from hasched.model.spec import JobSpec
-from hasched.model.wire import AttemptEnded, AttemptStarted
+from hasched.model.wire import AttemptCheckpointed, AttemptEnded, AttemptStarted
 
 
 class Phase(IntEnum):
@@ -21,8 +21,8 @@ class Attempt:
     """One attempt that no manager has acknowledged as ended."""
 
     __slots__ = (
-        "ended", "ended_at_ms", "frozen", "gpus", "held", "key", "older", "phase",
-        "spec", "start_known", "started", "stop", "supervisor",
+        "checkpoint", "ended", "ended_at_ms", "env", "frozen", "gpus", "held", "key", "older", "phase",
+        "spec", "start_known", "started", "stop", "stop_signal", "stop_warning_ms", "supervisor",
     )  # fmt: skip
 
     def __init__(self, key: AttemptId, phase: Phase, supervisor: str = "", spec: JobSpec | None = None) -> None:
@@ -34,6 +34,10 @@ class Attempt:
         self.gpus: tuple[int, ...] = ()
         self.frozen: bool | None = None  # what a manager wants; None: this agent heard nothing of it
         self.stop = ""  # why it is being stopped
+        self.stop_signal = ""  # that warns it
+        self.stop_warning_ms = 0
+        self.env: dict[str, str] = {}  # of its own, until it is launched
+        self.checkpoint: AttemptCheckpointed | None = None  # the latest that it has told of
         self.started: AttemptStarted | None = None
         self.start_known = False  # a manager has acknowledged the start
         self.ended: AttemptEnded | None = None

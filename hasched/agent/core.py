@@ -51,11 +51,13 @@ from hasched.agent.protocol import (
 )
 from hasched.agent.reunion import compare, reminders
 from hasched.agent.specs import SpecCache, launch_job
+from hasched.agent.variables import resume_environment
 from hasched.model.ids import AttemptId, TaskId
 from hasched.model.spec import JobSpec
 from hasched.model.states import EndKind
 from hasched.model.wire import (
     Assign,
+    AttemptCheckpointed,
     AttemptEnded,
     AttemptKey,
     AttemptReport,
@@ -172,7 +174,8 @@ class AgentCore:
                     self._heartbeats = {later: at for later, at in self._heartbeats.items() if later > number}
                     self._renew_lease(sent_ms)
             case Stop(attempts=keys, reason=reason):
-                self._stop([AttemptId(key.job_id, key.index, key.attempt) for key in keys], reason, now)
+                there = [AttemptId(key.job_id, key.index, key.attempt) for key in keys]
+                self._stop(there, reason, now, message.signal, message.warning_ms)
             case Freeze(attempts=keys, frozen=frozen):
                 self._freeze([AttemptId(key.job_id, key.index, key.attempt) for key in keys], frozen)
             case _:
@@ -197,12 +200,15 @@ class AgentCore:
             if spec is None:
                 self._out.append(Reconnect(f"the spec of job {assignment.job_id} is not held here any more"))
                 continue
+            resumes = {resume.index: resume for resume in assignment.resumes}
             for index, number in assignment.tasks:
                 key, task = AttemptId(assignment.job_id, index, number), TaskId(assignment.job_id, index)
                 known = self._latest.get(task)
                 if known is not None and known.attempt >= number:
                     continue
                 attempt = Attempt(key, Phase.SAVING, spec=spec)
+                if (resume := resumes.get(index)) is not None:
+                    attempt.env = resume_environment(resume)
                 if known is not None:
                     attempt.older = (known, *self._attempts[known].older)
                     older.append(known)
@@ -235,7 +241,8 @@ class AgentCore:
             attempt.supervisor = self._supervisor
             attempt.spec = None
             devices = self._devices
-            task = LaunchTask(key.index, key.attempt, devices.visible(gpus), devices.uuids(gpus))
+            task = LaunchTask(key.index, key.attempt, devices.visible(gpus), devices.uuids(gpus), attempt.env)
+            attempt.env = {}
             jobs.setdefault(key.job_id, (spec, []))[1].append(task)
         launches = [launch_job(job_id, spec, tasks) for job_id, (spec, tasks) in jobs.items()]
         for first in range(0, len(launches), MAX_LAUNCH_JOBS):
@@ -320,12 +327,19 @@ class AgentCore:
                 elif attempt.phase is not Phase.ENDED:
                     attempt.held = True
                     self._end(attempt, report, now)
+            elif isinstance(report, AttemptCheckpointed):
+                if attempt is not None and attempt.phase is Phase.RUNNING:
+                    self._checkpointed(attempt, report.checkpoint_ms)
             elif attempt is not None and attempt.phase is Phase.LAUNCHED:
                 attempt.phase = Phase.RUNNING
                 attempt.started = report
                 self._outbox.add_start(report, now.boot_ms)
         self._forget(stray)
         self._go_on(now)
+
+    def _checkpointed(self, attempt: Attempt, checkpoint_ms: int) -> None:
+        attempt.checkpoint = AttemptCheckpointed(*attempt.key, checkpoint_ms)
+        self._outbox.add_checkpoint(attempt.checkpoint)
 
     def _end(self, attempt: Attempt, ended: AttemptEnded, now: Now) -> None:
         attempt.phase = Phase.ENDED
@@ -343,7 +357,8 @@ class AgentCore:
         started_ms = attempt.started.started_ms if attempt.started else 0
         self._end(attempt, AttemptEnded(*attempt.key, started_ms, now.wall_ms, kind, reason=cut(reason)), now)
 
-    def _stop(self, keys: Sequence[AttemptId], reason: str, now: Now) -> None:
+    def _stop(self, keys: Sequence[AttemptId], reason: str, now: Now, signal: str = "", warning_ms: int = 0) -> None:
+        """With a warning, or at once. What is to stop at once already is not warned any more."""
         running: list[AttemptKey] = []
         for key in keys:
             attempt = self._attempts.get(key)
@@ -351,11 +366,11 @@ class AgentCore:
                 attempt = self._attempts[key] = Attempt(key, Phase.READY)
             if attempt.phase in (Phase.SAVING, Phase.READY):
                 self._end_here(attempt, EndKind.STOPPED, f"stopped before it started: {reason}", now)
-            elif attempt.phase is not Phase.ENDED:
-                attempt.stop = reason
+            elif attempt.phase is not Phase.ENDED and not (warning_ms and attempt.stop):
+                attempt.stop, attempt.stop_signal, attempt.stop_warning_ms = reason, signal, warning_ms
                 running.append(AttemptKey(*key))
         if running:
-            self._out.append(StopAttempts(tuple(running), reason))
+            self._out.append(StopAttempts(tuple(running), reason, signal, warning_ms))
 
     def _freeze(self, keys: Sequence[AttemptId], frozen: bool) -> None:
         launched: list[AttemptKey] = []
@@ -383,7 +398,8 @@ class AgentCore:
             for attempt in attempts
             if attempt.phase is Phase.RUNNING and attempt.started is not None and not attempt.start_known
         ]
-        self._outbox.open(ends, starts, connected.now.boot_ms)
+        checkpoints = [each.checkpoint for each in attempts if each.checkpoint is not None and each.ended is None]
+        self._outbox.open(ends, starts, checkpoints, connected.now.boot_ms)
 
     def _renew_lease(self, from_ms: int) -> None:
         """A lease counts from when we asked for it: the managers can only have counted from later."""
@@ -404,6 +420,10 @@ class AgentCore:
                 continue
             if isinstance(report, AttemptStarted):
                 attempt.start_known = True
+                continue
+            if isinstance(report, AttemptCheckpointed):
+                if attempt.checkpoint == report:
+                    attempt.checkpoint = None
                 continue
             removed.append(key)
             if attempt.held:
@@ -489,6 +509,8 @@ class AgentCore:
                 attempt.phase = Phase.RUNNING
                 attempt.started = AttemptStarted(*key, each.started_ms)
                 self._outbox.add_start(attempt.started, now.boot_ms)
+                if each.checkpoint_ms:
+                    self._checkpointed(attempt, each.checkpoint_ms)
                 if not attempt.gpus:
                     attempt.gpus, lacking = self._devices.claim(each.gpus, each.gpu_uuids)
                     if lacking:

@@ -45,7 +45,7 @@ class Orders:
                 self._supervised.renew(message)
             case StopAttempts(attempts=keys, reason=reason):
                 self.launch(self.waiting)
-                self._supervised.stop(keys, reason)
+                self._supervised.stop(keys, reason, message.signal, message.warning_ms)
             case FreezeAttempts(attempts=keys, frozen=frozen):
                 self.launch(self.waiting)
                 self._supervised.freeze(keys, frozen)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from hasched.model.ids import AttemptId
-from hasched.model.wire import AttemptEnded, AttemptReport, AttemptStarted, Reports
+from hasched.model.wire import AttemptCheckpointed, AttemptEnded, AttemptReport, AttemptStarted, Reports
 
 START_REPORT_DELAY_MS = 5  # a task that ends sooner under load needs one report instead of two
 REPORTS_IN_FLIGHT = 2
@@ -25,6 +25,7 @@ class Outbox:
         self._number = 0
         self._ends: dict[AttemptId, AttemptEnded] = {}
         self._starts: dict[AttemptId, tuple[int, AttemptStarted]] = {}  # with the time since when, oldest first
+        self._checkpoints: dict[AttemptId, AttemptCheckpointed] = {}  # the latest of each
         self._in_flight: dict[int, tuple[AttemptReport, ...]] = {}
 
     @property
@@ -35,12 +36,19 @@ class Outbox:
         since_ms, _ = next(iter(self._starts.values()))
         return since_ms + START_REPORT_DELAY_MS
 
-    def open(self, ends: Iterable[AttemptEnded], starts: Iterable[AttemptStarted], now_ms: int) -> None:
+    def open(
+        self,
+        ends: Iterable[AttemptEnded],
+        starts: Iterable[AttemptStarted],
+        checkpoints: Iterable[AttemptCheckpointed],
+        now_ms: int,
+    ) -> None:
         """A session begins: these are all the reports that are not known to be committed."""
         self._open = True
         self._in_flight.clear()
         self._ends = {key_of(ended): ended for ended in ends}
         self._starts = {key_of(started): (now_ms, started) for started in starts}
+        self._checkpoints = {key_of(checkpoint): checkpoint for checkpoint in checkpoints}
 
     def close(self) -> None:
         """The session is over, and with it what was on the way."""
@@ -50,14 +58,19 @@ class Outbox:
     def add_start(self, started: AttemptStarted, now_ms: int) -> None:
         self._starts[key_of(started)] = (now_ms, started)
 
+    def add_checkpoint(self, checkpoint: AttemptCheckpointed) -> None:
+        self._checkpoints[key_of(checkpoint)] = checkpoint
+
     def add_end(self, ended: AttemptEnded) -> None:
-        """An end says also that the attempt started."""
+        """An end says also that the attempt started, and when it checkpointed last."""
         key = key_of(ended)
         self._starts.pop(key, None)
+        self._checkpoints.pop(key, None)
         self._ends[key] = ended
 
     def discard(self, key: AttemptId) -> None:
         self._starts.pop(key, None)
+        self._checkpoints.pop(key, None)
         self._ends.pop(key, None)
 
     def take(self, now_ms: int) -> list[Reports]:
@@ -89,6 +102,12 @@ class Outbox:
                 break
             del self._starts[key]
             batch.append(started)
+        for key, checkpoint in list(self._checkpoints.items()):
+            if len(batch) >= MAX_REPORTS:
+                break
+            if key not in self._starts:
+                del self._checkpoints[key]
+                batch.append(checkpoint)
         return tuple(batch)
 
 

@@ -39,13 +39,14 @@ class Configure(_Message, frozen=True, tag="configure"):
 
 class LaunchTask(_Message, frozen=True):
     """One task of a job. `gpus` is the value of CUDA_VISIBLE_DEVICES, None to leave the variable alone; `gpu_uuids` says
-    which devices those are, for an agent that finds them under other numbers.
+    which devices those are, for an agent that finds them under other numbers. `env` are variables of this task alone.
     """
 
     index: int
     attempt: int
     gpus: str | None = None
     gpu_uuids: tuple[str, ...] = ()
+    env: dict[str, str] = {}
 
 
 class LaunchJob(_Message, frozen=True):
@@ -72,10 +73,12 @@ class Launch(_Message, frozen=True, tag="launch"):
 
 
 class StopAttempts(_Message, frozen=True, tag="stop"):
-    """TERM, the job's grace, KILL, for all processes of these attempts."""
+    """TERM, the job's grace, KILL, for all processes of these attempts; with `warning_ms` first `signal`, and TERM later."""
 
     attempts: tuple[AttemptKey, ...]
     reason: str
+    signal: str = ""  # USR1
+    warning_ms: int = 0
 
 
 class FreezeAttempts(_Message, frozen=True, tag="freeze"):
@@ -110,6 +113,7 @@ class RunningAttempt(_Message, frozen=True):
     started_ms: int
     gpus: str | None = None
     gpu_uuids: tuple[str, ...] = ()
+    checkpoint_ms: int = 0  # of its latest checkpoint, by the wall clock
 
 
 class Inventory(_Message, frozen=True, tag="inventory"):

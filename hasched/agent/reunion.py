@@ -57,5 +57,6 @@ def reminders(attempts: Iterable[Attempt]) -> list[FreezeAttempts | StopAttempts
         if attempt.frozen is not None:
             wanted.setdefault(attempt.frozen, []).append(AttemptKey(*attempt.key))
         if attempt.stop:
-            orders.append(StopAttempts((AttemptKey(*attempt.key),), attempt.stop))
+            keys = (AttemptKey(*attempt.key),)
+            orders.append(StopAttempts(keys, attempt.stop, attempt.stop_signal, attempt.stop_warning_ms))
     return [*(FreezeAttempts(tuple(keys), frozen) for frozen, keys in wanted.items()), *orders]

@@ -22,14 +22,14 @@ import msgspec
 
 from hasched.agent import holes, processes
 from hasched.agent.cgroups import Cgroup, Cgroups, Limits
-from hasched.agent.executors import Executor, LaunchFailed, NodeFailed
+from hasched.agent.executors import CHECKPOINT, Executor, LaunchFailed, NodeFailed
 from hasched.agent.processes import Families, boot_ms, wall_ms
 from hasched.agent.protocol import MAX_REASON, Configure, LaunchJob, LaunchTask, Lease, RunningAttempt, cut
 from hasched.agent.roster import Roster, RosterFull
 from hasched.model.ids import AttemptId
 from hasched.model.spec import MAX_OUTPUT_BYTES
 from hasched.model.states import EndKind
-from hasched.model.wire import AttemptEnded, AttemptKey, AttemptReport, AttemptStarted, Usage
+from hasched.model.wire import AttemptCheckpointed, AttemptEnded, AttemptKey, AttemptReport, AttemptStarted, Usage
 
 LEASE_MARGIN_MS = 250  # a leased task is dead this long before its lease ends
 CHECK_INTERVAL_MS = 2_000  # how often logs are kept within their bound and memory is sampled
@@ -40,8 +40,8 @@ class _Running:
     """One running attempt."""
 
     __slots__ = (
-        "cgroup", "directory", "frozen", "grace_ms", "key", "kill_at_ms", "killed", "kind", "leased", "left_ms",
-        "peak_bytes", "pid", "reason", "slot", "started_ms", "task", "timeout_at_ms", "timeout_ms",
+        "cgroup", "checkpoint_ms", "directory", "frozen", "grace_ms", "key", "kill_at_ms", "killed", "kind", "leased",
+        "left_ms", "peak_bytes", "pid", "reason", "slot", "started_ms", "task", "term_at_ms", "timeout_at_ms", "timeout_ms",
     )  # fmt: skip
 
     def __init__(self, key: AttemptId, job: LaunchJob, task: LaunchTask, directory: str, cgroup: Cgroup | None) -> None:
@@ -57,12 +57,14 @@ class _Running:
         self.frozen = False
         self.kind: EndKind | None = None  # set once we are ending it
         self.reason = ""
+        self.term_at_ms = 0  # of one that was warned
         self.kill_at_ms = 0
         self.killed = False
         self.pid = 0
         self.slot = 0
         self.started_ms = 0
         self.peak_bytes = 0
+        self.checkpoint_ms = 0  # of its latest checkpoint
 
 
 class Supervised:
@@ -78,7 +80,8 @@ class Supervised:
         self._by_pid: dict[int, _Running] = {}
         self._by_key: dict[AttemptId, _Running] = {}
         self._ended: dict[AttemptId, AttemptEnded] = {}
-        self._news: dict[AttemptId, AttemptReport] = {}
+        self._news: dict[AttemptId, AttemptStarted | AttemptEnded] = {}
+        self._checkpoints: dict[AttemptId, AttemptCheckpointed] = {}  # that are news too
         self._node_failure = ""
         self._alarms: list[tuple[int, int]] = []  # (boot ms, pid): look at it then
         self._lease: Lease | None = None
@@ -101,7 +104,7 @@ class Supervised:
 
     def running(self) -> tuple[RunningAttempt, ...]:
         return tuple(
-            RunningAttempt(*each.key, each.started_ms, each.task.gpus, each.task.gpu_uuids)
+            RunningAttempt(*each.key, each.started_ms, each.task.gpus, each.task.gpu_uuids, each.checkpoint_ms)
             for each in self._by_pid.values()
         )
 
@@ -110,7 +113,8 @@ class Supervised:
 
     def take_news(self) -> tuple[AttemptReport, ...]:
         """What happened since the last call; an attempt that has started and ended meanwhile is one report."""
-        news, self._news = tuple(self._news.values()), {}
+        news = (*self._news.values(), *self._checkpoints.values())
+        self._news, self._checkpoints = {}, {}
         return news
 
     def take_node_failure(self) -> str:
@@ -120,7 +124,7 @@ class Supervised:
 
     @property
     def has_news(self) -> bool:
-        return bool(self._news)
+        return bool(self._news or self._checkpoints)
 
     # Starting.
 
@@ -195,11 +199,34 @@ class Supervised:
 
     # Ending.
 
-    def stop(self, keys: Sequence[AttemptKey], reason: str) -> None:
-        """TERM now, KILL after the job's grace. What has ended already keeps its own end."""
+    def stop(self, keys: Sequence[AttemptKey], reason: str, warning: str = "", warning_ms: int = 0) -> None:
+        """TERM now, KILL after the job's grace. What has ended already keeps its own end.
+
+        With a warning, that signal now and TERM so much later: until then nothing is decided, and an end is the task's own.
+        """
         self.reap()
         found = [self._by_key.get(AttemptId(key.job_id, key.index, key.attempt)) for key in keys]
-        self._end_all([running for running in found if running is not None], EndKind.STOPPED, reason)
+        attempts = [running for running in found if running is not None]
+        if warning_ms > 0:
+            self._warn(attempts, reason, warning, warning_ms)
+        else:
+            self._end_all(attempts, EndKind.STOPPED, reason)
+
+    def _warn(self, attempts: Sequence[_Running], reason: str, warning: str, warning_ms: int) -> None:
+        """Once each. A frozen one goes on, since a task that stands still can't make ready for its end."""
+        attempts = [running for running in attempts if running.kind is None and not running.term_at_ms]
+        if not attempts:
+            return
+        number = getattr(signal, f"SIG{warning}", signal.SIGTERM)
+        families = Families()
+        now_ms = boot_ms()
+        for running in attempts:
+            running.reason = reason
+            running.term_at_ms = now_ms + warning_ms
+            heapq.heappush(self._alarms, (running.term_at_ms, running.pid))
+            self._signal(running, number, families)
+            if running.frozen:
+                self._thaw(running, now_ms, families)
 
     def stop_everything(self, kind: EndKind, reason: str) -> None:
         self.reap()
@@ -250,16 +277,22 @@ class Supervised:
         families = Families()
         for key in keys:
             running = self._by_key.get(AttemptId(key.job_id, key.index, key.attempt))
-            if running is None or running.frozen == frozen or running.kind is not None:
+            if running is None or running.frozen == frozen or running.kind is not None or running.term_at_ms:
                 continue
-            running.frozen = frozen
             if frozen:
+                running.frozen = True
                 running.left_ms = max(1, running.timeout_at_ms - now_ms)
                 running.timeout_at_ms = 0
-            elif running.timeout_ms:
-                running.timeout_at_ms = now_ms + running.left_ms
-                heapq.heappush(self._alarms, (running.timeout_at_ms, running.pid))
-            self._signal(running, signal.SIGSTOP if frozen else signal.SIGCONT, families)
+                self._signal(running, signal.SIGSTOP, families)
+            else:
+                self._thaw(running, now_ms, families)
+
+    def _thaw(self, running: _Running, now_ms: int, families: Families) -> None:
+        running.frozen = False
+        if running.timeout_ms:
+            running.timeout_at_ms = now_ms + running.left_ms
+            heapq.heappush(self._alarms, (running.timeout_at_ms, running.pid))
+        self._signal(running, signal.SIGCONT, families)
 
     def renew(self, lease: Lease) -> None:
         self._lease = lease
@@ -286,6 +319,7 @@ class Supervised:
         """Do what has come due."""
         now_ms = boot_ms()
         timed_out: list[_Running] = []
+        warned: list[_Running] = []
         overdue: list[_Running] = []
         while self._alarms and self._alarms[0][0] <= now_ms:
             _, pid = heapq.heappop(self._alarms)
@@ -294,10 +328,14 @@ class Supervised:
                 continue
             if running.kind is None and 0 < running.timeout_at_ms <= now_ms:
                 timed_out.append(running)
+            elif running.kind is None and 0 < running.term_at_ms <= now_ms:
+                warned.append(running)
             elif running.kind is not None and not running.killed and running.kill_at_ms <= now_ms:
                 overdue.append(running)
         for running in timed_out:
             self._end_all([running], EndKind.TIMED_OUT, f"ran longer than its timeout of {running.timeout_ms} ms")
+        for running in warned:
+            self._end_all([running], EndKind.STOPPED, running.reason)
         if self._lease_due_ms is not None and now_ms >= self._lease_due_ms:
             self._end_leases(now_ms)
         if overdue:
@@ -335,7 +373,21 @@ class Supervised:
         for running in self._by_pid.values():
             running.peak_bytes = max(running.peak_bytes, processes.peak_memory_bytes(running.pid))
             self._bound_logs(running)
+            if self._look_for_checkpoint(running):
+                self._checkpoints[running.key] = AttemptCheckpointed(*running.key, running.checkpoint_ms)
         self._unremoved = [cgroup for cgroup in self._unremoved if not cgroup.remove()]
+
+    def _look_for_checkpoint(self, running: _Running) -> bool:
+        """Whether the task has written to its checkpoint file since the last look; when, is what the file says."""
+        try:
+            status = os.lstat(f"{running.directory}/{CHECKPOINT}")
+        except OSError:
+            return False
+        written_ms = min(status.st_mtime_ns // 1_000_000, wall_ms())
+        if written_ms <= running.checkpoint_ms:
+            return False
+        running.checkpoint_ms = written_ms
+        return True
 
     def _bound_logs(self, running: _Running) -> None:
         assert self._settings is not None
@@ -387,6 +439,8 @@ class Supervised:
             running.cgroup.kill()
             self._remove_cgroup(running.cgroup)
         self._bound_logs(running)
+        self._checkpoints.pop(running.key, None)
+        self._look_for_checkpoint(running)
         output, complaint = read_output(f"{running.directory}/output")
         self._finish(
             AttemptEnded(
@@ -398,6 +452,7 @@ class Supervised:
                 Usage(round((usage.ru_utime + usage.ru_stime) * 1000), peak_bytes),
                 output,
                 "; ".join(filter(None, (reason, complaint))),
+                running.checkpoint_ms,
             )
         )
 

@@ -27,13 +27,16 @@ from hasched.statemachine.events import (
     JobSuspended,
     NodeRemoved,
     NodeStateChanged,
+    TasksPreempted,
     TasksScheduled,
 )
 from hasched.statemachine.job import Job
-from hasched.statemachine.queries import desired_attempts
+from hasched.statemachine.queries import desired_attempts, resumed_tasks
+from hasched.statemachine.rules.ends import words_of_yield
 
 FULL_MESSAGE_BYTES = 1024 * 1024  # with one more job of the largest size a message still fits its frame
 TASK_BYTES = 16  # at most, on the wire
+RESUME_BYTES = 160  # likewise
 
 log = structlog.get_logger(__name__)
 
@@ -59,21 +62,27 @@ class Dispatcher:
         stopping: list[AttemptKey] = []
         frozen: list[AttemptKey] = []
         thawed: list[AttemptKey] = []
-        for job_id, index, attempt, is_stopping, is_frozen in desired_attempts(self._replica.state, session.node_id):
-            attempt_id, key = AttemptId(job_id, index, attempt), AttemptKey(job_id, index, attempt)
+        yielding: dict[JobId, list[AttemptKey]] = {}
+        for each in desired_attempts(self._replica.state, session.node_id):
+            attempt_id, key = AttemptId(*each[:3]), AttemptKey(*each[:3])
             wanted.add(attempt_id)
-            if is_stopping:
+            if each.stopping:
                 stopping.append(key)
                 continue
+            if each.yielding:
+                yielding.setdefault(each.job_id, []).append(key)
+                continue
             if attempt_id not in there:
-                missing.setdefault(job_id, []).append((index, attempt))
-            if is_frozen:
+                missing.setdefault(each.job_id, []).append((each.task_index, each.attempt))
+            if each.frozen:
                 frozen.append(key)
             elif attempt_id in there:
                 thawed.append(key)
         _stop(session, [AttemptKey(*attempt) for attempt in sorted(there - wanted)], "it doesn't count any more")
         self._assign(session, ((job_id, tuple(tasks)) for job_id, tasks in missing.items()))
         _stop(session, stopping, "cancelled")
+        for job_id, keys in yielding.items():
+            self._warn(session, job_id, keys)
         _freeze(session, frozen, True)
         _freeze(session, thawed, False)
         session.live = True
@@ -103,6 +112,8 @@ class Dispatcher:
             match event:
                 case JobCancelRequested(job_id=job_id, reason=reason, stopping=stopping):
                     self._stop_tasks(job_id, stopping, reason or "cancelled")
+                case TasksPreempted(job_id=job_id, indices=indices):
+                    self._warn_tasks(job_id, indices)
                 case JobSuspended(job_id=job_id) | JobResumed(job_id=job_id):
                     self._freeze_job(job_id)
                 case JobEnded(job_id=job_id):
@@ -133,8 +144,10 @@ class Dispatcher:
                 session.send(PackedAssign(tuple(assignments)))
                 assignments, size = [], 0
             known = job_id in session.specs_sent
-            assignments.append(PackedAssignment(job_id, None if known else msgspec.Raw(job.packed_spec), tasks))
-            size += TASK_BYTES * len(tasks) + (0 if known else len(job.packed_spec))
+            spec = None if known else msgspec.Raw(job.packed_spec)
+            resumes = tuple(resumed_tasks(job, [index for index, _ in tasks]))
+            assignments.append(PackedAssignment(job_id, spec, tasks, resumes))
+            size += TASK_BYTES * len(tasks) + RESUME_BYTES * len(resumes) + (0 if known else len(job.packed_spec))
             if job.count > 1:
                 session.specs_sent.add(job_id)
         if assignments:
@@ -153,13 +166,34 @@ class Dispatcher:
             if (session := self._live(node_id)) is not None:
                 _stop(session, keys, reason)
 
+    def _warn_tasks(self, job_id: JobId, indices: tuple[TaskIndex, ...]) -> None:
+        job = self._job(job_id)
+        if job is None:
+            return
+        by_node: dict[NodeId, list[AttemptKey]] = {}
+        for index in indices:
+            active = job.attempt_of(index)
+            if active is not None and not active.stopping and job.yield_of(index) is not None:
+                by_node.setdefault(active.node_id, []).append(AttemptKey(job_id, index, active.attempt))
+        for node_id, keys in by_node.items():
+            if (session := self._live(node_id)) is not None:
+                self._warn(session, job_id, keys)
+
+    def _warn(self, session: AgentSession, job_id: JobId, keys: list[AttemptKey]) -> None:
+        """Stop attempts whose tasks start again, as their job wants to be told. All have the same reason, or nearly so."""
+        job = self._job(job_id)
+        note = job.yield_of(keys[0].index) if job is not None else None
+        if job is not None and note is not None:
+            how = job.spec.preemption
+            session.send(Stop(tuple(keys), words_of_yield(note), how.signal.value, how.warning_ms))
+
     def _freeze_job(self, job_id: JobId) -> None:
         job = self._job(job_id)
         if job is None or job.active_attempts is None:
             return
         by_node: dict[NodeId, list[AttemptKey]] = {}
         for index, active in job.active_attempts.items():
-            if not active.stopping:
+            if not active.stopping and job.yield_of(index) is None:
                 by_node.setdefault(active.node_id, []).append(AttemptKey(job_id, index, active.attempt))
         for node_id, keys in by_node.items():
             if (session := self._live(node_id)) is not None:

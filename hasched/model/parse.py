@@ -41,10 +41,11 @@ from hasched.model.spec import (
     MAX_SPEC_BYTES,
     MAX_TASKS,
     JobSpec,
+    Preemption,
     Resources,
     Retries,
 )
-from hasched.model.states import BackoffKind, OnDisconnect, RestartPolicy
+from hasched.model.states import BackoffKind, OnDisconnect, RestartPolicy, WarningSignal
 from hasched.model.units import (
     MAX_INTEGER,
     format_bytes,
@@ -182,6 +183,26 @@ def _retries() -> Kind:
     return Kind(read, {"anyOf": [number.schema, policy.schema]})
 
 
+def _preemption() -> Kind:
+    """How a task is told, as a `Preemption`."""
+    warning = mapping(
+        {
+            "signal": Field("signal", choice(WarningSignal), "Sent at once, so that the task can make ready."),
+            "warning": Field("warning_ms", _GRACE, "Between the signal and TERM."),
+        },
+        "a mapping of signal and warning",
+    )
+
+    def read(value: Any, place: str, problems: Problems) -> Any:
+        before = len(problems)
+        given = warning.read(value, place, problems)
+        if len(problems) == before and "signal" in given and not given.get("warning_ms"):
+            problems.note(place, "has a `signal` without a `warning`", "say how long the task has from it until TERM")
+        return Preemption() if len(problems) > before else Preemption(**given)
+
+    return Kind(read, warning.schema)
+
+
 def _path() -> Kind:
     """A directory of the node."""
 
@@ -253,6 +274,7 @@ _JOB = {
     "retries": Field("retries", _retries(), "Attempts after the first."),
     "restart": Field("restart", choice(RestartPolicy), "Whether there is a second attempt at all."),
     "success_exit_codes": Field("success_exit_codes", exit_codes(), "Exit codes that count as success."),
+    "preemption": Field("preemption", _preemption(), "How a task is warned before its room is taken back."),
     "on_disconnect": Field("on_disconnect", choice(OnDisconnect), "What a task does when its node is cut off."),
     "labels": Field("labels", _LABELS, "To find the job by."),
     "priority": Field("priority", whole(0, MAX_PRIORITY), "Larger starts first."),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from hasched.model.states import BackoffKind, GpuLocality, OnDisconnect, RestartPolicy
+from hasched.model.states import BackoffKind, GpuLocality, OnDisconnect, RestartPolicy, WarningSignal
 
 MAX_TASKS = 1_000_000
 MAX_INPUT_BYTES = 256 * 1024
@@ -125,6 +125,13 @@ class PlacementRules(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 ANYWHERE = PlacementRules()
 
 
+class Preemption(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """How a task is told that its room is taken back: `signal` at once, TERM after `warning_ms`, KILL after its grace."""
+
+    signal: WarningSignal = WarningSignal.TERM
+    warning_ms: int = 0  # 0: TERM at once
+
+
 class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What to run. Exactly one of `command` (an argument vector) and `script` (run by its #! line or /bin/sh) is set."""
 
@@ -147,3 +154,4 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     priority: int = 0  # larger starts first
     queue: str = DEFAULT_QUEUE
     placement: PlacementRules = ANYWHERE
+    preemption: Preemption = Preemption()

@@ -42,6 +42,10 @@ class EndKind(IntEnum):
     STOPPED = 4  # killed because the managers or the lease asked for it
     LAUNCH_FAILED = 5  # never ran: no such file, no permission, no such directory
     LOST = 6  # the node rebooted or its supervisor died: how the process ended can't be known
+    PREEMPTED = 7  # the managers took its room back; its task waits again. Never said by an agent
+    GANG_RESTARTED = (
+        8  # another task of its gang ended the gang's run, and all of it starts again. Never said by an agent
+    )
 
 
 class NodeState(StrEnum):
@@ -63,6 +67,19 @@ class RestartPolicy(StrEnum):
 class BackoffKind(StrEnum):
     LINEAR = "linear"  # initial, then initial more each time
     EXPONENTIAL = "exponential"  # initial, then `multiplier` times as long each time
+
+
+class WarningSignal(StrEnum):
+    """What a task can be warned with before it is preempted."""
+
+    CONT = "CONT"
+    HUP = "HUP"
+    INT = "INT"
+    QUIT = "QUIT"
+    TERM = "TERM"
+    USR1 = "USR1"
+    USR2 = "USR2"
+    WINCH = "WINCH"
 
 
 class PlacementPolicy(StrEnum):

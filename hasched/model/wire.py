@@ -60,9 +60,19 @@ class AttemptEnded(_Message, frozen=True, tag="ended"):
     usage: Usage = Usage()
     output: bytes = b""  # the content of HASCHED_OUTPUT, at most MAX_OUTPUT_BYTES
     reason: str = ""  # for people: "no such file: foo"
+    checkpoint_ms: int = 0  # when the task checkpointed last, by the agent's wall clock
 
 
-AttemptReport: TypeAlias = AttemptStarted | AttemptEnded
+class AttemptCheckpointed(_Message, frozen=True, tag="checkpointed"):
+    """The task has written to the file that HASCHED_CHECKPOINT names: what it did until then need not be done again."""
+
+    job_id: int
+    index: int
+    attempt: int
+    checkpoint_ms: int  # the agent's wall clock
+
+
+AttemptReport: TypeAlias = AttemptStarted | AttemptCheckpointed | AttemptEnded
 
 
 class GpuDevice(_Message, frozen=True):
@@ -174,12 +184,21 @@ class HeartbeatAck(_Message, frozen=True, tag="heartbeat_ack"):
     number: int
 
 
+class Resume(_Message, frozen=True):
+    """What there is to tell a task that has run before: when it checkpointed last, and which node it was preempted from."""
+
+    index: int
+    checkpoint_ms: int = 0
+    preempted_from: str = ""
+
+
 class Assignment(_Message, frozen=True):
     """Start these tasks of one job: (index, attempt) pairs. `spec` is sent once per job and session, then left out."""
 
     job_id: int
     spec: JobSpec | None
     tasks: tuple[tuple[int, int], ...]
+    resumes: tuple[Resume, ...] = ()  # of those tasks that have anything to resume
 
 
 class Assign(_Message, frozen=True, tag="assign"):
@@ -192,6 +211,7 @@ class PackedAssignment(_Message, frozen=True):
     job_id: int
     spec: msgspec.Raw | None
     tasks: tuple[tuple[int, int], ...]
+    resumes: tuple[Resume, ...] = ()
 
 
 class PackedAssign(_Message, frozen=True, tag="assign"):
@@ -201,10 +221,15 @@ class PackedAssign(_Message, frozen=True, tag="assign"):
 
 
 class Stop(_Message, frozen=True, tag="stop"):
-    """End these attempts (TERM, the job's grace, KILL). `superseded` ones have no say any more."""
+    """End these attempts (TERM, the job's grace, KILL). `superseded` ones have no say any more.
+
+    With `warning_ms` they get `signal` first, and TERM so much later; one that ends by itself before has its own end.
+    """
 
     attempts: tuple[AttemptKey, ...]
     reason: str
+    signal: str = ""  # USR1
+    warning_ms: int = 0
 
 
 class Freeze(_Message, frozen=True, tag="freeze"):

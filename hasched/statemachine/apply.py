@@ -30,6 +30,7 @@ from hasched.statemachine.rules import (
     origin,
     placement,
     policies,
+    preemption,
     reports,
 )
 from hasched.statemachine.rules.planned import PLANS_KEPT_SINCE, outdates_plans
@@ -122,6 +123,10 @@ def _decide(state: State, command: c.Command) -> Decision | Rejected:
             return policies.decide_put(state, command)
         case c.DeletePolicy():
             return policies.decide_delete(state, command)
+        case c.PreemptAttempts():
+            return preemption.decide_attempts(state, command)
+        case c.PreemptTasks():
+            return preemption.decide_tasks(state, command)
         case c.StepClock():
             return clock.decide_step(state)
         case c.PlacePlan() | c.ReportAttempts():
@@ -185,6 +190,10 @@ def evolve(state: State, event: Event) -> None:
             jobs.evolve_submitted(state, event)
         case e.AttemptStarted():
             reports.evolve_started(state, event)
+        case e.AttemptCheckpointed():
+            reports.evolve_checkpointed(state, event)
+        case e.TasksPreempted():
+            preemption.evolve_preempted(state, event)
         case e.JobSuspended():
             jobs.evolve_suspended(state, event)
         case e.JobResumed():

@@ -210,6 +210,23 @@ class PlacePlan(_Command, frozen=True, tag="place_plan"):
     placements: tuple[Placement, ...]
 
 
+class PreemptAttempts(_Command, frozen=True, tag="preempt_attempts"):
+    """The scheduler's proposal: these attempts give their room to a job that waits. Each is checked again."""
+
+    attempts: tuple[AttemptKey, ...]
+    for_job: int
+    reason: str = ""
+
+
+class PreemptTasks(_Command, frozen=True, tag="preempt_tasks"):
+    """An operator's: these tasks of a job, without `indices` all that run, stop and wait again."""
+
+    job_id: int
+    actor: str
+    reason: str = ""
+    indices: tuple[int, ...] = ()
+
+
 class ReportAttempts(_Command, frozen=True, tag="report_attempts"):
     """What an agent saw. A report of an attempt that no longer counts is refused, and shown on that attempt."""
 
@@ -243,6 +260,8 @@ Command: TypeAlias = (
     | PutPolicy
     | DeletePolicy
     | PlacePlan
+    | PreemptAttempts
+    | PreemptTasks
     | ReportAttempts
     | StepClock
 )

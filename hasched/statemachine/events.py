@@ -97,6 +97,9 @@ class AttemptStarted(_Event, frozen=True):
 class AttemptEnded(_Event, frozen=True):
     """`state` is the attempt's own end; `task_state` the task's: the same, or PENDING when it will be tried again.
 
+    An attempt that was ended so that its task starts again (`kind` says why: PREEMPTED, GANG_RESTARTED) has no end of its
+    own: its `state` is PENDING too.
+
     `not_before_ms` is when a retry becomes eligible, 0 at once. `reported` is false where the managers gave the attempt
     up, because its node was lost.
     """
@@ -116,6 +119,27 @@ class AttemptEnded(_Event, frozen=True):
     ended_ms: int
     not_before_ms: int = 0
     reported: bool = True
+    checkpoint_ms: int = 0  # the task's latest checkpoint, if this report told of it
+
+
+class AttemptCheckpointed(_Event, frozen=True):
+    """The task has written down what it has done so far: at its next start it can go on from there."""
+
+    job_id: int
+    index: int
+    attempt: int
+    node_id: str
+    checkpoint_ms: int
+
+
+class TasksPreempted(_Event, frozen=True):
+    """These active tasks are to stop and to wait again. `for_job` is the job that gets their room, 0: an operator wants it."""
+
+    job_id: int
+    indices: tuple[int, ...]
+    for_job: int
+    actor: str
+    reason: str
 
 
 class TasksEligible(_Event, frozen=True):
@@ -279,6 +303,8 @@ Event: TypeAlias = (
     | TasksScheduled
     | AttemptStarted
     | AttemptEnded
+    | AttemptCheckpointed
+    | TasksPreempted
     | TasksEligible
     | LateReportRefused
     | NodeRegistered

@@ -59,6 +59,12 @@ def _check_job(state: State, job: Job, holders: dict[tuple[int, int], str]) -> I
             yield f"task {job.id}.{index} makes attempt {attempt.attempt}, its history says otherwise"
         if job.cancelling and not attempt.stopping:
             yield f"task {job.id}.{index} isn't told to stop, though its job is cancelled"
+    if job.yields is not None and not (job.yields and job.yields.keys() <= active.keys()):
+        yield f"{name} has tasks that yield, and don't run"
+    if job.checkpoints is not None and not (
+        job.checkpoints and all(not job.task_state(index).final for index in job.checkpoints)
+    ):
+        yield f"{name} remembers checkpoints that nobody needs"
     waiting = dict.fromkeys((due_ms, index) for due_ms, job_id, index in state.backoffs if job_id == job.id)
     for index, history in (job.histories or {}).items():
         if [record.attempt for record in history.attempts] != list(range(1, len(history.attempts) + 1)):

@@ -48,6 +48,17 @@ class Cancel(msgspec.Struct, frozen=True, array_like=True, gc=False):
     log_index: int
 
 
+class Yield(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Why an active attempt has to end though its task starts again: `kind` is what its end will be called."""
+
+    kind: EndKind
+    for_job: int  # that gets its room; 0: none
+    actor: str  # who asked; empty: the scheduler
+    reason: str
+    requested_ms: int
+    log_index: int
+
+
 class ActiveAttempt(msgspec.Struct, array_like=True, gc=False):
     """The attempt that holds resources on a node. `stopping`: it was cancelled, and its agent has to end it."""
 
@@ -135,6 +146,8 @@ class Job(msgspec.Struct, array_like=True, gc=False, kw_only=True):
     outputs: dict[int, bytes] | None = None
     placement: PlacementRules | None = None  # None: it has no rules
     choices: dict[int, int] | None = None  # by active task, where it isn't the first of the rules' `any_of`
+    yields: dict[int, Yield] | None = None  # of active tasks
+    checkpoints: dict[int, int] | None = None  # when, by the node's clock; of tasks that have not ended
 
     def request(self, choice: int) -> Resources:
         """What a task asks for that was placed by this one of its alternatives."""
@@ -195,6 +208,14 @@ class Job(msgspec.Struct, array_like=True, gc=False, kw_only=True):
     def attempt_of(self, index: int) -> ActiveAttempt | None:
         """The attempt that holds resources, if one does."""
         return self.active_attempts.get(index) if self.active_attempts is not None else None
+
+    def yield_of(self, index: int) -> Yield | None:
+        """Why the active attempt has to make room, if it has to."""
+        return self.yields.get(index) if self.yields is not None else None
+
+    def checkpoint_of(self, index: int) -> int:
+        """When the task wrote down its progress last, in ms since the epoch by its node's clock; 0: never."""
+        return self.checkpoints.get(index, 0) if self.checkpoints is not None else 0
 
     def history_of(self, index: int) -> TaskHistory | None:
         return self.histories.get(index) if self.histories is not None else None

@@ -40,4 +40,11 @@ class PlanTaken(msgspec.Struct, frozen=True, tag=True):
     refused: int
 
 
-Outcome: TypeAlias = Done | JobAccepted | ReportsTaken | PlanTaken | Rejected
+class AttemptsPreempted(msgspec.Struct, frozen=True, tag=True):
+    """So many tasks stop now; so many of those asked for don't, because they have ended, stop already, or may not be."""
+
+    stopping: int
+    refused: int
+
+
+Outcome: TypeAlias = Done | JobAccepted | ReportsTaken | PlanTaken | AttemptsPreempted | Rejected

@@ -220,7 +220,7 @@ def _pack_job(job: Job) -> bytes:
     from where it says nothing. So a job that uses none of it is written as ever, and its digest stays true."""
     changes: dict[str, Any] = {
         name: dict(sorted(table.items()))
-        for name in ("active_attempts", "histories", "outputs", "choices")
+        for name in ("active_attempts", "histories", "outputs", "choices", "yields", "checkpoints")
         if (table := getattr(job, name)) is not None and len(table) > 1
     }
     if job.counts_of_many is not None and not any(job.counts_of_many[_FIRST_STATES:]):
@@ -402,11 +402,13 @@ def _find_wrong(state: State, job: Job) -> str:
         return "lacks attempts"
     if job.submission_id in state.submissions:
         return "shares its submission id"
-    for table in (job.active_attempts, job.histories, job.outputs, job.choices):
+    for table in (job.active_attempts, job.histories, job.outputs, job.choices, job.checkpoints):
         if table and not all(0 <= index < job.count for index in table):
             return "holds a task that it hasn't"
     if job.choices and not all(job.has_choice(choice) for choice in job.choices.values()):
         return "has a task with an alternative that it hasn't"
+    if job.yields and not job.yields.keys() <= (job.active_attempts or {}).keys():
+        return "has tasks that yield, and don't run"
     if job.finished is not None and not columns.are_whole(job.finished, job.count):
         return "lacks records"
     if job.active_attempts:

@@ -149,6 +149,9 @@ class State:
         old_phase = job.phases[index]
         old, new = STATE_OF_PHASE[old_phase], STATE_OF_PHASE[phase]
         job.phases[index] = phase
+        if job.checkpoints is not None and new.final:
+            job.checkpoints.pop(index, None)
+            job.checkpoints = job.checkpoints or None
         job.in_backoff += (phase == IN_BACKOFF) - (old_phase == IN_BACKOFF)
         counts = job.counts_of_many
         if counts is not None:

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from hasched.model.errors import MalformedBody, SpecInvalid
 from hasched.model.kinds import MAX_PROBLEMS
 from hasched.model.parse import JobDefaults, parse_spec, spec_schema
-from hasched.model.spec import MAX_INPUT_BYTES, MAX_SPEC_BYTES, Backoff, JobSpec, Resources, Retries
-from hasched.model.states import BackoffKind, OnDisconnect, RestartPolicy
+from hasched.model.spec import MAX_INPUT_BYTES, MAX_SPEC_BYTES, Backoff, JobSpec, Preemption, Resources, Retries
+from hasched.model.states import BackoffKind, OnDisconnect, RestartPolicy, WarningSignal
 from hasched.model.yaml_text import read_documents
 from hasched.statemachine.commands import SubmitJob
 from hasched.statemachine.outcomes import Rejected
@@ -66,6 +66,7 @@ def test_every_key_has_its_place_in_the_spec() -> None:
         },
         "restart": "never",
         "success_exit_codes": [3, 0, 3],
+        "preemption": {"signal": "USR1", "warning": "1m"},
         "on_disconnect": "stop",
         "labels": {"team": "vision"},
         "priority": 10,
@@ -86,6 +87,7 @@ def test_every_key_has_its_place_in_the_spec() -> None:
         retries=Retries(2, 5, Backoff(BackoffKind.LINEAR, 1000, 60_000, 1500)),
         restart=RestartPolicy.NEVER,
         success_exit_codes=(0, 3),
+        preemption=Preemption(WarningSignal.USR1, 60_000),
         on_disconnect=OnDisconnect.STOP,
         labels={"team": "vision"},
         priority=10,
@@ -310,6 +312,12 @@ def test_a_spec_does_not_share_the_documents_values() -> None:
     spec = parse_spec(document)
     document["env"]["A"] = document["labels"]["a"] = "\0"  # type: ignore[index]
     assert (spec.env, spec.labels) == ({"A": "1"}, {"a": "1"})
+
+
+def test_a_warning_signal_needs_its_time() -> None:
+    path, cause, _ = problem_of(preemption={"signal": "USR1"})
+    assert (path, cause) == ("preemption", "has a `signal` without a `warning`")
+    assert problem_of(preemption={"signal": "KILL", "warning": 1})[0] == "preemption.signal"
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview, msgspec.Raw])

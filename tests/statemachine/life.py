@@ -7,6 +7,7 @@ from random import Random
 from hasched.model.policy import Namespace, Policy, Queue, Quota, kind_of
 from hasched.model.spec import JobSpec, Resources
 from hasched.model.states import EndKind, NodeState
+from hasched.model.wire import AttemptKey
 from hasched.statemachine.commands import (
     AddManager,
     Command,
@@ -16,6 +17,8 @@ from hasched.statemachine.commands import (
     EndQuarantine,
     Placement,
     PlacePlan,
+    PreemptAttempts,
+    PreemptTasks,
     PutPolicy,
     QuarantineNode,
     RecordManagers,
@@ -48,13 +51,14 @@ def _happen(machine: Machine, dice: Random) -> None:
     jobs = machine.state.jobs
     job = jobs[dice.choice(list(jobs))] if jobs else machine.submit()
     node_id = dice.choice(NODES)
-    match dice.randrange(24):
+    match dice.randrange(26):
         case 0 | 1 | 2:
             spec = JobSpec(
                 name="job",
                 command=("true",),
                 count=dice.choice((1, 1, 1, 3, 3, 3, 3, 300)),
                 max_running=dice.choice((0, 0, 2)),
+                priority=dice.choice((0, 0, 5)),
                 labels=dice.choice(({}, {"team": "red"})),
                 retries=retries(dice.randrange(3), node_lost=dice.randrange(3), initial_ms=dice.choice((0, 500))),
                 resources=Resources(
@@ -99,6 +103,8 @@ def _happen(machine: Machine, dice: Random) -> None:
             _change_policies(machine, dice)
         case 19:
             _control_node(machine, dice, node_id)
+        case 24 | 25:
+            _preempt(machine, dice, job)
         case _:
             machine.wait(dice.choice((0, 500, 2000, 2000, 2000, RETENTION_MS // 4)))
 
@@ -129,6 +135,20 @@ def _change_policies(machine: Machine, dice: Random) -> None:
     )
 
 
+def _preempt(machine: Machine, dice: Random, job: Job) -> None:
+    """For an operator, or for the most urgent job."""
+    running = [
+        AttemptKey(*task, attempt + dice.choice((0, 0, 1)))
+        for _, node in sorted(machine.state.nodes.items())
+        for task, attempt in node.attempts.items()
+    ]
+    urgent = max(machine.state.jobs.values(), key=lambda each: (each.eligible > 0, each.priority, each.id))
+    machine.do(
+        PreemptTasks(job_id=job.id, actor="ada", reason="maintenance", indices=dice.choice(((), (0,), (9,)))),
+        PreemptAttempts(attempts=tuple(running[:2]), for_job=urgent.id),
+    )
+
+
 def _change_managers(machine: Machine, dice: Random) -> None:
     name, host = f"m{dice.randrange(1, 10)}", f"m{dice.randrange(1, 10)}"
     members = tuple(ManagerAddress(f"m{n}", f"https://m{n}:7411", f"m{n}:7412") for n in range(1, 4))
@@ -151,6 +171,8 @@ def _report(machine: Machine, dice: Random, node_id: str) -> None:
         attempt = current + dice.choice((0, 0, 0, 0, 0, -1, 1))
         if dice.random() < 0.7:
             reports.append(machine.started(job, index, attempt))
+        if dice.random() < 0.2:
+            reports.append(machine.checkpointed(job, index, attempt))
         if dice.random() < 0.6:
             kind = dice.choice((EndKind.EXITED, EndKind.EXITED, *EndKind))
             output = dice.choice((b"", b"", b"42"))

@@ -9,13 +9,14 @@ from typing import Any
 
 from hasched.model.spec import Backoff, JobSpec, Resources, Retries
 from hasched.model.states import BackoffKind, EndKind, NodeState
-from hasched.model.wire import AttemptEnded, AttemptReport, AttemptStarted, NodeInfo, Usage
+from hasched.model.wire import AttemptCheckpointed, AttemptEnded, AttemptReport, AttemptStarted, NodeInfo, Usage
 from hasched.statemachine.apply import Applied, apply
 from hasched.statemachine.commands import (
     CancelJob,
     Command,
     Placement,
     PlacePlan,
+    PreemptTasks,
     RegisterNode,
     ReportAttempts,
     SetNodeState,
@@ -107,6 +108,9 @@ class Machine:
     def started(self, job: Job, index: int = 0, attempt: int = 1) -> AttemptStarted:
         return AttemptStarted(job.id, index, attempt, self.now_ms)
 
+    def checkpointed(self, job: Job, index: int = 0, attempt: int = 1) -> AttemptCheckpointed:
+        return AttemptCheckpointed(job.id, index, attempt, self.now_ms)
+
     def ended(self, job: Job, index: int = 0, attempt: int = 1, **how: Any) -> AttemptEnded:
         fields = {"kind": EndKind.EXITED, "code": 0, "usage": Usage(7, 4096), **how}
         return AttemptEnded(job.id, index, attempt, self.now_ms, self.now_ms + 50, **fields)
@@ -116,6 +120,9 @@ class Machine:
 
     def cancel(self, job: Job, *indices: int) -> Applied:
         return self.do(CancelJob(job_id=job.id, actor="bob", reason="not needed", indices=indices))
+
+    def preempt(self, job: Job, *indices: int, reason: str = "maintenance") -> Applied:
+        return self.do(PreemptTasks(job_id=job.id, actor="bob", reason=reason, indices=indices))
 
     def wait(self, duration_ms: int) -> Applied:
         self.now_ms += duration_ms

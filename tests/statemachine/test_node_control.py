@@ -58,7 +58,7 @@ def test_a_node_that_is_kept_from_work_gets_none_and_goes_on_with_what_it_has(
     machine.do(keep_away)
     assert machine.place(waiting).events == []
     assert status(machine) == f"healthy,{word}"
-    assert list(queries.desired_attempts(machine.state, "n1")) == [(running.id, 0, 1, False, False)]
+    assert list(queries.desired_attempts(machine.state, "n1")) == [(running.id, 0, 1, False, False, False)]
     assert machine.do(keep_away).events == [] or keep_away is DRAIN
     machine.do(let_back)
     assert status(machine) == "healthy"

@@ -36,7 +36,7 @@ def test_a_reconnecting_agent_keeps_its_attempts() -> None:
     job = machine.submit()
     machine.place(job)
     machine.node(gpus=1)
-    assert list(queries.desired_attempts(machine.state, "n1")) == [(job.id, 0, 1, False, False)]
+    assert list(queries.desired_attempts(machine.state, "n1")) == [(job.id, 0, 1, False, False, False)]
 
 
 def test_an_inventory_may_shrink_below_what_runs_and_nothing_more_fits() -> None:
@@ -69,7 +69,7 @@ def test_an_agent_that_has_forgotten_what_may_run_on_its_node_is_not_taken() -> 
     machine.lose()
     assert machine.outcome(anew) == Done()
     machine.place(job)
-    assert list(queries.desired_attempts(machine.state, "n1")) == [(job.id, 0, 2, False, False)]
+    assert list(queries.desired_attempts(machine.state, "n1")) == [(job.id, 0, 2, False, False, False)]
 
 
 def test_an_agent_whose_table_was_lost_is_taken_if_its_supervisor_knows_all_that_may_run() -> None:
@@ -105,7 +105,7 @@ def test_an_agent_that_knew_all_that_its_node_held_is_taken_until_the_node_holds
     before_end = compared()
     machine.end(job, 0, attempt=2)
     assert machine.outcome(before_end) == Done()
-    assert list(queries.desired_attempts(machine.state, "n1")) == [(job.id, n, 2, False, False) for n in (1, 2)]
+    assert list(queries.desired_attempts(machine.state, "n1")) == [(job.id, n, 2, False, False, False) for n in (1, 2)]
 
 
 @pytest.mark.parametrize(("before", "after"), [("", "new"), ("old", ""), ("old", "old")])

@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from hasched.model.spec import Resources
 from hasched.model.states import EndKind, NodeState, TaskState
+from hasched.model.wire import AttemptKey
 from hasched.statemachine import queries
 from hasched.statemachine.commands import (
     AddManager,
@@ -19,6 +20,7 @@ from hasched.statemachine.commands import (
     EndQuarantine,
     Placement,
     PlacePlan,
+    PreemptAttempts,
     QuarantineNode,
     RecordManagers,
     RecordOrigin,
@@ -61,9 +63,13 @@ class AnyOrder(RuleBasedStateMachine):
         initial_ms=st.sampled_from([0, 1000]),
         max_running=st.integers(0, 2),
         cpu_milli=st.sampled_from([0, 500, 3000]),
+        priority=st.sampled_from([0, 0, 7]),
     )
-    def submit(self, count: int, most: int, node_lost: int, initial_ms: int, max_running: int, cpu_milli: int) -> None:
+    def submit(
+        self, count: int, most: int, node_lost: int, initial_ms: int, max_running: int, cpu_milli: int, priority: int
+    ) -> None:
         self.machine.submit(
+            priority=priority,
             count=count,
             max_running=max_running,
             resources=Resources(cpu_milli=cpu_milli),
@@ -105,6 +111,36 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(number=st.integers(0, 9), indices=st.lists(st.just(0), max_size=1))
     def cancel(self, number: int, indices: list[int]) -> None:
         self.machine.cancel(self.pick(number), *indices)
+
+    @precondition(lambda self: self.machine.state.jobs)
+    @rule(number=st.integers(0, 9), indices=st.lists(INDICES, max_size=2))
+    def preempt(self, number: int, indices: list[int]) -> None:
+        self.machine.preempt(self.pick(number), *indices)
+
+    @rule(data=st.data(), number=st.integers(0, 9))
+    def preempt_what_runs(self, data: st.DataObject, number: int) -> None:
+        running = [
+            AttemptKey(*task, attempt)
+            for node in self.machine.state.nodes.values()
+            for task, attempt in node.attempts.items()
+        ]
+        if not running:
+            return
+        winner = self.pick(number)
+        keys = data.draw(st.lists(st.sampled_from(running), max_size=3))
+        before = {job.id: dict(job.yields or {}) for job in self.machine.state.jobs.values()}
+        self.machine.do(PreemptAttempts(attempts=tuple(keys), for_job=winner.id))
+        for job in self.machine.state.jobs.values():
+            if len(job.yields or {}) > len(before[job.id]):
+                assert job.priority < winner.priority, "an equal gave way"
+
+    @rule(data=st.data())
+    def checkpoint(self, data: st.DataObject) -> None:
+        running = [(node, *task) for node in self.machine.state.nodes.values() for task in node.attempts.items()]
+        if running:
+            node, (job_id, index), attempt = data.draw(st.sampled_from(running))
+            report = self.machine.checkpointed(self.machine.state.jobs[job_id], index, attempt)
+            self.machine.report(report, node_id=node.id)
 
     @precondition(lambda self: self.machine.state.jobs)
     @rule(number=st.integers(0, 9), command=st.sampled_from([SuspendJob, ResumeJob, DeleteJob]))

@@ -257,6 +257,6 @@ def test_a_suspended_jobs_attempts_should_be_frozen_until_they_are_stopped() -> 
     job = machine.submit()
     machine.place(job)
     machine.do(SuspendJob(job_id=job.id, actor="ada"))
-    assert list(queries.desired_attempts(machine.state, "n1")) == [(job.id, 0, 1, False, True)]
+    assert list(queries.desired_attempts(machine.state, "n1")) == [(job.id, 0, 1, False, False, True)]
     machine.cancel(job)
-    assert list(queries.desired_attempts(machine.state, "n1")) == [(job.id, 0, 1, True, False)]
+    assert list(queries.desired_attempts(machine.state, "n1")) == [(job.id, 0, 1, True, False, False)]

@@ -7,6 +7,8 @@ from typing import Protocol
 from hasched.agent.cgroups import Cgroup
 from hasched.agent.protocol import LaunchJob, LaunchTask
 
+CHECKPOINT = "checkpoint"  # in the attempt's directory: a task that writes to it has checkpointed then
+
 
 class LaunchFailed(Exception):
     """The task never ran because of its job, anywhere; the message says why, for people."""

@@ -15,7 +15,7 @@ import pwd
 import signal
 
 from hasched.agent.cgroups import Cgroup
-from hasched.agent.executors import LaunchFailed, NodeFailed
+from hasched.agent.executors import CHECKPOINT, LaunchFailed, NodeFailed
 from hasched.agent.protocol import Configure, LaunchJob, LaunchTask
 
 WORKING_DIR = "work"  # in the attempt's directory: what a task writes there can't replace what we write beside it
@@ -137,8 +137,10 @@ class ProcessExecutor:
         env["HASCHED_TASK_INDEX"] = str(task.index)
         env["HASCHED_ATTEMPT"] = str(task.attempt)
         env["HASCHED_OUTPUT"] = f"{directory}/output"
+        env["HASCHED_CHECKPOINT"] = f"{directory}/{CHECKPOINT}"
         if job.input:
             env["HASCHED_INPUT"] = f"{directory}/input"
+        env.update(task.env)
         if task.gpus is not None:
             env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
             env["CUDA_VISIBLE_DEVICES"] = task.gpus

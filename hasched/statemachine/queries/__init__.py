@@ -5,6 +5,7 @@ Why a waiting job waits is the scheduler's to explain, so it is left out here, e
 
 from __future__ import annotations
 
+from hasched.statemachine.queries.attempts import resumed_tasks
 from hasched.statemachine.queries.jobs import job_view, list_jobs, show_job
 from hasched.statemachine.queries.managers import is_wanted, wanted_managers
 from hasched.statemachine.queries.nodes import (
@@ -32,6 +33,7 @@ __all__ = [
     "list_tasks",
     "node_view",
     "policy_view",
+    "resumed_tasks",
     "show_job",
     "show_task",
     "task_view",

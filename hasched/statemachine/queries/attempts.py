@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
 from hasched.model.states import EndKind, TaskState
 from hasched.model.views import AttemptView, LateReport, Reason, UsageView
+from hasched.model.wire import Resume
 from hasched.statemachine.job import ActiveAttempt, AttemptRecord, Cancel, Job
 from hasched.statemachine.rules.ends import OUTPUT_DROPPED
 from hasched.statemachine.state import State
@@ -41,6 +42,19 @@ def attempt_records(state: State, job: Job, index: int) -> Sequence[AttemptRecor
     )
 
 
+def resumed_tasks(job: Job, indices: Iterable[int]) -> Iterator[Resume]:
+    """What the next attempts of these tasks are told of those before. Costs nothing where no task of the job ran before."""
+    if job.histories is None and job.checkpoints is None:
+        return
+    for index in indices:
+        history = job.history_of(index)
+        last = history.attempts[-1] if history is not None and history.attempts else None
+        preempted_from = last.node_id if last is not None and last.kind is EndKind.PREEMPTED else ""
+        checkpoint_ms = job.checkpoint_of(index)
+        if checkpoint_ms or preempted_from:
+            yield Resume(index, checkpoint_ms, preempted_from)
+
+
 def show_active(active: ActiveAttempt) -> AttemptView:
     return AttemptView(
         attempt=active.attempt,
@@ -55,7 +69,7 @@ def show_attempt(record: AttemptRecord, cancel: Cancel | None) -> AttemptView:
     late = record.late
     return AttemptView(
         attempt=record.attempt,
-        state=record.state.name,
+        state=record.kind.name if record.state is TaskState.PENDING else record.state.name,
         node_id=record.node_id,
         reason=_reason_of_end(record, cancel),
         exit_code=record.code if record.kind is EndKind.EXITED else None,
@@ -89,6 +103,8 @@ def _reason_of(record: AttemptRecord, cancel: Cancel | None) -> Reason | None:
             return None
         case TaskState.CANCELLED if cancel is not None:
             return cancelled(cancel)
+        case TaskState.PENDING:
+            return Reason(code=record.kind.name.lower(), text=record.reason)
         case TaskState.NODE_LOST:
             return Reason(code="node_lost", text=record.reason or "its node was lost")
         case TaskState.TIMED_OUT:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Sequence
+from typing import NamedTuple
 
 from msgspec.structs import asdict
 
@@ -54,8 +55,19 @@ def _show_node(node: Node) -> NodeView:
     )
 
 
-def desired_attempts(state: State, node_id: str) -> Iterator[tuple[int, int, int, bool, bool]]:
-    """What should be on a node: (job, index, attempt, stopping, frozen)."""
+class Desired(NamedTuple):
+    """An attempt that should be on a node. `stopping`: it was cancelled; `yielding`: it has to end and its task starts again."""
+
+    job_id: int
+    task_index: int
+    attempt: int
+    stopping: bool
+    yielding: bool
+    frozen: bool
+
+
+def desired_attempts(state: State, node_id: str) -> Iterator[Desired]:
+    """What should be on a node."""
     node = state.nodes.get(node_id)
     if node is None:
         return
@@ -63,7 +75,9 @@ def desired_attempts(state: State, node_id: str) -> Iterator[tuple[int, int, int
         job = state.jobs[job_id]
         active = job.attempt_of(index)
         assert active is not None, "a node holds only current attempts"
-        yield job_id, index, attempt, active.stopping, job.suspended and not active.stopping
+        yielding = not active.stopping and job.yield_of(index) is not None
+        frozen = job.suspended and not active.stopping and not yielding
+        yield Desired(job_id, index, attempt, active.stopping, yielding, frozen)
 
 
 def forgotten_attempts(state: State, node_id: str, info: NodeInfo, known: Container[AttemptId]) -> list[AttemptId]:

@@ -18,6 +18,7 @@ from hasched.statemachine.queries.attempts import (
     words_of,
 )
 from hasched.statemachine.queries.pages import MAX_PAGE, parse_cursor
+from hasched.statemachine.rules.ends import words_of_yield
 from hasched.statemachine.state import State
 
 
@@ -126,10 +127,13 @@ def show_task(state: State, job: Job, index: int, with_attempts: bool) -> TaskVi
 
 def _show_running_task(job: Job, index: int, active: ActiveAttempt, attempts: list[AttemptView]) -> TaskView:
     reason = None
+    yielding = job.yield_of(index)
     if active.stopping:
         cancel = active.cancel or job.cancel
         assert cancel is not None, "an attempt stops because somebody asked"
         reason = Reason(code="stopping", text=words_of(cancel, "is being stopped"))
+    elif yielding is not None:
+        reason = Reason(code="stopping", text=f"is being stopped: {words_of_yield(yielding)}")
     elif job.suspended:
         reason = Reason(code="suspended", text="frozen until its job is resumed")
     return TaskView(
@@ -143,7 +147,7 @@ def _show_running_task(job: Job, index: int, active: ActiveAttempt, attempts: li
         log_index=active.log_index,
         changed_ms=active.changed_ms,
         started_ms=active.started_ms,
-        stopping=active.stopping,
+        stopping=active.stopping or yielding is not None,
         attempts=attempts,
     )
 

@@ -1,7 +1,8 @@
 """Ends: what an attempt's end makes of its task, and how it is remembered.
 
 A failure is tried again after a backoff, within the job's `retries.max`. A lost node is nobody's failure: the task starts
-elsewhere at once, within `retries.node_lost`. A cancelled task is never tried again.
+elsewhere at once, within `retries.node_lost`. One that was told to yield starts again whatever its end and its budgets,
+unless it has succeeded by then. A cancelled task is never tried again.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from hasched.model.wire import AttemptEnded as EndedReport
 from hasched.model.wire import Usage
 from hasched.statemachine import columns
 from hasched.statemachine.events import AttemptEnded, Event, JobEnded, NodeDrained, TasksEligible
-from hasched.statemachine.job import IN_BACKOFF, ActiveAttempt, AttemptRecord, Job, TaskHistory, derive_state
+from hasched.statemachine.job import IN_BACKOFF, ActiveAttempt, AttemptRecord, Job, TaskHistory, Yield, derive_state
 from hasched.statemachine.node import Node
 from hasched.statemachine.state import State
 
@@ -36,7 +37,7 @@ def judge(job: Job, stopping: bool, kind: EndKind, code: int) -> TaskState:
             return TaskState.TIMED_OUT
         case EndKind.OUT_OF_MEMORY:
             return TaskState.OUT_OF_MEMORY
-        case EndKind.STOPPED | EndKind.LOST:
+        case EndKind.STOPPED | EndKind.LOST | EndKind.PREEMPTED | EndKind.GANG_RESTARTED:
             # Nobody asked for a stop, so the agent ended it when its lease ran out: the node's fault, not the task's.
             return TaskState.NODE_LOST
         case _:
@@ -45,8 +46,16 @@ def judge(job: Job, stopping: bool, kind: EndKind, code: int) -> TaskState:
 
 def decide_end(state: State, job: Job, active: ActiveAttempt, report: EndedReport) -> list[Event]:
     end = judge(job, active.stopping, report.kind, report.code)
-    task_state, not_before_ms = (end, 0) if end is TaskState.SUCCEEDED else _what_next(state, job, report.index, end)
-    reason, output = report.reason[:MAX_REASON_LENGTH], report.output[:MAX_OUTPUT_BYTES]
+    kind, reason, output = report.kind, report.reason[:MAX_REASON_LENGTH], report.output[:MAX_OUTPUT_BYTES]
+    yielding = job.yield_of(report.index)
+    task_state, not_before_ms = end, 0
+    if end is TaskState.SUCCEEDED:
+        pass
+    elif yielding is not None and not active.stopping:
+        end = task_state = TaskState.PENDING
+        kind, reason, output = yielding.kind, words_of_yield(yielding), b""
+    else:
+        task_state, not_before_ms = _what_next(state, job, report.index, end)
     if output and task_state.final and state.output_bytes.get(job.id, 0) + len(output) > MAX_JOB_OUTPUT_BYTES:
         reason, output = f"{reason}; {OUTPUT_DROPPED}" if reason else OUTPUT_DROPPED, b""
     ended = AttemptEnded(
@@ -56,7 +65,7 @@ def decide_end(state: State, job: Job, active: ActiveAttempt, report: EndedRepor
         active.node_id,
         end,
         task_state,
-        report.kind,
+        kind,
         report.code,
         reason,
         report.usage,
@@ -64,6 +73,7 @@ def decide_end(state: State, job: Job, active: ActiveAttempt, report: EndedRepor
         report.started_ms or active.started_ms,  # an agent that lost the attempt doesn't know when it began; we do
         report.ended_ms,
         not_before_ms,
+        checkpoint_ms=report.checkpoint_ms,
     )
     events: list[Event] = [ended]
     if task_state.final and job.count - sum(job.counts[TaskState.SUCCEEDED :]) == 1:
@@ -85,7 +95,11 @@ def decide_losses(state: State, node: Node, reason: str) -> list[Event]:
         job = state.jobs[job_id]
         active = job.attempt_of(index)
         assert active is not None, "a node holds only current attempts"
-        end = TaskState.CANCELLED if active.stopping else TaskState.NODE_LOST
+        end, kind, why = TaskState.CANCELLED if active.stopping else TaskState.NODE_LOST, EndKind.LOST, reason
+        yielding = job.yield_of(index)
+        if yielding is not None and not active.stopping:
+            end = TaskState.PENDING
+            kind, why = yielding.kind, f"{words_of_yield(yielding)}; {reason}"[:MAX_REASON_LENGTH]
         task_state, not_before_ms = _what_next(state, job, index, end)
         events.append(
             AttemptEnded(
@@ -95,9 +109,9 @@ def decide_losses(state: State, node: Node, reason: str) -> list[Event]:
                 node.id,
                 end,
                 task_state,
-                EndKind.LOST,
+                kind,
                 0,
-                reason,
+                why,
                 NO_USAGE,
                 b"",
                 active.started_ms,
@@ -118,7 +132,7 @@ def decide_losses(state: State, node: Node, reason: str) -> list[Event]:
 
 def _what_next(state: State, job: Job, index: int, end: TaskState) -> tuple[TaskState, int]:
     """The task's state after an attempt that didn't succeed, and when it may be tried again (0: at once)."""
-    if end is TaskState.CANCELLED:
+    if end in (TaskState.CANCELLED, TaskState.PENDING):
         return end, 0
     spec = job.spec
     if spec.restart is RestartPolicy.NEVER:
@@ -132,6 +146,14 @@ def _what_next(state: State, job: Job, index: int, end: TaskState) -> tuple[Task
         return end, 0
     wait_ms = backoff_ms(spec.retries.backoff, failures + 1)
     return TaskState.PENDING, state.now_ms + wait_ms if wait_ms else 0
+
+
+def words_of_yield(note: Yield) -> str:
+    """Why an attempt was ended so that its task starts again."""
+    if note.kind is EndKind.GANG_RESTARTED:
+        return note.reason
+    asker = f"for job {note.for_job}" if note.for_job else f"by {note.actor}"
+    return f"preempted {asker}: {note.reason}"[:MAX_REASON_LENGTH] if note.reason else f"preempted {asker}"
 
 
 def backoff_ms(backoff: Backoff, retry: int) -> int:
@@ -160,6 +182,7 @@ def evolve_attempt_ended(state: State, event: AttemptEnded) -> None:
     node.allocate(job.request_of(index), -1)
     if job.choices is not None and job.choices.pop(index, None) is not None and not job.choices:
         job.choices = None
+    _drop_marks(job, event)
     job.started_ms = job.started_ms or event.started_ms
     if not _record_plainly(state, job, active, node, event):
         _record_fully(state, job, active, event)
@@ -172,6 +195,16 @@ def evolve_attempt_ended(state: State, event: AttemptEnded) -> None:
         if job.exit_code is None and event.kind in (EndKind.EXITED, EndKind.SIGNALED) and _is_failure(event.task_state):
             job.exit_code = event.code if event.kind is EndKind.EXITED else 128 + event.code
     state.settle(job)
+
+
+def _drop_marks(job: Job, event: AttemptEnded) -> None:
+    """Why it had to yield goes with the attempt. A checkpoint stays with a task that starts again."""
+    index = event.index
+    if job.yields is not None and job.yields.pop(index, None) is not None and not job.yields:
+        job.yields = None
+    if event.task_state is TaskState.PENDING and event.checkpoint_ms > job.checkpoint_of(index):
+        job.checkpoints = job.checkpoints or {}
+        job.checkpoints[index] = event.checkpoint_ms
 
 
 def _is_failure(state: TaskState) -> bool:
@@ -242,7 +275,7 @@ def _requeue(state: State, job: Job, event: AttemptEnded) -> None:
     assert history is not None, "a task that is tried again has a history"
     if event.state is TaskState.NODE_LOST:
         history.node_losses += 1
-    else:
+    elif event.state is not TaskState.PENDING:
         history.own_failures += 1
     if not event.not_before_ms:
         state.move_task(job, event.index, TaskState.PENDING)

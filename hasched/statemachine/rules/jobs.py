@@ -166,6 +166,7 @@ def _cancel_all(state: State, job: Job, note: Cancel) -> None:
     job.cancel = note
     job.phases = job.phases.translate(CANCEL_WAITING)
     job.in_backoff = 0
+    job.checkpoints = None
     if job.counts_of_many is not None:
         job.counts_of_many[TaskState.PENDING] -= waiting
         job.counts_of_many[TaskState.CANCELLED] += waiting

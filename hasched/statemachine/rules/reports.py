@@ -12,10 +12,11 @@ import msgspec
 
 from hasched.model.states import TaskState
 from hasched.model.units import MAX_INTEGER
+from hasched.model.wire import AttemptCheckpointed as CheckpointReport
 from hasched.model.wire import AttemptEnded as EndedReport
 from hasched.model.wire import AttemptReport
 from hasched.model.wire import AttemptStarted as StartedReport
-from hasched.statemachine.events import AttemptStarted, Event, LateReportRefused
+from hasched.statemachine.events import AttemptCheckpointed, AttemptStarted, Event, LateReportRefused
 from hasched.statemachine.job import Job, Late
 from hasched.statemachine.rules.ends import decide_end, judge
 from hasched.statemachine.state import State
@@ -41,16 +42,25 @@ def decide_report(state: State, node_id: str, report: AttemptReport) -> tuple[li
                 return _NOTHING, True
             started = AttemptStarted(job.id, report.index, report.attempt, active.node_id, report.started_ms)
             return [started], True
+        case CheckpointReport(checkpoint_ms=checkpoint_ms):
+            if checkpoint_ms <= job.checkpoint_of(report.index):
+                return _NOTHING, True
+            return [
+                AttemptCheckpointed(job.id, report.index, report.attempt, active.node_id, checkpoint_ms),
+            ], True
         case _:
             assert_never(report)
 
 
 def _is_sound(report: AttemptReport) -> bool:
     """Whether its numbers can be: what is recorded has to fit every snapshot and every answer."""
+    if isinstance(report, CheckpointReport):
+        return 0 < report.checkpoint_ms <= MAX_INTEGER
     if not 0 <= report.started_ms <= MAX_INTEGER:
         return False
     return not isinstance(report, EndedReport) or (
         0 <= report.ended_ms <= MAX_INTEGER
+        and 0 <= report.checkpoint_ms <= MAX_INTEGER
         and -MAX_INTEGER <= report.code <= MAX_INTEGER
         and 0 <= report.usage.cpu_ms <= MAX_INTEGER
         and 0 <= report.usage.peak_memory_bytes <= MAX_INTEGER
@@ -91,6 +101,13 @@ def evolve_started(state: State, event: AttemptStarted) -> None:
     job.started_ms = job.started_ms or event.started_ms
     state.move_task(job, event.index, TaskState.RUNNING)
     state.settle(job)
+
+
+def evolve_checkpointed(state: State, event: AttemptCheckpointed) -> None:
+    job = state.jobs[event.job_id]
+    state.touch(job)
+    job.checkpoints = job.checkpoints or {}
+    job.checkpoints[event.index] = event.checkpoint_ms
 
 
 def evolve_late_report(state: State, event: LateReportRefused) -> None:
