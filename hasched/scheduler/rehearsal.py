@@ -18,7 +18,7 @@ from hasched.scheduler.durations import Durations
 from hasched.scheduler.planner import Planner
 from hasched.statemachine.apply import Applied, apply
 from hasched.statemachine.commands import BATCH_VERSION, Batch, Command, ReportAttempts, StepClock
-from hasched.statemachine.events import TasksScheduled
+from hasched.statemachine.events import JobCancelRequested, NodeDrainExpired, TasksScheduled
 from hasched.statemachine.rules.clock import next_deadline
 from hasched.statemachine.state import State
 
@@ -34,6 +34,7 @@ class _End(NamedTuple):
     node_id: NodeId
     job_id: JobId
     tasks: tuple[tuple[TaskIndex, int], ...]  # (index, attempt)
+    kind: EndKind
 
 
 class Rehearsal:
@@ -55,6 +56,7 @@ class Rehearsal:
         self.starts = 0
         self._planner = Planner(policy, reachable)
         self._on_start = on_start
+        self._begun = False
         self._ends: list[_End] = []
         self._numbers = 0
         for job in state.jobs.values():
@@ -70,12 +72,19 @@ class Rehearsal:
         """Index what waits, once every change to the state has been made that is to be rehearsed."""
         for _ in self._planner.rebuild(self.state):
             pass
+        self._begun = True
 
     def do(self, *commands: Command) -> Applied:
         """One entry, now."""
         applied = apply(self.state, self.state.index + 1, Batch(BATCH_VERSION, self.now_ms, list(commands)))
         assert not applied.faults, applied.faults
-        self._planner.observe(self.state, applied)
+        if self._begun:
+            self._planner.observe(self.state, applied)
+        for event in applied.events:
+            if isinstance(event, JobCancelRequested):
+                self._stop((event.job_id, index) for index in event.stopping)
+            elif isinstance(event, NodeDrainExpired):
+                self._stop(list(self.state.nodes[event.node_id].attempts))
         return applied
 
     def settle(self) -> None:
@@ -124,25 +133,41 @@ class Rehearsal:
         if reports:
             self.do(*_reports(reports.items()))
 
-    def _expect(self, end_ms: int, node_id: NodeId, job_id: JobId, tasks: tuple[tuple[TaskIndex, int], ...]) -> None:
+    def _stop(self, tasks: Iterable[tuple[JobId, TaskIndex]]) -> None:
+        """They were told to stop, and take all the grace they have."""
+        for job_id, index in tasks:
+            job = self.state.jobs[job_id]
+            active = job.attempt_of(index)
+            assert active is not None, "only active tasks are told to stop"
+            end_ms = self.now_ms + job.spec.kill_grace_ms
+            self._expect(end_ms, active.node_id, job_id, ((index, active.attempt),), EndKind.STOPPED)
+
+    def _expect(
+        self,
+        end_ms: int,
+        node_id: NodeId,
+        job_id: JobId,
+        tasks: tuple[tuple[TaskIndex, int], ...],
+        kind: EndKind = EndKind.EXITED,
+    ) -> None:
         if not end_ms:
             self.endless += len(tasks)
             return
         self._numbers += 1
-        heapq.heappush(self._ends, _End(end_ms, self._numbers, node_id, job_id, tasks))
+        heapq.heappush(self._ends, _End(end_ms, self._numbers, node_id, job_id, tasks, kind))
 
     def _end(self, end: _End) -> None:
-        """The tasks succeed; of those that were stopped or given up meanwhile the state machine knows itself."""
+        """What still runs of these tasks ends as expected."""
         job = self.state.jobs.get(end.job_id)
         if job is None:
             return
+        code = job.success_exit_codes[0] if end.kind is EndKind.EXITED else 0
         reports: list[AttemptReport] = []
         for index, attempt in end.tasks:
             active = job.attempt_of(index)
             if active is not None and active.attempt == attempt:
-                kind, code = (EndKind.STOPPED, 0) if active.stopping else (EndKind.EXITED, job.success_exit_codes[0])
                 started_ms = active.started_ms or self.now_ms
-                reports.append(AttemptEnded(job.id, index, attempt, started_ms, self.now_ms, kind, code))
+                reports.append(AttemptEnded(job.id, index, attempt, started_ms, self.now_ms, end.kind, code))
         if reports:
             self.do(ReportAttempts(node_id=end.node_id, reports=tuple(reports)))
 

@@ -1,0 +1,147 @@
+"""Plans and comparisons: what would be, and nothing of it is."""
+
+from __future__ import annotations
+
+import pytest
+
+from hasched.model.answers import Plan, PlannedPlacement, WhatIf
+from hasched.model.spec import JobSpec, Resources
+from hasched.scheduler.hypotheses import (
+    Hypothesis,
+    Impossible,
+    JobAdded,
+    JobGone,
+    NodeGone,
+    NodesAdded,
+    NodesDrained,
+    PriorityChanged,
+)
+from hasched.scheduler.questions import AskPlan, AskWhatIf, answer
+from tests.scheduler.cluster import MINUTE, T0, Cluster, make_spec
+
+DAY = 24 * 60 * MINUTE
+
+
+def plan(cluster: Cluster, *specs: JobSpec) -> Plan:
+    question = AskPlan(now_ms=cluster.now_ms, until_ms=cluster.now_ms + DAY, specs=specs, actor="ada")
+    planned = answer(question, cluster.snapshot())
+    assert isinstance(planned, Plan)
+    return planned
+
+
+def what_if(cluster: Cluster, *hypotheses: Hypothesis) -> WhatIf:
+    question = AskWhatIf(now_ms=cluster.now_ms, until_ms=cluster.now_ms + DAY, hypotheses=hypotheses)
+    compared = answer(question, cluster.snapshot())
+    assert isinstance(compared, WhatIf)
+    return compared
+
+
+def starts(compared: WhatIf) -> dict[int, tuple[int | None, int | None]]:
+    """By job, in minutes from the beginning, now and then; None: not known, or not there."""
+    return {
+        job.job_id: tuple(  # type: ignore[misc]
+            (side.start_ms - T0) // MINUTE if side is not None and side.start_ms else None
+            for side in (job.now, job.then)
+        )
+        for job in compared.jobs
+    }
+
+
+def test_a_plan_says_what_starts_where_now_and_when_the_rest_does() -> None:
+    cluster = Cluster()
+    cluster.node("n1", 2)
+    cluster.node("n2", 2)
+    cluster.submit(10)
+    cluster.place()
+    planned = plan(cluster, make_spec(5, count=4), make_spec(5, cpu=9))
+    small, large = planned.jobs
+    assert planned.check_index == cluster.state.index
+    assert sum(each.tasks for each in small.placements) == small.starting_now == 3
+    assert {each.node_id for each in small.placements} == {"n1", "n2"}
+    assert small.later is not None and small.later.last_start_ms == T0 + 5 * MINUTE
+    assert large.starting_now == 0 and large.later is not None and large.later.reason is not None
+    assert large.later.reason.code == "unsatisfiable"
+
+
+def test_the_second_job_of_a_plan_comes_after_the_first() -> None:
+    cluster = Cluster()
+    cluster.node("n1")
+    first, second = plan(cluster, make_spec(5), make_spec(5)).jobs
+    assert first.placements == [PlannedPlacement(node_id="n1", tasks=1)] and first.later is None
+    assert second.placements == [] and second.later is not None and second.later.start_ms == T0 + 5 * MINUTE
+
+
+def test_a_plan_counts_with_what_waits_already() -> None:
+    cluster = Cluster()
+    cluster.node("n1")
+    cluster.submit(10)
+    (job,) = plan(cluster, make_spec(5)).jobs
+    assert job.later is not None and job.later.start_ms == T0 + 10 * MINUTE
+
+
+def test_a_job_that_would_be_refused_says_why() -> None:
+    (job,) = plan(Cluster(), make_spec(resources=Resources(cpu_milli=-1))).jobs
+    assert job.refused is not None and job.refused.code == "invalid_spec"
+
+
+def queueing() -> Cluster:
+    """n1 runs job 1 for 10 minutes; 2, 3 and 4 wait for it, 5 minutes each."""
+    cluster = Cluster()
+    cluster.node("n1", labels={"rack": "r1"})
+    cluster.submit(10)
+    cluster.place()
+    for _ in range(3):
+        cluster.submit(5)
+    return cluster
+
+
+def test_more_nodes_start_what_waits_at_once() -> None:
+    compared = what_if(queueing(), NodesAdded(count=2, like="n1"))
+    assert starts(compared) == {2: (10, 0), 3: (15, 0), 4: (20, 5)}
+    assert [job.change_ms for job in compared.jobs] == [-10 * MINUTE, -15 * MINUTE, -15 * MINUTE]
+    assert compared.changes == ["2 more nodes like n1"]
+
+
+def test_what_starts_when_it_would_anyhow_is_only_counted() -> None:
+    compared = what_if(queueing(), PriorityChanged(job_id=4, priority=10))
+    assert starts(compared) == {2: (10, 15), 3: (15, 20), 4: (20, 10)}
+    assert what_if(queueing(), PriorityChanged(job_id=2, priority=10)).unchanged == 3
+
+
+def test_a_node_that_goes_takes_its_tasks_with_it() -> None:
+    cluster = queueing()
+    cluster.node("n2")
+    cluster.submit(5, cpu=1)
+    cluster.place()
+    compared = what_if(cluster, NodeGone(node_id="n1"))
+    assert compared.lost == 1
+    assert compared.jobs[0].job_id == 1 and compared.jobs[0].now is None
+    assert starts(compared)[1] == (None, 5)
+
+
+def test_a_drained_rack_lets_what_runs_end() -> None:
+    compared = what_if(queueing(), NodesDrained(label="rack", value="r1"))
+    assert compared.lost == 0 and compared.changes == ["1 nodes with rack=r1 drained"]
+    assert starts(compared) == {2: (10, None), 3: (15, None), 4: (20, None)}
+    assert compared.jobs[0].then is not None and compared.jobs[0].then.reason is not None
+    assert compared.jobs[0].then.reason.code == "no_nodes"
+
+
+def test_a_job_more_and_a_job_less() -> None:
+    compared = what_if(queueing(), JobAdded(spec=make_spec(5, priority=9), actor="ada"), JobGone(job_id=1))
+    assert starts(compared) == {2: (10, 5), 3: (15, 10), 4: (20, 15), 5: (None, 0)}
+
+
+@pytest.mark.parametrize(
+    ("hypothesis", "code"),
+    [
+        pytest.param(NodeGone(node_id="n9"), "no_such_node", id="no such node"),
+        pytest.param(NodesAdded(count=1, like="n9"), "no_such_node", id="like no such node"),
+        pytest.param(JobGone(job_id=9), "no_such_job", id="no such job"),
+        pytest.param(NodesDrained(label="rack", value="r9"), "what_if_impossible", id="no node with such a label"),
+    ],
+)
+def test_what_cant_be_is_said(hypothesis: Hypothesis, code: str) -> None:
+    with pytest.raises(Impossible) as raised:
+        what_if(queueing(), hypothesis)
+    assert raised.value.extra.get("code", raised.value.code) == code
