@@ -44,7 +44,9 @@ class _Log:
             case "JobEnded":
                 self.ends.setdefault(job_id, []).append(data["state"])
             case "JobCancelRequested" if not self._evidence.has_gaps:
-                self._cancelled(job_id, data["indices"])
+                self._ended(job_id, data["indices"], TaskState.CANCELLED)
+            case "JobDeadlineExceeded" if not self._evidence.has_gaps:
+                self._ended(job_id, [], TaskState.DEADLINE_EXCEEDED)
             case "TasksScheduled":
                 for index, attempt in zip(data["indices"], data["attempts"], strict=True):
                     self._scheduled((job_id, index), attempt, event.node_id or "", whole=whole)
@@ -75,12 +77,12 @@ class _Log:
             self.unknown[job_id] = None
         return self._evidence.final.amounts.get(job_id, {})
 
-    def _cancelled(self, job_id: int, asked: list[int]) -> None:
+    def _ended(self, job_id: int, asked: list[int], end: TaskState) -> None:
         """The tasks that were waiting have ended with it: those that neither hold resources nor have ended before."""
         for index in asked or range(self._counts.get(job_id, 0)):
             task = job_id, index
             if task not in self._active and self.outcomes.of(task) is None:
-                self.outcomes.task_ended(task, TaskState.CANCELLED.name)
+                self.outcomes.task_ended(task, end.name)
 
 
 def judge_log(evidence: Evidence) -> list[Verdict]:

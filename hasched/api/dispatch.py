@@ -22,6 +22,7 @@ from hasched.raft.replica import Replica
 from hasched.statemachine.apply import Applied
 from hasched.statemachine.events import (
     JobCancelRequested,
+    JobDeadlineExceeded,
     JobEnded,
     JobResumed,
     JobSuspended,
@@ -114,6 +115,8 @@ class Dispatcher:
                     self._stop_tasks(job_id, stopping, reason or "cancelled")
                 case TasksPreempted(job_id=job_id, indices=indices):
                     self._warn_tasks(job_id, indices)
+                case JobDeadlineExceeded(job_id=job_id, stopping=stopping):
+                    self._stop_tasks(job_id, stopping, "the job's deadline has come")
                 case JobSuspended(job_id=job_id) | JobResumed(job_id=job_id):
                     self._freeze_job(job_id)
                 case JobEnded(job_id=job_id):

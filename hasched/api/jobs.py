@@ -38,6 +38,7 @@ from hasched.scheduler.explain import pending_reason
 from hasched.statemachine import queries
 from hasched.statemachine.commands import CancelJob, DeleteJob, ResumeJob, SubmitJob, SuspendJob
 from hasched.statemachine.outcomes import JobAccepted, Outcome, Rejected
+from hasched.statemachine.rules.deadlines import warnings_of
 from hasched.statemachine.state import State
 
 MAX_JOB_BYTES = 4 * 1024 * 1024  # its spec may hold 512 KiB, and JSON may need six bytes for one
@@ -122,7 +123,7 @@ async def submit_job(call: Call, query: SubmitQuery, body: bytes) -> Submitted:
     assert isinstance(outcome, JobAccepted)
     if outcome.duplicate:
         call.status = 200
-    return _submitted(submission_id, outcome)
+    return _submitted(call, command, outcome)
 
 
 @routes.add("POST", "/v1/jobs/batch", body_bytes=MAX_BATCH_BYTES)
@@ -160,14 +161,14 @@ async def _submit_some(call: Call, items: Sequence[BatchItem]) -> list[Submitted
         else:
             commands.append(SubmitJob(submission_id=submission_id, actor=call.actor, spec=spec))
     decided = iter(zip(commands, await call.context.replica.propose_many(commands), strict=True))
-    return [refused.get(place) or _result(*next(decided)) for place in range(len(items))]
+    return [refused.get(place) or _result(call, *next(decided)) for place in range(len(items))]
 
 
-def _result(command: SubmitJob, outcome: Outcome) -> Submitted | Problem:
+def _result(call: Call, command: SubmitJob, outcome: Outcome) -> Submitted | Problem:
     if isinstance(outcome, Rejected):
         return describe(refusal(outcome))
     assert isinstance(outcome, JobAccepted)
-    return _submitted(command.submission_id, outcome)
+    return _submitted(call, command, outcome)
 
 
 @routes.add("GET", "/v1/jobs")
@@ -286,9 +287,14 @@ def _check_submission_id(given: str | None) -> str:
     return given
 
 
-def _submitted(submission_id: str, accepted: JobAccepted) -> Submitted:
+def _submitted(call: Call, command: SubmitJob, accepted: JobAccepted) -> Submitted:
+    job = None if accepted.duplicate else call.context.replica.state.jobs.get(accepted.job_id)
     return Submitted(
-        id=accepted.job_id, submission_id=submission_id, duplicate=accepted.duplicate, log_index=accepted.log_index
+        id=accepted.job_id,
+        submission_id=command.submission_id,
+        duplicate=accepted.duplicate,
+        log_index=accepted.log_index,
+        warnings=warnings_of(job, command.spec) if job is not None else [],
     )
 
 

@@ -45,7 +45,7 @@ MEANINGS: dict[Exit, str] = {
     Exit.REFUSED: "the state of the cluster forbids it (the job has ended already, the file exists)",
     Exit.DENIED: "the token is wrong, or doesn't allow it",
     Exit.BAD_CONFIG: "the configuration is not valid",
-    Exit.TIMED_OUT: "the wait, or with --wait the task itself, ran out of time",
+    Exit.TIMED_OUT: "the wait, or with --wait the task itself, ran out of time (its timeout or its deadline)",
     Exit.NOT_STARTED: "with --wait: the command could not be started",
     Exit.INTERRUPTED: "interrupted by Ctrl-C; a job that was submitted goes on",
     Exit.OUT_OF_MEMORY: "with --wait: the task used more memory than it asked for",
@@ -86,7 +86,7 @@ def exit_for_job(job: JobView, failed: TaskView | None) -> int:
         return Exit.OK
     state = failed.state if failed is not None else job.state
     match state:
-        case TaskState.TIMED_OUT.name:
+        case TaskState.TIMED_OUT.name | TaskState.DEADLINE_EXCEEDED.name:
             return Exit.TIMED_OUT
         case TaskState.OUT_OF_MEMORY.name:
             return Exit.OUT_OF_MEMORY

@@ -23,6 +23,7 @@ STYLES = {
     "OUT_OF_MEMORY": "red",
     "CANCELLED": "bright_black",
     "NODE_LOST": "red",
+    "DEADLINE_EXCEEDED": "red",
     "healthy": "green",
     "unhealthy": "yellow",
     "disconnected": "red",

@@ -61,6 +61,8 @@ def print_job(job: JobView, failed: TaskView | None) -> None:
             ("queue", f"{job.queue}, priority {job.priority}"),
             ("by", job.actor),
             ("submitted", moment(job.submitted_ms)),
+            ("not before", moment(job.not_before_ms)),
+            ("deadline", moment(job.deadline_ms)),
             ("started", moment(job.started_ms)),
             ("ended", moment(job.ended_ms)),
             ("submission id", job.submission_id),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import uuid
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
 from hasched.cli.exits import Exit
 from hasched.cli.settings import DurationType, Settings, json_option
 from hasched.model.errors import OutcomeUnknown, SpecInvalid
+
+if TYPE_CHECKING:
+    from hasched.model.views import Submitted
 
 _CHECK_HELP = "Submit only while the plan that printed this check index still holds."
 _WAIT_HELP = "Stay until it ends, show a single task's output as it comes, and exit with the job's own code."
@@ -31,6 +34,10 @@ _WAIT_HELP = "Stay until it ends, show a single task's output as it comes, and e
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Mark the job.")
 @click.option("--priority", type=int, help="Larger starts first.")
 @click.option("--queue", help="The queue to wait in.")
+@click.option(
+    "--not-before", metavar="WHEN", help="Start nothing before a time (2026-12-24T18:00:00Z), or for so long (2h)."
+)
+@click.option("--deadline", metavar="WHEN", help="Stop what has not ended by a time, or after so long.")
 @click.option("--workdir", metavar="DIR", help="Run there, on the node; by default a directory of the attempt's own.")
 @click.option(
     "--input",
@@ -78,6 +85,8 @@ def run(
         "labels": read_pairs(labels, "--label") or None,
         "priority": options["priority"],
         "queue": options["queue"],
+        "not_before": options["not_before"],
+        "deadline": options["deadline"],
         "working_dir": options["workdir"],
         "input": read_input(input_file) if input_file is not None else None,
         "on_disconnect": options["on_disconnect"],
@@ -119,6 +128,7 @@ def submit(settings: Settings, file: str, submission_id: str | None, if_index: i
             if_index = if_index and submitted[-1].log_index
             if not settings.as_json:
                 click.echo(f"job {submitted[-1].id}" + (" (submitted before)" if submitted[-1].duplicate else ""))
+                _warn(submitted[-1])
         if wait:
             return _wait(settings, [job.id for job in submitted], None)
     if settings.as_json:
@@ -145,6 +155,8 @@ def _submit_one(
             submitted = client.submit(document, submission_id, if_index=if_index)
         except OutcomeUnknown as error:
             raise _with_id(error, submission_id) from None
+        if not settings.as_json:
+            _warn(submitted)
         if not wait:
             if settings.as_json:
                 from hasched.cli.output import print_json
@@ -162,6 +174,11 @@ def _submit_one(
         except KeyboardInterrupt:
             return _interrupted([submitted.id])
         return conclude(settings, client, job, as_here=True)
+
+
+def _warn(submitted: Submitted) -> None:
+    for warning in submitted.warnings:
+        click.echo(f"hasched: job {submitted.id}: {warning}", err=True)
 
 
 def _wait(settings: Settings, job_ids: list[int], timeout_ms: int | None, *, one: bool = False) -> int:

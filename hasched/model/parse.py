@@ -46,6 +46,7 @@ from hasched.model.spec import (
     Retries,
 )
 from hasched.model.states import BackoffKind, OnDisconnect, RestartPolicy, WarningSignal
+from hasched.model.times import format_time, looks_like_time, parse_time_ms
 from hasched.model.units import (
     MAX_INTEGER,
     format_bytes,
@@ -96,6 +97,7 @@ def parse_spec(document: JsonText | PlainValue, defaults: JobDefaults | None = N
         cause = "and `script` exclude each other" if both else "is missing"
         problems.note("command", cause, "keep one of them" if both else "give it, or a `script`")
     retries = _fill_retries(given.get("retries"), defaults.retries, problems)
+    _check_times(given, problems)
     if problems:
         raise SpecInvalid(problems)
     given["retries"] = retries
@@ -103,6 +105,8 @@ def parse_spec(document: JsonText | PlainValue, defaults: JobDefaults | None = N
     given["resources"] = msgspec.structs.replace(defaults.resources, **resources) if resources else defaults.resources
     if "name" not in given:
         given["name"] = _name_after(given)
+    for moment in ("not_before", "deadline"):
+        given.update(given.pop(moment, {}))
     if "timeout_ms" not in given:
         given["timeout_ms"] = defaults.timeout_ms
     spec = JobSpec(**given)
@@ -149,6 +153,39 @@ def _fill_retries(given: dict[str, Any] | None, defaults: Retries, problems: Pro
             filled = msgspec.structs.replace(filled, max_ms=filled.initial_ms)
         given = {**given, "backoff": filled}
     return msgspec.structs.replace(defaults, **given)
+
+
+def _check_times(given: dict[str, Any], problems: Problems) -> None:
+    """A deadline comes after the start that was allowed, where both are told in the same way."""
+    start, end = given.get("not_before"), given.get("deadline")
+    if problems or not start or not end:
+        return
+    for way in ("ms", "after_ms"):
+        earliest, latest = start.get(f"not_before_{way}"), end.get(f"deadline_{way}")
+        if earliest is not None and latest is not None and latest <= earliest:
+            problems.note("deadline", "is not later than `not_before`", "nothing could run in between")
+
+
+def _moment(attribute: str, hint: str) -> Kind:
+    """A time, or how long after the job is accepted: as the attribute that says so."""
+
+    def read(value: Any, place: str, problems: Problems) -> Any:
+        if isinstance(value, str) and looks_like_time(value):
+            try:
+                return {f"{attribute}_ms": parse_time_ms(value)}
+            except ValueError as error:
+                problems.note(place, str(error))
+                return {}
+        if isinstance(value, (int, float)) and value > MAX_DURATION_MS // 1000:
+            problems.note(place, f"{describe(value)} is too many seconds", "write a time as 2026-12-24T18:00:00Z")
+            return {}
+        after_ms = DURATION.read(value, place, problems)
+        if not problems and not after_ms:
+            problems.note(place, "must not be zero", hint)
+        return {f"{attribute}_after_ms": after_ms}
+
+    examples = [format_time(1_798_135_200_000), "90m"]
+    return Kind(read, {"anyOf": [{"type": "string", "examples": examples}, {"type": "number", "exclusiveMinimum": 0}]})
 
 
 def _retries() -> Kind:
@@ -279,6 +316,12 @@ _JOB = {
     "labels": Field("labels", _LABELS, "To find the job by."),
     "priority": Field("priority", whole(0, MAX_PRIORITY), "Larger starts first."),
     "queue": Field("queue", name(), "Where it waits."),
+    "not_before": Field(
+        "not_before", _moment("not_before", "leave it out to start at once"), "Nothing starts earlier."
+    ),
+    "deadline": Field(
+        "deadline", _moment("deadline", "leave it out for none"), "What has not ended by then is stopped."
+    ),
 }
 
 _ELSEWHERE = {key: f"it belongs under `resources`: resources.{key}" for key in _RESOURCES}

@@ -95,6 +95,8 @@ class JobView(_View, frozen=True):
     submitted_index: int = 0
     log_index: int = 0
     exit_code: int | None = None  # of the first task that failed (128 + n: signal n), else 0 once all have succeeded
+    not_before_ms: int = 0  # nothing of it starts before; 0 also once that has come
+    deadline_ms: int = 0  # what has not ended by then is stopped; 0: none
     spec: JobSpec | None = None  # only where one job is shown
 
 
@@ -113,6 +115,7 @@ class Submitted(_View, frozen=True):
     submission_id: str
     duplicate: bool  # whether the job was there already under this submission id
     log_index: int
+    warnings: list[str] = []  # what of the job may not go as its owner thinks
 
 
 class NodeUsageView(_View, frozen=True):

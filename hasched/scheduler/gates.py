@@ -10,8 +10,10 @@ from collections.abc import Hashable, Iterable
 from typing import NamedTuple, Protocol
 
 from hasched.model.reasons import ReasonCode
+from hasched.model.times import format_time
+from hasched.model.units import format_duration
 from hasched.scheduler.blockers import Blocker, Change
-from hasched.statemachine.events import AttemptEnded, Event, JobResumed
+from hasched.statemachine.events import AttemptEnded, Event, JobDue, JobResumed
 from hasched.statemachine.job import Job
 from hasched.statemachine.state import State
 
@@ -65,7 +67,7 @@ class Suspended(OneJobGate):
     """Nothing of a job that is suspended, or whose end was asked for, may start."""
 
     def allowed(self, state: State, job: Job, asked: int) -> int:
-        return 0 if job.suspended or job.cancelling else asked
+        return 0 if job.suspended or job.ending else asked
 
     def blockers(self, state: State, job: Job) -> list[Blocker]:
         if not job.suspended:
@@ -75,6 +77,24 @@ class Suspended(OneJobGate):
 
     def opened(self, state: State, event: Event) -> Iterable[Hashable]:
         return ((type(self).__name__, event.job_id),) if isinstance(event, JobResumed) else ()
+
+
+class NotBefore(OneJobGate):
+    """Nothing of a job starts before the time that it names."""
+
+    def allowed(self, state: State, job: Job, asked: int) -> int:
+        return 0 if job.not_before_ms else asked
+
+    def blockers(self, state: State, job: Job) -> list[Blocker]:
+        if not job.not_before_ms:
+            return []
+        wait_ms = max(job.not_before_ms - state.now_ms, 0)
+        text = f"it may not start before {format_time(job.not_before_ms)}, which is {format_duration(wait_ms)} from now"
+        change = Change("leave out not_before", key="not_before")
+        return [Blocker(ReasonCode.NOT_BEFORE, text, change=change)]
+
+    def opened(self, state: State, event: Event) -> Iterable[Hashable]:
+        return ((type(self).__name__, event.job_id),) if isinstance(event, JobDue) else ()
 
 
 class MaxRunning(OneJobGate):
@@ -112,4 +132,4 @@ class MaxRunning(OneJobGate):
 
 
 def standard_gates() -> tuple[Gate, ...]:
-    return (Suspended(), MaxRunning())
+    return (Suspended(), NotBefore(), MaxRunning())

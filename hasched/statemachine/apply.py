@@ -22,6 +22,7 @@ from hasched.statemachine.outcomes import Outcome, PlanTaken, Rejected, ReportsT
 from hasched.statemachine.rules import (
     Decision,
     clock,
+    deadlines,
     ends,
     jobs,
     managers,
@@ -200,6 +201,10 @@ def evolve(state: State, event: Event) -> None:
             jobs.evolve_resumed(state, event)
         case e.JobCancelRequested():
             jobs.evolve_cancel_requested(state, event)
+        case e.JobDue():
+            deadlines.evolve_due(state, event)
+        case e.JobDeadlineExceeded():
+            deadlines.evolve_exceeded(state, event)
         case e.JobDeleted() | e.JobExpired():
             jobs.evolve_gone(state, event)
         case e.TasksEligible():

@@ -62,6 +62,23 @@ class JobEnded(_Event, frozen=True):
     state: TaskState
 
 
+class JobDue(_Event, frozen=True):
+    """The time before which the job was not to start has come."""
+
+    job_id: int
+
+
+class JobDeadlineExceeded(_Event, frozen=True):
+    """The job has not ended by its deadline. `ended` waiting tasks have with this event.
+
+    `stopping` are the indices of active ones that the agents now have to stop.
+    """
+
+    job_id: int
+    ended: int
+    stopping: tuple[int, ...]
+
+
 class JobDeleted(_Event, frozen=True):
     job_id: int
     actor: str
@@ -297,6 +314,8 @@ Event: TypeAlias = (
     | JobSuspended
     | JobResumed
     | JobCancelRequested
+    | JobDue
+    | JobDeadlineExceeded
     | JobEnded
     | JobDeleted
     | JobExpired

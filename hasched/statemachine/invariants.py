@@ -42,8 +42,19 @@ def _check_job(state: State, job: Job, holders: dict[tuple[int, int], str]) -> I
         yield f"{name} is {job.state.name} and the table of ended jobs doesn't agree"
     if job.max_running and job.active > job.max_running:
         yield f"{name} runs {job.active} tasks, {job.max_running} are allowed"
-    if job.cancelling and counts[TaskState.PENDING]:
-        yield f"{name} is cancelled and has waiting tasks"
+    if job.ending and counts[TaskState.PENDING]:
+        yield f"{name} was cancelled or met its deadline, and has waiting tasks"
+    timers = dict.fromkeys(due_ms for due_ms, job_id in state.job_timers if job_id == job.id)
+    if (
+        not job.ended
+        and not job.ending
+        and any(due and due not in timers for due in (job.not_before_ms, job.deadline_ms))
+    ):
+        yield f"{name} has a time that would never come"
+    if job.not_before_ms and job.active:
+        yield f"{name} runs before its time"
+    if counts[TaskState.DEADLINE_EXCEEDED] and job.exceeded is None:
+        yield f"{name} has tasks that met its deadline, which it has not"
     active = job.active_attempts or {}
     if len(active) != counts[TaskState.SCHEDULED] + counts[TaskState.RUNNING]:
         yield f"{name} has {len(active)} attempts, its phases say otherwise"
@@ -57,8 +68,8 @@ def _check_job(state: State, job: Job, holders: dict[tuple[int, int], str]) -> I
             != len(job.histories[index].attempts if job.histories and index in job.histories else ()) + 1
         ):
             yield f"task {job.id}.{index} makes attempt {attempt.attempt}, its history says otherwise"
-        if job.cancelling and not attempt.stopping:
-            yield f"task {job.id}.{index} isn't told to stop, though its job is cancelled"
+        if job.ending and not attempt.stopping:
+            yield f"task {job.id}.{index} isn't told to stop, though its job is being ended"
     if job.yields is not None and not (job.yields and job.yields.keys() <= active.keys()):
         yield f"{name} has tasks that yield, and don't run"
     if job.checkpoints is not None and not (
@@ -83,6 +94,8 @@ def _has_an_end(job: Job, index: int) -> bool:
         return True
     if history is None and job.plain_end_of(index) is not None:
         return True
+    if state is TaskState.DEADLINE_EXCEEDED:
+        return job.exceeded is not None
     return state is TaskState.CANCELLED and ((history is not None and history.cancel is not None) or job.cancelling)
 
 

@@ -22,16 +22,17 @@ PHASES = max(TaskState) + 1  # phases are the numbers below this, and counts by 
 STATE_OF_PHASE: tuple[TaskState, ...] = tuple(
     TaskState.PENDING if phase == IN_BACKOFF else TaskState(phase) for phase in range(PHASES)
 )
-CANCEL_WAITING = bytes(
-    TaskState.CANCELLED if phase in (TaskState.PENDING, IN_BACKOFF) else phase for phase in range(256)
-)
+END_WAITING = {  # what becomes of every phase when all that waits ends in one sweep
+    end: bytes(end if phase in (TaskState.PENDING, IN_BACKOFF) else phase for phase in range(256))
+    for end in (TaskState.CANCELLED, TaskState.DEADLINE_EXCEEDED)
+}
 
 _COUNTS_OF_ONE = tuple(tuple(int(state == one) for state in range(PHASES)) for one in STATE_OF_PHASE)
 _TELLING = (
+    TaskState.DEADLINE_EXCEEDED,
     TaskState.FAILED,
     TaskState.OUT_OF_MEMORY,
     TaskState.TIMED_OUT,
-    TaskState.DEADLINE_EXCEEDED,
     TaskState.NODE_LOST,
     TaskState.CANCELLED,
     TaskState.SUCCEEDED,
@@ -59,8 +60,16 @@ class Yield(msgspec.Struct, frozen=True, array_like=True, gc=False):
     log_index: int
 
 
+class Exceeded(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """When a job's deadline came and it had not ended."""
+
+    noticed_ms: int
+    log_index: int
+
+
 class ActiveAttempt(msgspec.Struct, array_like=True, gc=False):
-    """The attempt that holds resources on a node. `stopping`: it was cancelled, and its agent has to end it."""
+    """The attempt that holds resources on a node. `stopping`: its agent has to end it, because it was cancelled (then the
+    attempt or its job has a `cancel`) or because the job's deadline has come."""
 
     attempt: int
     node_id: str
@@ -148,6 +157,9 @@ class Job(msgspec.Struct, array_like=True, gc=False, kw_only=True):
     choices: dict[int, int] | None = None  # by active task, where it isn't the first of the rules' `any_of`
     yields: dict[int, Yield] | None = None  # of active tasks
     checkpoints: dict[int, int] | None = None  # when, by the node's clock; of tasks that have not ended
+    not_before_ms: int = 0  # nothing starts before; 0 once that has come
+    deadline_ms: int = 0  # what has not ended by then is stopped; 0: none
+    exceeded: Exceeded | None = None  # the deadline
 
     def request(self, choice: int) -> Resources:
         """What a task asks for that was placed by this one of its alternatives."""
@@ -170,6 +182,11 @@ class Job(msgspec.Struct, array_like=True, gc=False, kw_only=True):
     def cancelling(self) -> bool:
         """Whether the end of the whole job was asked for."""
         return self.cancel is not None
+
+    @property
+    def ending(self) -> bool:
+        """Whether nothing of the job waits any more, and what runs is being stopped."""
+        return self.cancel is not None or self.exceeded is not None
 
     @property
     def ended(self) -> bool:
@@ -216,6 +233,11 @@ class Job(msgspec.Struct, array_like=True, gc=False, kw_only=True):
     def checkpoint_of(self, index: int) -> int:
         """When the task wrote down its progress last, in ms since the epoch by its node's clock; 0: never."""
         return self.checkpoints.get(index, 0) if self.checkpoints is not None else 0
+
+    def state_if_stopped(self, active: ActiveAttempt) -> TaskState:
+        """What an attempt that was told to stop ends as."""
+        asked = active.cancel is not None or self.cancel is not None
+        return TaskState.CANCELLED if asked else TaskState.DEADLINE_EXCEEDED
 
     def history_of(self, index: int) -> TaskHistory | None:
         return self.histories.get(index) if self.histories is not None else None

@@ -372,6 +372,8 @@ def _take_in(state: State, job: Job) -> None:
             active.node_id = node.id
             node.attempts[job.id, index] = active.attempt
             node.allocate(job.request_of(index))
+    if not job.ended:
+        state.time_job(job)
     if job.in_backoff and job.histories:
         for index, history in job.histories.items():
             if job.phases[index] == IN_BACKOFF:

@@ -16,6 +16,7 @@ from hasched.model.spec import ANYWHERE, JobSpec
 from hasched.model.states import TaskState
 from hasched.statemachine.control import FREE, Control
 from hasched.statemachine.job import (
+    END_WAITING,
     IN_BACKOFF,
     PHASES,
     STATE_OF_PHASE,
@@ -88,6 +89,7 @@ class State:
         self.ended: dict[int, None] = {}  # jobs that have ended, the earliest first
         self.output_bytes: dict[int, int] = {}  # by job, of those that keep any
         self.backoffs: list[tuple[int, int, int]] = []  # heap of (not before, job, index); may hold what is past
+        self.job_timers: list[tuple[int, int]] = []  # heap of (when, job); may hold what is past, or means nothing more
         self.job_counts = [0] * PHASES
         self.task_counts = [0] * PHASES
         self.savers: list[JobSaver] = []
@@ -160,6 +162,18 @@ class State:
         self.task_counts[old] -= 1
         self.task_counts[new] += 1
 
+    def end_waiting(self, job: Job, end: TaskState) -> None:
+        """End all waiting tasks in one sweep: their phase, and what the job says of that end, is all there is about them."""
+        waiting = job.counts[TaskState.PENDING]
+        job.phases = job.phases.translate(END_WAITING[end])
+        job.in_backoff = 0
+        job.checkpoints = None
+        if job.counts_of_many is not None:
+            job.counts_of_many[TaskState.PENDING] -= waiting
+            job.counts_of_many[end] += waiting
+        self.task_counts[TaskState.PENDING] -= waiting
+        self.task_counts[end] += waiting
+
     def settle(self, job: Job) -> None:
         """Derive the job's state from its tasks'."""
         state = derive_state(job.counts, job.count, job.cancel is not None)
@@ -178,6 +192,17 @@ class State:
         job.outputs = job.outputs or {}
         job.outputs[index] = output
         self.output_bytes[job.id] = self.output_bytes.get(job.id, 0) + len(output)
+
+    def set_times(self, job: Job, not_before_ms: int, deadline_ms: int) -> None:
+        """Set the clock for a job; 0 is no time."""
+        job.not_before_ms, job.deadline_ms = not_before_ms, deadline_ms
+        self.time_job(job)
+
+    def time_job(self, job: Job) -> None:
+        """Have the clock stepped when something comes due for the job."""
+        for due_ms in (job.not_before_ms, job.deadline_ms):
+            if due_ms and not job.ending:
+                heapq.heappush(self.job_timers, (due_ms, job.id))
 
     def add_backoff(self, not_before_ms: int, job_id: int, index: int) -> None:
         heapq.heappush(self.backoffs, (not_before_ms, job_id, index))

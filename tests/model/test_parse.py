@@ -71,6 +71,8 @@ def test_every_key_has_its_place_in_the_spec() -> None:
         "labels": {"team": "vision"},
         "priority": 10,
         "queue": "gpu",
+        "not_before": "2h",
+        "deadline": "2026-12-24T18:00:00Z",
     }
     assert document.keys() | {"command"} == spec_schema()["properties"].keys()
     assert parse_spec(document) == JobSpec(
@@ -92,6 +94,8 @@ def test_every_key_has_its_place_in_the_spec() -> None:
         labels={"team": "vision"},
         priority=10,
         queue="gpu",
+        not_before_after_ms=7_200_000,
+        deadline_ms=1_798_135_200_000,
     )
 
 
@@ -260,6 +264,13 @@ def test_all_mistakes_are_named_at_once() -> None:
         ("labels", {7: "x"}, "labels", "the key 7 must be text"),
         ("priority", -1, "priority", "must be from 0 to 1000000, not -1"),
         ("queue", "", "queue", "'' is not a name"),
+        ("deadline", "soon", "deadline", "'soon' is not a duration; write it as 10s, 5m or 1h30m"),
+        ("deadline", "2026-12-24T18:00:00", "deadline", None),
+        ("deadline", 0, "deadline", "must not be zero"),
+        ("deadline", 1_798_135_200, "deadline", "1798135200 is too many seconds"),
+        ("deadline", True, "deadline", None),
+        ("not_before", "2026-02-30T18:00:00Z", "not_before", "there is no such day as 2026-02-30"),
+        ("not_before", "-1s", "not_before", None),
         ("\ud800", 1, "\\ud800", "unknown key"),
         pytest.param(HUGE, 1, "so large a number", "unknown key", id="huge key"),
     ],
@@ -273,6 +284,12 @@ def test_a_mistake_is_named(key: str, value: Any, path: str, cause: str | None) 
 
 def test_a_command_and_a_script_exclude_each_other() -> None:
     assert problem_of(script="true") == ("command", "and `script` exclude each other", "keep one of them")
+
+
+@pytest.mark.parametrize(("start", "end"), [("1h", "30m"), ("2026-12-24T18:00:00Z", "2026-12-24T20:00:00+02:00")])
+def test_a_deadline_is_later_than_the_start(start: str, end: str) -> None:
+    path, cause, _ = problem_of(not_before=start, deadline=end)
+    assert (path, cause) == ("deadline", "is not later than `not_before`")
 
 
 @pytest.mark.parametrize("document", [b"[]", b"7", b'"true"', b"null", [], 7, '{"command": ["true"]}', None, 0.5, True])
@@ -393,6 +410,8 @@ OPTIONAL = {
     "labels": st.dictionaries(NAMES, TEXT, max_size=3),
     "priority": st.integers(0, 1_000_000),
     "queue": NAMES,
+    "not_before": st.sampled_from(["5m", 60, "2026-12-24T18:00:00Z"]),
+    "deadline": st.sampled_from(["1h", 3600.5, "2026-12-24T18:00:01+00:00"]),
 }
 PROGRAMS = {"command": st.lists(TEXT.filter(bool), min_size=1, max_size=3), "script": TEXT.filter(bool)}
 GOOD = st.one_of(*(st.fixed_dictionaries({key: values}, optional=OPTIONAL) for key, values in PROGRAMS.items()))

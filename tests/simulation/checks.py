@@ -153,7 +153,9 @@ class Checks:
                         (job_id, task_index), event.attempt, event.task_state.name if final else None
                     )
                 case e.JobCancelRequested():
-                    self._cancelled(event)
+                    self._ended(event.job_id, event.indices, TaskState.CANCELLED)
+                case e.JobDeadlineExceeded():
+                    self._ended(event.job_id, (), TaskState.DEADLINE_EXCEEDED)
                 case e.NodeRegistered(node_id=node_id, info=info):
                     self.ledger.offers(node_id, _amounts(info.resources))
                 case e.WatchStarted(term=term):
@@ -184,13 +186,12 @@ class Checks:
                 event.node_id, f"{name} is recorded with exit code {event.code}, and had {known.status >> 8}"
             )
 
-    def _cancelled(self, event: e.JobCancelRequested) -> None:
+    def _ended(self, job_id: int, indices: tuple[int, ...], end: TaskState) -> None:
         """The tasks that were waiting have ended with it: those that neither hold resources nor have ended before."""
-        asked = event.indices or range(self._counts[event.job_id])
-        for index in asked:
-            task = (event.job_id, index)
+        for index in indices or range(self._counts[job_id]):
+            task = (job_id, index)
             if not self.ledger.holds(task) and self.outcomes.of(task) is None:
-                self.outcomes.task_ended(task, TaskState.CANCELLED.name)
+                self.outcomes.task_ended(task, end.name)
 
     def _declared_lost(self, node_id: str) -> None:
         """The leader whose watch counts has listened for a grace: of what was before it led, it knows nothing."""

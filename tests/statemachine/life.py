@@ -60,6 +60,8 @@ def _happen(machine: Machine, dice: Random) -> None:
                 max_running=dice.choice((0, 0, 2)),
                 priority=dice.choice((0, 0, 5)),
                 labels=dice.choice(({}, {"team": "red"})),
+                not_before_after_ms=dice.choice((0, 0, 0, 0, 0, 0, 0, 700)),
+                deadline_after_ms=dice.choice((0, 0, 0, 0, 0, 1500)),
                 retries=retries(dice.randrange(3), node_lost=dice.randrange(3), initial_ms=dice.choice((0, 500))),
                 resources=Resources(
                     cpu_milli=dice.choice((500, 2000)), countables=dice.choice(((), (("licence", 1),)))

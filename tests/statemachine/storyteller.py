@@ -120,6 +120,8 @@ class Storyteller:
             name=name,
             count=int(options.get("count", 1)),
             max_running=int(options.get("max_running", 0)),
+            not_before_after_ms=parse_duration_ms(options.get("not_before", "0s")),
+            deadline_after_ms=parse_duration_ms(options.get("deadline", "0s")),
             resources=Resources(cpu_milli=parse_cpu_milli(options.get("cpu", "1"))),
             retries=retries(
                 int(options.get("retries", 0)),
@@ -193,9 +195,11 @@ class Storyteller:
                 return f"{kind} {self.names[event.job_id]}: {event.state.name}"
             case e.JobCancelRequested():
                 return f"{kind} {self.names[event.job_id]}: {event.cancelled} cancelled, {len(event.stopping)} stopping"
+            case e.JobDeadlineExceeded():
+                return f"{kind} {self.names[event.job_id]}: {event.ended} ended, {len(event.stopping)} stopping"
             case e.TasksEligible():
                 return f"{kind} " + " ".join(self._task(event.job_id, index) for index in event.indices)
-            case e.JobSubmitted() | e.JobSuspended() | e.JobResumed() | e.JobDeleted() | e.JobExpired():
+            case e.JobSubmitted() | e.JobSuspended() | e.JobResumed() | e.JobDeleted() | e.JobExpired() | e.JobDue():
                 return f"{kind} {self.names[event.job_id]}"
             case e.NodeStateChanged():
                 return f"{kind} {event.node_id} {event.state}"

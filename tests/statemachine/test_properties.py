@@ -64,15 +64,26 @@ class AnyOrder(RuleBasedStateMachine):
         max_running=st.integers(0, 2),
         cpu_milli=st.sampled_from([0, 500, 3000]),
         priority=st.sampled_from([0, 0, 7]),
+        times_ms=st.sampled_from([(0, 0), (0, 0), (1000, 0), (0, 2000), (1000, 2000)]),
     )
     def submit(
-        self, count: int, most: int, node_lost: int, initial_ms: int, max_running: int, cpu_milli: int, priority: int
+        self,
+        count: int,
+        most: int,
+        node_lost: int,
+        initial_ms: int,
+        max_running: int,
+        cpu_milli: int,
+        priority: int,
+        times_ms: tuple[int, int],
     ) -> None:
         self.machine.submit(
             priority=priority,
             count=count,
             max_running=max_running,
             resources=Resources(cpu_milli=cpu_milli),
+            not_before_after_ms=times_ms[0],
+            deadline_after_ms=times_ms[1],
             retries=retries(most, node_lost=node_lost, initial_ms=initial_ms),
         )
 

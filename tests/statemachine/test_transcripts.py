@@ -4,6 +4,7 @@ A transcript is a row of paragraphs. Its lines up to `----` are commands (`#` be
 
     node ID [cpu=N] [gpus=N]            an agent registers
     submit NAME [count=N] [retries=N] [node_lost=N] [backoff=10s] [max_running=N] [cpu=1.5]
+           [not_before=5s] [deadline=10s]
     place JOB[.INDEX]… on NODE          the planner proposes
     started|ended TASK/ATTEMPT [on NODE] [exit=N] [kind=signaled] [output=TEXT]
     lost|unhealthy|remove NODE          the leader judges, an operator removes

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from hasched.model.reasons import ReasonCode
 from hasched.model.spec import Resources
 from hasched.model.states import NodeState
+from hasched.model.times import format_time
 from hasched.model.units import format_bytes, format_cpu
 from hasched.model.views import Reason
 from hasched.scheduler.slots import MAX_ATTEMPTS_PER_NODE
@@ -21,6 +22,8 @@ def pending_reason(state: State, job: Job) -> Reason | None:
         return None
     if job.suspended:
         return Reason(code=ReasonCode.SUSPENDED, text="the job is suspended; resume it to start more of it")
+    if job.not_before_ms:
+        return Reason(code=ReasonCode.NOT_BEFORE, text=f"it may not start before {format_time(job.not_before_ms)}")
     if not job.eligible:
         return Reason(
             code=ReasonCode.BACKOFF, text=f"{_tasks(job.in_backoff)} until the wait before the next attempt is over"

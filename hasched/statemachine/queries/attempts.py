@@ -105,6 +105,8 @@ def _reason_of(record: AttemptRecord, cancel: Cancel | None) -> Reason | None:
             return cancelled(cancel)
         case TaskState.PENDING:
             return Reason(code=record.kind.name.lower(), text=record.reason)
+        case TaskState.DEADLINE_EXCEEDED:
+            return Reason(code="deadline", text="stopped at its job's deadline")
         case TaskState.NODE_LOST:
             return Reason(code="node_lost", text=record.reason or "its node was lost")
         case TaskState.TIMED_OUT:

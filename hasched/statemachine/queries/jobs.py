@@ -41,6 +41,8 @@ def show_job(state: State, job: Job, with_spec: bool) -> JobView:
         submitted_index=job.submitted_index,
         log_index=job.log_index,
         exit_code=job.exit_code,
+        not_before_ms=job.not_before_ms,
+        deadline_ms=job.deadline_ms,
         spec=job.spec if with_spec else None,
     )
 
@@ -49,6 +51,8 @@ def _reason_of_job(state: State, job: Job) -> Reason | None:
     if not job.ended:
         if job.cancel is not None:
             return Reason(code="cancelling", text=words_of(job.cancel, "is being cancelled"))
+        if job.exceeded is not None:
+            return Reason(code="deadline", text="its deadline has come: what runs is being stopped")
         return Reason(code="suspended", text="suspended until it is resumed") if job.suspended else None
     if job.state is TaskState.SUCCEEDED:
         return None

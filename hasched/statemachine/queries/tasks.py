@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from hasched.model.states import TaskState
+from hasched.model.times import format_time
 from hasched.model.views import AttemptView, Reason, TaskPage, TaskView
 from hasched.statemachine.job import IN_BACKOFF, ActiveAttempt, Job
 from hasched.statemachine.queries.attempts import (
@@ -87,6 +88,20 @@ def show_task(state: State, job: Job, index: int, with_attempts: bool) -> TaskVi
             not_before_ms=not_before_ms,
             attempts=attempts,
         )
+    if task_state is TaskState.DEADLINE_EXCEEDED and (not ended or ended[-1].state is not task_state):
+        assert job.exceeded is not None, "no other end is a deadline's"
+        return TaskView(
+            job_id=job.id,
+            task_index=index,
+            state=task_state.name,
+            attempt=attempt,
+            reason=Reason(code="deadline", text="its job's deadline came while it waited"),
+            actor=job.actor,
+            log_index=job.exceeded.log_index,
+            changed_ms=job.exceeded.noticed_ms,
+            ended_ms=job.exceeded.noticed_ms,
+            attempts=attempts,
+        )
     cancel = cancel_of(job, index)
     if not ended or ended[-1].state is not task_state:
         assert cancel is not None, "only a cancelled task ends without an attempt"
@@ -130,8 +145,8 @@ def _show_running_task(job: Job, index: int, active: ActiveAttempt, attempts: li
     yielding = job.yield_of(index)
     if active.stopping:
         cancel = active.cancel or job.cancel
-        assert cancel is not None, "an attempt stops because somebody asked"
-        reason = Reason(code="stopping", text=words_of(cancel, "is being stopped"))
+        why = "is being stopped at its job's deadline" if cancel is None else words_of(cancel, "is being stopped")
+        reason = Reason(code="stopping", text=why)
     elif yielding is not None:
         reason = Reason(code="stopping", text=f"is being stopped: {words_of_yield(yielding)}")
     elif job.suspended:
@@ -155,6 +170,8 @@ def _show_running_task(job: Job, index: int, active: ActiveAttempt, attempts: li
 def _reason_of_waiting(job: Job, not_before_ms: int) -> Reason | None:
     if job.suspended:
         return Reason(code="suspended", text="suspended until its job is resumed")
+    if job.not_before_ms:
+        return Reason(code="not_before", text=f"may not start before {format_time(job.not_before_ms)}")
     if not_before_ms:
         return Reason(code="backoff", text="waits before it is tried again")
     return None

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from hasched.statemachine import state as tables
 from hasched.statemachine.events import ClockStepped, Event, JobExpired, SubmissionsForgotten, TasksEligible
 from hasched.statemachine.job import IN_BACKOFF
-from hasched.statemachine.rules import Decision, node_control
+from hasched.statemachine.rules import Decision, deadlines, node_control
 from hasched.statemachine.state import State, Tombstone
 
 MAX_FORGOTTEN_PER_STEP = 1000  # beyond it whatever shares the last one's time, so that no order among equals can matter
@@ -20,16 +20,18 @@ MAX_FORGOTTEN_PER_STEP = 1000  # beyond it whatever shares the last one's time, 
 
 def next_deadline(state: State) -> int | None:
     """When the clock has to be stepped next, in ms since the epoch; None while nothing will come due. O(1)."""
-    deadlines = [state.backoffs[0][0]] if state.backoffs else []
+    due = [state.backoffs[0][0]] if state.backoffs else []
     if state.ended:
         overfull = len(state.ended) > tables.MAX_ENDED_JOBS
-        deadlines.append(state.now_ms if overfull else state.ended_due_ms)
+        due.append(state.now_ms if overfull else state.ended_due_ms)
     if state.tombstones:
         overfull = len(state.tombstones) > tables.MAX_TOMBSTONES
-        deadlines.append(state.now_ms if overfull else state.tombstones_due_ms)
+        due.append(state.now_ms if overfull else state.tombstones_due_ms)
+    if state.job_timers:
+        due.append(state.job_timers[0][0])
     if state.node_due_ms:
-        deadlines.append(state.node_due_ms)
-    return min(deadlines, default=None)
+        due.append(state.node_due_ms)
+    return min(due, default=None)
 
 
 def decide_step(state: State) -> Decision:
@@ -38,6 +40,7 @@ def decide_step(state: State) -> Decision:
     for job_id, index in sorted(_due_retries(state)):
         eligible.setdefault(job_id, []).append(index)
     events.extend(TasksEligible(job_id, tuple(indices)) for job_id, indices in eligible.items())
+    events.extend(deadlines.decide_due(state))
     events.extend(node_control.decide_due(state))
     events.extend(JobExpired(job_id) for job_id in sorted(_due_jobs(state)))
     forgotten = tuple(sorted(_due_tombstones(state)))
@@ -94,6 +97,7 @@ def evolve_forgotten(state: State, event: SubmissionsForgotten) -> None:
 def evolve_stepped(state: State) -> None:
     while state.backoffs and state.backoffs[0][0] <= state.now_ms:
         heapq.heappop(state.backoffs)
+    deadlines.drop_past(state)
     renew_bounds(state)
 
 

@@ -2,7 +2,8 @@
 
 A failure is tried again after a backoff, within the job's `retries.max`. A lost node is nobody's failure: the task starts
 elsewhere at once, within `retries.node_lost`. One that was told to yield starts again whatever its end and its budgets,
-unless it has succeeded by then. A cancelled task is never tried again.
+unless it has succeeded by then. A task that was cancelled or met its deadline is never
+tried again.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ NO_USAGE = Usage()
 OUTPUT_DROPPED = f"its output was not kept: the job's outputs fill {MAX_JOB_OUTPUT_BYTES >> 20} MiB"
 
 
-def judge(job: Job, stopping: bool, kind: EndKind, code: int) -> TaskState:
-    """What an attempt's end makes of it. Success counts even where a stop was on its way."""
+def judge(job: Job, active: ActiveAttempt | None, kind: EndKind, code: int) -> TaskState:
+    """What an attempt's end makes of it (`active`: if it is current). Success counts even where a stop was on its way."""
     if kind is EndKind.EXITED and code in job.success_exit_codes:
         return TaskState.SUCCEEDED
-    if stopping:
-        return TaskState.CANCELLED
+    if active is not None and active.stopping:
+        return job.state_if_stopped(active)
     match kind:
         case EndKind.EXITED | EndKind.SIGNALED | EndKind.LAUNCH_FAILED:
             return TaskState.FAILED
@@ -45,7 +46,7 @@ def judge(job: Job, stopping: bool, kind: EndKind, code: int) -> TaskState:
 
 
 def decide_end(state: State, job: Job, active: ActiveAttempt, report: EndedReport) -> list[Event]:
-    end = judge(job, active.stopping, report.kind, report.code)
+    end = judge(job, active, report.kind, report.code)
     kind, reason, output = report.kind, report.reason[:MAX_REASON_LENGTH], report.output[:MAX_OUTPUT_BYTES]
     yielding = job.yield_of(report.index)
     task_state, not_before_ms = end, 0
@@ -95,7 +96,8 @@ def decide_losses(state: State, node: Node, reason: str) -> list[Event]:
         job = state.jobs[job_id]
         active = job.attempt_of(index)
         assert active is not None, "a node holds only current attempts"
-        end, kind, why = TaskState.CANCELLED if active.stopping else TaskState.NODE_LOST, EndKind.LOST, reason
+        end = job.state_if_stopped(active) if active.stopping else TaskState.NODE_LOST
+        kind, why = EndKind.LOST, reason
         yielding = job.yield_of(index)
         if yielding is not None and not active.stopping:
             end = TaskState.PENDING
@@ -132,7 +134,7 @@ def decide_losses(state: State, node: Node, reason: str) -> list[Event]:
 
 def _what_next(state: State, job: Job, index: int, end: TaskState) -> tuple[TaskState, int]:
     """The task's state after an attempt that didn't succeed, and when it may be tried again (0: at once)."""
-    if end in (TaskState.CANCELLED, TaskState.PENDING):
+    if end in (TaskState.CANCELLED, TaskState.DEADLINE_EXCEEDED, TaskState.PENDING):
         return end, 0
     spec = job.spec
     if spec.restart is RestartPolicy.NEVER:
@@ -208,7 +210,7 @@ def _drop_marks(job: Job, event: AttemptEnded) -> None:
 
 
 def _is_failure(state: TaskState) -> bool:
-    return state is not TaskState.SUCCEEDED and state is not TaskState.CANCELLED
+    return state not in (TaskState.SUCCEEDED, TaskState.CANCELLED, TaskState.DEADLINE_EXCEEDED)
 
 
 def _record_plainly(state: State, job: Job, active: ActiveAttempt, node: Node, event: AttemptEnded) -> bool:

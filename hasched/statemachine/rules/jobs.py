@@ -5,6 +5,7 @@ from __future__ import annotations
 from hasched.model.eligibility import find_fault, is_sound_request
 from hasched.model.spec import ANYWHERE, MAX_INPUT_BYTES, MAX_PRIORITY, MAX_SPEC_BYTES, MAX_TASKS
 from hasched.model.states import TaskState
+from hasched.model.units import MAX_INTEGER
 from hasched.statemachine.commands import CancelJob, DeleteJob, ResumeJob, SubmitJob, SuspendJob
 from hasched.statemachine.events import (
     Event,
@@ -16,9 +17,9 @@ from hasched.statemachine.events import (
     JobSubmitted,
     JobSuspended,
 )
-from hasched.statemachine.job import CANCEL_WAITING, IN_BACKOFF, Cancel, Job, TaskHistory, derive_state
+from hasched.statemachine.job import IN_BACKOFF, Cancel, Job, TaskHistory, derive_state
 from hasched.statemachine.outcomes import JobAccepted, Rejected
-from hasched.statemachine.rules import Decision
+from hasched.statemachine.rules import Decision, deadlines
 from hasched.statemachine.rules.planned import find_outdated
 from hasched.statemachine.state import State, Tombstone
 
@@ -39,6 +40,9 @@ def decide_submit(state: State, command: SubmitJob) -> Decision | Rejected:
     fault = _fault_of(command)
     if fault is not None:
         return Rejected("invalid_spec", fault, "validate specs with parse_spec before they are proposed")
+    late = deadlines.find_conflict(state, command.spec)
+    if late is not None:
+        return late
     job_id = state.next_job_id
     return Decision(
         [JobSubmitted(job_id, command.submission_id, command.actor, command.spec)],
@@ -65,6 +69,11 @@ def _fault_of(command: SubmitJob) -> str | None:
             return "an alternative is out of bounds"
         if fault := find_fault(rules):
             return fault
+    if not all(
+        0 <= time_ms <= MAX_INTEGER // 2
+        for time_ms in (spec.not_before_ms, spec.not_before_after_ms, spec.deadline_ms, spec.deadline_after_ms)
+    ):
+        return "a time is out of bounds"
     retries = spec.retries
     if retries.max < 0 or retries.node_lost < 0 or retries.backoff.initial_ms < 0 or retries.backoff.max_ms < 0:
         return "retries and backoff can't be negative"
@@ -72,7 +81,8 @@ def _fault_of(command: SubmitJob) -> str | None:
 
 
 def evolve_submitted(state: State, event: JobSubmitted) -> None:
-    state.add_job(event.job_id, event.submission_id, event.actor, event.spec)
+    job = state.add_job(event.job_id, event.submission_id, event.actor, event.spec)
+    state.set_times(job, *deadlines.times_of(state, event.spec))
 
 
 def decide_suspend(state: State, command: SuspendJob) -> Decision | Rejected:
@@ -83,6 +93,8 @@ def decide_suspend(state: State, command: SuspendJob) -> Decision | Rejected:
         return Decision([])
     if job.cancelling:
         return Rejected("job_cancelling", f"job {job.id} is being cancelled", "wait for its end")
+    if job.ending:
+        return Rejected("job_ending", f"job {job.id} is being stopped at its deadline", "wait for its end")
     return Decision([JobSuspended(job.id, command.actor)])
 
 
@@ -114,6 +126,8 @@ def decide_cancel(state: State, command: CancelJob) -> Decision | Rejected:
         return Decision([])
     if job.ended and not command.indices and job.state is not TaskState.CANCELLED:
         return Rejected("job_ended", f"job {job.id} has ended: {job.state.name}", "nothing is left to cancel")
+    if job.ending:
+        return Decision([])
     indices = tuple(sorted(dict.fromkeys(command.indices)))
     if indices and not 0 <= indices[0] <= indices[-1] < job.count:
         return Rejected("no_such_task", f"job {job.id} has the tasks 0 to {job.count - 1}", "name tasks of this job")
@@ -148,7 +162,8 @@ def evolve_cancel_requested(state: State, event: JobCancelRequested) -> None:
     if event.indices:
         _cancel_some(state, job, event, note)
     else:
-        _cancel_all(state, job, note)
+        job.cancel = note
+        state.end_waiting(job, TaskState.CANCELLED)
     for index in event.stopping:
         attempt = job.attempt_of(index)
         assert attempt is not None, "only active tasks are told to stop"
@@ -158,20 +173,6 @@ def evolve_cancel_requested(state: State, event: JobCancelRequested) -> None:
         if event.indices:
             attempt.cancel = note
     state.settle(job)
-
-
-def _cancel_all(state: State, job: Job, note: Cancel) -> None:
-    """The waiting tasks in one sweep: their phase and the job's `cancel` say everything about them."""
-    waiting = job.counts[TaskState.PENDING]
-    job.cancel = note
-    job.phases = job.phases.translate(CANCEL_WAITING)
-    job.in_backoff = 0
-    job.checkpoints = None
-    if job.counts_of_many is not None:
-        job.counts_of_many[TaskState.PENDING] -= waiting
-        job.counts_of_many[TaskState.CANCELLED] += waiting
-    state.task_counts[TaskState.PENDING] -= waiting
-    state.task_counts[TaskState.CANCELLED] += waiting
 
 
 def _cancel_some(state: State, job: Job, event: JobCancelRequested, note: Cancel) -> None:

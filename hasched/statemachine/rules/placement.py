@@ -13,7 +13,7 @@ def decide_placement(state: State, placement: Placement) -> TasksScheduled | Non
     """As many of the placement's tasks as may start there now, in its order; None if none may."""
     job = state.jobs.get(placement.job_id)
     node = state.nodes.get(placement.node_id)
-    if job is None or node is None or not node.takes_work or job.suspended or job.cancelling:
+    if job is None or node is None or not node.takes_work or job.suspended or job.ending or job.not_before_ms:
         return None
     if not job.has_choice(placement.choice) or not node.admits(job.placement):
         return None

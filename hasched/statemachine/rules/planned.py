@@ -22,6 +22,7 @@ _HARMLESS = (
     e.JobEnded,
     e.JobSuspended,
     e.JobCancelRequested,
+    e.JobDeadlineExceeded,
     e.JobDeleted,
     e.JobExpired,
     e.LateReportRefused,

@@ -83,7 +83,7 @@ def _decide_past_report(state: State, job: Job, node_id: str, report: AttemptRep
         return _NOTHING, True
     if record.late is not None or not isinstance(report, EndedReport):
         return _NOTHING, False
-    late_state = judge(job, False, report.kind, report.code)
+    late_state = judge(job, None, report.kind, report.code)
     return [
         LateReportRefused(job.id, report.index, report.attempt, node_id, late_state, report.kind, report.code)
     ], False
