@@ -56,6 +56,7 @@ routes = Routes("jobs")
 
 class ListJobs(msgspec.Struct, frozen=True, kw_only=True):
     state: Annotated[list[str], msgspec.Meta(description="Only jobs in this state; may be repeated.")] = []
+    namespace: str | None = None
     queue: str | None = None
     name: str | None = None
     label: Annotated[list[str], msgspec.Meta(description="`KEY=VALUE`; of several, all must match.")] = []
@@ -189,6 +190,7 @@ async def list_jobs(call: Call, query: ListJobs) -> JobPage:
         return queries.list_jobs(
             state,
             states=states,
+            namespace=query.namespace,
             queue=query.queue,
             name=query.name,
             labels=labels,

@@ -65,12 +65,19 @@ def show(settings: Settings, name: str | None) -> None:
     from hasched.client.context import load_context
 
     chosen = load_context(name or settings.context_name)
-    shown = {"managers": chosen.managers, "ca": chosen.ca, "token": bool(chosen.token)}
+    shown = {"managers": chosen.managers, "ca": chosen.ca, "token": bool(chosen.token), "namespace": chosen.namespace}
     if settings.as_json:
         print_json(shown)
     else:
         token = "set" if chosen.token else "none"
-        print_fields([("managers", " ".join(chosen.managers)), ("ca", chosen.ca), ("token", token)])
+        print_fields(
+            [
+                ("managers", " ".join(chosen.managers)),
+                ("ca", chosen.ca),
+                ("token", token),
+                ("namespace", chosen.namespace),
+            ]
+        )
 
 
 @context.command()
@@ -79,10 +86,13 @@ def show(settings: Settings, name: str | None) -> None:
     "--manager", "managers", multiple=True, required=True, metavar="URL", help="A manager: https://HOST:7411."
 )
 @click.option("--ca", required=True, type=click.Path(exists=True, dir_okay=False), help="The cluster's CA certificate.")
+@click.option("-n", "--namespace", default="", help="The namespace of jobs that name none.")
 @click.option("--token-file", required=True, type=click.File("rb"), help="A file with your token; `-` reads stdin.")
 @json_option
 @click.pass_obj
-def add(settings: Settings, /, *, name: str, managers: tuple[str, ...], ca: str, token_file: BinaryIO) -> None:
+def add(
+    settings: Settings, /, *, name: str, managers: tuple[str, ...], ca: str, token_file: BinaryIO, namespace: str
+) -> None:
     """Add or replace the cluster NAME, and make it the current one. The token is kept in a file that only you can read."""
     from hasched.cli.output import print_json
     from hasched.client.context import Context, check_authority, save_context
@@ -92,7 +102,7 @@ def add(settings: Settings, /, *, name: str, managers: tuple[str, ...], ca: str,
     if not token:
         raise BadRequest(f"{token_file.name} holds no token", "`hasched token create NAME` prints one")
     check_authority(Path(ca))
-    save_context(name, Context(list(managers), str(Path(ca).absolute()), token), current=True)
+    save_context(name, Context(list(managers), str(Path(ca).absolute()), token, namespace), current=True)
     if settings.as_json:
         print_json({"current": name})
     else:

@@ -10,7 +10,7 @@ import click
 
 from hasched.cli.exits import Exit, exit_for_error
 from hasched.cli.runs import run, submit, wait
-from hasched.cli.settings import Settings, json_option
+from hasched.cli.settings import Settings, json_option, namespace_option
 from hasched.cli.tasks import STATE_NAMES, first_unsuccessful, logs, parse_target, tasks
 from hasched.model.errors import (
     ClusterUnreachable,
@@ -41,6 +41,8 @@ for command in (run, submit, wait, tasks, logs):
 @click.option(
     "--state", "states", multiple=True, type=click.Choice(STATE_NAMES, case_sensitive=False), help="Only these."
 )
+@namespace_option("Only of this namespace; by default the context's, if it names one.")
+@click.option("-A", "--all-namespaces", is_flag=True, help="Of all namespaces, whatever the context names.")
 @click.option("--queue", help="Only of this queue.")
 @click.option("--name", help="Only of this name.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Only with this label.")
@@ -55,6 +57,8 @@ def list_jobs(
     /,
     *,
     states: tuple[str, ...],
+    namespace: str | None,
+    all_namespaces: bool,
     queue: str | None,
     name: str | None,
     labels: tuple[str, ...],
@@ -67,10 +71,19 @@ def list_jobs(
     from hasched.cli.specs import read_pairs
 
     wanted = read_pairs(labels, "--label")
+    wanted_namespace = None if all_namespaces else settings.namespace(namespace)
     with settings.client() as client:
         found = list(
             itertools.islice(
-                client.jobs(state=states, queue=queue, name=name, labels=wanted, actor=actor, limit=min(limit, 1000)),
+                client.jobs(
+                    state=states,
+                    namespace=wanted_namespace,
+                    queue=queue,
+                    name=name,
+                    labels=wanted,
+                    actor=actor,
+                    limit=min(limit, 1000),
+                ),
                 limit,
             )
         )

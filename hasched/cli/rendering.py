@@ -29,15 +29,24 @@ if TYPE_CHECKING:
     from hasched.model.views import JobView, TaskView
 
 SCRIPT_LINES = 10
-JOB_COLUMNS = ("job", "name", "state", "tasks", "queue", "by", "age")
-JOB_SPARE = ("queue", "by", "tasks")
+JOB_COLUMNS = ("job", "name", "state", "tasks", "namespace", "queue", "by", "age")
+JOB_SPARE = ("namespace", "queue", "by", "tasks")
 _ATTEMPT_COLUMNS = ("attempt", "state", "node", "ended with", "started", "took", "CPU", "peak memory", "late report")
 _ATTEMPT_SPARE = ("CPU", "peak memory", "started")
 
 
 def job_row(job: JobView) -> tuple[str, ...]:
     """A job as a row under `JOB_COLUMNS`."""
-    return (str(job.id), job.name, state_of(job), counts(job.tasks), job.queue, job.actor, age(job.submitted_ms))
+    return (
+        str(job.id),
+        job.name,
+        state_of(job),
+        counts(job.tasks),
+        job.namespace,
+        job.queue,
+        job.actor,
+        age(job.submitted_ms),
+    )
 
 
 def state_of(job: JobView) -> str:
@@ -58,6 +67,7 @@ def print_job(job: JobView, failed: TaskView | None) -> None:
             ("tasks", counts(job.tasks)),
             ("first failed", summary(failed) if failed is not None else ""),
             ("exit code", "" if job.exit_code is None else str(job.exit_code)),
+            ("namespace", job.namespace),
             ("queue", f"{job.queue}, priority {job.priority}"),
             ("by", job.actor),
             ("submitted", moment(job.submitted_ms)),

@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from hasched.cli.exits import Exit
-from hasched.cli.settings import DurationType, Settings, json_option
+from hasched.cli.settings import DurationType, Settings, json_option, namespace_option
 from hasched.model.errors import OutcomeUnknown, SpecInvalid
 
 if TYPE_CHECKING:
@@ -38,6 +38,11 @@ _WAIT_HELP = "Stay until it ends, show a single task's output as it comes, and e
     "--not-before", metavar="WHEN", help="Start nothing before a time (2026-12-24T18:00:00Z), or for so long (2h)."
 )
 @click.option("--deadline", metavar="WHEN", help="Stop what has not ended by a time, or after so long.")
+@namespace_option("Whose work it is; by default the context's namespace.")
+@click.option("--tag", "tags", multiple=True, metavar="NAME", help="Caps may count by it.")
+@click.option(
+    "--semaphore", "semaphores", multiple=True, metavar="NAME[=UNITS]", help="Units that each running task holds."
+)
 @click.option("--workdir", metavar="DIR", help="Run there, on the node; by default a directory of the attempt's own.")
 @click.option(
     "--input",
@@ -70,7 +75,7 @@ def run(
     Prints the job's number; with --wait it is as if the command ran here, except for stdin. That is not passed on:
     `--input -` reads it and hands it to each task as a file.
     """
-    from hasched.cli.specs import read_input, read_pairs
+    from hasched.cli.specs import read_input, read_pairs, read_units
 
     document: dict[str, Any] = {"command": list(command)}
     resources = {"cpu": options["cpu"], "memory": options["memory"], "gpus": options["gpu"]}
@@ -87,6 +92,9 @@ def run(
         "queue": options["queue"],
         "not_before": options["not_before"],
         "deadline": options["deadline"],
+        "namespace": settings.namespace(options["namespace"]),
+        "tags": list(options["tags"]) or None,
+        "semaphores": read_units(options["semaphores"]) or None,
         "working_dir": options["workdir"],
         "input": read_input(input_file) if input_file is not None else None,
         "on_disconnect": options["on_disconnect"],
@@ -102,9 +110,19 @@ def run(
 @click.option(
     "--wait", is_flag=True, help="Stay until all have ended; exit with the code of the first that did not succeed."
 )
+@namespace_option("Of jobs that name none; by default the context's namespace.")
 @json_option
 @click.pass_obj
-def submit(settings: Settings, file: str, submission_id: str | None, if_index: int | None, wait: bool) -> int:
+def submit(
+    settings: Settings,
+    /,
+    *,
+    file: str,
+    submission_id: str | None,
+    if_index: int | None,
+    namespace: str | None,
+    wait: bool,
+) -> int:
     """Submit the jobs of a YAML file, one for each document (`---`); `-` reads stdin.
 
     Mistakes are named with their lines, and then none of the jobs is submitted. With --check-index each job is submitted
@@ -115,12 +133,13 @@ def submit(settings: Settings, file: str, submission_id: str | None, if_index: i
 
     documents = read_job_file(file)
     base = submission_id or uuid.uuid4().hex
+    chosen = settings.namespace(namespace)
     submitted = []
     with settings.client() as client:
         for number, document in enumerate(documents, 1):
             identity = base if len(documents) == 1 else f"{base}-{number}"
             try:
-                submitted.append(client.submit(document.value, identity, if_index=if_index or 0))
+                submitted.append(client.submit(_within(chosen, document.value), identity, if_index=if_index or 0))
             except SpecInvalid as error:
                 raise place_errors(file, document, error) from None
             except OutcomeUnknown as error:
@@ -144,6 +163,11 @@ def submit(settings: Settings, file: str, submission_id: str | None, if_index: i
 def wait(settings: Settings, job_ids: tuple[int, ...], timeout_ms: int | None) -> int:
     """Wait until jobs have ended; exit with the code of the first that did not succeed."""
     return _wait(settings, list(job_ids), timeout_ms)
+
+
+def _within(namespace: str | None, document: dict[str, Any]) -> dict[str, Any]:
+    """The document in this namespace, unless it names one itself."""
+    return document if namespace is None else {"namespace": namespace} | document
 
 
 def _submit_one(

@@ -23,6 +23,12 @@ class Settings:
         self.timeout_ms = 30_000
         self.as_json = False
 
+    def namespace(self, given: str | None) -> str | None:
+        """The namespace that was given, else the context's; None where neither names one."""
+        from hasched.client.context import load_context
+
+        return given or load_context(self.context_name).namespace or None
+
     def client(self, *, quiet: bool = False) -> Client:
         from hasched.client.context import load_context
         from hasched.client.sync import Client
@@ -50,6 +56,11 @@ class DurationType(click.ParamType[int]):
             return parse_duration_ms(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+def namespace_option(text: str) -> Callable[[Function], Function]:
+    """`-n`/`--namespace` on a command."""
+    return click.option("-n", "--namespace", metavar="NAME", help=text)
 
 
 def json_option(function: Function) -> Function:

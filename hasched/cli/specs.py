@@ -101,6 +101,17 @@ def read_pairs(texts: Iterable[str], option: str, from_environment: bool = False
     return mapping
 
 
+def read_units(texts: Iterable[str]) -> dict[str, int]:
+    """`NAME=UNITS` options, or `NAME` for one unit, as a mapping."""
+    units: dict[str, int] = {}
+    for text in texts:
+        name, equals, number = text.partition("=")
+        if not name or (equals and not (number.isascii() and number.isdigit())):
+            raise click.BadParameter(f"{text!r} is not NAME or NAME=UNITS", param_hint="--semaphore")
+        units[name] = int(number or 1)
+    return units
+
+
 def _sentence(error: FieldError) -> str:
     text = f"{error.path}: {error.cause}" if error.path else error.cause
     return f"{text}; {error.hint}" if error.hint else text

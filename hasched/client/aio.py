@@ -103,6 +103,7 @@ class AsyncClient:
         self,
         *,
         state: str | Sequence[str] | None = None,
+        namespace: str | None = None,
         queue: str | None = None,
         name: str | None = None,
         labels: Mapping[str, str] | None = None,
@@ -115,7 +116,15 @@ class AsyncClient:
         while True:
             page = await self._do(
                 calls.jobs_page(
-                    cursor, state=state, queue=queue, name=name, labels=labels, actor=actor, limit=limit, stale=stale
+                    cursor,
+                    state=state,
+                    namespace=namespace,
+                    queue=queue,
+                    name=name,
+                    labels=labels,
+                    actor=actor,
+                    limit=limit,
+                    stale=stale,
                 )
             )
             for job in page.jobs:

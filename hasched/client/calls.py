@@ -107,6 +107,7 @@ def jobs_page(
     cursor: str,
     *,
     state: str | Sequence[str] | None,
+    namespace: str | None,
     queue: str | None,
     name: str | None,
     labels: Mapping[str, str] | None,
@@ -119,6 +120,7 @@ def jobs_page(
         path_of(
             "/v1/jobs",
             state=state,
+            namespace=namespace,
             queue=queue,
             name=name,
             label=[f"{key}={value}" for key, value in (labels or {}).items()],

@@ -2,7 +2,7 @@
 
 `contexts.yaml` lies in `HASCHED_CONFIG_DIR` (by default `~/.config/hasched`), readable by its owner alone, and holds any
 number of named contexts and the name of the current one. `HASCHED_CONTEXT` chooses another for one command;
-`HASCHED_MANAGERS` (URLs with commas between), `HASCHED_CA` and `HASCHED_TOKEN` replace single values.
+`HASCHED_MANAGERS` (URLs with commas between), `HASCHED_CA`, `HASCHED_TOKEN` and `HASCHED_NAMESPACE` replace single values.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import msgspec
 
 from hasched.client.files import replace_file
 from hasched.model.errors import BadRequest, NotFound
+from hasched.model.ids import is_name
+from hasched.model.kinds import NAME_HINT
 
 FILE_NAME = "contexts.yaml"
 _HINT = (
@@ -28,11 +30,12 @@ _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
 
 
 class Context(msgspec.Struct, frozen=True):
-    """`managers` are API URLs, `ca` is the path of the cluster's CA certificate."""
+    """`managers` are API URLs, `ca` is the path of the cluster's CA certificate, `namespace` that of jobs that name none."""
 
     managers: list[str]
     ca: str
     token: str = ""
+    namespace: str = ""
 
 
 class Contexts(msgspec.Struct):
@@ -81,6 +84,7 @@ def load_context(name: str | None = None, environ: Mapping[str, str] = os.enviro
         managers=[url.strip() for url in managers.split(",") if url.strip()] or chosen.managers,
         ca=ca or chosen.ca,
         token=token or chosen.token,
+        namespace=environ.get("HASCHED_NAMESPACE", "") or chosen.namespace,
     )
 
 
@@ -89,7 +93,7 @@ def _unknown(name: str, known: Contexts) -> NotFound:
     return NotFound(f"there is no context called {name!r}; there are: {names}", _HINT)
 
 
-def _checked(managers: list[str], ca: str, token: str) -> Context:
+def _checked(managers: list[str], ca: str, token: str, namespace: str = "") -> Context:
     if not managers:
         raise BadRequest("the context names no manager", "write each as https://HOST:7411")
     for url in managers:
@@ -99,7 +103,9 @@ def _checked(managers: list[str], ca: str, token: str) -> Context:
         raise BadRequest(
             "the token is not one line of printable characters", "give it just as `hasched token create` printed it"
         )
-    return Context(managers, ca, token)
+    if namespace and not is_name(namespace):
+        raise BadRequest(f"{namespace!r} can't be a namespace", NAME_HINT)
+    return Context(managers, ca, token, namespace)
 
 
 def _is_manager_url(url: str) -> bool:
@@ -134,7 +140,7 @@ def save_context(name: str, context: Context, *, current: bool, environ: Mapping
     """Add or replace a context; `current` makes it the current one. Raises BadRequest if it can't be used."""
     if _VISIBLE.fullmatch(name) is None:
         raise BadRequest(f"{name!r} can't be the name of a context", "use visible characters without spaces")
-    _checked(context.managers, context.ca, context.token)
+    _checked(context.managers, context.ca, context.token, context.namespace)
     known = load_contexts(environ)
     known.contexts[name] = context
     if current or not known.current:

@@ -79,6 +79,24 @@ def name() -> Kind:
     return Kind(read, {"type": "string", "pattern": NAME_PATTERN})
 
 
+def names(most: int) -> Kind:
+    """A list of names, as a sorted tuple without repetitions."""
+    one = name()
+
+    def read(value: Any, place: str, problems: Problems) -> Any:
+        if not isinstance(value, (list, tuple)):
+            problems.note(place, f"must be a list of names, not {describe(value)}")
+            return ()
+        if len(value) > most:
+            problems.note(place, f"has {len(value)} entries, and may have {most}")
+        before = len(problems)
+        for number, each in enumerate(value):
+            one.read(each, f"{place}[{number}]", problems)
+        return tuple(sorted(dict.fromkeys(value))) if len(problems) == before else ()
+
+    return Kind(read, {"type": "array", "items": one.schema, "maxItems": most})
+
+
 NAME_HINT = "use letters and digits, with '.', '_' and '-' between them, 128 at most"
 
 

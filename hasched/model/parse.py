@@ -29,6 +29,7 @@ from hasched.model.kinds import (
     mapping,
     multiplier,
     name,
+    names,
     pairs,
     quantity,
     text,
@@ -62,6 +63,8 @@ MAX_MULTIPLIER = 100
 MAX_LABELS = 64
 MAX_LABEL_BYTES = 256
 MAX_COUNTABLES = 32
+MAX_TAGS = 32
+MAX_SEMAPHORES = 32
 MAX_VARIABLES = 10_000
 MAX_VARIABLE_NAME_BYTES = 256
 MAX_PATH_BYTES = 4095  # Linux's PATH_MAX, less its NUL
@@ -253,9 +256,9 @@ def _path() -> Kind:
     return Kind(read, {"type": "string", "pattern": "^/"})
 
 
-def _countables() -> Kind:
+def _sorted_amounts(key_fault: Callable[[str], str], most: int) -> Kind:
     """Amounts by name, as sorted pairs."""
-    amounts = pairs(_fault_of_countable, whole(1, MAX_INTEGER), MAX_COUNTABLES)
+    amounts = pairs(key_fault, whole(1, MAX_INTEGER), most)
 
     def read(value: Any, place: str, problems: Problems) -> Any:
         before = len(problems)
@@ -288,7 +291,11 @@ _RESOURCES = {
     "cpu": Field("cpu_milli", CPU, "Cores."),
     "memory": Field("memory_bytes", SIZE, "Enforced where it is given; 0 is no limit."),
     "gpus": Field("gpus", whole(0, MAX_INTEGER, "a GPU is not divided"), "Whole GPUs."),
-    "countables": Field("countables", _countables(), "Amounts of named things that nodes offer, such as licences."),
+    "countables": Field(
+        "countables",
+        _sorted_amounts(_fault_of_countable, MAX_COUNTABLES),
+        "Amounts of named things that nodes offer, such as licences.",
+    ),
 }
 RESOURCES = mapping(_RESOURCES, "a mapping such as {cpu: 2, memory: 4Gi}")
 
@@ -321,6 +328,13 @@ _JOB = {
     ),
     "deadline": Field(
         "deadline", _moment("deadline", "leave it out for none"), "What has not ended by then is stopped."
+    ),
+    "namespace": Field("namespace", name(), "Whose work it is."),
+    "tags": Field("tags", names(MAX_TAGS), "Caps may count by them."),
+    "semaphores": Field(
+        "semaphores",
+        _sorted_amounts(_fault_of_name, MAX_SEMAPHORES),
+        "Units that each running task holds, by the names of caps.",
     ),
 }
 

@@ -13,7 +13,20 @@ import msgspec
 from hasched.model import kinds
 from hasched.model.errors import MalformedBody, PolicyInvalid, SpecInvalid
 from hasched.model.ids import is_name
-from hasched.model.kinds import Field, Kind, Problems, describe, multiplier, name, pairs, quantity, shorten, text, whole
+from hasched.model.kinds import (
+    Field,
+    Kind,
+    Problems,
+    describe,
+    multiplier,
+    name,
+    names,
+    pairs,
+    quantity,
+    shorten,
+    text,
+    whole,
+)
 from hasched.model.parse import CPU, DURATION, RESOURCES, SIZE
 from hasched.model.policy import (
     TYPES,
@@ -26,14 +39,13 @@ from hasched.model.policy import (
     QuotaScope,
 )
 from hasched.model.spec import MAX_PRIORITY, Resources
+from hasched.model.times import format_time, parse_time_ms
 from hasched.model.units import (
     MAX_INTEGER,
     format_bytes,
     format_duration,
     format_micro,
-    format_time,
     parse_micro,
-    parse_time_ms,
 )
 
 MAX_DESCRIPTION_BYTES = 1024
@@ -182,23 +194,6 @@ def _time() -> Kind:
     return Kind(read, {"type": "string", "format": "date-time"})
 
 
-def _names() -> Kind:
-    one = name()
-
-    def read(value: Any, place: str, problems: Problems) -> Any:
-        if not isinstance(value, (list, tuple)):
-            problems.note(place, f"must be a list of names, not {describe(value)}")
-            return ()
-        if len(value) > MAX_NAMES:
-            problems.note(place, f"has {len(value)} entries, and may have {MAX_NAMES}")
-        before = len(problems)
-        for number, each in enumerate(value):
-            one.read(each, f"{place}[{number}]", problems)
-        return tuple(sorted(dict.fromkeys(value))) if len(problems) == before else ()
-
-    return Kind(read, {"type": "array", "items": one.schema})
-
-
 def _sorted_pairs(key_fault: Callable[[str], str], values: Kind) -> Kind:
     inner = pairs(key_fault, values, MAX_NAMES)
 
@@ -267,7 +262,7 @@ def _fields(table: Mapping[str, Item]) -> dict[str, Field]:
 
 _COUNT = whole(0, MAX_INTEGER)
 _MONEY = quantity(parse_micro, MAX_INTEGER, format_micro, "price", "0.04")
-_NAME_LIST = _names()
+_NAME_LIST = names(MAX_NAMES)
 
 _AMOUNTS: dict[str, Item] = {
     "cpu": Item("cpu_milli", CPU, "Cores.", _plain_cpu),

@@ -159,3 +159,6 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     not_before_after_ms: int = 0  # the same, from when the job is accepted
     deadline_ms: int = 0  # since the epoch: what has not ended by then is stopped; 0: none
     deadline_after_ms: int = 0  # the same, from when the job is accepted
+    namespace: str = DEFAULT_NAMESPACE  # whose work it is; with the user, the account that it counts for
+    tags: tuple[str, ...] = ()  # caps may count by them; sorted
+    semaphores: tuple[tuple[str, int], ...] = ()  # (name, units of each running task), sorted, units > 0

@@ -27,10 +27,6 @@ _NUMBER = re.compile(f"-?{_DIGITS}")
 _QUANTITY = re.compile(rf"({_DIGITS})\s*([A-Za-z]*)")
 _DURATION = re.compile(rf"(?:{_DIGITS}(?:ms|[smhdw]))+")
 _DURATION_PART = re.compile(rf"({_DIGITS})(ms|[smhdw])")
-_TIME = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,3}))?)?([Zz]|[+-](\d\d):(\d\d))", re.ASCII
-)
-_DAYS_IN_MONTH = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
 
 def parse_cpu_milli(value: str | int | float) -> int:
@@ -65,37 +61,6 @@ def parse_duration_ms(value: str | int | float) -> int:
 def parse_micro(value: str | int | float) -> int:
     """An amount of money as millionths: `0.04` is 40000. Raises ValueError."""
     return _whole(_number(value) * 1_000_000, f"{value!r} is finer than a millionth")
-
-
-def parse_time_ms(text: str) -> int:
-    """A point in time in milliseconds since the epoch: `2026-12-24T18:00:00Z`, or with an offset `+01:00`. Raises ValueError."""
-    match = _TIME.fullmatch(text.strip())
-    if match is None:
-        raise ValueError(f"{text!r} is not a time; write it as 2026-12-24T18:00:00Z or with an offset as +01:00")
-    year, month, day, hour, minute = (int(part) for part in match.groups()[:5])
-    second = int(match[6] or 0)
-    days = _DAYS_IN_MONTH[month - 1] if 1 <= month <= 12 else 0
-    if month == 2 and (year % 4 or (year % 100 == 0 and year % 400)):
-        days = 28
-    if not (year >= 1970 and 1 <= day <= days and hour < 24 and minute < 60 and second < 60):
-        raise ValueError(f"{text!r} is not a time that there is")
-    offset_minutes = 0
-    if match[8] not in ("Z", "z"):
-        hours, minutes = int(match[9]), int(match[10])
-        if hours > 23 or minutes > 59:
-            raise ValueError(f"{text!r} has an offset that there isn't")
-        offset_minutes = (hours * 60 + minutes) * (-1 if match[8][0] == "-" else 1)
-    seconds = ((_days_to(year, month, day) * 24 + hour) * 60 + minute - offset_minutes) * 60 + second
-    return max(0, seconds * 1000 + int((match[7] or "").ljust(3, "0")))
-
-
-def format_time(time_ms: int) -> str:
-    """In UTC: 1_700_000_000_000 as `2023-11-14T22:13:20Z`."""
-    seconds, milli = divmod(time_ms, 1000)
-    days, seconds = divmod(seconds, 86_400)
-    year, month, day = _date_after(days)
-    rest = f".{milli:03d}" if milli else ""
-    return f"{year:04d}-{month:02d}-{day:02d}T{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}{rest}Z"
 
 
 def format_micro(micro: int) -> str:
@@ -145,21 +110,3 @@ def _whole(number: Decimal, complaint: str) -> int:
     if number != number.to_integral_value():
         raise ValueError(complaint)
     return int(number)
-
-
-def _days_to(year: int, month: int, day: int) -> int:
-    """Days from 1970-01-01 (H. Hinnant, "chrono-compatible low-level date algorithms")."""
-    year -= month <= 2
-    era, year_of_era = divmod(year, 400)
-    day_of_year = (153 * ((month + 9) % 12) + 2) // 5 + day - 1
-    return era * 146_097 + year_of_era * 365 + year_of_era // 4 - year_of_era // 100 + day_of_year - 719_468
-
-
-def _date_after(days: int) -> tuple[int, int, int]:
-    """The inverse: year, month and day."""
-    era, day_of_era = divmod(days + 719_468, 146_097)
-    year_of_era = (day_of_era - day_of_era // 1460 + day_of_era // 36_524 - day_of_era // 146_096) // 365
-    day_of_year = day_of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
-    shifted = (5 * day_of_year + 2) // 153
-    month = (shifted + 2) % 12 + 1
-    return era * 400 + year_of_era + (month <= 2), month, day_of_year - (153 * shifted + 2) // 5 + 1

@@ -97,6 +97,7 @@ class JobView(_View, frozen=True):
     exit_code: int | None = None  # of the first task that failed (128 + n: signal n), else 0 once all have succeeded
     not_before_ms: int = 0  # nothing of it starts before; 0 also once that has come
     deadline_ms: int = 0  # what has not ended by then is stopped; 0: none
+    namespace: str = "default"
     spec: JobSpec | None = None  # only where one job is shown
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from hasched.model.spec import JobSpec, PlacementRules, Resources
+from hasched.model.spec import DEFAULT_NAMESPACE, JobSpec, PlacementRules, Resources
 from hasched.model.states import EndKind, TaskState
 from hasched.statemachine import columns
 
@@ -160,6 +160,9 @@ class Job(msgspec.Struct, array_like=True, gc=False, kw_only=True):
     not_before_ms: int = 0  # nothing starts before; 0 once that has come
     deadline_ms: int = 0  # what has not ended by then is stopped; 0: none
     exceeded: Exceeded | None = None  # the deadline
+    namespace: str = DEFAULT_NAMESPACE
+    tags: tuple[str, ...] | None = None
+    semaphores: tuple[tuple[str, int], ...] | None = None  # units that each running task holds
 
     def request(self, choice: int) -> Resources:
         """What a task asks for that was placed by this one of its alternatives."""
@@ -177,6 +180,11 @@ class Job(msgspec.Struct, array_like=True, gc=False, kw_only=True):
     def spec(self) -> JobSpec:
         """Decoded anew at each call (about 1 µs): hold it while you work with it."""
         return _spec_decoder.decode(self.packed_spec)
+
+    @property
+    def account(self) -> tuple[str, str]:
+        """Whom it counts for: a namespace and a user."""
+        return self.namespace, self.actor
 
     @property
     def cancelling(self) -> bool:

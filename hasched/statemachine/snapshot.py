@@ -353,6 +353,9 @@ def _take_in(state: State, job: Job) -> None:
     if wrong := _find_wrong(state, job):
         raise SnapshotInvalid(f"job {job.id} {wrong}")
     job.actor, job.name, job.queue = state.intern(job.actor), state.intern(job.name), state.intern(job.queue)
+    job.namespace = state.intern(job.namespace)
+    job.tags = state.intern(job.tags) if job.tags else None
+    job.semaphores = state.intern(job.semaphores) if job.semaphores else None
     job.resources, job.success_exit_codes = state.intern(job.resources), state.intern(job.success_exit_codes)
     if job.placement is not None:
         job.placement = state.intern(job.placement)

@@ -123,6 +123,9 @@ class State:
             submitted_index=self.index,
             log_index=self.index,
             phases=bytearray(spec.count),
+            namespace=self.intern(spec.namespace),
+            tags=self.intern(spec.tags) or None,
+            semaphores=self.intern(spec.semaphores) or None,
             counts_of_many=None if spec.count == 1 else [spec.count] + [0] * (PHASES - 1),
             placement=None if spec.placement == ANYWHERE else self.intern(spec.placement),
         )

@@ -9,7 +9,7 @@ import pytest
 from hasched.model.errors import MalformedBody, PolicyInvalid
 from hasched.model.policy import BUILT_IN, TYPES, PolicyKind, Queue, QueueState, Quota, Reservation, kind_of
 from hasched.model.policy_text import TABLES, name_of, parse_policy, policy_schema, write_policy
-from hasched.model.units import format_micro, format_time, parse_micro, parse_time_ms
+from hasched.model.units import format_micro, parse_micro
 
 DOCUMENTS: list[tuple[str, dict[str, Any]]] = [
     ("namespace", {"description": "The red team."}),
@@ -129,32 +129,6 @@ def test_a_reservation_for_nobody_is_maintenance() -> None:
     assert Reservation(nodes=("n1",), start_ms=0, end_ms=1).maintenance
     assert not Reservation(nodes=("n1",), start_ms=0, end_ms=1, users=("ada",)).maintenance
     assert Quota() == Quota(description="")
-
-
-@pytest.mark.parametrize(
-    ("text", "time_ms"),
-    [
-        ("1970-01-01T00:00:00Z", 0),
-        ("2023-11-14T22:13:20Z", 1_700_000_000_000),
-        ("2024-02-29T23:59:59.120Z", 1_709_251_199_120),
-        ("2000-03-01T00:00:00Z", 951_868_800_000),
-        ("2100-12-31T00:00:00Z", 4_133_894_400_000),
-    ],
-)
-def test_times_are_read_and_written(text: str, time_ms: int) -> None:
-    assert parse_time_ms(text) == time_ms
-    assert parse_time_ms(format_time(time_ms)) == time_ms
-    assert parse_time_ms(text.replace("Z", "+01:30")) == max(0, time_ms - 5_400_000)
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["2026-12-24", "2026-12-24T18:00:00", "2026-13-01T00:00Z", "2026-02-29T00:00Z", "2100-02-29T00:00Z",
-     "2026-12-24T24:00Z", "1969-12-31T00:00Z", "2026-12-24T18:00+25:00"],
-)  # fmt: skip
-def test_what_is_no_time(text: str) -> None:
-    with pytest.raises(ValueError, match=r"time|offset"):
-        parse_time_ms(text)
 
 
 def test_money_is_counted_in_millionths() -> None:

@@ -43,6 +43,7 @@ def show_job(state: State, job: Job, with_spec: bool) -> JobView:
         exit_code=job.exit_code,
         not_before_ms=job.not_before_ms,
         deadline_ms=job.deadline_ms,
+        namespace=job.namespace,
         spec=job.spec if with_spec else None,
     )
 
@@ -70,6 +71,7 @@ def list_jobs(
     state: State,
     *,
     states: Sequence[TaskState] = (),
+    namespace: str | None = None,
     queue: str | None = None,
     name: str | None = None,
     labels: Mapping[str, str] | None = None,
@@ -82,6 +84,7 @@ def list_jobs(
     def matches(job: Job) -> bool:
         return (
             (not states or job.state in states)
+            and (namespace is None or job.namespace == namespace)
             and (queue is None or job.queue == queue)
             and (name is None or job.name == name)
             and (actor is None or job.actor == actor)

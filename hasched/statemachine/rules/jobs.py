@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from hasched.model.eligibility import find_fault, is_sound_request
+from hasched.model.parse import MAX_SEMAPHORES, MAX_TAGS
+from hasched.model.policy import PolicyKind
 from hasched.model.spec import ANYWHERE, MAX_INPUT_BYTES, MAX_PRIORITY, MAX_SPEC_BYTES, MAX_TASKS
 from hasched.model.states import TaskState
 from hasched.model.units import MAX_INTEGER
@@ -43,6 +45,12 @@ def decide_submit(state: State, command: SubmitJob) -> Decision | Rejected:
     late = deadlines.find_conflict(state, command.spec)
     if late is not None:
         return late
+    if command.spec.namespace not in state.policies[PolicyKind.NAMESPACE]:
+        return Rejected(
+            "unknown_namespace",
+            f"there is no namespace {command.spec.namespace}",
+            "see `hasched namespace list`, or put it with `hasched policy apply`",
+        )
     job_id = state.next_job_id
     return Decision(
         [JobSubmitted(job_id, command.submission_id, command.actor, command.spec)],
@@ -61,6 +69,10 @@ def _fault_of(command: SubmitJob) -> str | None:
         return "the spec is too large"
     if len(spec.name) > MAX_NAME_LENGTH or len(spec.queue) > MAX_NAME_LENGTH or abs(spec.priority) > MAX_PRIORITY:
         return "the name, queue or priority is out of bounds"
+    if max(len(spec.namespace), *(len(tag) for tag in spec.tags), 0) > MAX_NAME_LENGTH or len(spec.tags) > MAX_TAGS:
+        return "the namespace or a tag is too long, or there are too many tags"
+    if len(spec.semaphores) > MAX_SEMAPHORES or not _are_amounts(spec.semaphores):
+        return "a semaphore is out of bounds"
     rules = spec.placement
     if not is_sound_request(spec.resources):
         return "a resource is out of bounds"
@@ -78,6 +90,12 @@ def _fault_of(command: SubmitJob) -> str | None:
     if retries.max < 0 or retries.node_lost < 0 or retries.backoff.initial_ms < 0 or retries.backoff.max_ms < 0:
         return "retries and backoff can't be negative"
     return None
+
+
+def _are_amounts(pairs: tuple[tuple[str, int], ...]) -> bool:
+    """Whether they are in the order of their names, each once, and none is nothing."""
+    names = [name for name, _ in pairs]
+    return names == sorted(dict.fromkeys(names)) and all(0 < amount <= MAX_INTEGER for _, amount in pairs)
 
 
 def evolve_submitted(state: State, event: JobSubmitted) -> None:
