@@ -269,7 +269,7 @@ def _sorted_amounts(key_fault: Callable[[str], str], most: int) -> Kind:
 
 
 def _fault_of_countable(key: str) -> str:
-    return "stands beside `countables`, not in it" if key in _RESOURCES else _fault_of_name(key)
+    return "stands beside `countables`, not in it" if key in RESOURCE_FIELDS else _fault_of_name(key)
 
 
 def _fault_of_name(key: str) -> str:
@@ -287,7 +287,7 @@ SIZE = quantity(parse_bytes, MAX_INTEGER, format_bytes, "size", "512Mi")
 DURATION = quantity(parse_duration_ms, MAX_DURATION_MS, format_duration, "duration", "10s")
 _GRACE = quantity(parse_duration_ms, MAX_GRACE_MS, format_duration, "duration", "10s")
 
-_RESOURCES = {
+RESOURCE_FIELDS = {
     "cpu": Field("cpu_milli", CPU, "Cores."),
     "memory": Field("memory_bytes", SIZE, "Enforced where it is given; 0 is no limit."),
     "gpus": Field("gpus", whole(0, MAX_INTEGER, "a GPU is not divided"), "Whole GPUs."),
@@ -297,7 +297,7 @@ _RESOURCES = {
         "Amounts of named things that nodes offer, such as licences.",
     ),
 }
-RESOURCES = mapping(_RESOURCES, "a mapping such as {cpu: 2, memory: 4Gi}")
+RESOURCES = mapping(RESOURCE_FIELDS, "a mapping such as {cpu: 2, memory: 4Gi}")
 
 _VALUE = text(MAX_WORD_BYTES - MAX_VARIABLE_NAME_BYTES - len("="), empty=True)
 _ENV = pairs(_fault_of_variable, _VALUE, MAX_VARIABLES)
@@ -338,6 +338,6 @@ _JOB = {
     ),
 }
 
-_ELSEWHERE = {key: f"it belongs under `resources`: resources.{key}" for key in _RESOURCES}
+_ELSEWHERE = {key: f"it belongs under `resources`: resources.{key}" for key in RESOURCE_FIELDS}
 _JOB_KIND = mapping(_JOB, "a mapping of a job's keys", _ELSEWHERE)
 _read_job = _JOB_KIND.read

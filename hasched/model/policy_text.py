@@ -27,7 +27,7 @@ from hasched.model.kinds import (
     text,
     whole,
 )
-from hasched.model.parse import CPU, DURATION, RESOURCES, SIZE
+from hasched.model.parse import CPU, DURATION, RESOURCE_FIELDS, RESOURCES, SIZE
 from hasched.model.policy import (
     TYPES,
     Amounts,
@@ -243,17 +243,20 @@ def _fault_of_model(key: str) -> str:
 
 def write_resources(resources: Resources) -> dict[str, Any]:
     """Resources as a document has them."""
-    written: dict[str, Any] = {
-        "cpu": _plain_cpu(resources.cpu_milli),
-        "memory": format_bytes(resources.memory_bytes),
-        "gpus": resources.gpus,
-        "countables": dict(resources.countables),
-    }
-    return {key: value for key, value in written.items() if value and value != "0"}
+    given = {key: getattr(resources, field.attribute) for key, field in RESOURCE_FIELDS.items()}
+    return {key: _write_amount(RESOURCE_FIELDS[key].attribute, value) for key, value in given.items() if value}
 
 
-def _plain_cpu(cpu_milli: int) -> int | float:
-    return _thousandths(cpu_milli)
+def _write_amount(attribute: str, value: Any) -> Any:
+    match attribute:
+        case "cpu_milli":
+            return _thousandths(value)
+        case "countables":
+            return dict(value)
+        case _ if attribute.endswith("_bytes"):
+            return format_bytes(value)
+        case _:
+            return list(value) if isinstance(value, tuple) else value
 
 
 def _fields(table: Mapping[str, Item]) -> dict[str, Field]:
@@ -265,7 +268,7 @@ _MONEY = quantity(parse_micro, MAX_INTEGER, format_micro, "price", "0.04")
 _NAME_LIST = names(MAX_NAMES)
 
 _AMOUNTS: dict[str, Item] = {
-    "cpu": Item("cpu_milli", CPU, "Cores.", _plain_cpu),
+    "cpu": Item("cpu_milli", CPU, "Cores.", _thousandths),
     "memory": Item("memory_bytes", SIZE, "Memory.", format_bytes),
     "gpus": Item("gpus", _COUNT, "GPUs."),
     "disk": Item("disk_bytes", SIZE, "Disk.", format_bytes),

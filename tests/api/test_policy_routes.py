@@ -35,6 +35,16 @@ async def test_a_change_under_a_condition(manager: Manager) -> None:
     assert (await manager.request("DELETE", f"/v1/policies/queue/batch?if_index={index}")).code == "policy_changed"
 
 
+async def test_jobs_belong_to_namespaces_that_there_are(manager: Manager) -> None:
+    refused = await manager.post("/v1/jobs", {"command": ["true"], "namespace": "red"})
+    assert (refused.status, refused.code) == (409, "unknown_namespace")
+    await put(manager, "namespace/red", {})
+    red, other = await manager.submit(namespace="red"), await manager.submit()
+    assert (await manager.get(f"/v1/jobs/{red}")).json["namespace"] == "red"
+    assert [job["id"] for job in (await manager.get("/v1/jobs?namespace=red")).json["jobs"]] == [red]
+    assert [job["id"] for job in (await manager.get("/v1/jobs?namespace=default")).json["jobs"]] == [other]
+
+
 async def test_what_can_not_be_put(manager: Manager) -> None:
     wrong = await put(manager, "queue/batch", {"wieght": 3})
     assert (wrong.status, wrong.code) == (422, "invalid_policy")

@@ -35,6 +35,15 @@ def test_single_values_can_be_replaced(environ: dict[str, str]) -> None:
     assert load_context(environ={**environ, **overrides}) == Context(["https://x:1", "https://y:1"], "/a.crt", "t")
 
 
+def test_a_context_may_name_a_namespace(environ: dict[str, str]) -> None:
+    save_context("c", Context(B.managers, B.ca, B.token, "red"), current=False, environ=environ)
+    assert load_context("c", environ).namespace == "red"
+    assert load_context("c", {**environ, "HASCHED_NAMESPACE": "blue"}).namespace == "blue"
+    assert load_context("a", environ).namespace == ""
+    with pytest.raises(BadRequest, match="'a/b' can't be a namespace"):
+        load_context("a", {**environ, "HASCHED_NAMESPACE": "a/b"})
+
+
 def test_no_file_is_needed(tmp_path: Path) -> None:
     environ = {"HASCHED_CONFIG_DIR": str(tmp_path), "HASCHED_MANAGERS": "https://x:1", "HASCHED_CA": "/ca"}
     assert load_context(environ=environ) == Context(["https://x:1"], "/ca", "")

@@ -16,9 +16,14 @@ from hasched.client.sync import Client
 from hasched.model.views import PolicyView
 
 
-def invoke(scene: Scene, *arguments: str, text: str | None = None) -> Result:
+def invoke(scene: Scene, *arguments: str, text: str | None = None, **more: str) -> Result:
     context = scene.context()
-    env = {"HASCHED_MANAGERS": ",".join(context.managers), "HASCHED_CA": context.ca, "HASCHED_TOKEN": context.token}
+    env = {
+        "HASCHED_MANAGERS": ",".join(context.managers),
+        "HASCHED_CA": context.ca,
+        "HASCHED_TOKEN": context.token,
+        **more,
+    }
     return CliRunner().invoke(cli, arguments, env=env, prog_name="hasched", input=text)
 
 
@@ -132,6 +137,43 @@ def test_a_queue_is_closed_as_it_is_and_opened_again(scene: Scene) -> None:
     )
     assert invoke(scene, "queue", "open", "batch").stdout == "queue batch is open\n"
     assert json.loads(scene.requests()[3][3])["state"] == "open"
+
+
+def test_a_job_is_of_the_namespace_that_is_named_and_else_of_the_contexts(scene: Scene) -> None:
+    scene.manager(reply(201, {"id": 7, "submission_id": "s", "duplicate": False, "log_index": 5}))
+    context = {"HASCHED_NAMESPACE": "red"}
+    invoke(scene, "job", "run", "--", "true")
+    invoke(
+        scene,
+        "job",
+        "run",
+        "--tag",
+        "night",
+        "--semaphore",
+        "door",
+        "--semaphore",
+        "licence=2",
+        "--",
+        "true",
+        **context,
+    )
+    invoke(scene, "job", "run", "-n", "blue", "--", "true", **context)
+    invoke(scene, "job", "submit", "-", text="command: [a]\n---\ncommand: [b]\nnamespace: blue\n", **context)
+    sent = [json.loads(body) for _, _, _, body in scene.requests()]
+    assert [each.get("namespace") for each in sent] == [None, "red", "blue", "red", "blue"]
+    assert (sent[1]["tags"], sent[1]["semaphores"]) == (["night"], {"door": 1, "licence": 2})
+    assert invoke(scene, "job", "run", "--semaphore", "door=x", "--", "true").exit_code == Exit.USAGE
+
+
+def test_lists_are_of_the_contexts_namespace_too(scene: Scene) -> None:
+    scene.manager(reply(200, {"jobs": [], "next_cursor": ""}))
+    for options in ((), ("-n", "blue"), ("-A",)):
+        invoke(scene, "job", "list", *options, HASCHED_NAMESPACE="red")
+    assert [path.partition("&")[0] for _, path, _, _ in scene.requests()] == [
+        "/v1/jobs?namespace=red",
+        "/v1/jobs?namespace=blue",
+        "/v1/jobs?limit=50",
+    ]
 
 
 async def test_both_clients_ask_alike(scene: Scene) -> None:

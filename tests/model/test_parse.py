@@ -73,6 +73,9 @@ def test_every_key_has_its_place_in_the_spec() -> None:
         "queue": "gpu",
         "not_before": "2h",
         "deadline": "2026-12-24T18:00:00Z",
+        "namespace": "vision",
+        "tags": ["night", "etl", "night"],
+        "semaphores": {"licence": 2, "door": 1},
     }
     assert document.keys() | {"command"} == spec_schema()["properties"].keys()
     assert parse_spec(document) == JobSpec(
@@ -96,6 +99,9 @@ def test_every_key_has_its_place_in_the_spec() -> None:
         queue="gpu",
         not_before_after_ms=7_200_000,
         deadline_ms=1_798_135_200_000,
+        namespace="vision",
+        tags=("etl", "night"),
+        semaphores=(("door", 1), ("licence", 2)),
     )
 
 
@@ -271,6 +277,12 @@ def test_all_mistakes_are_named_at_once() -> None:
         ("deadline", True, "deadline", None),
         ("not_before", "2026-02-30T18:00:00Z", "not_before", "there is no such day as 2026-02-30"),
         ("not_before", "-1s", "not_before", None),
+        ("namespace", "a/b", "namespace", "'a/b' is not a name"),
+        ("tags", "night", "tags", "must be a list of names, not 'night'"),
+        ("tags", ["a", "b c"], "tags[1]", "'b c' is not a name"),
+        ("tags", [f"t{n}" for n in range(33)], "tags", "has 33 entries, and may have 32"),
+        ("semaphores", {"licence": 0}, "semaphores.licence", None),
+        ("semaphores", ["licence"], "semaphores", "must be a mapping, not a list"),
         ("\ud800", 1, "\\ud800", "unknown key"),
         pytest.param(HUGE, 1, "so large a number", "unknown key", id="huge key"),
     ],
@@ -412,6 +424,9 @@ OPTIONAL = {
     "queue": NAMES,
     "not_before": st.sampled_from(["5m", 60, "2026-12-24T18:00:00Z"]),
     "deadline": st.sampled_from(["1h", 3600.5, "2026-12-24T18:00:01+00:00"]),
+    "namespace": NAMES,
+    "tags": st.lists(NAMES, max_size=3),
+    "semaphores": st.dictionaries(NAMES, st.integers(1, 9), max_size=3),
 }
 PROGRAMS = {"command": st.lists(TEXT.filter(bool), min_size=1, max_size=3), "script": TEXT.filter(bool)}
 GOOD = st.one_of(*(st.fixed_dictionaries({key: values}, optional=OPTIONAL) for key, values in PROGRAMS.items()))
@@ -459,7 +474,8 @@ def test_good_documents_become_specs_that_the_state_machine_accepts(
 ) -> None:
     spec = parse_spec(document, defaults)
     command = SubmitJob(submission_id="s", actor="a", spec=spec)
-    assert not isinstance(decide_submit(State(), command), Rejected)
+    decision = decide_submit(State(), command)
+    assert not isinstance(decision, Rejected) or decision.code == "unknown_namespace"
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(spec), type=JobSpec) == spec
 
 
