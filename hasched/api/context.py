@@ -13,7 +13,9 @@ from hasched.api.auth import Authenticator
 from hasched.api.feed import EventFeed
 from hasched.api.hub import AgentHub
 from hasched.api.peers import Peers
+from hasched.api.rehearsals import Rehearsals
 from hasched.model.parse import JobDefaults
+from hasched.model.states import PlacementPolicy
 from hasched.raft.replica import Replica
 
 
@@ -45,6 +47,7 @@ class ApiContext:
         limits: ApiLimits | None = None,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         test_cluster: bool = False,
+        placement: PlacementPolicy = PlacementPolicy.BIN_PACK,
     ) -> None:
         self.cluster = cluster
         self.replica = replica
@@ -58,3 +61,4 @@ class ApiContext:
         self.yaml_turn = asyncio.Semaphore(1)
         self.feed = EventFeed(replica)
         self.peers = Peers(replica)
+        self.rehearsals = Rehearsals(replica, placement)

@@ -60,7 +60,10 @@ def openapi_document(routes: Iterable[Route]) -> dict[str, Any]:
 
 def _refine(components: dict[str, Any]) -> None:
     """What the types alone don't say."""
-    components["BatchItem"]["properties"]["spec"] = {"$ref": _REFERENCE.format(name="JobDocument")}
+    document = {"$ref": _REFERENCE.format(name="JobDocument")}
+    components["BatchItem"]["properties"]["spec"] = document
+    components["PlanRequest"]["properties"]["jobs"]["items"] = document
+    components["WhatIfRequest"]["properties"]["add_jobs"]["items"] = document
     either = [{"$ref": _REFERENCE.format(name=kind.__name__)} for kind in (Submitted, Problem)]
     components[BatchResults.__name__]["properties"]["results"]["items"] = {"anyOf": either}
 

@@ -49,7 +49,7 @@ class ApiServer:
         server_ssl: ssl.SSLContext,
         client_ssl: ssl.SSLContext,
     ) -> None:
-        self._context = context
+        self.context = context
         self._address = (listen_host, listen_port)
         self._server_ssl = server_ssl
         self._client_ssl = client_ssl
@@ -60,9 +60,9 @@ class ApiServer:
     async def start(self) -> None:
         """Raises OSError if the address can't be listened on."""
         loop = asyncio.get_running_loop()
-        limits = self._context.limits
+        limits = self.context.limits
         self._http = _HttpServer(self._handle, limits)
-        self._context.peers.start(self._client_ssl)
+        self.context.peers.start(self._client_ssl)
         host, port = self._address
         self._listener = await loop.create_server(
             self._http,
@@ -84,8 +84,9 @@ class ApiServer:
         """Take no more requests, let those under way end for a moment, and close every connection."""
         if self._listener is not None:
             self._listener.close()
-        self._context.feed.close()
-        await self._context.peers.stop()
+        self.context.feed.close()
+        await self.context.rehearsals.close()
+        await self.context.peers.stop()
         if self._http is not None:
             self._http.pre_shutdown()
             await self._http.shutdown(SHUTDOWN_S)
@@ -110,7 +111,7 @@ class ApiServer:
     async def _answer(
         self, request: web.Request, route: Route, arguments: Mapping[str, Any], query: str
     ) -> web.StreamResponse:
-        context = self._context
+        context = self.context
         actor = context.authenticator.identify(request) if route.access == "user" else ""
         if self._http is not None and (actor or (route.access == "agent" and peer_of(request) is not None)):
             self._http.trust(request.protocol)

@@ -7,7 +7,7 @@ import functools
 import msgspec
 from aiohttp import web
 
-from hasched.api import cluster, events, health, jobs, logs, managers, nodes, policies, tasks
+from hasched.api import answers, cluster, events, health, jobs, logs, managers, nodes, policies, tasks
 from hasched.api.agents import AGENT_STREAM_PATH
 from hasched.api.call import Call
 from hasched.api.openapi import openapi_document
@@ -38,6 +38,7 @@ ROUTES: list[Route] = [
     *jobs.routes.table,
     *tasks.routes.table,
     *logs.routes.table,
+    *answers.routes.table,
     *nodes.routes.table,
     *managers.routes.table,
     *policies.routes.table,

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace, TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import aiohttp
 
@@ -20,6 +20,7 @@ from hasched.client.policy import LIFE_PATH, Endpoints, NotReached, OneTry, Trie
 from hasched.client.problems import error_of
 from hasched.client.tls import MANAGER_HOSTNAME, client_context
 from hasched.client.vigil import Lives, Vigil
+from hasched.model.answers import Forecast, Plan, WhatIf
 from hasched.model.errors import EventsCompacted, HaschedError, NotFound
 from hasched.model.states import TaskState
 from hasched.model.views import (
@@ -145,6 +146,18 @@ class AsyncClient:
 
     async def resume(self, job_id: int) -> JobView:
         return await self._do(calls.resume(job_id))
+
+    async def forecast(self, *job_ids: int) -> Forecast:
+        """When the waiting tasks of these jobs start, or of all that wait. May take a while."""
+        return await self._do(calls.forecast(job_ids))
+
+    async def plan(self, documents: Sequence[Document], horizon_ms: int | None = None) -> Plan:
+        """What would come of jobs if they were submitted now, one after the other. Submits nothing; may take a while."""
+        return await self._do(calls.plan(documents, horizon_ms))
+
+    async def what_if(self, changes: Mapping[str, Any], horizon_ms: int | None = None) -> WhatIf:
+        """Who would start when if `changes` were made, as the API takes them (`WhatIfRequest`). May take a while."""
+        return await self._do(calls.what_if(changes, horizon_ms))
 
     async def delete(self, job_id: int) -> None:
         """Forget a job that has ended."""
@@ -363,9 +376,16 @@ class AsyncClient:
             await asyncio.sleep(pause)
 
     def _tries(self, call: Call[T] | None = None) -> Tries:
-        writes, submission_ids = (call.method != "GET", call.submission_ids) if call is not None else (False, ())
+        started = time.monotonic()
+        if call is None:
+            return self._kind_of_tries(self._endpoints, started, self._timeout_s)
         return self._kind_of_tries(
-            self._endpoints, time.monotonic(), self._timeout_s, writes=writes, submission_ids=submission_ids
+            self._endpoints,
+            started,
+            self._timeout_s,
+            writes=call.writes,
+            submission_ids=call.submission_ids,
+            patience_s=call.patience_s,
         )
 
     async def _ask_for_life(self, url: str) -> None:

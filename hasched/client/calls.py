@@ -9,7 +9,9 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
+from hasched.client.policy import ATTEMPT_TIMEOUT_S
 from hasched.client.problems import from_problem
+from hasched.model.answers import Forecast, Plan, WhatIf
 from hasched.model.errors import HaschedError
 from hasched.model.views import (
     CheckAsked,
@@ -31,13 +33,14 @@ from hasched.model.views import (
 
 T = TypeVar("T")
 PAGE_SIZE = 1000
+ANSWER_TIMEOUT_S = 60.0  # what would be is worked out first
 Document = Mapping[str, Any] | bytes  # a job spec as the API takes it: a mapping, or JSON
 
 
 class Call(Generic[T]):
     """One request. Every call may be sent twice: reads change nothing, and writes name what they want the end to be."""
 
-    __slots__ = ("body", "decoder", "headers", "method", "path", "submission_ids")
+    __slots__ = ("body", "decoder", "headers", "method", "path", "patience_s", "submission_ids", "writes")
 
     def __init__(self, method: str, path: str, answer: type[T], body: bytes = b"", **headers: str) -> None:
         self.method = method
@@ -45,6 +48,8 @@ class Call(Generic[T]):
         self.body = body
         self.headers = {"Content-Type": "application/json", **headers} if body else headers
         self.submission_ids: Sequence[str] = ()
+        self.patience_s = ATTEMPT_TIMEOUT_S
+        self.writes = method != "GET"
         self.decoder: msgspec.json.Decoder[T] | None = None
         if answer is not type(None):
             self.decoder = msgspec.json.Decoder(answer)
@@ -152,6 +157,29 @@ def resume(job_id: int) -> Call[JobView]:
 
 def delete(job_id: int) -> Call[None]:
     return Call("DELETE", f"/v1/jobs/{job_id}", type(None))
+
+
+def forecast(job_ids: Sequence[int]) -> Call[Forecast]:
+    return _asked(Call("GET", path_of("/v1/forecast", job=list(job_ids)), Forecast))
+
+
+def plan(documents: Sequence[Document], horizon_ms: int | None) -> Call[Plan]:
+    jobs = [msgspec.Raw(each) if isinstance(each, bytes) else each for each in documents]
+    return _asked(Call("POST", "/v1/plan", Plan, msgspec.json.encode({"jobs": jobs} | _horizon(horizon_ms))))
+
+
+def what_if(changes: Mapping[str, Any], horizon_ms: int | None) -> Call[WhatIf]:
+    return _asked(Call("POST", "/v1/what-if", WhatIf, msgspec.json.encode({**changes} | _horizon(horizon_ms))))
+
+
+def _horizon(horizon_ms: int | None) -> dict[str, int]:
+    return {} if horizon_ms is None else {"horizon_ms": horizon_ms}
+
+
+def _asked(call: Call[T]) -> Call[T]:
+    """A question, which changes nothing and whose answer takes its time."""
+    call.writes, call.patience_s = False, ANSWER_TIMEOUT_S
+    return call
 
 
 def tasks_page(job_id: int, cursor: str, state: str | Sequence[str] | None) -> Call[TaskPage]:

@@ -79,7 +79,8 @@ class Tries:
     """The course of one call, which asks `url`.
 
     Ask `failed` after each failure: it raises, or says how long to pause before the next try, which may be elsewhere.
-    `writes` says whether the call changes anything, and `submission_ids` under which names.
+    `writes` says whether the call changes anything, and `submission_ids` under which names. `patience_s` is how long one
+    manager may take to answer.
     """
 
     def __init__(
@@ -90,7 +91,9 @@ class Tries:
         *,
         writes: bool = False,
         submission_ids: Sequence[str] = (),
+        patience_s: float = ATTEMPT_TIMEOUT_S,
     ) -> None:
+        self._patience_s = patience_s
         self._endpoints = endpoints
         self.url = endpoints.current
         self._begun = now
@@ -107,7 +110,7 @@ class Tries:
         return bool(self._took)
 
     def attempt_timeout_s(self, now: float) -> float:
-        return max(0.1, min(ATTEMPT_TIMEOUT_S, self._deadline - now))
+        return max(0.1, min(self._patience_s, self._deadline - now))
 
     @property
     def connect_timeout_s(self) -> float:

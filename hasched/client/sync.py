@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from hasched.client import calls
 from hasched.client.calls import Call, Document
@@ -19,6 +19,7 @@ from hasched.client.event_text import EventLines
 from hasched.client.policy import LONGEST_PAUSE_S, Endpoints, Tries
 from hasched.client.problems import error_of
 from hasched.client.tls import client_context
+from hasched.model.answers import Forecast, Plan, WhatIf
 from hasched.model.errors import (
     EventsCompacted,
     HaschedError,
@@ -144,6 +145,18 @@ class Client:
 
     def resume(self, job_id: int) -> JobView:
         return self._do(calls.resume(job_id))
+
+    def forecast(self, *job_ids: int) -> Forecast:
+        """When the waiting tasks of these jobs start, or of all that wait. May take a while."""
+        return self._do(calls.forecast(job_ids))
+
+    def plan(self, documents: Sequence[Document], horizon_ms: int | None = None) -> Plan:
+        """What would come of jobs if they were submitted now, one after the other. Submits nothing; may take a while."""
+        return self._do(calls.plan(documents, horizon_ms))
+
+    def what_if(self, changes: Mapping[str, Any], horizon_ms: int | None = None) -> WhatIf:
+        """Who would start when if `changes` were made, as the API takes them (`WhatIfRequest`). May take a while."""
+        return self._do(calls.what_if(changes, horizon_ms))
 
     def delete(self, job_id: int) -> None:
         """Forget a job that has ended."""
@@ -400,8 +413,17 @@ class Client:
             time.sleep(pause)
 
     def _tries(self, call: Call[T] | None = None) -> Tries:
-        writes, submission_ids = (call.method != "GET", call.submission_ids) if call is not None else (False, ())
-        return Tries(self._endpoints, time.monotonic(), self._timeout_s, writes=writes, submission_ids=submission_ids)
+        started = time.monotonic()
+        if call is None:
+            return Tries(self._endpoints, started, self._timeout_s)
+        return Tries(
+            self._endpoints,
+            started,
+            self._timeout_s,
+            writes=call.writes,
+            submission_ids=call.submission_ids,
+            patience_s=call.patience_s,
+        )
 
     def _connect(self, tries: Tries) -> Connection:
         timeout_s = tries.attempt_timeout_s(time.monotonic())

@@ -130,6 +130,7 @@ def _make_server(config: ManagerConfig, replica: ReplicaNode, hub: AgentHub) -> 
         authenticator=Authenticator(Path(config.tokens)),
         defaults=JobDefaults(timeout_ms=defaults.timeout, retries=defaults.retry_policy, resources=defaults.resources),
         test_cluster=config.test_cluster,
+        placement=settings.placement,
     )
     host, port = split_address(config.api.listen)
     return ApiServer(

@@ -244,7 +244,7 @@ class Driver:
         writer = None
         try:
             writer = await self._in_thread(self._snapshot_thread, partial(self._store.write, index, term, membership))
-            async for chunk in _pace(captured):
+            async for chunk in pace(captured):
                 await self._in_thread(self._snapshot_thread, partial(writer.add, chunk))
             await self._in_thread(self._snapshot_thread, writer.finish)
             published = await self._publish(writer.path)
@@ -298,7 +298,7 @@ class Driver:
     async def _digest(self, check: Check) -> None:
         began = syncobj.monotonicTime()
         try:
-            async for chunk in _pace(check.captured):
+            async for chunk in pace(check.captured):
                 await self._in_thread(self._digest_thread, partial(check.digester.add, chunk))
         finally:
             check.close()
@@ -306,7 +306,7 @@ class Driver:
         self._post(partial(self._core.digested, check.index, check.digester.finish()))
 
 
-async def _pace(captured: Capture) -> AsyncIterator[bytes]:
+async def pace(captured: Capture) -> AsyncIterator[bytes]:
     """Its chunks, with pauses between them, so that this takes no more than a fourth of the loop's time."""
     while True:
         began = syncobj.monotonicTime()

@@ -1,0 +1,133 @@
+"""Questions about what would be, over HTTP: answered by a process beside the manager, from the manager's own state."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from typing import Any
+
+import pytest
+from api_server import Manager
+
+from hasched.api import rehearsals
+from hasched.model.spec import Resources
+from hasched.model.states import NodeState
+from hasched.model.wire import NodeInfo
+from hasched.statemachine.commands import Placement, PlacePlan, RegisterNode, SetNodeState
+
+MINUTE = 60_000
+SLEEP = {"command": ["sleep", "60"], "timeout": "10m"}
+
+
+async def add_node(manager: Manager, node_id: str, cpu: int = 1, **info: Any) -> None:
+    described = NodeInfo(hostname=node_id, agent_version="1", resources=Resources(cpu_milli=cpu * 1000), **info)
+    await manager.replica.propose(RegisterNode(node_id=node_id, info=described))
+
+
+async def start(manager: Manager, job_id: int, node_id: str) -> None:
+    await manager.replica.propose(PlacePlan(placements=(Placement(job_id, node_id, (0,)),)))
+
+
+async def test_a_plan_can_be_submitted_while_it_holds(manager: Manager) -> None:
+    await add_node(manager, "n1")
+    before = manager.contents
+    answer = await manager.post("/v1/plan", {"jobs": [SLEEP, {"command": ["true"]}]})
+    assert answer.status == 200, answer.body
+    first, second = answer.json["jobs"]
+    assert first["placements"] == [{"node_id": "n1", "tasks": 1}] and first["later"] is None
+    assert second["later"]["start_ms"] == answer.json["now_ms"] + 10 * MINUTE
+    assert manager.contents == before, "a plan changes nothing"
+    index = answer.json["check_index"]
+    assert (await manager.post(f"/v1/jobs?if_index={index}", SLEEP)).status == 201
+    assert (await manager.post(f"/v1/jobs?if_index={index}", SLEEP)).code == "plan_outdated"
+
+
+async def test_a_plan_names_what_is_wrong_with_a_job(manager: Manager) -> None:
+    answer = await manager.post("/v1/plan", {"jobs": [{"command": ["true"], "cuont": 3}]})
+    assert (answer.status, answer.code) == (422, "invalid_spec")
+    assert (await manager.post("/v1/plan", {"jobs": []})).status == 400
+
+
+async def test_what_if_compares_two_futures(manager: Manager) -> None:
+    await add_node(manager, "n1", labels={"rack": "r1"})
+    await add_node(manager, "n2")
+    running = await manager.submit(**SLEEP)
+    await start(manager, running, "n1")
+    await manager.replica.propose(SetNodeState(node_id="n2", state=NodeState.UNHEALTHY, reason="silent"))
+    waiting = await manager.submit(**SLEEP)
+    body = {
+        "add_nodes": [{"count": 1, "like": "n1"}],
+        "priorities": {str(waiting): 5},
+        "add_jobs": [{"name": "extra", "command": ["true"]}],
+    }
+    answer = await manager.post("/v1/what-if", body)
+    assert answer.status == 200, answer.body
+    compared = answer.json
+    assert compared["changes"] == ["1 more nodes like n1", f"job {waiting} with priority 5", "with job extra"]
+    assert [(job["job_id"], job["change_ms"]) for job in compared["jobs"]] == [
+        (waiting, compared["now_ms"] - compared["jobs"][0]["now"]["start_ms"]),
+        (waiting + 1, None),
+    ]
+    drained = (await manager.post("/v1/what-if", {"drain": [{"label": "rack", "value": "r1"}]})).json
+    assert drained["jobs"][0]["then"]["reason"]["code"] == "no_nodes"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        pytest.param({}, 400, "bad_request", id="nothing"),
+        pytest.param({"remove_nodes": ["n9"]}, 422, "no_such_node", id="no such node"),
+        pytest.param({"quotas": {"team.gpus": 3}}, 404, "no_such_policy", id="no such quota"),
+        pytest.param({"drain": [{}]}, 400, "bad_request", id="a drain of nothing"),
+        pytest.param({"without_jobs": [7]}, 422, "no_such_job", id="no such job"),
+        pytest.param({"add_jobs": [{"x": 1}]}, 422, "invalid_spec", id="a job that is none"),
+    ],
+)
+async def test_what_cant_be_supposed(manager: Manager, body: dict[str, Any], status: int, code: str) -> None:
+    answer = await manager.post("/v1/what-if", body)
+    assert (answer.status, answer.code) == (status, code)
+
+
+async def test_one_forecast_serves_all_who_ask_at_once(manager: Manager) -> None:
+    await add_node(manager, "n1")
+    first, second = await manager.submit(**SLEEP), await manager.submit(**SLEEP)
+    answers = await asyncio.gather(*(manager.get("/v1/forecast") for _ in range(20)))
+    assert len({answer.body for answer in answers}) == 1
+    jobs = answers[0].json["jobs"]
+    assert [job["job_id"] for job in jobs] == [first, second]
+    assert jobs[1]["start_ms"] == jobs[0]["start_ms"] + 10 * MINUTE
+    one = (await manager.get(f"/v1/jobs/{second}/forecast")).json
+    assert [job["job_id"] for job in one["jobs"]] == [second]
+    assert (await manager.get("/v1/jobs/99/forecast")).code == "no_such_job"
+
+
+async def test_too_many_questions_are_refused_at_once(manager: Manager, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rehearsals, "MOST_WAITING", 1)
+    answers = await asyncio.gather(*(manager.post("/v1/plan", {"jobs": [SLEEP]}) for _ in range(3)))
+    assert sorted(answer.status for answer in answers) == [200, 503, 503]
+    assert {answer.code for answer in answers if answer.status == 503} == {"overloaded"}
+
+
+async def test_a_process_that_dies_takes_one_answer_with_it(manager: Manager) -> None:
+    job_id = await manager.submit(**SLEEP)
+    assert (await manager.get(f"/v1/jobs/{job_id}/forecast")).status == 200
+    answering = manager.server.context.rehearsals
+    assert answering.process is not None
+    os.kill(answering.process.pid, signal.SIGSTOP)
+    asking = asyncio.create_task(manager.get(f"/v1/jobs/{job_id}/forecast"))
+    async with asyncio.timeout(10):
+        while not answering.waiting:
+            await asyncio.sleep(0.002)
+    os.kill(answering.process.pid, signal.SIGKILL)
+    assert (await asking).code == "overloaded"
+    assert (await manager.get(f"/v1/jobs/{job_id}/forecast")).status == 200
+
+
+async def test_the_process_ends_with_its_manager(manager: Manager) -> None:
+    job_id = await manager.submit(**SLEEP)
+    assert (await manager.get(f"/v1/jobs/{job_id}/forecast")).status == 200
+    process = manager.server.context.rehearsals.process
+    assert process is not None and process.returncode is None
+    await manager.server.context.rehearsals.close()
+    assert process.returncode is not None
