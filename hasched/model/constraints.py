@@ -62,7 +62,7 @@ OPERATORS = ("==", "!=", "<", "<=", ">", ">=", "in", "not in", "matches", "has")
 _OWN = ("label.", "attr.")  # followed by a name that whoever set up the node has chosen
 
 
-class Test(NamedTuple):
+class Term(NamedTuple):
     attribute: str
     operator: str
     values: tuple[str, ...] = ()
@@ -80,7 +80,7 @@ class Some(NamedTuple):
     parts: tuple[Expression, ...]
 
 
-Expression: TypeAlias = Test | Not | Every | Some
+Expression: TypeAlias = Term | Not | Every | Some
 
 
 class ConstraintError(ValueError):
@@ -185,7 +185,7 @@ class _Parser:
 
     def _test(self) -> Expression:
         if self._take("has"):
-            return Test(self._attribute(), "has")
+            return Term(self._attribute(), "has")
         attribute = self._attribute()
         token = self._advance()
         operator = token.text if token.kind in ("sign", "word") else ""
@@ -199,7 +199,7 @@ class _Parser:
         values = self._values() if operator in ("in", "not in") else (self._value(attribute, operator),)
         if operator in ("in", "not in"):
             values = tuple(self._checked(attribute, operator, value, token.place) for value in values)
-        return Test(attribute, operator, values)
+        return Term(attribute, operator, values)
 
     def _attribute(self) -> str:
         token = self._advance()
@@ -301,14 +301,14 @@ def _amount(kind: Kind, value: str) -> int:
 def write(expression: Expression) -> str:
     """As text in canonical form: it parses to the same expression, and equal expressions have the same."""
     match expression:
-        case Test(attribute, "has", _):
+        case Term(attribute, "has", _):
             return f"has {attribute}"
-        case Test(attribute, "in" | "not in" as operator, values):
+        case Term(attribute, "in" | "not in" as operator, values):
             return f"{attribute} {operator} [{', '.join(map(_write_value, values))}]"
-        case Test(attribute, operator, values):
+        case Term(attribute, operator, values):
             return f"{attribute} {operator} {_write_value(values[0])}"
         case Not(part):
-            return f"not {write(part)}" if isinstance(part, Test) else f"not ({write(part)})"
+            return f"not {write(part)}" if isinstance(part, Term) else f"not ({write(part)})"
         case Every(parts):
             return " and ".join(
                 f"({write(part)})" if isinstance(part, (Some, Every)) else write(part) for part in parts
@@ -339,13 +339,13 @@ def _compile(expression: Expression) -> Holds:
         case Some(parts):
             any_of = tuple(map(_compile, parts))
             return lambda facts: any(holds(facts) for holds in any_of)
-        case Test(attribute, "!=" | "not in" as operator, values):
-            same = _compile(Test(attribute, "==" if operator == "!=" else "in", values))
+        case Term(attribute, "!=" | "not in" as operator, values):
+            same = _compile(Term(attribute, "==" if operator == "!=" else "in", values))
             return lambda facts: not same(facts)
-        case Test(attribute, "has", _):
+        case Term(attribute, "has", _):
             read = _reader(attribute)
             return lambda facts: bool(read(facts))
-        case Test(attribute, operator, values):
+        case Term(attribute, operator, values):
             read, passes = _reader(attribute), _value_test(_kind_of(attribute), operator, values)
             return lambda facts: any(passes(value) for value in read(facts))
         case _:

@@ -17,7 +17,6 @@ from hasched.model.errors import MalformedBody, SpecInvalid
 from hasched.model.ids import is_name
 from hasched.model.kinds import (
     MAX_WORD_BYTES,
-    NAME_HINT,
     Field,
     Kind,
     Problems,
@@ -36,6 +35,8 @@ from hasched.model.kinds import (
     whole,
     words,
 )
+from hasched.model.placement_text import PLACEMENT, PLACEMENT_FIELDS, fill_placement
+from hasched.model.resource_text import RESOURCE_FIELDS, RESOURCES, fault_of_name, fill_request, sorted_amounts
 from hasched.model.spec import (
     MAX_INPUT_BYTES,
     MAX_PRIORITY,
@@ -49,12 +50,7 @@ from hasched.model.spec import (
 from hasched.model.states import BackoffKind, OnDisconnect, RestartPolicy, WarningSignal
 from hasched.model.times import format_time, looks_like_time, parse_time_ms
 from hasched.model.units import (
-    MAX_INTEGER,
-    format_bytes,
-    format_cpu,
     format_duration,
-    parse_bytes,
-    parse_cpu_milli,
     parse_duration_ms,
 )
 
@@ -62,7 +58,6 @@ MAX_RETRIES = 1000
 MAX_MULTIPLIER = 100
 MAX_LABELS = 64
 MAX_LABEL_BYTES = 256
-MAX_COUNTABLES = 32
 MAX_TAGS = 32
 MAX_SEMAPHORES = 32
 MAX_VARIABLES = 10_000
@@ -101,11 +96,11 @@ def parse_spec(document: JsonText | PlainValue, defaults: JobDefaults | None = N
         problems.note("command", cause, "keep one of them" if both else "give it, or a `script`")
     retries = _fill_retries(given.get("retries"), defaults.retries, problems)
     _check_times(given, problems)
+    if not problems:
+        _fill_request(given, defaults.resources, problems)
     if problems:
         raise SpecInvalid(problems)
     given["retries"] = retries
-    resources = given.get("resources")
-    given["resources"] = msgspec.structs.replace(defaults.resources, **resources) if resources else defaults.resources
     if "name" not in given:
         given["name"] = _name_after(given)
     for moment in ("not_before", "deadline"):
@@ -191,6 +186,18 @@ def _moment(attribute: str, hint: str) -> Kind:
     return Kind(read, {"anyOf": [{"type": "string", "examples": examples}, {"type": "number", "exclusiveMinimum": 0}]})
 
 
+def _fill_request(given: dict[str, Any], defaults: Resources, problems: Problems) -> None:
+    """What a task asks for, and where. The amounts of a resource class are the cluster's to fill in."""
+    placement = given.pop("placement", None) or {}
+    if placement.get("resource_class"):
+        for key in ("resources", "any_of"):
+            if key in (given if key == "resources" else placement):
+                problems.note("placement.resource_class", f"and `{key}` exclude each other", "keep one of them")
+    given["resources"] = fill_request(defaults, given.get("resources") or {}, "resources", problems)
+    if placement:
+        given["placement"], given["resources"] = fill_placement(placement, given["resources"], problems)
+
+
 def _retries() -> Kind:
     """A number, short for `{max: N}`, or the mapping."""
 
@@ -256,52 +263,18 @@ def _path() -> Kind:
     return Kind(read, {"type": "string", "pattern": "^/"})
 
 
-def _sorted_amounts(key_fault: Callable[[str], str], most: int) -> Kind:
-    """Amounts by name, as sorted pairs."""
-    amounts = pairs(key_fault, whole(1, MAX_INTEGER), most)
-
-    def read(value: Any, place: str, problems: Problems) -> Any:
-        before = len(problems)
-        given = amounts.read(value, place, problems)
-        return () if len(problems) > before else tuple(sorted(given.items()))
-
-    return Kind(read, amounts.schema)
-
-
-def _fault_of_countable(key: str) -> str:
-    return "stands beside `countables`, not in it" if key in RESOURCE_FIELDS else _fault_of_name(key)
-
-
-def _fault_of_name(key: str) -> str:
-    return "" if is_name(key) else f"is not a name: {NAME_HINT}"
-
-
 def _fault_of_variable(key: str) -> str:
     if not key or "=" in key:
         return "is not a variable's name: it is empty or contains '='"
     return fault_of_text(key, MAX_VARIABLE_NAME_BYTES)
 
 
-CPU = quantity(parse_cpu_milli, MAX_INTEGER, format_cpu, "number of cores", "500m")
-SIZE = quantity(parse_bytes, MAX_INTEGER, format_bytes, "size", "512Mi")
 DURATION = quantity(parse_duration_ms, MAX_DURATION_MS, format_duration, "duration", "10s")
 _GRACE = quantity(parse_duration_ms, MAX_GRACE_MS, format_duration, "duration", "10s")
 
-RESOURCE_FIELDS = {
-    "cpu": Field("cpu_milli", CPU, "Cores."),
-    "memory": Field("memory_bytes", SIZE, "Enforced where it is given; 0 is no limit."),
-    "gpus": Field("gpus", whole(0, MAX_INTEGER, "a GPU is not divided"), "Whole GPUs."),
-    "countables": Field(
-        "countables",
-        _sorted_amounts(_fault_of_countable, MAX_COUNTABLES),
-        "Amounts of named things that nodes offer, such as licences.",
-    ),
-}
-RESOURCES = mapping(RESOURCE_FIELDS, "a mapping such as {cpu: 2, memory: 4Gi}")
-
 _VALUE = text(MAX_WORD_BYTES - MAX_VARIABLE_NAME_BYTES - len("="), empty=True)
 _ENV = pairs(_fault_of_variable, _VALUE, MAX_VARIABLES)
-_LABELS = pairs(_fault_of_name, text(MAX_LABEL_BYTES, empty=True), MAX_LABELS)
+_LABELS = pairs(fault_of_name, text(MAX_LABEL_BYTES, empty=True), MAX_LABELS)
 
 _JOB = {
     "name": Field("name", name(), "For people; by default the program's name."),
@@ -333,11 +306,15 @@ _JOB = {
     "tags": Field("tags", names(MAX_TAGS), "Caps may count by them."),
     "semaphores": Field(
         "semaphores",
-        _sorted_amounts(_fault_of_name, MAX_SEMAPHORES),
+        sorted_amounts(fault_of_name, MAX_SEMAPHORES),
         "Units that each running task holds, by the names of caps.",
     ),
+    "placement": Field("placement", PLACEMENT, "Where its tasks may run, and where they had better."),
 }
 
-_ELSEWHERE = {key: f"it belongs under `resources`: resources.{key}" for key in RESOURCE_FIELDS}
+_ELSEWHERE = {
+    **{key: f"it belongs under `resources`: resources.{key}" for key in RESOURCE_FIELDS},
+    **{key: f"it belongs under `placement`: placement.{key}" for key in PLACEMENT_FIELDS},
+}
 _JOB_KIND = mapping(_JOB, "a mapping of a job's keys", _ELSEWHERE)
 _read_job = _JOB_KIND.read

@@ -27,7 +27,7 @@ from hasched.model.kinds import (
     text,
     whole,
 )
-from hasched.model.parse import CPU, DURATION, RESOURCE_FIELDS, RESOURCES, SIZE
+from hasched.model.parse import DURATION
 from hasched.model.policy import (
     TYPES,
     Amounts,
@@ -38,6 +38,7 @@ from hasched.model.policy import (
     QueueState,
     QuotaScope,
 )
+from hasched.model.resource_text import CPU, RESOURCE_FIELDS, RESOURCES, SIZE
 from hasched.model.spec import MAX_PRIORITY, Resources
 from hasched.model.times import format_time, parse_time_ms
 from hasched.model.units import (

@@ -16,7 +16,16 @@ from hypothesis import strategies as st
 from hasched.model.errors import MalformedBody, SpecInvalid
 from hasched.model.kinds import MAX_PROBLEMS
 from hasched.model.parse import JobDefaults, parse_spec, spec_schema
-from hasched.model.spec import MAX_INPUT_BYTES, MAX_SPEC_BYTES, Backoff, JobSpec, Preemption, Resources, Retries
+from hasched.model.spec import (
+    MAX_INPUT_BYTES,
+    MAX_SPEC_BYTES,
+    Backoff,
+    JobSpec,
+    PlacementRules,
+    Preemption,
+    Resources,
+    Retries,
+)
 from hasched.model.states import BackoffKind, OnDisconnect, RestartPolicy, WarningSignal
 from hasched.model.yaml_text import read_documents
 from hasched.statemachine.commands import SubmitJob
@@ -76,6 +85,7 @@ def test_every_key_has_its_place_in_the_spec() -> None:
         "namespace": "vision",
         "tags": ["night", "etl", "night"],
         "semaphores": {"licence": 2, "door": 1},
+        "placement": {"pool": "batch", "constraints": "kernel>=5.15"},
     }
     assert document.keys() | {"command"} == spec_schema()["properties"].keys()
     assert parse_spec(document) == JobSpec(
@@ -102,6 +112,7 @@ def test_every_key_has_its_place_in_the_spec() -> None:
         namespace="vision",
         tags=("etl", "night"),
         semaphores=(("door", 1), ("licence", 2)),
+        placement=PlacementRules(pools=("batch",), constraints=("kernel >= 5.15",)),
     )
 
 
@@ -363,8 +374,9 @@ class TestThePageOfTheJobFile:
 
     def test_it_describes_exactly_the_keys_that_are_accepted(self) -> None:
         properties = spec_schema()["properties"]
-        accepted = [key for key in properties if key != "resources"]
-        accepted += [f"resources.{key}" for key in properties["resources"]["properties"]]
+        accepted = [key for key in properties if key not in ("resources", "placement")]
+        for part in ("resources", "placement"):
+            accepted += [f"{part}.{key}" for key in properties[part]["properties"]]
         accepted.append("retries.backoff")
         assert sorted(re.findall(r"^\| `([a-z_.]+)` \|", PAGE, re.MULTILINE)) == sorted(accepted)
 
@@ -427,6 +439,19 @@ OPTIONAL = {
     "namespace": NAMES,
     "tags": st.lists(NAMES, max_size=3),
     "semaphores": st.dictionaries(NAMES, st.integers(1, 9), max_size=3),
+    "placement": st.fixed_dictionaries(
+        {},
+        optional={
+            "pool": NAMES | st.just("*") | st.lists(NAMES, min_size=1, max_size=3),
+            "constraints": st.sampled_from(["arch == amd64", ["has label.ssd", "not gpu.model in [T4]"]]),
+            "affinity": st.just([{"jobs": {"name": "db"}, "within": "rack"}]),
+            "anti_affinity": st.sampled_from([[{"jobs": "self"}], [{"nodes": "pool == spare", "weight": 5}]]),
+            "spread": st.sampled_from(["rack", [{"label": "rack", "max_skew": 2, "weight": 10}]]),
+            "tolerations": st.sampled_from(["*", ["gpu", "dedicated=ml"]]),
+            "any_of": st.just([{"cpu": 2}, {"gpus": 1, "gpu_model": "A100"}]),
+            "gpu_locality": st.sampled_from(["any", "same_numa", "nvlink"]),
+        },
+    ),
 }
 PROGRAMS = {"command": st.lists(TEXT.filter(bool), min_size=1, max_size=3), "script": TEXT.filter(bool)}
 GOOD = st.one_of(*(st.fixed_dictionaries({key: values}, optional=OPTIONAL) for key, values in PROGRAMS.items()))

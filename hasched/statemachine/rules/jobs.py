@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from hasched.model.eligibility import find_fault, is_sound_request
 from hasched.model.parse import MAX_SEMAPHORES, MAX_TAGS
-from hasched.model.policy import PolicyKind
-from hasched.model.spec import ANYWHERE, MAX_INPUT_BYTES, MAX_PRIORITY, MAX_SPEC_BYTES, MAX_TASKS
+from hasched.model.policy import PolicyKind, ResourceClass
+from hasched.model.spec import ANYWHERE, MAX_INPUT_BYTES, MAX_PRIORITY, MAX_SPEC_BYTES, MAX_TASKS, JobSpec
 from hasched.model.states import TaskState
 from hasched.model.units import MAX_INTEGER
 from hasched.statemachine.commands import CancelJob, DeleteJob, ResumeJob, SubmitJob, SuspendJob
@@ -21,6 +23,7 @@ from hasched.statemachine.events import (
 )
 from hasched.statemachine.job import IN_BACKOFF, Cancel, Job, TaskHistory, derive_state
 from hasched.statemachine.outcomes import JobAccepted, Rejected
+from hasched.statemachine.policies import find_policy
 from hasched.statemachine.rules import Decision, deadlines
 from hasched.statemachine.rules.planned import find_outdated
 from hasched.statemachine.state import State, Tombstone
@@ -51,11 +54,26 @@ def decide_submit(state: State, command: SubmitJob) -> Decision | Rejected:
             f"there is no namespace {command.spec.namespace}",
             "see `hasched namespace list`, or put it with `hasched policy apply`",
         )
+    spec = _resolve_class(state, command.spec)
+    if isinstance(spec, Rejected):
+        return spec
     job_id = state.next_job_id
     return Decision(
-        [JobSubmitted(job_id, command.submission_id, command.actor, command.spec)],
+        [JobSubmitted(job_id, command.submission_id, command.actor, spec)],
         JobAccepted(job_id, duplicate=False, log_index=state.index),
     )
+
+
+def _resolve_class(state: State, spec: JobSpec) -> JobSpec | Rejected:
+    """The spec with the amounts of its resource class, as they are now: a later change of the class leaves the job as it is."""
+    wanted = spec.placement.resource_class
+    if not wanted:
+        return spec
+    found = find_policy(state.policies, ResourceClass, wanted)
+    if found is None:
+        known = ", ".join(sorted(state.policies[PolicyKind.RESOURCE_CLASS]))
+        return Rejected("no_such_resource_class", f"there is no resource class {wanted!r}", f"known are {known}")
+    return msgspec.structs.replace(spec, resources=found.resources)
 
 
 def _fault_of(command: SubmitJob) -> str | None:
@@ -77,6 +95,8 @@ def _fault_of(command: SubmitJob) -> str | None:
     if not is_sound_request(spec.resources):
         return "a resource is out of bounds"
     if rules != ANYWHERE:
+        if rules.any_of and rules.resource_class:
+            return "alternatives and a resource class exclude each other"
         if not all(map(is_sound_request, rules.any_of)) or (rules.any_of and rules.any_of[0] != spec.resources):
             return "an alternative is out of bounds"
         if fault := find_fault(rules):
