@@ -4,8 +4,8 @@ Three layers, each brought up to date from the slots that changed since it was l
 
 - A `View` belongs to one set of placement rules. It holds the nodes that meet them on shelves of alike ones, in the order
   of the policy. Shapes with the same rules share it, whatever they ask for.
-- A `Cursor` belongs to one shape. Up to a mark on each shelf it has looked: what has room there is in its heap, all else is
-  too full. Behind the mark nobody has looked yet, and nobody will before it is needed.
+- A `Cursor` belongs to one request of one shape. Up to a mark on each shelf it has looked: what has room there is in its
+  heap, all else is too full. Behind the mark nobody has looked yet, and nobody will before it is needed.
 - A changed slot is looked at once by each cursor that is asked again. If too many have changed, the cursor starts from the
   beginning of each shelf, which the blocks of a shelf make cheap: so it never costs more than a search.
 
@@ -16,21 +16,34 @@ nodes costs a shape the first node on each shelf (ADR 0015).
 from __future__ import annotations
 
 import heapq
-from collections.abc import Hashable, Iterable
-from typing import TypeAlias
+from collections.abc import Iterable
+from typing import NamedTuple, TypeAlias
 
-from hasched.model.spec import Resources
+from hasched.model.spec import PlacementRules, Resources
 from hasched.scheduler.placement import Scorer
-from hasched.scheduler.shapes import Shape
-from hasched.scheduler.shelves import BEGINNING, Place, Shelf
+from hasched.scheduler.shapes import NEVER_MS, Shape
+from hasched.scheduler.shelves import BEGINNING, END, Place, Shelf
 from hasched.scheduler.slots import Changes, Slot
+from hasched.scheduler.windows import Access, Windows
 
 MANY_CHANGES = 192  # a cursor that has missed more starts anew
 MOST_EARLY = 256  # entries that a cursor keeps beside the heads of the shelves
+BUILD_SLICE = 250  # nodes that a new view takes in at once
+VERDICT_LOOKS = 16  # to ask the rules of a view for a node, and shelve it, costs as much as so many looks at nodes
 _BITS = 5  # by which two totals are told apart: machines of one model differ by some kilobytes of memory
 
-_Likeness: TypeAlias = tuple[int, int, int, bool, float]
 _Entry: TypeAlias = tuple[float, int, int, Slot, Shelf | None]  # score, order, version; the shelf whose head it is
+
+
+class _Likeness(NamedTuple):
+    """Slots with the same one stand on the same shelf."""
+
+    cpu_milli: int
+    memory_bytes: int
+    gpus: int
+    free_gpus: bool
+    preference: float
+    closes_ms: int
 
 
 def _rounded(amount: int) -> int:
@@ -39,39 +52,38 @@ def _rounded(amount: int) -> int:
     return amount >> surplus << surplus if surplus > 0 else amount
 
 
-def likeness(slot: Slot, preference: float) -> _Likeness:
-    """Slots with the same one stand on the same shelf."""
-    total = slot.total
-    return _rounded(total.cpu_milli), _rounded(total.memory_bytes), total.gpus, slot.gpus > 0, preference
-
-
 class View:
-    """The usable nodes that meet one set of placement rules."""
+    """The usable nodes that meet one set of placement rules, as those see them who may use certain reservations."""
 
-    def __init__(self, shape: Shape, scorer: Scorer, changes: Changes, slots: Iterable[Slot]) -> None:
-        self._shape = shape  # any of those that share the rules
+    def __init__(self, shape: Shape, scorer: Scorer, changes: Changes, windows: Windows) -> None:
+        self._shape = shape  # any of those that share the view
         self._scorer = scorer
         self._changes = changes
+        self._windows = windows
         self._version = changes.version
-        self._missing = list(slots)  # not looked at yet, since the view was made
-        self._missing.reverse()
+        self._missing: list[Slot] = []  # not looked at yet, since the view was made
         self.shelves: dict[_Likeness, Shelf] = {}
         self.places: dict[Slot, tuple[Shelf, Place]] = {}
         self._facts: dict[Slot, tuple[object, bool, float]] = {}  # what the rules say of a node, while its facts last
+
+    def begin(self, slots: Iterable[Slot]) -> None:
+        """These nodes are there before the view."""
+        self._missing = list(slots)
+        self._missing.reverse()
 
     @property
     def complete(self) -> bool:
         return not self._missing
 
-    def build(self, looks: int) -> int:
-        """Take in up to so many nodes that were there before the view. Returns how many."""
-        begun = looks
-        while looks and self._missing:
+    def build(self) -> int:
+        """Take in some of the nodes that were there before the view. Returns the looks it took."""
+        looks = 0
+        while looks < BUILD_SLICE and self._missing:
             slot = self._missing.pop()
-            if slot not in self.places and slot.usable:
+            if slot not in self.places:
                 self._put(slot)
-            looks -= 1
-        return begun - looks
+            looks += 1
+        return looks * VERDICT_LOOKS
 
     def catch_up(self) -> int:
         """Put every changed slot where it belongs now. Returns how many there were."""
@@ -82,8 +94,7 @@ class View:
         for slot in self._changes.since(self._version):
             looks += 1
             self.drop(slot)
-            if slot.usable:
-                self._put(slot)
+            self._put(slot)
         self._version = version
         return looks
 
@@ -100,42 +111,55 @@ class View:
         if slot in self._missing:
             self._missing.remove(slot)
 
-    def _put(self, slot: Slot) -> None:
+    def admits(self, slot: Slot) -> bool:
+        """Whether the node meets the rules."""
+        return self._judge(slot)[1]
+
+    def _judge(self, slot: Slot) -> tuple[object, bool, float]:
         info = slot.node.info
         facts = self._facts.get(slot)
         if facts is None or facts[0] is not info:
             fit = self._shape.static_fit(slot.node)
             facts = self._facts[slot] = (info, fit, self._shape.preference(slot.node) if fit else 0.0)
-        _, fit, preference = facts
+        return facts
+
+    def _put(self, slot: Slot) -> None:
+        if not slot.usable or slot.held:
+            return
+        _, fit, preference = self._judge(slot)
         if not fit:
             return
-        alike = likeness(slot, preference)
+        total, free_gpus = slot.total, slot.gpus > 0
+        closes_ms = self._windows.closes_ms(slot.node_id, self._shape.access)
+        alike = _Likeness(
+            _rounded(total.cpu_milli), _rounded(total.memory_bytes), total.gpus, free_gpus, preference, closes_ms
+        )
         shelf = self.shelves.get(alike)
         if shelf is None:
-            shelf = self.shelves[alike] = Shelf(slot.total, slot.gpus > 0, preference)
+            shelf = self.shelves[alike] = Shelf(total, free_gpus, preference, closes_ms)
         place = (self._scorer.standing(slot), slot.order, slot)
         shelf.add(place)
         self.places[slot] = (shelf, place)
 
 
 class Cursor:
-    """One shape's candidates. `looks` counts the nodes and blocks looked at since it was last set to 0."""
+    """The candidates for one request of a shape."""
 
-    __slots__ = ("_heap", "_marks", "_offsets", "_request", "_scorer", "_version", "looks", "shape", "view")
+    __slots__ = ("_heap", "_limit_ms", "_marks", "_offsets", "_scorer", "_version", "looks", "request", "view")
 
-    def __init__(self, shape: Shape, view: View, scorer: Scorer) -> None:
-        self.shape = shape
+    def __init__(self, shape: Shape, request: Resources, view: View, scorer: Scorer) -> None:
         self.view = view
-        self.looks = 0
-        self._request: Resources = shape.resources
+        self.request = request
+        self.looks = 0  # at nodes and blocks, since somebody last set it to 0
+        self._limit_ms = shape.limit_ms
         self._scorer = scorer
         self._version = -1
         self._heap: list[_Entry] = []
         self._marks: dict[Shelf, tuple[float, int] | Place] = {}
         self._offsets: dict[Shelf, float] = {}
 
-    def best(self, changes: Changes) -> Slot | None:
-        """The node that a task of this shape should go to, None if it has no room anywhere."""
+    def best(self, changes: Changes, now_ms: int) -> Slot | None:
+        """The node that a task with this request should go to, None if it has no room anywhere."""
         self.looks += self.view.catch_up()
         if self._version != changes.version:
             self._catch_up(changes)
@@ -143,11 +167,15 @@ class Cursor:
             for shelf in self.view.shelves.values():
                 if shelf not in self._marks:
                     self._open(shelf)
-        heap = self._heap
+        heap, ends_ms = self._heap, now_ms + self._limit_ms
         while heap:
             _, _, version, slot, headed = heap[0]
             if slot.version == version:
-                return slot
+                shelf, _ = self.view.places[slot]
+                if shelf.closes_ms >= NEVER_MS or ends_ms <= shelf.closes_ms:
+                    return slot
+                self._marks[shelf] = END  # too late for all of it, and time only goes on
+                headed = None
             heapq.heappop(heap)
             if headed is not None:
                 self._advance(headed)
@@ -155,7 +183,8 @@ class Cursor:
 
     def _catch_up(self, changes: Changes) -> None:
         """Look at what has changed; of it, what stands before the marks would be missed otherwise."""
-        request, marks, offsets, places = self._request, self._marks, self._offsets, self.view.places
+        request, marks, offsets, places = self.request, self._marks, self._offsets, self.view.places
+        cpu_milli, memory_bytes, gpus = request.cpu_milli, request.memory_bytes, request.gpus
         anew = self._version < 0 or len(self._heap) > MOST_EARLY + len(marks)
         looks = 0
         if not anew:
@@ -164,14 +193,14 @@ class Cursor:
                 if looks > MANY_CHANGES:
                     anew = True
                     break
-                if not slot.room(request, 1):
+                if slot.cpu_milli < cpu_milli or slot.memory_bytes < memory_bytes or slot.gpus < gpus:
                     continue
                 known = places.get(slot)
                 if known is None:
                     continue
                 shelf, place = known
                 mark = marks.get(shelf)
-                if mark is not None and place <= mark:
+                if mark is not None and place <= mark and slot.room(request, 1):
                     heapq.heappush(self._heap, (place[0] + offsets[shelf], slot.order, slot.version, slot, None))
         self._version = changes.version
         self.looks += looks
@@ -182,18 +211,18 @@ class Cursor:
     def _open(self, shelf: Shelf) -> None:
         """Begin to look at a shelf."""
         if shelf not in self._offsets:
-            self._offsets[shelf] = self._scorer.offset(shelf.total, self._request, shelf.free_gpus) + shelf.preference
+            self._offsets[shelf] = self._scorer.offset(shelf.total, self.request, shelf.free_gpus) + shelf.preference
         self._marks[shelf] = BEGINNING
         self._advance(shelf)
 
     def _advance(self, shelf: Shelf) -> None:
         """Go on to the next node on the shelf that has room."""
         place: Place | None = None
-        if shelf.free_gpus or not self._request.gpus:
-            place, looks = shelf.find(self._request, self._marks[shelf])
+        if shelf.free_gpus or not self.request.gpus:
+            place, looks = shelf.find(self.request, self._marks[shelf])
             self.looks += looks
         if place is None:
-            self._marks[shelf] = (float("inf"), 0)
+            self._marks[shelf] = END
             return
         self._marks[shelf] = place
         standing, order, slot = place
@@ -203,28 +232,39 @@ class Cursor:
 class Candidates:
     """Every view and cursor, and the slots that they are about."""
 
-    def __init__(self, scorer: Scorer, changes: Changes, slots: dict[str, Slot]) -> None:
+    def __init__(self, scorer: Scorer, changes: Changes, windows: Windows, slots: dict[str, Slot]) -> None:
         self._scorer = scorer
         self._changes = changes
+        self._windows = windows
         self._slots = slots
-        self._views: dict[Hashable, View] = {}
-        self._cursors: dict[Shape, Cursor] = {}
+        self._views: dict[tuple[PlacementRules | None, Access], View] = {}
+        self._users: dict[View, int] = {}  # how many shapes use a view
+        self._cursors: dict[Shape, tuple[Cursor, ...]] = {}
 
-    def cursor(self, shape: Shape) -> Cursor:
-        cursor = self._cursors.get(shape)
-        if cursor is None:
-            view = self._views.get(shape.rules)
+    def cursors(self, shape: Shape) -> tuple[Cursor, ...]:
+        """One for each request of the shape, the preferred first."""
+        cursors = self._cursors.get(shape)
+        if cursors is None:
+            key = (shape.rules, shape.access)
+            view = self._views.get(key)
             if view is None:
-                view = View(shape, self._scorer, self._changes, self._slots.values())
-                self._views[shape.rules] = view
-            cursor = self._cursors[shape] = Cursor(shape, view, self._scorer)
-        return cursor
+                view = self._views[key] = View(shape, self._scorer, self._changes, self._windows)
+                view.begin(self._slots.values())
+            self._users[view] = self._users.get(view, 0) + 1
+            cursors = tuple(Cursor(shape, request, view, self._scorer) for request in shape.requests)
+            self._cursors[shape] = cursors
+        return cursors
 
     def forget_shape(self, shape: Shape) -> None:
-        """Nothing of it waits. A view goes with its last shape, but for that of no rules."""
-        known = self._cursors.pop(shape, None) is not None
-        if known and shape.rules is not None and not any(other.rules == shape.rules for other in self._cursors):
-            del self._views[shape.rules]
+        """Nothing of it waits. A view goes with its last shape, but for the one of those without rules."""
+        cursors = self._cursors.pop(shape, None)
+        if cursors is None:
+            return
+        view = cursors[0].view
+        self._users[view] -= 1
+        if not self._users[view] and (shape.rules is not None or shape.access):
+            del self._users[view]
+            del self._views[shape.rules, shape.access]
 
     def forget_slot(self, slot: Slot) -> None:
         for view in self._views.values():

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypeAlias
 
 from hasched.model.ids import JobId, NodeId
 from hasched.scheduler.shapes import Shape
 from hasched.statemachine.commands import PlacePlan
 
+Landing: TypeAlias = tuple[JobId, NodeId, int]  # the last says which of the job's alternative requests
+
 
 class Flight:
-    """A plan on its way: how many tasks of each (job, node) the log has not answered for yet."""
+    """A plan on its way: how many tasks of each (job, node, choice) the log has not answered for yet."""
 
     __slots__ = ("plan", "tasks")
 
     def __init__(self, plan: PlacePlan) -> None:
         self.plan = plan
-        self.tasks = {(p.job_id, p.node_id): len(p.indices) for p in plan.placements}
+        self.tasks = {(p.job_id, p.node_id, p.choice): len(p.indices) for p in plan.placements}
 
 
 class JobInFlight:
@@ -38,9 +41,8 @@ class Flights:
     def depart(self, plan: PlacePlan) -> None:
         self._flights.append(Flight(plan))
 
-    def arrive(self, job_id: JobId, node_id: NodeId, tasks: int) -> Iterator[int]:
+    def arrive(self, key: Landing, tasks: int) -> Iterator[int]:
         """So many were scheduled: yields how many of them each flight had, the oldest first."""
-        key = (job_id, node_id)
         for flight in self._flights:
             found = min(tasks, flight.tasks.get(key, 0))
             if found:
@@ -48,10 +50,10 @@ class Flights:
                 tasks -= found
                 yield found
 
-    def end(self, plan: PlacePlan) -> Iterator[tuple[JobId, NodeId, int]]:
+    def end(self, plan: PlacePlan) -> Iterator[tuple[Landing, int]]:
         """The plan has been decided: yields what of it was not scheduled."""
         flight = next(flight for flight in self._flights if flight.plan is plan)
         self._flights.remove(flight)
-        for (job_id, node_id), tasks in flight.tasks.items():
+        for key, tasks in flight.tasks.items():
             if tasks:
-                yield job_id, node_id, tasks
+                yield key, tasks

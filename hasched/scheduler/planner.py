@@ -16,9 +16,10 @@ from itertools import islice
 from typing import Any, TypeAlias
 
 from hasched.model.ids import JobId, NodeId, TaskIndex
+from hasched.model.policy import PolicyKind
 from hasched.model.states import PlacementPolicy, TaskState
 from hasched.scheduler.candidates import Candidates, Cursor
-from hasched.scheduler.flights import Flights, JobInFlight
+from hasched.scheduler.flights import Flights, JobInFlight, Landing
 from hasched.scheduler.gates import Gate, standard_gates
 from hasched.scheduler.line import Line, WaitingClass
 from hasched.scheduler.order import ByPriority, Order, group_of
@@ -26,6 +27,7 @@ from hasched.scheduler.parking import Parking
 from hasched.scheduler.placement import SCORERS
 from hasched.scheduler.shapes import Shape, Shapes
 from hasched.scheduler.slots import Changes, Slot
+from hasched.scheduler.windows import Windows
 from hasched.statemachine.apply import Applied
 from hasched.statemachine.commands import Placement, PlacePlan
 from hasched.statemachine.events import (
@@ -35,6 +37,8 @@ from hasched.statemachine.events import (
     JobResumed,
     JobSubmitted,
     NodeRegistered,
+    PolicyChanged,
+    PolicyDeleted,
     TasksEligible,
     TasksScheduled,
 )
@@ -43,10 +47,10 @@ from hasched.statemachine.node import Node
 from hasched.statemachine.state import State
 
 REBUILD_SLICE = 1_000  # jobs or nodes
-BUILD_SLICE = 500  # nodes looked at for the placement rules of a shape
 _LOOKS_A_UNIT = 32  # looking at so many nodes costs about as much as placing a task
 
-_Draft: TypeAlias = dict[tuple[JobId, NodeId], list[TaskIndex]]
+_Draft: TypeAlias = dict[Landing, list[TaskIndex]]
+_Cursors: TypeAlias = tuple[Cursor, ...]
 
 
 class Planner:
@@ -76,11 +80,17 @@ class Planner:
         self._slots_made = 0
         self._changes = Changes()
         self._shapes = Shapes()
-        self._candidates = Candidates(self._scorer, self._changes, self._slots)
-        self._line = Line(self._order.rank, self._forget_shape)
+        self._windows = Windows()
         self._parking = Parking()
         self._flights = Flights()
+        self._unlisted: list[JobId] = []  # jobs to be put in line, the last first
         self._grown = False  # whether something may fit that didn't when the shapes aside were last looked at
+        self._empty_line()
+
+    def _empty_line(self) -> None:
+        self._shapes = Shapes()
+        self._candidates = Candidates(self._scorer, self._changes, self._windows, self._slots)
+        self._line = Line(self._order.rank, self._forget_shape)
         self._recheck: dict[Shape, None] = {}  # shapes aside that are still to be looked at
 
     def rebuild(self, state: State) -> Iterator[None]:
@@ -89,6 +99,7 @@ class Planner:
         self._order.rebuild(state)
         for gate in self._gates:
             gate.rebuild(state)
+        self._windows.refresh(state)
         for number, node_id in enumerate(list(state.nodes)):
             self._refresh(state, node_id)
             if number % REBUILD_SLICE == REBUILD_SLICE - 1:
@@ -117,25 +128,29 @@ class Planner:
                     self._parking.open(channel)
         for node_id in touched:
             self._refresh(state, node_id)
+        if self._windows.next_end_ms <= state.now_ms:
+            self._open_windows(state)
         self._line.rerank(self._order.observe(state, applied))
 
     def settle(self, state: State, plan: PlacePlan) -> None:
         """The plan has been decided, or its outcome won't be known: what of it was not scheduled is free again."""
-        for job_id, node_id, tasks in self._flights.end(plan):
-            self._land(state, job_id, node_id, tasks)
-            self._refresh(state, node_id)
+        for landing, tasks in self._flights.end(plan):
+            self._land(state, landing, tasks)
+            self._refresh(state, landing[1])
 
     def _scheduled(self, state: State, event: TasksScheduled, touched: dict[NodeId, None]) -> None:
         touched[event.node_id] = None
-        for tasks in self._flights.arrive(event.job_id, event.node_id, len(event.indices)):
-            self._land(state, event.job_id, event.node_id, tasks)
+        landing = (event.job_id, event.node_id, event.choice)
+        for tasks in self._flights.arrive(landing, len(event.indices)):
+            self._land(state, landing, tasks)
 
-    def _land(self, state: State, job_id: JobId, node_id: NodeId, tasks: int) -> None:
-        """So many tasks of a job are not on their way to the node any more."""
+    def _land(self, state: State, landing: Landing, tasks: int) -> None:
+        """So many tasks of a job are not on their way to a node any more."""
+        job_id, node_id, choice = landing
         in_flight = self._flights.jobs[job_id]
         slot = self._slots.get(node_id)
         if slot is not None:
-            slot.reserve(in_flight.shape.resources, -tasks)
+            slot.reserve(in_flight.shape.requests[choice], -tasks)
         job = state.jobs.get(job_id)
         if job is not None:
             for gate in self._gates:
@@ -162,10 +177,30 @@ class Planner:
         """Any of `NODE_CHANGES`."""
         touched[event.node_id] = None
 
+    def _policy_changed(self, state: State, event: PolicyChanged | PolicyDeleted, touched: dict[NodeId, None]) -> None:
+        if event.kind is PolicyKind.RESERVATION:
+            self._open_windows(state)
+
+    def _open_windows(self, state: State) -> None:
+        """Reservations were made, dropped or are over: every job may have others to use, so all are put in line anew."""
+        self._windows.refresh(state)
+        self._unlisted = list(state.jobs)
+        self._unlisted.reverse()
+        self._empty_line()
+
+    def _list_again(self, state: State) -> int:
+        """Put jobs into line anew whose shape may be another one now. Returns the units spent."""
+        for listed in range(REBUILD_SLICE):
+            if not self._unlisted:
+                return listed // 8
+            self._enqueue(state, self._unlisted.pop())
+        return REBUILD_SLICE // 8
+
     def _enqueue(self, state: State, job_id: JobId) -> None:
         job = state.jobs.get(job_id)
         if job is not None and self._waiting(job) > 0:
-            self._line.add(group_of(job), self._shapes.of(job), job_id)
+            group = group_of(job)
+            self._line.add(group, self._shapes.of(job, self._windows.access(group.account)), job_id)
 
     def _refresh(self, state: State, node_id: NodeId) -> None:
         node = state.nodes.get(node_id)
@@ -198,7 +233,9 @@ class Planner:
     @property
     def ready(self) -> bool:
         """Whether `plan` has anything to look at."""
-        return bool((self._grown and self._line.aside) or self._recheck or self._parking or self._line)
+        return bool(
+            (self._grown and self._line.aside) or self._recheck or self._parking or self._line or self._unlisted
+        )
 
     def plan(self, state: State, budget: int) -> PlacePlan | None:
         """The next slice of placements, at most `budget` units of work: a task placed, or a class or job looked at.
@@ -206,14 +243,17 @@ class Planner:
         None when the slice found nothing to start; ask again while `ready`.
         """
         draft: _Draft = {}
-        spent = self._open_gates(state) + self._call_back(budget)
-        while spent < budget and not self._recheck and (waiting := self._line.next()) is not None:
+        spent = self._list_again(state) if self._unlisted else self._open_gates(state) + self._call_back(state, budget)
+        looked = not self._unlisted and not self._recheck  # what is first in line is known
+        while looked and spent < budget and (waiting := self._line.next()) is not None:
             spent += self._plan_class(state, waiting, draft, budget - spent)
         self.units_spent += spent
         if not draft:
             return None
         plan = PlacePlan(
-            placements=tuple(Placement(job_id, node_id, tuple(tasks)) for (job_id, node_id), tasks in draft.items())
+            placements=tuple(
+                Placement(job_id, node_id, tuple(tasks), choice) for (job_id, node_id, choice), tasks in draft.items()
+            )
         )
         self._flights.depart(plan)
         return plan
@@ -227,7 +267,7 @@ class Planner:
             self._enqueue(state, job_id)
         return len(jobs) // 4
 
-    def _call_back(self, budget: int) -> int:
+    def _call_back(self, state: State, budget: int) -> int:
         """Look whether shapes that stand aside fit on what has grown. Returns the units spent.
 
         Nothing is placed before all were looked at: what is behind in line must not take what one of them may want.
@@ -238,70 +278,73 @@ class Planner:
         looks = 0
         while self._recheck and looks < budget * _LOOKS_A_UNIT:
             shape = next(iter(self._recheck))
-            cursor = self._candidates.cursor(shape)
-            if self._find(cursor) is not None:
+            cursors = self._candidates.cursors(shape)
+            found, looked = self._find(state, cursors)
+            looks += 1 + looked
+            if found is not None:
                 self._line.call_back(shape)
-            looks += 1 + cursor.looks
-            if cursor.view.complete:
+            if cursors[0].view.complete:
                 del self._recheck[shape]
         return looks // _LOOKS_A_UNIT
 
-    def _find(self, cursor: Cursor) -> Slot | None:
-        """The best node, or None if there is none yet; then the view may be incomplete."""
-        cursor.looks = 0
-        if not cursor.view.complete:
-            cursor.looks += cursor.view.build(BUILD_SLICE) * 4
-            if not cursor.view.complete:
-                return None
-        return cursor.best(self._changes)
+    def _find(self, state: State, cursors: _Cursors) -> tuple[tuple[Slot, int] | None, int]:
+        """The best node and the request for it, or None if there is none yet, and the looks it took."""
+        view = cursors[0].view
+        looks = 0 if view.complete else view.build()
+        if not view.complete:
+            return None, looks
+        for choice, cursor in enumerate(cursors):
+            cursor.looks = 0
+            slot = cursor.best(self._changes, state.now_ms)
+            looks += cursor.looks
+            if slot is not None:
+                return (slot, choice), looks
+        return None, looks
 
     def _plan_class(self, state: State, waiting: WaitingClass, draft: _Draft, budget: int) -> int:
         """Place jobs of a class while it is first in line. Returns the units spent."""
-        spent = 1
-        cursor = self._candidates.cursor(waiting.shape)
-        slot = self._find(cursor)
-        if not cursor.view.complete:
-            self._line.enter(waiting)
-            return max(spent, cursor.looks // _LOOKS_A_UNIT)
-        if slot is None:
-            self._line.set_aside(waiting)
-            return spent + cursor.looks // _LOOKS_A_UNIT
+        cursors = self._candidates.cursors(waiting.shape)
+        found, looks = self._find(state, cursors)
+        spent = 1 + looks // _LOOKS_A_UNIT
+        if found is None:
+            if cursors[0].view.complete:
+                self._line.set_aside(waiting)
+            else:
+                self._line.enter(waiting)
+            return spent
         while (job_id := waiting.first) is not None:
             job = state.jobs.get(job_id)
             wanted = 0 if job is None else self._wanted(state, job)
             if job is not None and wanted:
                 allowed = min(wanted, max(budget - spent, 1))
-                placed, full = self._place(state, job, allowed, cursor, draft)
+                placed, full = self._place(state, job, waiting.shape, allowed, draft)
                 spent += placed
                 if placed < allowed and full:
                     self._line.set_aside(waiting)
-                    break
+                    return spent
                 if placed == allowed < wanted:
-                    self._line.enter(waiting)
                     break
             waiting.drop_first()
             spent += 1 - bool(wanted)
             if spent >= budget or not self._line.is_next(waiting):
-                self._line.enter(waiting)
                 break
-        else:
-            self._line.enter(waiting)
-        spent += cursor.looks // _LOOKS_A_UNIT
+        self._line.enter(waiting)
         return spent
 
-    def _place(self, state: State, job: Job, wanted: int, cursor: Cursor, draft: _Draft) -> tuple[int, bool]:
+    def _place(self, state: State, job: Job, shape: Shape, wanted: int, draft: _Draft) -> tuple[int, bool]:
         """Draft up to `wanted` tasks of a job onto the best nodes. How many it was, and whether no node has room any more."""
-        shape, changes = cursor.shape, self._changes
-        request = shape.resources
-        fills = self._scorer.fills
+        changes, fills = self._changes, self._scorer.fills
+        cursors = self._candidates.cursors(shape)
         in_flight = self._flights.jobs.get(job.id) or JobInFlight(shape)
         indices = job.pending_indices(in_flight.next_index)
         placed, full = 0, False
         while placed < wanted:
-            slot = cursor.best(changes)
-            if slot is None:
+            found, _ = self._find(state, cursors)
+            if found is None:
                 full = True
                 break
+            slot, choice = found
+            request = shape.requests[choice]
             tasks = list(islice(indices, slot.room(request, wanted - placed if fills else 1)))
             if not tasks:
                 break
@@ -309,7 +352,7 @@ class Planner:
             slot.turn = self._turn
             slot.take(request, len(tasks))
             changes.note(slot)
-            draft.setdefault((job.id, slot.node_id), []).extend(tasks)
+            draft.setdefault((job.id, slot.node_id, choice), []).extend(tasks)
             in_flight.next_index = tasks[-1] + 1
             placed += len(tasks)
         if placed:
@@ -343,5 +386,7 @@ _HANDLERS: dict[type, Callable[[Planner, State, Any, dict[NodeId, None]], None]]
     JobResumed: Planner._job_changed,
     JobEnded: Planner._job_ended,
     TasksEligible: Planner._job_changed,
+    PolicyChanged: Planner._policy_changed,
+    PolicyDeleted: Planner._policy_changed,
     **dict.fromkeys(NODE_CHANGES, Planner._node_changed),
 }

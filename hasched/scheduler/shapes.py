@@ -1,44 +1,78 @@
 """Shapes: everything that decides on which nodes one task fits.
 
-Jobs with the same request and placement rules share one `Shape`, however many they are, of whichever queue and priority. So
-what was found out for one of them ("these nodes, in this order", "nowhere") holds for all.
+Jobs with the same request, placement rules and time limit share one `Shape`, however many they are, of whichever queue and
+priority. So what was found out for one of them ("these nodes, in this order", "nowhere") holds for all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from typing import NamedTuple
 
-from hasched.model.spec import Resources
+import msgspec
+
+from hasched.model.spec import PlacementRules, Resources
 from hasched.statemachine.job import Job
 from hasched.statemachine.node import Node
+
+NEVER_MS = 2**62  # when a task without a time limit ends
 
 
 class ShapeKey(NamedTuple):
     """What makes two shapes the same."""
 
     resources: Resources
-    rules: Hashable
+    rules: PlacementRules | None
+    limit_ms: int
+    access: tuple[str, ...]
 
 
 class Shape:
-    """`rules` are what static placement rules a node has to meet; None means that any node will do."""
+    """`limit_ms`: a task surely ends so long after its start, rounded up so that few shapes differ in it alone.
 
-    __slots__ = ("key", "number", "resources", "rules")
+    `access` names the reservations that it may use.
+    """
+
+    __slots__ = ("access", "key", "limit_ms", "number", "requests", "resources", "rules")
 
     def __init__(self, key: ShapeKey, number: int) -> None:
         self.key = key
         self.number = number  # in the order of their first appearance
         self.resources = key.resources
         self.rules = key.rules
+        self.limit_ms = key.limit_ms
+        self.access = key.access
+        # What a task may ask for instead, the preferred first; mostly there is one.
+        self.requests = (key.rules.any_of if key.rules is not None else ()) or (key.resources,)
 
     def static_fit(self, node: Node) -> bool:
         """Whether a task may run on the node at all, by what doesn't change with its load. Asked once per node and change."""
-        return True
+        return node.admits(self.rules)
 
     def preference(self, node: Node) -> float:
         """How much less the node suits than others by what doesn't change with its load: added to its score, 0 is best."""
         return 0.0
+
+
+class _Limits(msgspec.Struct):
+    """What a shape needs of a spec; of the rest nothing is decoded."""
+
+    timeout_ms: int = 0
+    kill_grace_ms: int = 5_000
+
+
+_limits_of = msgspec.msgpack.Decoder(_Limits).decode
+
+
+def limit_of(job: Job) -> int:
+    """How long after its start an attempt of the job has surely ended."""
+    limits = _limits_of(job.packed_spec)
+    return limits.timeout_ms + limits.kill_grace_ms if limits.timeout_ms else NEVER_MS
+
+
+def rounded_up(limit_ms: int) -> int:
+    """To two bits: 4, 5, 6, 7 times a power of two, so that each doubling has four lengths."""
+    surplus = max(limit_ms.bit_length() - 3, 0)
+    return -(-limit_ms >> surplus) << surplus
 
 
 class Shapes:
@@ -48,8 +82,9 @@ class Shapes:
         self._shapes: dict[ShapeKey, Shape] = {}
         self._made = 0
 
-    def of(self, job: Job) -> Shape:
-        key = ShapeKey(job.resources, None)
+    def of(self, job: Job, access: tuple[str, ...] = ()) -> Shape:
+        limit_ms = limit_of(job)
+        key = ShapeKey(job.resources, job.placement, limit_ms if limit_ms == NEVER_MS else rounded_up(limit_ms), access)
         shape = self._shapes.get(key)
         if shape is None:
             self._made += 1

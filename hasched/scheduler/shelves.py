@@ -15,7 +15,8 @@ from hasched.scheduler.slots import Slot
 BLOCK = 48  # nodes in a block at most, before it is cut in two
 
 Place: TypeAlias = tuple[float, int, Slot]  # standing, order; the order is the slot's own, so two slots never compare
-BEGINNING: tuple[float, int] = (float("-inf"), 0)
+BEGINNING: tuple[float, int] = (float("-inf"), 0)  # before every place, and
+END: tuple[float, int] = (float("inf"), 0)  # behind every place
 
 
 class _Block:
@@ -39,14 +40,18 @@ class _Block:
 
 
 class Shelf:
-    """`total` is that of the first node on it: the others have about as much in all (`candidates.likeness`)."""
+    """`total` is that of the first node on it: the others have about as much in all (`candidates.likeness`).
 
-    __slots__ = ("_blocks", "_lasts", "free_gpus", "preference", "total")
+    From `closes_ms` on its nodes belong to others.
+    """
 
-    def __init__(self, total: Resources, free_gpus: bool, preference: float) -> None:
+    __slots__ = ("_blocks", "_lasts", "closes_ms", "free_gpus", "preference", "total")
+
+    def __init__(self, total: Resources, free_gpus: bool, preference: float, closes_ms: int) -> None:
         self.total = total
         self.free_gpus = free_gpus
         self.preference = preference
+        self.closes_ms = closes_ms
         self._blocks: list[_Block] = []
         self._lasts: list[Place] = []  # of each block
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hasched.model.facts import gpu_class_of
 from hasched.model.ids import NodeId
 from hasched.model.spec import Resources
 from hasched.statemachine.node import Node
@@ -22,7 +23,10 @@ class Slot:
         "attempts",
         "countables",
         "cpu_milli",
+        "disk_bytes",
+        "gpu_kinds",
         "gpus",
+        "held",
         "memory_bytes",
         "node",
         "node_id",
@@ -30,6 +34,8 @@ class Slot:
         "reserved_attempts",
         "reserved_countables",
         "reserved_cpu_milli",
+        "reserved_disk_bytes",
+        "reserved_gpu_kinds",
         "reserved_gpus",
         "reserved_memory_bytes",
         "total",
@@ -44,22 +50,27 @@ class Slot:
         self.order = order
         self.version = 0
         self.usable = False
+        self.held = False  # for a shape that waits (`holds.py`), and therefore among nobody's candidates
         self.total = Resources()
         self.turn = 0
-        self.cpu_milli = self.memory_bytes = self.gpus = self.attempts = 0
+        self.cpu_milli = self.memory_bytes = self.disk_bytes = self.gpus = self.attempts = 0
         self.countables: dict[str, int] = {}
-        self.reserved_cpu_milli = self.reserved_memory_bytes = self.reserved_gpus = self.reserved_attempts = 0
+        self.gpu_kinds: dict[int, int] = {}  # free ones by kind, on nodes with several kinds alone
+        self.reserved_cpu_milli = self.reserved_memory_bytes = self.reserved_disk_bytes = 0
+        self.reserved_gpus = self.reserved_attempts = 0
+        self.reserved_gpu_kinds: dict[int, int] = {}
         self.reserved_countables: dict[str, int] = {}
 
     def refresh(self, node: Node, usable: bool) -> tuple[bool, bool]:
         """Take what the state says now. Whether anything changed, and whether something may fit that didn't before."""
-        before = (self.cpu_milli, self.memory_bytes, self.gpus, self.attempts, self.usable)
-        changed = self.node is not node or self.total is not node.info.resources
-        grown = self.node is not node
+        before = (self.cpu_milli, self.memory_bytes, self.disk_bytes, self.gpus, -self.attempts, self.usable)
+        another = self.node is not node or self.total is not node.info.resources
+        changed = grown = another
         self.node = node
         total = self.total = node.info.resources
         self.cpu_milli = total.cpu_milli - node.allocated_cpu_milli - self.reserved_cpu_milli
         self.memory_bytes = total.memory_bytes - node.allocated_memory_bytes - self.reserved_memory_bytes
+        self.disk_bytes = total.disk_bytes - node.allocated_disk_bytes - self.reserved_disk_bytes
         self.gpus = total.gpus - node.allocated_gpus - self.reserved_gpus
         self.attempts = len(node.attempts) + self.reserved_attempts
         self.usable = usable
@@ -71,17 +82,26 @@ class Slot:
             changed = changed or countables != self.countables
             grown = grown or any(amount > self.countables.get(name, 0) for name, amount in countables.items())
             self.countables = countables
-        now = (self.cpu_milli, self.memory_bytes, self.gpus, self.attempts, self.usable)
+        if len(node.facts.gpus) > 1 or self.gpu_kinds:
+            kinds = {
+                kind: gpus.number - node.allocated_gpu_kinds.get(kind, 0) - self.reserved_gpu_kinds.get(kind, 0)
+                for kind, gpus in enumerate(node.facts.gpus)
+            }
+            changed = changed or kinds != self.gpu_kinds
+            grown = grown or any(free > self.gpu_kinds.get(kind, 0) for kind, free in kinds.items())
+            self.gpu_kinds = kinds
+        now = (self.cpu_milli, self.memory_bytes, self.disk_bytes, self.gpus, -self.attempts, self.usable)
         if now == before:
             return changed, grown
-        cpu_milli, memory_bytes, gpus, attempts, was_usable = before
-        return True, (
-            grown
-            or self.cpu_milli > cpu_milli
-            or self.memory_bytes > memory_bytes
-            or self.gpus > gpus
-            or self.attempts < attempts
-            or self.usable > was_usable
+        return True, grown or any(after > earlier for after, earlier in zip(now, before, strict=True))
+
+    def fits(self, request: Resources) -> bool:
+        """Whether there is room for one task."""
+        return (
+            self.cpu_milli >= request.cpu_milli
+            and self.memory_bytes >= request.memory_bytes
+            and self.gpus >= request.gpus
+            and self.room(request, 1) > 0
         )
 
     def room(self, request: Resources, most: int) -> int:
@@ -92,17 +112,34 @@ class Slot:
         if request.memory_bytes:
             fit = min(fit, self.memory_bytes // request.memory_bytes)
         if request.gpus:
-            fit = min(fit, self.gpus // request.gpus)
+            fit = min(fit, self._free_gpus(request) // request.gpus)
+        if request.disk_bytes:
+            fit = min(fit, self.disk_bytes // request.disk_bytes)
         for name, amount in request.countables:
             fit = min(fit, self.countables.get(name, 0) // amount)
         return max(fit, 0)
+
+    def _free_gpus(self, request: Resources) -> int:
+        """As the state machine counts them (`Node.free_gpus`)."""
+        if not self.gpu_kinds and not request.picks_gpus:
+            return self.gpus
+        kind = gpu_class_of(self.node.facts.gpus, request)
+        if kind < 0:
+            return 0
+        return min(self.gpus, self.gpu_kinds.get(kind, self.gpus))
 
     def reserve(self, request: Resources, times: int) -> None:
         """Hold `times` the request for placements on their way; negative gives back, without making it free (`refresh`)."""
         self.reserved_cpu_milli += request.cpu_milli * times
         self.reserved_memory_bytes += request.memory_bytes * times
-        self.reserved_gpus += request.gpus * times
         self.reserved_attempts += times
+        if request.disk_bytes:
+            self.reserved_disk_bytes += request.disk_bytes * times
+        if request.gpus:
+            self.reserved_gpus += request.gpus * times
+            if self.gpu_kinds:
+                kind = gpu_class_of(self.node.facts.gpus, request)
+                self.reserved_gpu_kinds[kind] = self.reserved_gpu_kinds.get(kind, 0) + request.gpus * times
         for name, amount in request.countables:
             self.reserved_countables[name] = self.reserved_countables.get(name, 0) + amount * times
 
@@ -111,8 +148,12 @@ class Slot:
         self.reserve(request, times)
         self.cpu_milli -= request.cpu_milli * times
         self.memory_bytes -= request.memory_bytes * times
-        self.gpus -= request.gpus * times
+        self.disk_bytes -= request.disk_bytes * times
         self.attempts += times
+        if request.gpus:
+            self.gpus -= request.gpus * times
+            if self.gpu_kinds:
+                self.gpu_kinds[gpu_class_of(self.node.facts.gpus, request)] -= request.gpus * times
         for name, amount in request.countables:
             self.countables[name] -= amount * times
 
