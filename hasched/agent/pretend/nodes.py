@@ -13,13 +13,14 @@ from hasched.agent.config import Capacity, check_capacity
 from hasched.model.config_text import Duration, Size
 from hasched.model.errors import FieldError
 from hasched.model.ids import is_name
-from hasched.model.spec import Resources
+from hasched.model.spec import DEFAULT_POOL, Resources
 from hasched.model.units import format_cpu
 from hasched.model.wire import GpuDevice, NodeInfo
 
 RACK_NODES = 8  # in one rack
 ZONE_RACKS = 4  # in one zone
 GIB = 2**30
+NUMA_NODES = 2  # of a node with GPUs, each with half of them; all are linked
 MAX_NODES = 2_000  # streams of one process; more want another process
 
 
@@ -31,6 +32,8 @@ class PretendNode(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     gpu_model: str = ""
     gpu_memory: Size = 0  # of each
     labels: dict[str, str] = {}
+    pool: str = DEFAULT_POOL
+    attributes: dict[str, str] = {}
 
 
 class PretendConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -78,9 +81,17 @@ def describe(node: PretendNode) -> NodeInfo:
         ),
         labels=dict(sorted(node.labels.items())),
         gpus=tuple(
-            GpuDevice(f"GPU-{node.name}-{number}", node.gpu_model or "simulated", node.gpu_memory)
+            GpuDevice(
+                f"GPU-{node.name}-{number}",
+                node.gpu_model or "simulated",
+                node.gpu_memory,
+                numa_node=number * NUMA_NODES // gpus,
+                nvlink_group=0,
+            )
             for number in range(gpus)
         ),
+        pool=node.pool,
+        attributes=dict(sorted(node.attributes.items())),
         boot_id="simulated",
         table_id=f"simulated-{node.name}",
     )
@@ -129,6 +140,7 @@ def _common(number: int) -> PretendNode:
         gpu_model=kind.gpu_model,
         gpu_memory=kind.gpu_gib * GIB,
         labels={"kind": kind.name, "rack": f"r{rack + 1}", "zone": f"z{rack // ZONE_RACKS + 1}", "simulated": "true"},
+        attributes={"os": "debian-12", "arch": "amd64", "interconnect": "infiniband" if kind.gpus > 4 else "100GbE"},
     )
 
 
