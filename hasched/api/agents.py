@@ -184,7 +184,7 @@ class AgentStreams:
         """Commit the node if it is new, changed or not healthy; else only confirm that this manager still leads."""
         state = self._replica.state
         node = state.nodes.get(hello.node_id)
-        if node is not None and node.info == hello.info and node.state is NodeState.HEALTHY:
+        if node is not None and node.said == hello.info and node.state is NodeState.HEALTHY:
             await self._replica.read_barrier()
             return None
         has_another_table = node is not None and not node.is_remembered_by(hello.info)

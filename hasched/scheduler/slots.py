@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from hasched.model.facts import gpu_class_of
 from hasched.model.ids import NodeId
 from hasched.model.spec import Resources
+from hasched.model.wire import NodeInfo
 from hasched.statemachine.node import Node
 
 MAX_ATTEMPTS_PER_NODE = 4096  # so that tasks which ask for nothing don't all start at once
@@ -27,6 +28,7 @@ class Slot:
         "gpu_kinds",
         "gpus",
         "held",
+        "info",
         "memory_bytes",
         "node",
         "node_id",
@@ -46,6 +48,7 @@ class Slot:
 
     def __init__(self, node: Node, order: int) -> None:
         self.node = node
+        self.info: NodeInfo | None = None  # as of the last look
         self.node_id: NodeId = node.id
         self.order = order
         self.version = 0
@@ -64,9 +67,9 @@ class Slot:
     def refresh(self, node: Node, usable: bool) -> tuple[bool, bool]:
         """Take what the state says now. Whether anything changed, and whether something may fit that didn't before."""
         before = (self.cpu_milli, self.memory_bytes, self.disk_bytes, self.gpus, -self.attempts, self.usable)
-        another = self.node is not node or self.total is not node.info.resources
-        changed = grown = another
+        changed = grown = self.node is not node or self.info is not node.info  # its labels may be others, too
         self.node = node
+        self.info = node.info
         total = self.total = node.info.resources
         self.cpu_milli = total.cpu_milli - node.allocated_cpu_milli - self.reserved_cpu_milli
         self.memory_bytes = total.memory_bytes - node.allocated_memory_bytes - self.reserved_memory_bytes

@@ -112,6 +112,8 @@ def _decide(state: State, command: c.Command) -> Decision | Rejected:
             return node_control.decide_quarantine(state, command)
         case c.EndQuarantine():
             return node_control.decide_end_quarantine(state, command)
+        case c.SetNodeProperties():
+            return node_control.decide_properties(state, command)
         case c.RecordOrigin():
             return origin.decide_record(state, command)
         case c.RecordManagers():
@@ -235,6 +237,8 @@ def evolve(state: State, event: Event) -> None:
             node_control.evolve_on_probation(state, event)
         case e.NodeQuarantineEnded():
             node_control.evolve_quarantine_ended(state, event)
+        case e.NodePropertiesSet():
+            node_control.evolve_properties(state, event)
         case e.OriginRecorded():
             origin.evolve_recorded(state, event)
         case e.ManagersRecorded():

@@ -14,6 +14,7 @@ import msgspec
 from hasched.model.policy import Policy, PolicyKind
 from hasched.model.spec import JobSpec
 from hasched.model.states import NodeState
+from hasched.model.taints import Taint
 from hasched.model.wire import AttemptKey, AttemptReport, NodeInfo
 from hasched.statemachine.manager import ManagerAddress
 
@@ -150,6 +151,20 @@ class EndQuarantine(_Command, frozen=True, tag="end_quarantine"):
     actor: str = ""
 
 
+class SetNodeProperties(_Command, frozen=True, tag="set_node_properties"):
+    """What operators say of a node over what its agent does: of a label or taint that is None, that it has none.
+
+    What isn't named stays as it is, or, with `reset`, goes back to what the agent says before the rest is done.
+    """
+
+    node_id: str
+    actor: str
+    pool: str = ""  # empty: as it is
+    labels: dict[str, str | None] = {}
+    taints: dict[str, Taint | None] = {}  # by key
+    reset: bool = False
+
+
 class RecordOrigin(_Command, frozen=True, tag="record_origin"):
     """The leader's: the cluster is known by this from now on. Counts while the state names none, once in a cluster's life."""
 
@@ -253,6 +268,7 @@ Command: TypeAlias = (
     | UndrainNode
     | QuarantineNode
     | EndQuarantine
+    | SetNodeProperties
     | RecordOrigin
     | RecordManagers
     | AddManager

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import msgspec
 
+from hasched.model.taints import Taint
+from hasched.model.wire import NodeInfo
+
 
 class Cordon(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """No new work; what runs goes on."""
@@ -40,12 +43,37 @@ class Quarantine(msgspec.Struct, frozen=True, array_like=True, gc=False):
     probation: bool = False
 
 
+class Overrides(msgspec.Struct, frozen=True, array_like=True):
+    """What operators say of a node over what its agent does. Of a label or taint None stands for "not this one"."""
+
+    pool: str = ""  # empty: as the agent says
+    labels: tuple[tuple[str, str | None], ...] = ()  # sorted by name
+    taints: tuple[tuple[str, Taint | None], ...] = ()  # by key, sorted
+
+    def apply(self, info: NodeInfo) -> NodeInfo:
+        """The node as it counts; the same object where nothing is overruled."""
+        if self == AS_THE_AGENT_SAYS:
+            return info
+        labels: dict[str, str | None] = {**info.labels, **dict(self.labels)}
+        taints: dict[str, Taint | None] = {**{taint.key: taint for taint in info.taints}, **dict(self.taints)}
+        return msgspec.structs.replace(
+            info,
+            pool=self.pool or info.pool,
+            labels={name: value for name, value in sorted(labels.items()) if value is not None},
+            taints=tuple(taint for _, taint in sorted(taints.items()) if taint is not None),
+        )
+
+
+AS_THE_AGENT_SAYS = Overrides()
+
+
 class Control(msgspec.Struct, frozen=True, array_like=True):
     """Everything that was decided about one node. Replaced as a whole, never changed, so a capture may hold it."""
 
     cordon: Cordon | None = None
     drain: Drain | None = None
     quarantine: Quarantine | None = None
+    overrides: Overrides = AS_THE_AGENT_SAYS
 
     @property
     def eligible(self) -> bool:

@@ -15,6 +15,7 @@ from hasched.model.policy import TYPES, Policy, PolicyKind
 from hasched.model.policy_text import write_policy
 from hasched.model.spec import JobSpec
 from hasched.model.states import EndKind, NodeState, TaskState
+from hasched.model.taints import Taint
 from hasched.model.views import EventView
 from hasched.model.wire import NodeInfo, Usage
 from hasched.statemachine.manager import ManagerAddress
@@ -254,6 +255,16 @@ class NodeQuarantineEnded(_Event, frozen=True):
     actor: str
 
 
+class NodePropertiesSet(_Event, frozen=True):
+    """All that operators say of the node from here on, as `Overrides` has it."""
+
+    node_id: str
+    actor: str
+    pool: str
+    labels: tuple[tuple[str, str | None], ...]
+    taints: tuple[tuple[str, Taint | None], ...]
+
+
 class OriginRecorded(_Event, frozen=True):
     """The cluster is told from others by `origin` from here on."""
 
@@ -338,6 +349,7 @@ Event: TypeAlias = (
     | NodeQuarantined
     | NodeOnProbation
     | NodeQuarantineEnded
+    | NodePropertiesSet
     | OriginRecorded
     | ManagersRecorded
     | ManagerAdded
@@ -361,6 +373,7 @@ NODE_CHANGES: tuple[type[Event], ...] = (
     NodeQuarantined,
     NodeOnProbation,
     NodeQuarantineEnded,
+    NodePropertiesSet,
 )
 
 _POLICY_TYPES = tuple(TYPES.values())

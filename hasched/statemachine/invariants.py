@@ -132,6 +132,8 @@ def _check_node(state: State, node: Node, holders: dict[tuple[int, int], str]) -
         yield f"node {node.id} has the clock set for another time than something comes due"
     if node.control.drain is not None and node.control.drain.expired and not node.control.drain.deadline_ms:
         yield f"node {node.id} has let a drain expire that has no deadline"
+    if node.info != node.control.overrides.apply(node.said):
+        yield f"node {node.id} isn't what its agent says under what operators have decided"
     if state.node_names[node.number] != node.id or state.node_numbers.get(node.id) != node.number:
         yield f"node {node.id} isn't number {node.number}"
 

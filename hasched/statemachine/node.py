@@ -35,6 +35,7 @@ class Node(msgspec.Struct, gc=False, kw_only=True):
     allocated_gpu_kinds: dict[int, int] = {}  # by kind, on nodes with several kinds alone
     attempts: dict[tuple[int, int], int] = {}
     control: Control = FREE
+    reported: NodeInfo | None = None  # what the agent says, where operators have overruled some of it in `info`
     known_facts: NodeFacts | None = None  # of `facts_of`, see `facts`
     facts_of: NodeInfo | None = None
     admitted: dict[PlacementRules | None, bool] = {}  # verdicts, for as long as the facts hold
@@ -70,6 +71,16 @@ class Node(msgspec.Struct, gc=False, kw_only=True):
         if control.quarantine is not None:
             words.append("on_probation" if control.quarantine.probation else "quarantined")
         return ",".join(words)
+
+    @property
+    def said(self) -> NodeInfo:
+        """What the agent says of the node."""
+        return self.info if self.reported is None else self.reported
+
+    def describe(self, info: NodeInfo) -> None:
+        """Take what the agent says, under what operators have decided."""
+        self.info = self.control.overrides.apply(info)
+        self.reported = None if self.info is info else info
 
     def is_remembered_by(self, info: NodeInfo) -> bool:
         """Whether an agent that says this has the table of attempts that the node's agent had; it counts if one doesn't say."""

@@ -169,7 +169,7 @@ def _front_records(state: State) -> Iterator[bytes]:
         nodes=[
             _NodeRecord(
                 node.id,
-                node.info,
+                node.said,
                 node.state,
                 node.reason,
                 node.registered_ms,
@@ -327,6 +327,7 @@ def _restore(documents: _Records) -> State:
     for node_id, control in header.controls:
         node = state.nodes[node_id]
         node.control = control
+        node.describe(node.info)
         state.time_node(node)
     while len(state.tombstones) < header.tombstones:
         batch = _tombstones_decoder.decode(next(documents))

@@ -219,7 +219,9 @@ class State:
 
     def control_node(self, node: Node, control: Control) -> None:
         """Give a node its new control, and set the clock for it."""
+        said = node.said
         node.control = FREE if control == FREE else control
+        node.describe(said)
         node.changed_ms = self.now_ms
         node.log_index = self.index
         self.time_node(node)

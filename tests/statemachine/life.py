@@ -7,6 +7,7 @@ from random import Random
 from hasched.model.policy import Namespace, Policy, Queue, Quota, kind_of
 from hasched.model.spec import JobSpec, Resources
 from hasched.model.states import EndKind, NodeState
+from hasched.model.taints import Taint
 from hasched.model.wire import AttemptKey
 from hasched.statemachine.commands import (
     AddManager,
@@ -27,6 +28,7 @@ from hasched.statemachine.commands import (
     RemoveNode,
     ResumeJob,
     SetNodeEligibility,
+    SetNodeProperties,
     SetNodeState,
     SubmitJob,
     SuspendJob,
@@ -119,6 +121,14 @@ def _control_node(machine: Machine, dice: Random, node_id: str) -> None:
         UndrainNode(node_id=node_id, actor="ada"),
         QuarantineNode(node_id=node_id, reason="launches fail", wait_ms=dice.choice((0, 1000))),
         EndQuarantine(node_id=node_id, actor=dice.choice(("", "ada"))),
+        SetNodeProperties(
+            node_id=node_id,
+            actor="ada",
+            pool=dice.choice(("", "default", "lab", "?")),
+            labels=dice.choice(({}, {"rack": "r1"}, {"rack": None})),
+            taints=dice.choice(({}, {"loud": Taint("loud")}, {"loud": None})),
+            reset=dice.random() < 0.5,
+        ),
     ]
     machine.do(dice.choice(commands), dice.choice(commands))
 
@@ -142,7 +152,7 @@ def _preempt(machine: Machine, dice: Random, job: Job) -> None:
     running = [
         AttemptKey(*task, attempt + dice.choice((0, 0, 1)))
         for _, node in sorted(machine.state.nodes.items())
-        for task, attempt in node.attempts.items()
+        for task, attempt in sorted(node.attempts.items())
     ]
     urgent = max(machine.state.jobs.values(), key=lambda each: (each.eligible > 0, each.priority, each.id))
     machine.do(

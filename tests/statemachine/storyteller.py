@@ -216,6 +216,7 @@ class Storyteller:
                 | e.NodeUndrained()
                 | e.NodeOnProbation()
                 | e.NodeQuarantineEnded()
+                | e.NodePropertiesSet()
             ):
                 return f"{kind} {event.node_id}"
             case e.NodeRegistered() | e.NodeRemoved():

@@ -41,7 +41,7 @@ def test_the_hash_seed_of_a_process_leaves_no_trace() -> None:
 
 def test_a_life_meets_every_kind_of_event_and_all_can_be_shown() -> None:
     machine = Machine()
-    live(machine, Random(7), 1600)
+    live(machine, Random(7), 2000)
     assert {type(event).__name__ for event in machine.events} == {kind.__name__ for kind in get_args(Event)}
     for number, event in enumerate(machine.events):
         shown = view(event, 5, number, 17)

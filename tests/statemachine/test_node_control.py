@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
-from hasched.model.states import NodeState
+from hasched.model.spec import Resources
+from hasched.model.states import EndKind, NodeState, RestartPolicy, TaskState
+from hasched.model.taints import Taint
+from hasched.model.wire import NodeInfo
 from hasched.statemachine import queries
 from hasched.statemachine.commands import (
     Command,
     DrainNode,
     EndQuarantine,
     QuarantineNode,
+    RegisterNode,
     RemoveNode,
     SetNodeEligibility,
+    SetNodeProperties,
     StepClock,
     UndrainNode,
 )
-from hasched.statemachine.events import NodeDrained, NodeDrainExpired, NodeOnProbation
+from hasched.statemachine.events import NodeDrained, NodeDrainExpired, NodeOnProbation, TasksPreempted
 from hasched.statemachine.outcomes import Done
 from hasched.statemachine.rules.clock import next_deadline
-from tests.statemachine.machine import Machine
+from tests.statemachine.machine import Machine, retries
 
 CORDON = SetNodeEligibility(node_id="n1", eligible=False, actor="ada", reason="a fan is loud")
 UNCORDON = SetNodeEligibility(node_id="n1", eligible=True, actor="ada")
@@ -139,6 +146,57 @@ def test_a_deadline_comes_once() -> None:
     assert NodeDrainExpired("n1", 1) not in machine.wait(60_000).events
 
 
+def test_what_runs_at_the_deadline_starts_elsewhere_without_using_a_retry() -> None:
+    machine = machine_with_a_node()
+    machine.node("n2")
+    job = machine.submit(count=2, retries=retries(node_lost=0), restart=RestartPolicy.NEVER)
+    machine.place(job, 0, 1)
+    machine.start(job, 0)
+    machine.do(DRAIN)
+    events = machine.wait(60_000).events
+    assert events[:2] == [
+        NodeDrainExpired("n1", 2),
+        TasksPreempted(job.id, (0, 1), 0, "ada", "node n1 is drained: new disks"),
+    ]
+    for index in (0, 1):
+        machine.end(job, index, kind=EndKind.SIGNALED, code=15)
+    assert status(machine) == "healthy,drained"
+    machine.place(job, 0, 1, node_id="n2")
+    machine.end(job, 0, attempt=2, node_id="n2")
+    machine.end(job, 1, attempt=2, node_id="n2")
+    assert job.state is TaskState.SUCCEEDED
+
+
+def test_a_forced_drain_moves_what_runs_at_once() -> None:
+    machine = machine_with_a_node()
+    job = machine.submit()
+    machine.place(job)
+    events = machine.do(msgspec.structs.replace(DRAIN, wait_ms=0, reason="")).events
+    assert events[1:] == [NodeDrainExpired("n1", 1), TasksPreempted(job.id, (0,), 0, "ada", "node n1 is drained")]
+    assert next_deadline(machine.state) is None
+
+
+def test_what_was_cancelled_before_the_deadline_stays_so() -> None:
+    machine = machine_with_a_node()
+    job = machine.submit()
+    machine.place(job)
+    machine.cancel(job)
+    machine.do(DRAIN)
+    assert not any(isinstance(event, TasksPreempted) for event in machine.wait(60_000).events)
+    machine.end(job, kind=EndKind.STOPPED)
+    assert job.state is TaskState.CANCELLED
+
+
+def test_what_was_told_to_go_goes_though_the_node_is_undrained() -> None:
+    machine = machine_with_a_node()
+    job = machine.submit()
+    machine.place(job)
+    machine.do(msgspec.structs.replace(DRAIN, wait_ms=0))
+    machine.do(UNDRAIN)
+    machine.end(job, kind=EndKind.STOPPED)
+    assert job.task_state(0) is TaskState.PENDING
+
+
 def test_a_later_drain_replaces_the_deadline() -> None:
     machine = machine_with_a_node()
     machine.place(machine.submit())
@@ -191,3 +249,62 @@ def test_a_node_that_drains_may_be_judged_and_keeps_draining() -> None:
     machine.lose()
     assert machine.state.nodes["n1"].state is NodeState.DISCONNECTED
     assert status(machine) == "disconnected,drained"
+
+
+def test_what_operators_say_of_a_node_stands_over_what_its_agent_says() -> None:
+    machine = Machine()
+    said = NodeInfo(
+        hostname="n1",
+        agent_version="1",
+        resources=Resources(cpu_milli=4000),
+        labels={"rack": "r1", "zone": "a"},
+        taints=(Taint("old"),),
+    )
+    register = RegisterNode(node_id="n1", info=said)
+    machine.do(register)
+    overrule = SetNodeProperties(
+        node_id="n1",
+        actor="ada",
+        pool="lab",
+        labels={"rack": "r2", "zone": None, "none": None},
+        taints={"old": None, "loud": Taint("loud", "fan")},
+    )
+    machine.do(overrule)
+    info = machine.state.nodes["n1"].info
+    assert (info.pool, info.labels, info.taints) == ("lab", {"rack": "r2"}, (Taint("loud", "fan"),))
+    assert machine.do(register).events == [], "the agent has nothing new to say"
+    machine.do(RegisterNode(node_id="n1", info=msgspec.structs.replace(said, hostname="renamed", pool="other")))
+    info = machine.state.nodes["n1"].info
+    assert (info.hostname, info.pool, info.labels) == ("renamed", "lab", {"rack": "r2"})
+    machine.do(SetNodeProperties(node_id="n1", actor="ada", labels={"rack": "r3"}, reset=True))
+    info = machine.state.nodes["n1"].info
+    assert (info.pool, info.labels, info.taints) == ("other", {"rack": "r3", "zone": "a"}, (Taint("old"),))
+
+
+def test_saying_what_the_agent_says_overrules_nothing() -> None:
+    machine = machine_with_a_node()
+    assert machine.do(SetNodeProperties(node_id="n1", actor="ada", pool="default", labels={"rack": None})).events == []
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"pool": "a pool"},
+        {"labels": {"a label": "x"}},
+        {"labels": {"rack": "x" * 513}},
+        {"taints": {"loud": Taint("quiet")}},
+        {"labels": {f"l{number}": "x" for number in range(65)}},
+    ],
+)
+def test_properties_that_can_not_be_are_refused(fields: dict[str, Any]) -> None:
+    machine = machine_with_a_node()
+    assert machine.refusal(SetNodeProperties(node_id="n1", actor="ada", **fields)) == "invalid_properties"
+
+
+def test_a_taint_keeps_jobs_away_that_do_not_tolerate_it() -> None:
+    machine = machine_with_a_node()
+    machine.do(SetNodeProperties(node_id="n1", actor="ada", taints={"loud": Taint("loud")}))
+    job = machine.submit()
+    assert machine.place(job).events == []
+    machine.do(SetNodeProperties(node_id="n1", actor="ada", reset=True))
+    assert len(machine.place(job).events) == 1

@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from hasched.model.spec import Resources
 from hasched.model.states import EndKind, NodeState, TaskState
+from hasched.model.taints import Taint
 from hasched.model.wire import AttemptKey
 from hasched.statemachine import queries
 from hasched.statemachine.commands import (
@@ -28,6 +29,7 @@ from hasched.statemachine.commands import (
     RemoveNode,
     ResumeJob,
     SetNodeEligibility,
+    SetNodeProperties,
     SetNodeState,
     SuspendJob,
     UndrainNode,
@@ -184,6 +186,23 @@ class AnyOrder(RuleBasedStateMachine):
         else:
             self.machine.do(EndQuarantine(node_id=node_id, actor=actor))
 
+    @rule(
+        node_id=NODES,
+        pool=st.sampled_from(["", "default", "lab"]),
+        rack=st.sampled_from(["r1", None]),
+        taint=st.sampled_from([Taint("loud"), None]),
+        reset=st.booleans(),
+    )
+    def overrule(self, node_id: str, pool: str, rack: str | None, taint: Taint | None, reset: bool) -> None:
+        command = SetNodeProperties(
+            node_id=node_id, actor="ada", pool=pool, labels={"rack": rack}, taints={"loud": taint}, reset=reset
+        )
+        self.machine.do(command)
+        node = self.machine.state.nodes.get(node_id)
+        if node is not None:
+            assert node.info.labels.get("rack") == rack
+            assert [each for each in node.info.taints if each.key == "loud"] == ([taint] if taint else [])
+
     @rule(origin=st.sampled_from(["a", "b", ""]))
     def record_an_origin(self, origin: str) -> None:
         before = self.machine.state.origin
@@ -208,11 +227,13 @@ class AnyOrder(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         """A manager that comes back from a snapshot has lost nothing."""
+        described = {node.id: (node.info, node.said) for node in self.machine.state.nodes.values()}
         before, timers = digest(self.machine.state), self.machine.state.node_timers
         captured = capture(self.machine.state)
         self.machine.state = restore(iter(captured.next_chunk, None))
         assert digest(self.machine.state) == before
         assert self.machine.state.node_timers == timers
+        assert {node.id: (node.info, node.said) for node in self.machine.state.nodes.values()} == described
 
     @invariant()
     def an_outcome_is_final(self) -> None:

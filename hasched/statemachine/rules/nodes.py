@@ -29,7 +29,7 @@ def decide_register(state: State, command: RegisterNode) -> Decision | Rejected:
     if (fault := _fault_of(command.info)) is not None:
         return Rejected("invalid_node", f"the inventory of node {command.node_id} holds {fault}")
     node = state.nodes.get(command.node_id)
-    if node is not None and node.state is NodeState.HEALTHY and node.info == command.info:
+    if node is not None and node.state is NodeState.HEALTHY and node.said == command.info:
         return Decision([])
     if node is not None and not node.is_remembered_by(command.info) and _is_forgotten(state, node, command):
         return Rejected(
@@ -85,7 +85,7 @@ def evolve_registered(state: State, event: NodeRegistered) -> None:
         )
         return
     changed = node.info.gpus != event.info.gpus or node.info.resources != event.info.resources
-    node.info = event.info
+    node.describe(event.info)
     node.registered_ms = state.now_ms
     if changed and node.attempts:
         node.recount_gpus(state.jobs[job_id].request_of(index) for job_id, index in node.attempts)

@@ -34,7 +34,7 @@ def decide_attempts(state: State, command: PreemptAttempts) -> Decision | Reject
             chosen.setdefault(job.id, []).append(key.index)
     events = [
         TasksPreempted(job_id, indices, winner.id, "", command.reason[:MAX_REASON_LENGTH])
-        for job_id, indices in sorted((job_id, _whole(state.jobs[job_id], some)) for job_id, some in chosen.items())
+        for job_id, indices in sorted((job_id, whole(state.jobs[job_id], some)) for job_id, some in chosen.items())
     ]
     taken = sum(map(len, chosen.values()))
     return Decision(list(events), AttemptsPreempted(sum(len(e.indices) for e in events), len(command.attempts) - taken))
@@ -50,7 +50,7 @@ def decide_tasks(state: State, command: PreemptTasks) -> Decision | Rejected:
     if any(not 0 <= index < job.count for index in command.indices):
         return Rejected("no_such_task", f"job {job.id} has the tasks 0 to {job.count - 1}", "name tasks of this job")
     wanted = command.indices or tuple(job.active_attempts or ())
-    indices = _whole(job, [index for index in wanted if can_yield(job, index)])
+    indices = whole(job, [index for index in wanted if can_yield(job, index)])
     if not indices:
         return Rejected(
             "nothing_to_preempt",
@@ -77,7 +77,7 @@ def _is_current(job: Job, key: AttemptKey) -> bool:
     return active is not None and active.attempt == key.attempt and can_yield(job, key.index)
 
 
-def _whole(job: Job, indices: Iterable[int]) -> tuple[int, ...]:
+def whole(job: Job, indices: Iterable[int]) -> tuple[int, ...]:
     """What has to yield if these do."""
     return tuple(sorted(dict.fromkeys(indices)))
 
