@@ -192,7 +192,10 @@ class OwnCluster(Cluster):
                         lacks = "; ".join(found)
                     await asyncio.sleep(POLL_S)
         except TimeoutError:
-            ended = [f"{name} ended with {status}" for name, status in self.daemons.dead().items()]
+            ended = [
+                f"{name} ended with {status}, and said last: {self.daemons.last_lines(name, 1)}"
+                for name, status in self.daemons.dead().items()
+            ]
             cause = "; ".join([f"after {patience_s:.0f} s: {lacks}", *ended])
             raise Unsettled(cause, f"see the logs in {self.folder}") from None
 

@@ -179,6 +179,15 @@ async def test_every_harm_is_in_the_audit_log(cluster: OwnCluster) -> None:
     await cluster.processes.start("n2")
 
 
+async def test_one_that_does_not_get_ready_says_what_its_daemons_said_last(ledger: Ledger) -> None:
+    """Its folder is gone by the time that somebody looks."""
+    broken = [sys.executable, "-c", "raise SystemExit('the cause')"]
+    async with OwnCluster(ledger, managers=1, agents=1, hasched=broken, on_loopback=True) as cluster:
+        await until("their ends", lambda: len(cluster.daemons.dead()) == 2)
+        with pytest.raises(Unsettled, match="n1 ended with 1, and said last: the cause"):
+            await cluster.ready(patience_s=0.1)
+
+
 # --- nothing is left ---
 
 
