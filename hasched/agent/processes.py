@@ -37,17 +37,17 @@ def boot_id() -> str:
 
 
 def read_process(pid: int) -> Process | None:
-    """One process, None if there is none."""
+    """One process, None if there is none, or it is another user's and hidden from us (`hidepid=1`)."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
     return Process(pid, int(fields[1]), int(fields[3]), int(fields[19]) * 1000 // TICKS_PER_SECOND)
 
 
 def scan() -> list[Process]:
-    """Every process of the machine."""
+    """Every process of the machine that we may see."""
     found = (read_process(int(name)) for name in os.listdir("/proc") if name.isdigit())
     return [process for process in found if process is not None]
 

@@ -61,3 +61,21 @@ def test_an_orphan_of_another_user_does_not_end_the_supervisor(tmp_path: Path) -
     assert foreign
     assert len(set(foreign)) == len(foreign), "each is said once"
     assert done.stdout == "[('EXITED', 3), ('STOPPED', 0)]\n"
+
+
+HIDING = """
+mount -t proc -o hidepid=1 proc /proc
+setpriv --reuid 65534 --regid 65534 --clear-groups "$0" -c '
+from hasched.agent.processes import scan
+print(len(scan()))'
+exit $?  # this shell stays, as the process that is hidden
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can have processes hidden from others")
+def test_processes_that_are_hidden_from_us_are_passed_over() -> None:
+    done = subprocess.run(
+        ["unshare", "--mount", "--pid", "--fork", "sh", "-c", HIDING, sys.executable],
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("1\n", "")
