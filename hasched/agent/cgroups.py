@@ -10,6 +10,7 @@ also beside a version 2 without controllers, wherever its memory controller lets
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -127,7 +128,8 @@ class Cgroups:
             for name in os.listdir(parent):
                 pid = name.partition(".")[0]
                 if pid.isdigit() and not os.path.exists(f"/proc/{pid}"):
-                    _remove_tree(f"{parent}/{name}")
+                    with contextlib.suppress(OSError):  # another user's
+                        _remove_tree(f"{parent}/{name}")
 
     def _settings(self, limits: Limits) -> list[tuple[str, str, str]]:
         settings = []
@@ -154,11 +156,11 @@ def detect(name: str) -> Cgroups | None:
     for find in (_version_2, _version_1):
         try:
             cgroups = find(name)
+            if cgroups is not None and _works(cgroups):
+                cgroups.sweep()
+                return cgroups
         except OSError:
             continue  # this version refuses us: not usable here
-        if cgroups is not None and _works(cgroups):
-            cgroups.sweep()
-            return cgroups
     return None
 
 

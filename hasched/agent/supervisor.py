@@ -49,6 +49,7 @@ from hasched.model.states import EndKind
 SOCKET = "supervisor.sock"
 LOCK = "supervisor.lock"
 READY = b"ready\n"
+TAKEN = 3  # the exit status of one that found another
 STARTS_PER_TURN = 16  # between two looks at who has ended
 NEWS_DELAY_MS = 2  # at most; a start that ends within it is one message
 RECEIVE_BYTES = 256 * 1024
@@ -256,7 +257,11 @@ def listen(data_dir: str) -> socket.socket:
         path = f"/proc/self/fd/{directory}/{SOCKET}"
         if os.path.lexists(path):
             os.unlink(path)
-        listener.bind(path)
+        umask = os.umask(0o177)
+        try:
+            listener.bind(path)
+        finally:
+            os.umask(umask)
         listener.listen(8)
         listener.setblocking(False)
         return listener
@@ -265,13 +270,13 @@ def listen(data_dir: str) -> socket.socket:
 
 
 def main(data_dir: str) -> int:
-    """Own the data directory's tasks until told to end. Status 3: another supervisor does so already."""
+    """Own the data directory's tasks until told to end. Status TAKEN: another supervisor does so already."""
     os.umask(0o027)
     lock = os.open(f"{data_dir}/{LOCK}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return 3
+        return TAKEN
     os.ftruncate(lock, 0)
     os.write(lock, f"{os.getpid()}\n".encode())
     os.chdir("/")
@@ -283,9 +288,7 @@ def main(data_dir: str) -> int:
     if leftovers:
         log("leftovers_killed", pids=[pid for pid in leftovers if pid not in foreign], foreign=foreign)
     roster.clear()
-    os.umask(0o177)
     supervisor = Supervisor(data_dir, roster)
-    os.umask(0o027)
     log("started", pid=os.getpid(), release=hasched.__version__)
     if not os.isatty(1):
         os.write(1, READY)

@@ -26,15 +26,17 @@ from hasched.agent.protocol import (
     encode,
     joined,
 )
-from hasched.agent.supervisor import READY, SOCKET
+from hasched.agent.supervisor import READY, SOCKET, TAKEN
 
-START_TIMEOUT_S = 10.0
+START_TIMEOUT_S = 30.0  # a disk may stall
+TAKEN_PAUSE_S = 0.05
 MAX_LOG_BYTES = 4 * 1024 * 1024
+QUOTED_BYTES = 1024
 _log = structlog.get_logger(__name__)
 
 
 class SupervisorFailed(Exception):
-    """The supervisor can't be started; `supervisor.log` says why."""
+    """The supervisor can't be started; `supervisor.log` says more."""
 
 
 class SupervisorConnection(asyncio.Protocol):
@@ -106,14 +108,17 @@ async def connect(
     on_messages: Callable[[list[FromSupervisor]], None],
     on_lost: Callable[[], None],
 ) -> SupervisorConnection:
-    """A connection to the data directory's supervisor, which is started if there is none. Raises SupervisorFailed."""
-    endpoint = _dial(data_dir)
-    if endpoint is None:
-        await asyncio.to_thread(start, data_dir)
-        endpoint = _dial(data_dir)
-        if endpoint is None:
-            raise SupervisorFailed(f"the supervisor started, but doesn't answer in {data_dir}")
+    """A connection to the data directory's supervisor, which is started if there is none. Raises SupervisorFailed, OSError.
+
+    One that is there and doesn't listen is about to (an agent before us has just started it), or is at its end.
+    """
     loop = asyncio.get_running_loop()
+    give_up_s = loop.time() + START_TIMEOUT_S
+    while (endpoint := _dial(data_dir)) is None:
+        if loop.time() >= give_up_s:
+            raise SupervisorFailed(f"there is a supervisor in {data_dir}, but it doesn't answer")
+        if await asyncio.to_thread(start, data_dir) is None:
+            await asyncio.sleep(TAKEN_PAUSE_S)
     _, connection = await loop.create_connection(lambda: SupervisorConnection(on_messages, on_lost), sock=endpoint)
     connection.send([settings])
     return connection
@@ -134,8 +139,11 @@ def _dial(data_dir: Path) -> socket.socket | None:
     return endpoint
 
 
-def start(data_dir: Path) -> int:
-    """Start a supervisor in its own session, wait until it listens, and return its process id. Raises SupervisorFailed."""
+def start(data_dir: Path) -> int | None:
+    """Start a supervisor in its own session, wait until it listens, and return its process id; None if there is one already.
+
+    Raises SupervisorFailed.
+    """
     log_path = data_dir / "supervisor.log"
     if log_path.exists() and log_path.stat().st_size > MAX_LOG_BYTES:
         log_path.replace(log_path.with_suffix(".log.1"))
@@ -162,10 +170,23 @@ def start(data_dir: Path) -> int:
         said = os.read(ready, len(READY)) if readable else b""
     finally:
         os.close(ready)
-    if said != READY:
-        raise SupervisorFailed(f"the supervisor did not start; {log_path} says why")
-    _log.info("supervisor_started", pid=pid)
-    return pid
+    if said == READY:
+        _log.info("supervisor_started", pid=pid)
+        return pid
+    if not readable:
+        raise SupervisorFailed(f"the supervisor said nothing for {START_TIMEOUT_S:.0f} s; {_quote(log_path)}")
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if status == TAKEN:
+        return None
+    raise SupervisorFailed(f"the supervisor did not start, and ended with {status}; {_quote(log_path)}")
+
+
+def _quote(log_path: Path) -> str:
+    """What the log says last; more may be there to read, unless its folder is gone by then."""
+    with log_path.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - QUOTED_BYTES))
+        lines = file.read().decode(errors="replace").splitlines()
+    return f"the end of {log_path}: {lines[-1]}" if lines else f"{log_path} is empty"
 
 
 def collect(pid: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -18,6 +19,22 @@ from tests.agent.test_running import shell
 
 GREEDY = f"{sys.executable} -c \"block = b'x' * 200_000_000; print('held')\""
 LIMIT = Resources(cpu_milli=500, memory_bytes=64 * 1024 * 1024)
+PROGRAM = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from hasched.agent.protocol import Configure
+from hasched.agent.supervisor_client import connect
+
+async def main():
+    met, lost = asyncio.Queue(), asyncio.Event()
+    await connect(Path(sys.argv[1]), Configure("n1", os.defpath, 1 << 20, True, 0), met.put_nowait, lost.set)
+    [inventory] = await met.get()
+    print(inventory.isolation)
+    os.kill(inventory.pid, signal.SIGTERM)
+    await lost.wait()
+
+asyncio.run(main())
+"""
 
 
 def has_cgroups() -> bool:
@@ -66,6 +83,27 @@ def test_a_group_that_cannot_have_its_limit_is_not_left_behind() -> None:
         found.create("refused", Limits(memory_bytes=-5, cpu_milli=0, pids_max=0))
     assert found.create("refused", Limits(1 << 30, 0, 0)).remove()
     found.close()
+
+
+@needs_cgroups
+def test_a_supervisor_that_is_not_root_can_enter_the_groups_that_it_makes(tmp_path: Path) -> None:
+    not_root = ["unshare", "--user", "--map-user=1000", "--map-group=1000"] if os.geteuid() == 0 else []
+    done = subprocess.run(
+        [*not_root, sys.executable, "-c", PROGRAM, str(tmp_path)],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[-1] in ("cgroup1", "cgroup2")
+
+
+def test_groups_that_refuse_a_trial_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A supervisor that can't limit its tasks by them goes on without."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "not here")
+
+    monkeypatch.setattr(cgroups.Cgroups, "create", refuse)
+    assert cgroups.detect(f"{os.getpid()}.tests") is None
 
 
 @needs_cgroups

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import shutil
 import signal
@@ -10,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from hasched.agent import driver, supervisor
+from hasched.agent import driver, supervisor, supervisor_client
 from hasched.agent.config import AgentConfig, TlsFiles
+from hasched.agent.protocol import Configure, FromSupervisor, Inventory
 from hasched.agent.supervisor_client import SupervisorFailed
 from hasched.model.states import EndKind
 from hasched.model.wire import AttemptEnded, AttemptKey
@@ -213,6 +215,41 @@ async def test_one_data_directory_has_one_agent(agent: AgentProcess, peer: Peer)
     await second.start()
     assert second.process is not None
     assert await second.process.wait() == 1
+
+
+async def test_a_supervisor_that_an_agent_before_has_just_started_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has the lock, and doesn't listen yet."""
+    start, tried = supervisor_client.start, []
+
+    def try_to_start(data_dir: Path) -> int | None:
+        tried.append(start(data_dir))
+        return tried[-1]
+
+    monkeypatch.setattr(supervisor_client, "start", try_to_start)
+    settings = Configure("n1", os.defpath, 2**20, cgroups=False, pids_max=0)
+    met: asyncio.Queue[list[FromSupervisor]] = asyncio.Queue()
+    lost = asyncio.Event()
+    with (tmp_path / supervisor.LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        connecting = asyncio.create_task(supervisor_client.connect(tmp_path, settings, met.put_nowait, lost.set))
+        await until(lambda: tried or connecting.done())
+        assert tried[:1] == [None]
+    async with asyncio.timeout(20):
+        await connecting
+        [inventory] = await met.get()
+        assert isinstance(inventory, Inventory)
+        os.kill(inventory.pid, signal.SIGTERM)
+        await lost.wait()
+    supervisor_client.collect(inventory.pid)
+
+
+async def test_a_supervisor_that_does_not_start_is_quoted(tmp_path: Path) -> None:
+    settings = Configure("n1", os.defpath, 2**20, cgroups=False, pids_max=0)
+    (tmp_path / "roster").mkdir()
+    with pytest.raises(SupervisorFailed, match=r"ended with 1; the end of .*: IsADirectoryError"):
+        await supervisor_client.connect(tmp_path, settings, lambda _: None, lambda: None)
 
 
 async def test_a_supervisor_that_does_not_answer_is_not_awaited_for_ever(
