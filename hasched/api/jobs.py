@@ -28,7 +28,7 @@ from hasched.model.errors import (
     OutcomeUnknown,
     SpecInvalid,
 )
-from hasched.model.parse import parse_spec
+from hasched.model.parse import parse_spec, parse_update
 from hasched.model.spec import MAX_TASKS
 from hasched.model.states import TaskState
 from hasched.model.units import MAX_INTEGER
@@ -36,7 +36,7 @@ from hasched.model.views import JobPage, JobView, Problem, Submitted
 from hasched.model.yaml_text import read_documents
 from hasched.scheduler.explain import pending_reason
 from hasched.statemachine import queries
-from hasched.statemachine.commands import CancelJob, DeleteJob, ResumeJob, SubmitJob, SuspendJob
+from hasched.statemachine.commands import CancelJob, DeleteJob, ResumeJob, SubmitJob, SuspendJob, UpdateJob
 from hasched.statemachine.outcomes import JobAccepted, Outcome, Rejected
 from hasched.statemachine.rules.deadlines import warnings_of
 from hasched.statemachine.state import State
@@ -233,6 +233,15 @@ async def resume_job(call: Call, job_id: int) -> JobView:
     return await _steer(call, ResumeJob(job_id=job_id, actor=call.actor))
 
 
+@routes.add("PATCH", "/v1/jobs/{job_id}", document="JobUpdate")
+async def update_job(call: Call, job_id: int, body: bytes) -> JobView:
+    """Change a job that has not ended: its `priority` or `priority_class`, its `queue`, `not_before`, `deadline`.
+
+    What is left out stays as it is, and a time of 0 is none. Its place among those that wait is the new one at once.
+    """
+    return await _steer(call, UpdateJob(job_id=job_id, actor=call.actor, **parse_update(body)))
+
+
 @routes.add("DELETE", "/v1/jobs/{job_id}", status=204)
 async def delete_job(call: Call, job_id: int) -> None:
     """Forget a job that has ended."""
@@ -256,7 +265,7 @@ def no_such_job(job_id: int) -> NotFound:
     )
 
 
-async def _steer(call: Call, command: CancelJob | SuspendJob | ResumeJob) -> JobView:
+async def _steer(call: Call, command: CancelJob | SuspendJob | ResumeJob | UpdateJob) -> JobView:
     await call.propose(command)
     try:
         return view_job(call.context.replica.state, command.job_id, with_spec=False)

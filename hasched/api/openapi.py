@@ -12,7 +12,7 @@ from aiohttp import web
 from hasched import __version__
 from hasched.api.jobs import BatchResults, submit_job
 from hasched.api.routing import Route
-from hasched.model.parse import spec_schema
+from hasched.model.parse import spec_schema, update_schema
 from hasched.model.policy_text import policy_schema
 from hasched.model.views import EventView, Problem, Submitted
 
@@ -30,6 +30,7 @@ def openapi_document(routes: Iterable[Route]) -> dict[str, Any]:
     types = [kind for route in table for kind in (_answer_of(route), _body_of(route)) if kind is not None]
     _, components = msgspec.json.schema_components([*types, Submitted, Problem, EventView], ref_template=_REFERENCE)
     components["JobDocument"] = spec_schema()
+    components["JobUpdate"] = update_schema()
     components["PolicyDocument"] = policy_schema()
     _refine(components)
     paths: dict[str, dict[str, Any]] = {}

@@ -39,6 +39,7 @@ errors. Errors are problem documents (RFC 9457, `{PROBLEM_TYPE}`) with a `code` 
 
 _DOCUMENTS = {
     "JobDocument": "a job's document ([jobs.md](jobs.md))",
+    "JobUpdate": "what to change of a job",
     "PolicyDocument": "a policy's document ([scheduling.md](scheduling.md))",
 }
 _ELSEWHERE = (ClusterUnreachable, ConfigInvalid, FieldError)  # no manager answers with these

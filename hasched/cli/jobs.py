@@ -174,6 +174,25 @@ def resume(settings: Settings, job_ids: tuple[int, ...]) -> int:
 
 @job.command()
 @click.argument("job_ids", nargs=-1, required=True, type=int, metavar="JOB...")
+@click.option("--priority", type=int, help="Larger starts first.")
+@click.option("--priority-class", metavar="CLASS", help="low, medium, high, or one of your own: it gives the priority.")
+@click.option("--queue", help="The queue to wait in.")
+@click.option("--not-before", metavar="WHEN", help="A time, or for so long from now; 0: start at once.")
+@click.option("--deadline", metavar="WHEN", help="A time, or after so long from now; 0: none.")
+@json_option
+@click.pass_obj
+def update(settings: Settings, /, job_ids: tuple[int, ...], **options: str | int | None) -> int:
+    """Change where jobs stand in the order, and their times; what has no option stays as it is."""
+    changes = {key: value for key, value in options.items() if value is not None}
+    changes = {key: 0 if value == "0" else value for key, value in changes.items()}
+    if not changes:
+        raise click.UsageError("nothing to change: give an option")
+    with settings.client() as client:
+        return _change_each(settings, "updated", job_ids, lambda job_id: client.update(job_id, changes))
+
+
+@job.command()
+@click.argument("job_ids", nargs=-1, required=True, type=int, metavar="JOB...")
 @json_option
 @click.pass_obj
 def delete(settings: Settings, job_ids: tuple[int, ...]) -> int:

@@ -68,7 +68,10 @@ def print_job(job: JobView, failed: TaskView | None) -> None:
             ("first failed", summary(failed) if failed is not None else ""),
             ("exit code", "" if job.exit_code is None else str(job.exit_code)),
             ("namespace", job.namespace),
-            ("queue", f"{job.queue}, priority {job.priority}"),
+            (
+                "queue",
+                f"{job.queue}, priority {job.priority}" + (f" ({job.priority_class})" if job.priority_class else ""),
+            ),
             ("by", job.actor),
             ("submitted", moment(job.submitted_ms)),
             ("not before", moment(job.not_before_ms)),

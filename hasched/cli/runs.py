@@ -33,6 +33,7 @@ _WAIT_HELP = "Stay until it ends, show a single task's output as it comes, and e
 @click.option("--env", "env", multiple=True, metavar="KEY[=VALUE]", help="Set a variable, or pass ours on.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Mark the job.")
 @click.option("--priority", type=int, help="Larger starts first.")
+@click.option("--priority-class", metavar="CLASS", help="low, medium, high, or one of your own: it gives the priority.")
 @click.option("--queue", help="The queue to wait in.")
 @click.option(
     "--not-before", metavar="WHEN", help="Start nothing before a time (2026-12-24T18:00:00Z), or for so long (2h)."
@@ -89,6 +90,7 @@ def run(
         "env": read_pairs(env, "--env", from_environment=True) or None,
         "labels": read_pairs(labels, "--label") or None,
         "priority": options["priority"],
+        "priority_class": options["priority_class"],
         "queue": options["queue"],
         "not_before": options["not_before"],
         "deadline": options["deadline"],

@@ -147,6 +147,13 @@ class AsyncClient:
     async def resume(self, job_id: int) -> JobView:
         return await self._do(calls.resume(job_id))
 
+    async def update(self, job_id: int, changes: Mapping[str, Any]) -> JobView:
+        """Change a job that has not ended: any of the keys `priority`, `priority_class`, `queue`, `not_before`, `deadline`.
+
+        They are as in a job's document, and a time of 0 is none: `update(7, {"priority_class": "high"})`.
+        """
+        return await self._do(calls.update(job_id, changes))
+
     async def forecast(self, *job_ids: int) -> Forecast:
         """When the waiting tasks of these jobs start, or of all that wait. May take a while."""
         return await self._do(calls.forecast(job_ids))

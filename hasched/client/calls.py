@@ -155,6 +155,10 @@ def resume(job_id: int) -> Call[JobView]:
     return Call("POST", f"/v1/jobs/{job_id}/resume", JobView)
 
 
+def update(job_id: int, changes: Mapping[str, Any]) -> Call[JobView]:
+    return Call("PATCH", f"/v1/jobs/{job_id}", JobView, msgspec.json.encode(changes))
+
+
 def delete(job_id: int) -> Call[None]:
     return Call("DELETE", f"/v1/jobs/{job_id}", type(None))
 

@@ -96,6 +96,8 @@ def parse_spec(document: JsonText | PlainValue, defaults: JobDefaults | None = N
         problems.note("command", cause, "keep one of them" if both else "give it, or a `script`")
     retries = _fill_retries(given.get("retries"), defaults.retries, problems)
     _check_times(given, problems)
+    if "priority" in given and "priority_class" in given:
+        problems.note("priority_class", "and `priority` exclude each other", "the class gives the priority: keep one")
     if not problems:
         _fill_request(given, defaults.resources, problems)
     if problems:
@@ -112,6 +114,31 @@ def parse_spec(document: JsonText | PlainValue, defaults: JobDefaults | None = N
         problems.note("", f"the job is larger than {MAX_SPEC_BYTES} bytes", "put data in files that tasks can reach")
         raise SpecInvalid(problems)
     return spec
+
+
+def parse_update(document: JsonText | PlainValue) -> dict[str, Any]:
+    """What a document changes of a job that waits or runs, as fields of `UpdateJob`. Times may be 0 here: none any more.
+
+    Raises SpecInvalid, MalformedBody.
+    """
+    plain = _decode(document) if isinstance(document, (bytes, bytearray, memoryview, msgspec.Raw)) else document
+    problems = Problems()
+    given: dict[str, Any] = _UPDATE_KIND.read(plain, "", problems)
+    _check_times(given, problems)
+    if "priority" in given and "priority_class" in given:
+        problems.note("priority_class", "and `priority` exclude each other", "the class gives the priority: keep one")
+    if not given and not problems:
+        problems.note("", "changes nothing", f"give one of {', '.join(_UPDATE)}")
+    if problems:
+        raise SpecInvalid(problems)
+    for moment in ("not_before", "deadline"):
+        given.update(given.pop(moment, {}))
+    return given
+
+
+def update_schema() -> dict[str, Any]:
+    """What `parse_update` takes, as JSON Schema."""
+    return {**_UPDATE_KIND.schema, "minProperties": 1}
 
 
 def spec_schema() -> dict[str, Any]:
@@ -160,12 +187,12 @@ def _check_times(given: dict[str, Any], problems: Problems) -> None:
         return
     for way in ("ms", "after_ms"):
         earliest, latest = start.get(f"not_before_{way}"), end.get(f"deadline_{way}")
-        if earliest is not None and latest is not None and latest <= earliest:
+        if earliest and latest and latest <= earliest:
             problems.note("deadline", "is not later than `not_before`", "nothing could run in between")
 
 
-def _moment(attribute: str, hint: str) -> Kind:
-    """A time, or how long after the job is accepted: as the attribute that says so."""
+def _moment(attribute: str, hint: str, *, zero: bool = False) -> Kind:
+    """A time, or how long from then on: as the attribute that says so. `zero`: 0 is no time."""
 
     def read(value: Any, place: str, problems: Problems) -> Any:
         if isinstance(value, str) and looks_like_time(value):
@@ -178,6 +205,8 @@ def _moment(attribute: str, hint: str) -> Kind:
             problems.note(place, f"{describe(value)} is too many seconds", "write a time as 2026-12-24T18:00:00Z")
             return {}
         after_ms = DURATION.read(value, place, problems)
+        if not problems and not after_ms and zero:
+            return {f"{attribute}_ms": 0}
         if not problems and not after_ms:
             problems.note(place, "must not be zero", hint)
         return {f"{attribute}_after_ms": after_ms}
@@ -295,6 +324,7 @@ _JOB = {
     "on_disconnect": Field("on_disconnect", choice(OnDisconnect), "What a task does when its node is cut off."),
     "labels": Field("labels", _LABELS, "To find the job by."),
     "priority": Field("priority", whole(0, MAX_PRIORITY), "Larger starts first."),
+    "priority_class": Field("priority_class", name(), "Gives the priority: low, medium, high, or one of your own."),
     "queue": Field("queue", name(), "Where it waits."),
     "not_before": Field(
         "not_before", _moment("not_before", "leave it out to start at once"), "Nothing starts earlier."
@@ -311,6 +341,17 @@ _JOB = {
     ),
     "placement": Field("placement", PLACEMENT, "Where its tasks may run, and where they had better."),
 }
+
+_UPDATE: dict[str, Field] = {
+    "priority": _JOB["priority"],
+    "priority_class": _JOB["priority_class"],
+    "queue": _JOB["queue"],
+    "not_before": Field("not_before", _moment("not_before", "", zero=True), "Nothing starts earlier; 0: at once."),
+    "deadline": Field(
+        "deadline", _moment("deadline", "", zero=True), "What has not ended by then is stopped; 0: none."
+    ),
+}
+_UPDATE_KIND = mapping(_UPDATE, "a mapping of what to change")
 
 _ELSEWHERE = {
     **{key: f"it belongs under `resources`: resources.{key}" for key in RESOURCE_FIELDS},

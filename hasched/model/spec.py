@@ -155,6 +155,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     queue: str = DEFAULT_QUEUE
     placement: PlacementRules = ANYWHERE
     preemption: Preemption = Preemption()
+    priority_class: str = ""  # gives the priority when the job is accepted; empty: `priority` does
     not_before_ms: int = 0  # since the epoch: nothing starts earlier; 0: at once
     not_before_after_ms: int = 0  # the same, from when the job is accepted
     deadline_ms: int = 0  # since the epoch: what has not ended by then is stopped; 0: none

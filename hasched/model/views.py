@@ -95,6 +95,7 @@ class JobView(_View, frozen=True):
     submitted_index: int = 0
     log_index: int = 0
     exit_code: int | None = None  # of the first task that failed (128 + n: signal n), else 0 once all have succeeded
+    priority_class: str = ""  # that gave it its priority
     not_before_ms: int = 0  # nothing of it starts before; 0 also once that has come
     deadline_ms: int = 0  # what has not ended by then is stopped; 0: none
     namespace: str = "default"

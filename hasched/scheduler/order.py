@@ -29,6 +29,10 @@ class RankGroup(NamedTuple):
     queue: str
     account: Account
 
+    def holds(self, job: Job) -> bool:
+        """Whether a job that was of this group still is: an update may have given it another priority or queue."""
+        return job.priority == self.priority and job.queue == self.queue
+
 
 Rank: TypeAlias = tuple[float, ...]  # the smallest is the first; it ends with the job's id, so no two are equal
 

@@ -36,6 +36,7 @@ from hasched.statemachine.events import (
     JobEnded,
     JobResumed,
     JobSubmitted,
+    JobUpdated,
     NodeRegistered,
     PolicyChanged,
     PolicyDeleted,
@@ -166,7 +167,7 @@ class Planner:
             self._enqueue(state, event.job_id)
 
     def _job_changed(
-        self, state: State, event: JobSubmitted | JobResumed | TasksEligible, touched: dict[NodeId, None]
+        self, state: State, event: JobSubmitted | JobResumed | JobUpdated | TasksEligible, touched: dict[NodeId, None]
     ) -> None:
         self._enqueue(state, event.job_id)
 
@@ -314,6 +315,10 @@ class Planner:
             return spent
         while (job_id := waiting.first) is not None:
             job = state.jobs.get(job_id)
+            if job is not None and not waiting.group.holds(job):
+                waiting.drop_first()
+                self._enqueue(state, job_id)
+                continue
             wanted = 0 if job is None else self._wanted(state, job)
             if job is not None and wanted:
                 allowed = min(wanted, max(budget - spent, 1))
@@ -384,6 +389,7 @@ _HANDLERS: dict[type, Callable[[Planner, State, Any, dict[NodeId, None]], None]]
     AttemptEnded: Planner._ended,
     JobSubmitted: Planner._job_changed,
     JobResumed: Planner._job_changed,
+    JobUpdated: Planner._job_changed,
     JobEnded: Planner._job_ended,
     TasksEligible: Planner._job_changed,
     PolicyChanged: Planner._policy_changed,

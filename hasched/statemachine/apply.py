@@ -33,6 +33,7 @@ from hasched.statemachine.rules import (
     policies,
     preemption,
     reports,
+    updates,
 )
 from hasched.statemachine.rules.planned import PLANS_KEPT_SINCE, outdates_plans
 from hasched.statemachine.state import State
@@ -92,6 +93,8 @@ def _decide(state: State, command: c.Command) -> Decision | Rejected:
             return jobs.decide_suspend(state, command)
         case c.ResumeJob():
             return jobs.decide_resume(state, command)
+        case c.UpdateJob():
+            return updates.decide_update(state, command)
         case c.DeleteJob():
             return jobs.decide_delete(state, command)
         case c.RegisterNode():
@@ -203,6 +206,8 @@ def evolve(state: State, event: Event) -> None:
             jobs.evolve_resumed(state, event)
         case e.JobCancelRequested():
             jobs.evolve_cancel_requested(state, event)
+        case e.JobUpdated():
+            updates.evolve_updated(state, event)
         case e.JobDue():
             deadlines.evolve_due(state, event)
         case e.JobDeadlineExceeded():

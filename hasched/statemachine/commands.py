@@ -59,6 +59,20 @@ class ResumeJob(_Command, frozen=True, tag="resume_job"):
     actor: str
 
 
+class UpdateJob(_Command, frozen=True, tag="update_job"):
+    """Change where a job that has not ended stands in the order, and its times. None: as it was; a time of 0: none."""
+
+    job_id: int
+    actor: str
+    priority: int | None = None
+    priority_class: str | None = None
+    queue: str | None = None
+    not_before_ms: int | None = None
+    not_before_after_ms: int | None = None
+    deadline_ms: int | None = None
+    deadline_after_ms: int | None = None
+
+
 class DeleteJob(_Command, frozen=True, tag="delete_job"):
     """Forget a job that has ended."""
 
@@ -258,6 +272,7 @@ Command: TypeAlias = (
     | CancelJob
     | SuspendJob
     | ResumeJob
+    | UpdateJob
     | DeleteJob
     | RegisterNode
     | SetNodeState

@@ -63,6 +63,19 @@ class JobEnded(_Event, frozen=True):
     state: TaskState
 
 
+class JobUpdated(_Event, frozen=True):
+    """Where the job stands in the order, and its times, as they are from here on."""
+
+    job_id: int
+    actor: str
+    priority: int
+    priority_class: str
+    preempts: bool
+    queue: str
+    not_before_ms: int
+    deadline_ms: int
+
+
 class JobDue(_Event, frozen=True):
     """The time before which the job was not to start has come."""
 
@@ -325,6 +338,7 @@ Event: TypeAlias = (
     | JobSuspended
     | JobResumed
     | JobCancelRequested
+    | JobUpdated
     | JobDue
     | JobDeadlineExceeded
     | JobEnded

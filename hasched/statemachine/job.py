@@ -163,6 +163,8 @@ class Job(msgspec.Struct, array_like=True, gc=False, kw_only=True):
     namespace: str = DEFAULT_NAMESPACE
     tags: tuple[str, ...] | None = None
     semaphores: tuple[tuple[str, int], ...] | None = None  # units that each running task holds
+    priority_class: str = ""  # that gave it its priority
+    preempts: bool = False  # attempts of a lower priority, as its class said when the job got it
 
     def request(self, choice: int) -> Resources:
         """What a task asks for that was placed by this one of its alternatives."""

@@ -357,6 +357,7 @@ def _take_in(state: State, job: Job) -> None:
     job.namespace = state.intern(job.namespace)
     job.tags = state.intern(job.tags) if job.tags else None
     job.semaphores = state.intern(job.semaphores) if job.semaphores else None
+    job.priority_class = state.intern(job.priority_class)
     job.resources, job.success_exit_codes = state.intern(job.resources), state.intern(job.success_exit_codes)
     if job.placement is not None:
         job.placement = state.intern(job.placement)

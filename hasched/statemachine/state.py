@@ -126,6 +126,7 @@ class State:
             namespace=self.intern(spec.namespace),
             tags=self.intern(spec.tags) or None,
             semaphores=self.intern(spec.semaphores) or None,
+            priority_class=self.intern(spec.priority_class),
             counts_of_many=None if spec.count == 1 else [spec.count] + [0] * (PHASES - 1),
             placement=None if spec.placement == ANYWHERE else self.intern(spec.placement),
         )

@@ -114,6 +114,35 @@ async def test_jobs_are_listed_page_by_page_and_filtered(manager: Manager) -> No
     assert await names("actor=alice&consistency=stale&limit=1") == ["job4"]
 
 
+async def test_a_job_is_given_another_place_and_other_times(manager: Manager) -> None:
+    job_id = await manager.submit(priority_class="high", deadline="1h")
+    shown = (await manager.get(f"/v1/jobs/{job_id}")).json
+    assert (shown["priority"], shown["priority_class"]) == (900, "high")
+    assert shown["deadline_ms"] == shown["submitted_ms"] + 3_600_000
+
+    changes = {"priority": 7, "queue": "batch", "deadline": 0, "not_before": "2100-01-01T00:00:00Z"}
+    changed = (await manager.request("PATCH", f"/v1/jobs/{job_id}", json=changes)).json
+    assert (changed["priority"], changed["priority_class"], changed["queue"]) == (7, "", "batch")
+    assert (changed["deadline_ms"], changed["reason"]["code"]) == (0, "not_before")
+    refused = await manager.request(
+        "PATCH", f"/v1/jobs/{job_id}", json={"priority": 1, "priority_class": "low", "name": "x"}
+    )
+    assert [error["path"] for error in refused.json["errors"]] == ["name", "priority_class"]
+    assert (await manager.request("PATCH", f"/v1/jobs/{job_id}", json={})).code == "invalid_spec"
+    unknown = await manager.request("PATCH", f"/v1/jobs/{job_id}", json={"priority_class": "urgent"})
+    assert (unknown.status, unknown.code) == (409, "unknown_priority_class")
+
+
+async def test_a_submission_is_warned_of_what_may_not_go_as_meant(manager: Manager) -> None:
+    spec = {"command": ["true"], "timeout": "2h", "deadline": "1h"}
+    (warning,) = (await manager.post("/v1/jobs", spec)).json["warnings"]
+    assert "leaves at most 1h, and an attempt may take 2h" in warning
+    batch = (await manager.post("/v1/jobs/batch", {"jobs": [{"spec": spec}, {"spec": {**spec, "timeout": "1h"}}]})).json
+    assert [len(result["warnings"]) for result in batch["results"]] == [1, 0]
+    passed = await manager.post("/v1/jobs", {"command": ["true"], "deadline": "2020-01-01T00:00:00Z"})
+    assert (passed.status, passed.code) == (409, "deadline_passed")
+
+
 async def test_a_job_is_suspended_resumed_cancelled_and_deleted(manager: Manager) -> None:
     job_id = await manager.submit()
     assert (await manager.post(f"/v1/jobs/{job_id}/suspend")).json["suspended"] is True

@@ -38,13 +38,13 @@ def test_nobody_leading_is_told_apart_from_nobody_there(scene: Scene) -> None:
     assert invoke(scene, "job", "show", "1").exit_code == Exit.TEMPORARY
 
 
-@pytest.mark.parametrize("command", ["cancel", "suspend", "resume", "delete"])
+@pytest.mark.parametrize("command", ["cancel", "suspend", "resume", "update --queue=q", "delete"])
 def test_one_refusal_does_not_keep_the_rest_of_the_jobs(scene: Scene, command: str) -> None:
     job = {"id": 2, "name": "j", "state": "RUNNING", "queue": "q", "priority": 0, "actor": "a", "count": 1}
     job |= {"submission_id": "s", "tasks": {"RUNNING": 1}}
     done = reply(204, b"") if command == "delete" else reply(200, job)
     scene.manager(done, reply(409, "conflict"), reply(404, "not_found"), done)
-    result = invoke(scene, "job", command, "2", "3", "4", "5")
+    result = invoke(scene, "job", *command.split(), "2", "3", "4", "5")
     assert [path.split("/")[3] for _, path, _, _ in scene.requests()] == ["2", "3", "4", "5"]
     assert result.exit_code == Exit.REFUSED
     assert len(result.stdout.splitlines()) == 2

@@ -78,7 +78,7 @@ def test_every_key_has_its_place_in_the_spec() -> None:
         "preemption": {"signal": "USR1", "warning": "1m"},
         "on_disconnect": "stop",
         "labels": {"team": "vision"},
-        "priority": 10,
+        "priority_class": "high",
         "queue": "gpu",
         "not_before": "2h",
         "deadline": "2026-12-24T18:00:00Z",
@@ -87,7 +87,7 @@ def test_every_key_has_its_place_in_the_spec() -> None:
         "semaphores": {"licence": 2, "door": 1},
         "placement": {"pool": "batch", "constraints": "kernel>=5.15"},
     }
-    assert document.keys() | {"command"} == spec_schema()["properties"].keys()
+    assert document.keys() | {"command", "priority"} == spec_schema()["properties"].keys()
     assert parse_spec(document) == JobSpec(
         name="train-1.0_b",
         script="#!/usr/bin/python3\nprint('ü')\n",
@@ -105,7 +105,7 @@ def test_every_key_has_its_place_in_the_spec() -> None:
         preemption=Preemption(WarningSignal.USR1, 60_000),
         on_disconnect=OnDisconnect.STOP,
         labels={"team": "vision"},
-        priority=10,
+        priority_class="high",
         queue="gpu",
         not_before_after_ms=7_200_000,
         deadline_ms=1_798_135_200_000,
@@ -432,7 +432,7 @@ OPTIONAL = {
     "success_exit_codes": st.lists(st.integers(0, 255), min_size=1, max_size=3),
     "on_disconnect": st.sampled_from(["run_on", "stop"]),
     "labels": st.dictionaries(NAMES, TEXT, max_size=3),
-    "priority": st.integers(0, 1_000_000),
+    "priority_class": st.sampled_from(["low", "medium", "high"]),
     "queue": NAMES,
     "not_before": st.sampled_from(["5m", 60]),
     "deadline": st.sampled_from(["1h", 3600.5, "2026-12-24T18:00:01+00:00"]),

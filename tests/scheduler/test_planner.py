@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from hasched.model.states import NodeState, PlacementPolicy
-from hasched.statemachine.commands import CancelJob, RemoveNode, ResumeJob, SetNodeState, StepClock, SuspendJob
+from hasched.statemachine.commands import (
+    CancelJob,
+    RemoveNode,
+    ResumeJob,
+    SetNodeState,
+    StepClock,
+    SuspendJob,
+    UpdateJob,
+)
 from tests.scheduler.world import World
 
 
@@ -331,3 +339,25 @@ def test_a_new_leader_plans_from_the_state_alone() -> None:
     assert world.settle() == ["2.0@n1"]
     world.end(2, 0)
     assert world.settle() == ["1.2@n1"]
+
+
+def test_a_job_that_is_updated_while_it_waits_has_its_new_place() -> None:
+    world = World()
+    first, second, third = world.submit(), world.submit(), world.submit(priority=3)
+    world.do(UpdateJob(job_id=second.id, actor="ada", priority=5))
+    world.do(UpdateJob(job_id=third.id, actor="ada", priority=0))
+    started = []
+    for number in range(3):
+        world.node(f"n{number}", cpu=1)
+        started += world.settle()
+    assert started == [f"{job.id}.0@n{number}" for number, job in enumerate((second, first, third))]
+
+
+def test_a_job_waits_for_its_time() -> None:
+    world = World()
+    world.node("n1")
+    job = world.submit(not_before_ms=1000)
+    assert world.settle() == []
+    world.now_ms += 1000
+    world.do(StepClock())
+    assert world.settle() == [f"{job.id}.0@n1"]

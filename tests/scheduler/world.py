@@ -63,6 +63,7 @@ class World:
         max_running: int = 0,
         retries: int = 0,
         backoff_ms: int = 0,
+        not_before_ms: int = 0,
         countables: tuple[tuple[str, int], ...] = (),
     ) -> Job:
         self.submitted += 1
@@ -72,6 +73,7 @@ class World:
             count=count,
             priority=priority,
             max_running=max_running,
+            not_before_after_ms=not_before_ms,
             resources=Resources(cpu_milli=cpu * 1000, memory_bytes=memory, gpus=gpus, countables=countables),
             retries=Retries(max=retries, backoff=Backoff(initial_ms=backoff_ms)),
         )

@@ -33,6 +33,7 @@ from hasched.statemachine.commands import (
     SubmitJob,
     SuspendJob,
     UndrainNode,
+    UpdateJob,
     WatchNodes,
 )
 from hasched.statemachine.manager import ManagerAddress
@@ -87,6 +88,13 @@ def _happen(machine: Machine, dice: Random) -> None:
                 SuspendJob(job_id=job.id, actor="ada"),
                 ResumeJob(job_id=job.id, actor="ada"),
                 DeleteJob(job_id=job.id, actor="ada"),
+                UpdateJob(
+                    job_id=job.id,
+                    actor="ada",
+                    priority_class=dice.choice((None, "high", "none such")),
+                    queue=dice.choice((None, "batch")),
+                    deadline_after_ms=dice.choice((None, 900)),
+                ),
             ]
             machine.do(dice.choice(commands), dice.choice(commands))
         case 15:

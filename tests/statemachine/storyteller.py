@@ -199,7 +199,15 @@ class Storyteller:
                 return f"{kind} {self.names[event.job_id]}: {event.ended} ended, {len(event.stopping)} stopping"
             case e.TasksEligible():
                 return f"{kind} " + " ".join(self._task(event.job_id, index) for index in event.indices)
-            case e.JobSubmitted() | e.JobSuspended() | e.JobResumed() | e.JobDeleted() | e.JobExpired() | e.JobDue():
+            case (
+                e.JobSubmitted()
+                | e.JobSuspended()
+                | e.JobResumed()
+                | e.JobDeleted()
+                | e.JobExpired()
+                | e.JobDue()
+                | e.JobUpdated()
+            ):
                 return f"{kind} {self.names[event.job_id]}"
             case e.NodeStateChanged():
                 return f"{kind} {event.node_id} {event.state}"

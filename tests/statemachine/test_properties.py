@@ -33,6 +33,7 @@ from hasched.statemachine.commands import (
     SetNodeState,
     SuspendJob,
     UndrainNode,
+    UpdateJob,
 )
 from hasched.statemachine.digest import digest
 from hasched.statemachine.manager import ManagerAddress
@@ -160,6 +161,23 @@ class AnyOrder(RuleBasedStateMachine):
     def change(self, number: int, command: type[SuspendJob]) -> None:
         job = self.pick(number)
         self.machine.do(command(job_id=job.id, actor="ada"))
+
+    @precondition(lambda self: self.machine.state.jobs)
+    @rule(
+        number=st.integers(0, 9),
+        priority_class=st.sampled_from([None, "low", "high"]),
+        not_before_ms=st.sampled_from([None, 0, 1000]),
+        deadline_ms=st.sampled_from([None, 0, 1500]),
+    )
+    def update(
+        self, number: int, priority_class: str | None, not_before_ms: int | None, deadline_ms: int | None
+    ) -> None:
+        job = self.pick(number)
+        times: dict[str, int] = {}
+        for name, after_ms in (("not_before", not_before_ms), ("deadline", deadline_ms)):
+            if after_ms is not None:
+                times[f"{name}_{'after_ms' if after_ms else 'ms'}"] = after_ms
+        self.machine.do(UpdateJob(job_id=job.id, actor="ada", priority_class=priority_class, **times))
 
     @rule(node_id=NODES, state=st.sampled_from(NodeState))
     def judge(self, node_id: str, state: NodeState) -> None:

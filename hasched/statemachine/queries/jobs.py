@@ -28,6 +28,7 @@ def show_job(state: State, job: Job, with_spec: bool) -> JobView:
         state=job.state.name,
         queue=job.queue,
         priority=job.priority,
+        priority_class=job.priority_class,
         actor=job.actor,
         submission_id=job.submission_id,
         count=job.count,

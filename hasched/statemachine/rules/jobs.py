@@ -24,7 +24,7 @@ from hasched.statemachine.events import (
 from hasched.statemachine.job import IN_BACKOFF, Cancel, Job, TaskHistory, derive_state
 from hasched.statemachine.outcomes import JobAccepted, Rejected
 from hasched.statemachine.policies import find_policy
-from hasched.statemachine.rules import Decision, deadlines
+from hasched.statemachine.rules import Decision, deadlines, updates
 from hasched.statemachine.rules.planned import find_outdated
 from hasched.statemachine.state import State, Tombstone
 
@@ -54,7 +54,10 @@ def decide_submit(state: State, command: SubmitJob) -> Decision | Rejected:
             f"there is no namespace {command.spec.namespace}",
             "see `hasched namespace list`, or put it with `hasched policy apply`",
         )
-    spec = _resolve_class(state, command.spec)
+    spec = updates.with_class(state, command.spec)
+    if isinstance(spec, Rejected):
+        return spec
+    spec = _resolve_class(state, spec)
     if isinstance(spec, Rejected):
         return spec
     job_id = state.next_job_id
@@ -91,6 +94,8 @@ def _fault_of(command: SubmitJob) -> str | None:
         return "the namespace or a tag is too long, or there are too many tags"
     if len(spec.semaphores) > MAX_SEMAPHORES or not _are_amounts(spec.semaphores):
         return "a semaphore is out of bounds"
+    if len(spec.priority_class) > MAX_NAME_LENGTH:
+        return "the priority class is out of bounds"
     rules = spec.placement
     if not is_sound_request(spec.resources):
         return "a resource is out of bounds"
@@ -120,11 +125,12 @@ def _are_amounts(pairs: tuple[tuple[str, int], ...]) -> bool:
 
 def evolve_submitted(state: State, event: JobSubmitted) -> None:
     job = state.add_job(event.job_id, event.submission_id, event.actor, event.spec)
+    job.preempts = updates.class_preempts(state, job.priority_class)
     state.set_times(job, *deadlines.times_of(state, event.spec))
 
 
 def decide_suspend(state: State, command: SuspendJob) -> Decision | Rejected:
-    job = _live_job(state, command.job_id)
+    job = updates.live_job(state, command.job_id)
     if isinstance(job, Rejected):
         return job
     if job.suspended:
@@ -143,7 +149,7 @@ def evolve_suspended(state: State, event: JobSuspended) -> None:
 
 
 def decide_resume(state: State, command: ResumeJob) -> Decision | Rejected:
-    job = _live_job(state, command.job_id)
+    job = updates.live_job(state, command.job_id)
     if isinstance(job, Rejected):
         return job
     return Decision([JobResumed(job.id, command.actor)] if job.suspended else [])
@@ -159,7 +165,7 @@ def decide_cancel(state: State, command: CancelJob) -> Decision | Rejected:
     """A second cancel finds nothing left to do. One that comes after another end is told so."""
     job = state.jobs.get(command.job_id)
     if job is None:
-        return _no_such_job(command.job_id)
+        return updates.no_such_job(command.job_id)
     if job.cancelling:
         return Decision([])
     if job.ended and not command.indices and job.state is not TaskState.CANCELLED:
@@ -234,7 +240,7 @@ def evolve_ended(state: State, event: JobEnded) -> None:
 def decide_delete(state: State, command: DeleteJob) -> Decision | Rejected:
     job = state.jobs.get(command.job_id)
     if job is None:
-        return _no_such_job(command.job_id)
+        return updates.no_such_job(command.job_id)
     if not job.ended:
         return Rejected("job_active", f"job {job.id} has not ended", "cancel it first, and wait for its end")
     return Decision([JobDeleted(job.id, command.actor)])
@@ -244,18 +250,3 @@ def evolve_gone(state: State, event: JobDeleted | JobExpired) -> None:
     job = state.jobs[event.job_id]
     state.touch(job)
     state.drop_job(job)
-
-
-def _live_job(state: State, job_id: int) -> Job | Rejected:
-    job = state.jobs.get(job_id)
-    if job is None:
-        return _no_such_job(job_id)
-    if job.ended:
-        return Rejected("job_ended", f"job {job_id} has ended: {job.state.name}", "submit it again to run it again")
-    return job
-
-
-def _no_such_job(job_id: int) -> Rejected:
-    return Rejected(
-        "no_such_job", f"there is no job {job_id}", "it may have been deleted, or have passed its retention"
-    )
