@@ -10,6 +10,8 @@ from hasched.api.call import Call
 from hasched.api.hub import AgentHub
 from hasched.api.routing import Routes
 from hasched.model.errors import NotFound
+from hasched.model.states import TaintEffect
+from hasched.model.taints import MAX_VALUE_CHARS, Taint
 from hasched.model.views import NodePage, NodeUsageView, NodeView, Reason
 from hasched.statemachine import queries
 from hasched.statemachine.commands import (
@@ -17,6 +19,7 @@ from hasched.statemachine.commands import (
     EndQuarantine,
     RemoveNode,
     SetNodeEligibility,
+    SetNodeProperties,
     UndrainNode,
 )
 from hasched.statemachine.rules.node_control import MAX_WAIT_MS
@@ -25,7 +28,7 @@ MAX_REASON_CHARS = 1000
 
 routes = Routes("nodes")
 
-ControlCommand: TypeAlias = SetNodeEligibility | DrainNode | UndrainNode | EndQuarantine
+ControlCommand: TypeAlias = SetNodeEligibility | DrainNode | UndrainNode | EndQuarantine | SetNodeProperties
 _Reason = Annotated[str, msgspec.Meta(max_length=MAX_REASON_CHARS)]
 
 
@@ -38,6 +41,20 @@ class DrainRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     reason: _Reason = ""
     deadline_in_ms: Annotated[int, msgspec.Meta(ge=0, le=MAX_WAIT_MS)] | None = None
+
+
+class TaintRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    value: Annotated[str, msgspec.Meta(max_length=MAX_VALUE_CHARS)] = ""
+    effect: TaintEffect = TaintEffect.NO_START
+
+
+class PropertiesRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A label or taint that is null is one that the node hasn't. `reset` takes back all that was said before."""
+
+    pool: str = ""
+    labels: dict[str, str | None] = {}
+    taints: dict[str, TaintRequest | None] = {}
+    reset: bool = False
 
 
 @routes.add("GET", "/v1/nodes", by_leader=True)
@@ -94,6 +111,21 @@ async def undrain_node(call: Call, node_id: str) -> NodeView:
 async def unquarantine_node(call: Call, node_id: str) -> NodeView:
     """Let a node whose launches failed have work again, and forget that they did."""
     return await _control(call, EndQuarantine(node_id=node_id, actor=call.actor))
+
+
+@routes.add("POST", "/v1/nodes/{node_id}/properties", by_leader=True)
+async def set_node_properties(call: Call, node_id: str, body: PropertiesRequest) -> NodeView:
+    """Say what a node's pool, labels and taints are, over what its agent says.
+
+    What isn't named stays as it is. What runs there goes on, whatever the node has become.
+    """
+    taints = {key: None if each is None else Taint(key, each.value, each.effect) for key, each in body.taints.items()}
+    return await _control(
+        call,
+        SetNodeProperties(
+            node_id=node_id, actor=call.actor, pool=body.pool, labels=body.labels, taints=taints, reset=body.reset
+        ),
+    )
 
 
 async def _control(call: Call, command: ControlCommand) -> NodeView:

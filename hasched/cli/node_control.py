@@ -1,14 +1,15 @@
-"""`hasched node cordon|uncordon|drain|undrain|unquarantine`: what operators say about nodes, several at once."""
+"""`hasched node cordon|uncordon|drain|undrain|unquarantine`: which nodes get new work."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from hasched.cli.exits import Exit
+from hasched.cli.node_choice import Choice, change_nodes, choice_of_nodes, show_nodes
 from hasched.cli.settings import DurationType, Settings, json_option
 
 if TYPE_CHECKING:
@@ -17,19 +18,7 @@ if TYPE_CHECKING:
 
 POLL_S = 0.5
 
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def choice_of_nodes(function: Function) -> Function:
-    """Nodes by name, or by what they are."""
-    function = click.option(
-        "--label", "labels", multiple=True, metavar="KEY=VALUE", help="All nodes with this label; of several, with all."
-    )(function)
-    return click.argument("names", metavar="[NODE]...", nargs=-1)(function)
-
-
-def reason_option(function: Function) -> Function:
-    return click.option("--reason", default="", help="Why, for those who come upon the node later.")(function)
+reason_option = click.option("--reason", default="", help="Why, for those who come upon the node later.")
 
 
 @click.command()
@@ -37,18 +26,18 @@ def reason_option(function: Function) -> Function:
 @reason_option
 @json_option
 @click.pass_obj
-def cordon(settings: Settings, names: tuple[str, ...], labels: tuple[str, ...], reason: str) -> None:
+def cordon(settings: Settings, choice: Choice, reason: str) -> None:
     """Give nodes no new work; what runs there goes on."""
-    _change(settings, names, labels, lambda client, name: client.cordon_node(name, reason))
+    change_nodes(settings, choice, lambda client, name: client.cordon_node(name, reason))
 
 
 @click.command()
 @choice_of_nodes
 @json_option
 @click.pass_obj
-def uncordon(settings: Settings, names: tuple[str, ...], labels: tuple[str, ...]) -> None:
+def uncordon(settings: Settings, choice: Choice) -> None:
     """Take cordons back. A drain or a quarantine beside one goes on."""
-    _change(settings, names, labels, lambda client, name: client.uncordon_node(name))
+    change_nodes(settings, choice, lambda client, name: client.uncordon_node(name))
 
 
 @click.command()
@@ -62,18 +51,12 @@ def uncordon(settings: Settings, names: tuple[str, ...], labels: tuple[str, ...]
 @click.option("--force", is_flag=True, help="Stop what runs at once and start it elsewhere: a deadline of 0s.")
 @reason_option
 @click.option("--wait", is_flag=True, help="Return when nothing is left on the nodes, and say what is until then.")
-@click.option(
-    "--patience",
-    "patience_ms",
-    type=DurationType(),
-    help="With --wait: wait no longer than this; exit code 124.",
-)
+@click.option("--patience", "patience_ms", type=DurationType(), help="With --wait: no longer than this; exit code 124.")
 @json_option
 @click.pass_obj
 def drain(
     settings: Settings,
-    names: tuple[str, ...],
-    labels: tuple[str, ...],
+    choice: Choice,
     *,
     deadline_ms: int | None,
     force: bool,
@@ -89,7 +72,7 @@ def drain(
         raise click.UsageError("--force is a deadline of 0s; give one of --force and --deadline")
     deadline_ms = 0 if force else deadline_ms
     with settings.client() as client:
-        chosen = _choose(client, names, labels)
+        chosen = choice.find(client)
         if deadline_ms is not None and len(chosen) > 1:
             for name in chosen:  # so that nothing moves from one of them to the next
                 client.drain_node(name, None, reason)
@@ -97,7 +80,7 @@ def drain(
         done = True
         if wait:
             views, done = _await_drained(settings, client, chosen, patience_ms)
-    _show(settings, views)
+    show_nodes(settings, views)
     return Exit.OK if done else Exit.TIMED_OUT
 
 
@@ -105,72 +88,24 @@ def drain(
 @choice_of_nodes
 @json_option
 @click.pass_obj
-def undrain(settings: Settings, names: tuple[str, ...], labels: tuple[str, ...]) -> None:
+def undrain(settings: Settings, choice: Choice) -> None:
     """Let nodes that drain, or are drained, have work again. What was told to go goes nonetheless."""
-    _change(settings, names, labels, lambda client, name: client.undrain_node(name))
+    change_nodes(settings, choice, lambda client, name: client.undrain_node(name))
 
 
 @click.command()
 @choice_of_nodes
 @json_option
 @click.pass_obj
-def unquarantine(settings: Settings, names: tuple[str, ...], labels: tuple[str, ...]) -> None:
+def unquarantine(settings: Settings, choice: Choice) -> None:
     """Let nodes whose launches failed have work again, and forget that they did."""
-    _change(settings, names, labels, lambda client, name: client.unquarantine_node(name))
-
-
-def _change(
-    settings: Settings,
-    names: Sequence[str],
-    labels: Sequence[str],
-    change: Callable[[Client, str], NodeView],
-) -> None:
-    with settings.client() as client:
-        views = [change(client, name) for name in _choose(client, names, labels)]
-    _show(settings, views)
-
-
-def _choose(client: Client, names: Sequence[str], labels: Sequence[str]) -> list[str]:
-    """The nodes that are meant. None at all is a mistake, and so are names together with labels."""
-    from hasched.cli.specs import read_pairs
-    from hasched.model.errors import NotFound
-
-    if bool(names) == bool(labels):
-        raise click.UsageError("name the nodes, or choose them with --label")
-    if names:
-        return list(dict.fromkeys(names))
-    wanted = read_pairs(labels, "--label").items()
-    chosen = [view.id for view in client.nodes().nodes if wanted <= view.labels.items()]
-    if not chosen:
-        raise NotFound(f"no node has {' and '.join(labels)}", "see `hasched node list`", code="no_such_node")
-    return chosen
-
-
-def _show(settings: Settings, views: list[NodeView]) -> None:
-    from hasched.cli.output import print_json
-    from hasched.model.views import NodePage
-
-    if settings.as_json:
-        print_json(NodePage(nodes=views))
-    else:
-        for view in views:
-            click.echo(f"{view.id}  {view.status}{_left(view)}")
-
-
-def _left(view: NodeView) -> str:
-    drain = view.drain
-    if drain is None or drain.drained:
-        return ""
-    from hasched.cli.output import clock
-
-    until = f" until {clock(drain.deadline_ms)}" if drain.deadline_ms and not drain.expired else ""
-    return f"  {view.running} running{until}"
+    change_nodes(settings, choice, lambda client, name: client.unquarantine_node(name))
 
 
 def _await_drained(
     settings: Settings, client: Client, chosen: Sequence[str], patience_ms: int | None
 ) -> tuple[list[NodeView], bool]:
-    """Look until all are drained, or somebody has undrained the rest. Says on stderr what is left whenever that changes."""
+    """Look until all are drained, and say on stderr what is left whenever that changes. Raises Conflict if one is undrained."""
     from hasched.model.errors import Conflict
 
     meant = frozenset(chosen)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hasched.cli.node_control import cordon, drain, uncordon, undrain, unquarantine
+from hasched.cli.node_properties import label_nodes, pool_nodes, reset_nodes, taint_nodes
 from hasched.cli.settings import Settings, json_option
 
 if TYPE_CHECKING:
@@ -148,5 +149,15 @@ def node_row(view: NodeView) -> tuple[str, ...]:
     )
 
 
-for command in (cordon, uncordon, drain, undrain, unquarantine):
+for command in (
+    cordon,
+    uncordon,
+    drain,
+    undrain,
+    unquarantine,
+    label_nodes,
+    taint_nodes,
+    pool_nodes,
+    reset_nodes,
+):
     node.add_command(command)

@@ -23,6 +23,7 @@ from hasched.client.vigil import Lives, Vigil
 from hasched.model.answers import Forecast, Plan, WhatIf
 from hasched.model.errors import EventsCompacted, HaschedError, NotFound
 from hasched.model.states import TaskState
+from hasched.model.taints import Taint
 from hasched.model.views import (
     ClusterView,
     EventView,
@@ -281,6 +282,21 @@ class AsyncClient:
     async def unquarantine_node(self, node_id: str) -> NodeView:
         """Let a node whose launches failed have work again, and forget that they did."""
         return await self._do(calls.unquarantine_node(node_id))
+
+    async def set_node_properties(
+        self,
+        node_id: str,
+        *,
+        pool: str = "",
+        labels: Mapping[str, str | None] | None = None,
+        taints: Mapping[str, Taint | None] | None = None,
+        reset: bool = False,
+    ) -> NodeView:
+        """Say what a node's pool, labels and taints (by key) are, over what its agent says; None stands for "hasn't".
+
+        What isn't named stays as it is; `reset` first takes back all that was said before.
+        """
+        return await self._do(calls.set_node_properties(node_id, pool, labels or {}, taints or {}, reset))
 
     async def remove_node(self, node_id: str) -> None:
         """Forget a disconnected node."""

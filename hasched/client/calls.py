@@ -13,6 +13,7 @@ from hasched.client.policy import ATTEMPT_TIMEOUT_S
 from hasched.client.problems import from_problem
 from hasched.model.answers import Forecast, Plan, WhatIf
 from hasched.model.errors import HaschedError
+from hasched.model.taints import Taint
 from hasched.model.views import (
     CheckAsked,
     ClusterView,
@@ -221,6 +222,20 @@ def undrain_node(node_id: str) -> Call[NodeView]:
 
 def unquarantine_node(node_id: str) -> Call[NodeView]:
     return _control_node(node_id, "unquarantine")
+
+
+def set_node_properties(
+    node_id: str,
+    pool: str,
+    labels: Mapping[str, str | None],
+    taints: Mapping[str, Taint | None],
+    reset: bool,
+) -> Call[NodeView]:
+    marks = {
+        key: None if taint is None else {"value": taint.value, "effect": taint.effect} for key, taint in taints.items()
+    }
+    body = {"pool": pool, "labels": dict(labels), "taints": marks, "reset": reset}
+    return _control_node(node_id, "properties", body)
 
 
 def _control_node(node_id: str, what: str, body: Mapping[str, Any] | None = None) -> Call[NodeView]:

@@ -44,6 +44,17 @@ async def test_a_quarantine_can_be_ended_by_hand(node: Manager) -> None:
     assert (await node.post("/v1/nodes/n1/unquarantine", {})).json["quarantine"] is None
 
 
+async def test_properties_stand_over_what_the_agent_says_until_they_are_reset(node: Manager) -> None:
+    body = {"pool": "lab", "labels": {"rack": "r1"}, "taints": {"loud": {"value": "fan", "effect": "avoid"}}}
+    answer = await node.post("/v1/nodes/n1/properties", body)
+    shown = answer.json
+    assert (shown["pool"], shown["labels"], shown["taints"]) == ("lab", {"rack": "r1"}, ["loud=fan:avoid"])
+    shown = (await node.post("/v1/nodes/n1/properties", {"taints": {"loud": None}})).json
+    assert (shown["pool"], shown["taints"]) == ("lab", [])
+    shown = (await node.post("/v1/nodes/n1/properties", {"reset": True})).json
+    assert (shown["pool"], shown["labels"]) == ("default", {})
+
+
 @pytest.mark.parametrize(
     ("what", "body", "status"),
     [
@@ -51,6 +62,9 @@ async def test_a_quarantine_can_be_ended_by_hand(node: Manager) -> None:
         ("drain", {"deadline_in_ms": 2**60}, 400),
         ("drain", {"deadline": "2h"}, 400),
         ("cordon", {"reason": "x" * 1001}, 400),
+        ("properties", {"pool": "a pool"}, 409),
+        ("properties", {"taints": {"loud": "fan"}}, 400),
+        ("properties", {"taints": {"loud": {"effect": "explode"}}}, 400),
     ],
 )
 async def test_what_can_not_be_is_refused(node: Manager, what: str, body: dict[str, object], status: int) -> None:
@@ -58,7 +72,7 @@ async def test_what_can_not_be_is_refused(node: Manager, what: str, body: dict[s
     assert (await node.get("/v1/nodes/n1")).json["status"] == "healthy"
 
 
-@pytest.mark.parametrize("what", ["cordon", "uncordon", "drain", "undrain", "unquarantine"])
+@pytest.mark.parametrize("what", ["cordon", "uncordon", "drain", "undrain", "unquarantine", "properties"])
 async def test_a_node_that_is_not_there(manager: Manager, what: str) -> None:
     answer = await manager.post(f"/v1/nodes/none/{what}", {})
     assert (answer.status, answer.json["code"]) == (404, "no_such_node")

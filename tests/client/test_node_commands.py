@@ -75,6 +75,8 @@ def test_no_node_with_such_a_label_is_told_apart_from_success(scene: Scene) -> N
         ("drain", "n1", "--label", "rack=r1"),
         ("drain", "n1", "--force", "--deadline", "1h"),
         ("drain", "n1", "--deadline", "soon"),
+        ("label", "n1"),
+        ("taint", "n1", "--set", "="),
     ],
 )
 def test_what_can_not_be_meant_is_asked_of_nobody(scene: Scene, arguments: tuple[str, ...]) -> None:
@@ -123,6 +125,29 @@ def test_somebody_undrains_a_node_that_is_waited_for(scene: Scene) -> None:
     assert "node n1 does not drain any more" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("label", "--set", "rack=r2", "--remove", "zone"), {"labels": {"rack": "r2", "zone": None}}),
+        (
+            ("taint", "--set", "loud=fan:avoid", "--remove", "old"),
+            {"taints": {"loud": {"value": "fan", "effect": "avoid"}, "old": None}},
+        ),
+        (("pool", "--set", "spare"), {"pool": "spare"}),
+        (("reset",), {"reset": True}),
+    ],
+)
+def test_what_is_said_of_nodes_goes_to_each_of_a_pool(
+    scene: Scene, arguments: tuple[str, ...], said: dict[str, Any]
+) -> None:
+    scene.manager(page(view("n1", pool="lab"), view("n2")), reply(200, view()))
+    result = invoke(scene, *arguments, "--pool", "lab")
+    assert result.exit_code == Exit.OK, result.output
+    assert asked(scene) == [
+        ("/v1/nodes/n1/properties", {"pool": "", "labels": {}, "taints": {}, "reset": False} | said)
+    ]
+
+
 def test_a_program_gets_the_nodes(scene: Scene) -> None:
     scene.manager(reply(200, draining(running=2)))
     result = invoke(scene, "drain", "n1", "--json")
@@ -150,6 +175,7 @@ def test_the_asynchronous_client_asks_the_same(scene: Scene) -> None:
             await client.drain_node("n1", 5)
             await client.undrain_node("n1")
             await client.unquarantine_node("n1")
+            await client.set_node_properties("n1", reset=True)
 
     asyncio.run(ask())
     assert asked(scene) == [
@@ -158,4 +184,5 @@ def test_the_asynchronous_client_asks_the_same(scene: Scene) -> None:
         ("/v1/nodes/n1/drain", {"reason": "", "deadline_in_ms": 5}),
         ("/v1/nodes/n1/undrain", {}),
         ("/v1/nodes/n1/unquarantine", {}),
+        ("/v1/nodes/n1/properties", {"pool": "", "labels": {}, "taints": {}, "reset": True}),
     ]
