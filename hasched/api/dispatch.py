@@ -16,11 +16,13 @@ from aiohttp import WSCloseCode
 from hasched.api.hub import AgentHub
 from hasched.api.session import AgentSession
 from hasched.model.ids import Attempt, AttemptId, JobId, NodeId, TaskIndex
-from hasched.model.states import NodeState
+from hasched.model.spec import Preemption
+from hasched.model.states import EndKind, NodeState
 from hasched.model.wire import AttemptKey, Freeze, PackedAssign, PackedAssignment, Stop
 from hasched.raft.replica import Replica
 from hasched.statemachine.apply import Applied
 from hasched.statemachine.events import (
+    GangBroken,
     JobCancelRequested,
     JobDeadlineExceeded,
     JobEnded,
@@ -33,7 +35,7 @@ from hasched.statemachine.events import (
 )
 from hasched.statemachine.job import Job
 from hasched.statemachine.queries import desired_attempts, resumed_tasks
-from hasched.statemachine.rules.ends import words_of_yield
+from hasched.statemachine.rules.yields import words_of_yield
 
 FULL_MESSAGE_BYTES = 1024 * 1024  # with one more job of the largest size a message still fits its frame
 TASK_BYTES = 16  # at most, on the wire
@@ -117,6 +119,9 @@ class Dispatcher:
                     self._warn_tasks(job_id, indices)
                 case JobDeadlineExceeded(job_id=job_id, stopping=stopping):
                     self._stop_tasks(job_id, stopping, "the job's deadline has come")
+                case GangBroken(job_id=job_id, stopping=stopping, reason=reason):
+                    self._stop_tasks(job_id, stopping, reason)
+                    self._warn_tasks(job_id, stopping)
                 case JobSuspended(job_id=job_id) | JobResumed(job_id=job_id):
                     self._freeze_job(job_id)
                 case JobEnded(job_id=job_id):
@@ -183,11 +188,14 @@ class Dispatcher:
                 self._warn(session, job_id, keys)
 
     def _warn(self, session: AgentSession, job_id: JobId, keys: list[AttemptKey]) -> None:
-        """Stop attempts whose tasks start again, as their job wants to be told. All have the same reason, or nearly so."""
+        """Stop attempts whose tasks start again, as their job wants to be told. All have the same reason, or nearly so.
+
+        What is left of a broken gang needs no warning: it can't go on, and what it could save its next run can't use.
+        """
         job = self._job(job_id)
         note = job.yield_of(keys[0].index) if job is not None else None
         if job is not None and note is not None:
-            how = job.spec.preemption
+            how = job.spec.preemption if note.kind is EndKind.PREEMPTED else Preemption()
             session.send(Stop(tuple(keys), words_of_yield(note), how.signal.value, how.warning_ms))
 
     def _freeze_job(self, job_id: JobId) -> None:

@@ -11,6 +11,7 @@ import msgspec
 from hasched.model.states import BackoffKind, GpuLocality, OnDisconnect, RestartPolicy, WarningSignal
 
 MAX_TASKS = 1_000_000
+MAX_GANG = 20_000  # tasks: they are decided in one log entry
 MAX_INPUT_BYTES = 256 * 1024
 MAX_OUTPUT_BYTES = 16 * 1024
 MAX_JOB_OUTPUT_BYTES = 4 * 1024 * 1024  # of all tasks of a job together
@@ -132,6 +133,30 @@ class Preemption(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     warning_ms: int = 0  # 0: TERM at once
 
 
+class TaskGroup(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """Tasks of a gang that ask for the same. Groups follow each other by index: the first has the ranks from 0."""
+
+    name: str
+    count: int
+    resources: Resources
+
+
+class GangTerms(msgspec.Struct, frozen=True, gc=False):
+    """How tasks of a job start together. `whole`: they also end together (a gang); else only a first few have to (elastic)."""
+
+    whole: bool
+    min_count: int  # the fewest that start; `count` of the job where it isn't elastic
+    groups: tuple[TaskGroup, ...] = ()
+
+    def group_of(self, index: int) -> tuple[TaskGroup, int] | None:
+        """The group of a task and its place in it; None where the gang has no groups."""
+        for group in self.groups:
+            if index < group.count:
+                return group, index
+            index -= group.count
+        return None
+
+
 class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What to run. Exactly one of `command` (an argument vector) and `script` (run by its #! line or /bin/sh) is set."""
 
@@ -163,3 +188,15 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     namespace: str = DEFAULT_NAMESPACE  # whose work it is; with the user, the account that it counts for
     tags: tuple[str, ...] = ()  # caps may count by them; sorted
     semaphores: tuple[tuple[str, int], ...] = ()  # (name, units of each running task), sorted, units > 0
+    gang: bool = False
+    groups: tuple[
+        TaskGroup, ...
+    ] = ()  # of a gang whose tasks don't all ask for the same; their counts add up to `count`
+    min_count: int = 0  # elastic: so many are enough to start; 0: all of a gang, one of an array
+
+    @property
+    def gang_terms(self) -> GangTerms | None:
+        """None for a job whose tasks start one by one."""
+        if not self.gang and not self.min_count:
+            return None
+        return GangTerms(self.gang, self.min_count or self.count, self.groups)

@@ -24,6 +24,7 @@ from hasched.statemachine.rules import (
     clock,
     deadlines,
     ends,
+    gangs,
     jobs,
     managers,
     node_control,
@@ -129,6 +130,8 @@ def _decide(state: State, command: c.Command) -> Decision | Rejected:
             return policies.decide_put(state, command)
         case c.DeletePolicy():
             return policies.decide_delete(state, command)
+        case c.PlaceGang():
+            return gangs.decide_gang(state, command)
         case c.PreemptAttempts():
             return preemption.decide_attempts(state, command)
         case c.PreemptTasks():
@@ -198,6 +201,14 @@ def evolve(state: State, event: Event) -> None:
             reports.evolve_started(state, event)
         case e.AttemptCheckpointed():
             reports.evolve_checkpointed(state, event)
+        case e.GangScheduled():
+            gangs.evolve_scheduled(state, event)
+        case e.GangBroken():
+            gangs.evolve_broken(state, event)
+        case e.GangReopened():
+            gangs.evolve_reopened(state, event)
+        case e.GangShrunk():
+            gangs.evolve_shrunk(state, event)
         case e.TasksPreempted():
             preemption.evolve_preempted(state, event)
         case e.JobSuspended():

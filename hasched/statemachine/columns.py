@@ -72,6 +72,14 @@ def get(blocks: Blocks, index: int) -> Finished | None:
     return record if record.node_number else None
 
 
+def shorten(blocks: Blocks, count: int) -> None:
+    """Keep the records of the first `count` tasks."""
+    del blocks[len(new_blocks(count)) :]
+    last = len(blocks) - 1
+    if (block := blocks[last]) is not None:
+        del block[_block_bytes(last, count) :]
+
+
 def are_whole(blocks: Blocks, count: int) -> bool:
     """Whether these can be the blocks of `count` tasks."""
     return len(blocks) == len(new_blocks(count)) and all(

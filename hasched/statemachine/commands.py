@@ -239,6 +239,17 @@ class PlacePlan(_Command, frozen=True, tag="place_plan"):
     placements: tuple[Placement, ...]
 
 
+class PlaceGang(_Command, frozen=True, tag="place_gang"):
+    """The scheduler's proposal for tasks that start together. What doesn't fit as a whole is refused as a whole.
+
+    Of a gang the placements hold the tasks from 0 on, without a gap; that of task 0 is the master's, and `port` is free there.
+    """
+
+    job_id: int
+    placements: tuple[Placement, ...]
+    port: int = 0
+
+
 class PreemptAttempts(_Command, frozen=True, tag="preempt_attempts"):
     """The scheduler's proposal: these attempts give their room to a job that waits. Each is checked again."""
 
@@ -291,6 +302,7 @@ Command: TypeAlias = (
     | PutPolicy
     | DeletePolicy
     | PlacePlan
+    | PlaceGang
     | PreemptAttempts
     | PreemptTasks
     | ReportAttempts

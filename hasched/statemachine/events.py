@@ -163,6 +163,43 @@ class AttemptCheckpointed(_Event, frozen=True):
     checkpoint_ms: int
 
 
+class GangScheduled(_Event, frozen=True):
+    """All tasks of a gang's run are scheduled by the events that follow: `ranks[i]` on `nodes[i]`, the master's node first."""
+
+    job_id: int
+    nodes: tuple[str, ...]
+    ranks: tuple[tuple[int, ...], ...]
+    port: int
+
+
+class GangBroken(_Event, frozen=True):
+    """Task `index` of a gang has ended and takes the others along: the `stopping` ones have to end, `cancelled` have.
+
+    `restarts`: the whole gang starts again. If not, what hasn't ended by itself is cancelled.
+    """
+
+    job_id: int
+    index: int
+    restarts: bool
+    stopping: tuple[int, ...]
+    cancelled: tuple[int, ...]
+    reason: str
+
+
+class GangReopened(_Event, frozen=True):
+    """These tasks had succeeded in a run that the gang didn't end: they start again with the others."""
+
+    job_id: int
+    indices: tuple[int, ...]
+
+
+class GangShrunk(_Event, frozen=True):
+    """An elastic gang has succeeded with fewer tasks than it might have had: those that weren't needed are gone."""
+
+    job_id: int
+    count: int
+
+
 class TasksPreempted(_Event, frozen=True):
     """These active tasks are to stop and to wait again. `for_job` is the job that gets their room, 0: an operator wants it."""
 
@@ -349,6 +386,10 @@ Event: TypeAlias = (
     | AttemptEnded
     | AttemptCheckpointed
     | TasksPreempted
+    | GangScheduled
+    | GangBroken
+    | GangReopened
+    | GangShrunk
     | TasksEligible
     | LateReportRefused
     | NodeRegistered

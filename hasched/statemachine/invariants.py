@@ -76,6 +76,7 @@ def _check_job(state: State, job: Job, holders: dict[tuple[int, int], str]) -> I
         job.checkpoints and all(not job.task_state(index).final for index in job.checkpoints)
     ):
         yield f"{name} remembers checkpoints that nobody needs"
+    yield from _check_gang(state, job)
     waiting = dict.fromkeys((due_ms, index) for due_ms, job_id, index in state.backoffs if job_id == job.id)
     for index, history in (job.histories or {}).items():
         if [record.attempt for record in history.attempts] != list(range(1, len(history.attempts) + 1)):
@@ -85,6 +86,28 @@ def _check_job(state: State, job: Job, holders: dict[tuple[int, int], str]) -> I
     for index in range(job.count):
         if job.task_state(index).final and not _has_an_end(job, index):
             yield f"task {job.id}.{index} is {job.task_state(index).name} without a record of its end"
+
+
+def _check_gang(state: State, job: Job) -> Iterator[str]:
+    if not job.is_gang:
+        if job.gang_run is not None:
+            yield f"job {job.id} is no gang and runs as one"
+        return
+    run, active = job.gang_run, job.active_attempts or {}
+    if run is None:
+        if active:
+            yield f"gang {job.id} runs without having been scheduled"
+        return
+    nodes = {rank: state.node_names[number] for number, ranks in run.nodes for rank in ranks}
+    if sorted(nodes) != list(range(run.size)):
+        yield f"gang {job.id} has other ranks than 0 to {run.size - 1}"
+    if any(nodes.get(index) != attempt.node_id for index, attempt in active.items()):
+        yield f"gang {job.id} runs elsewhere than it was scheduled"
+    going_on = [index for index, attempt in active.items() if not attempt.stopping and job.yield_of(index) is None]
+    if going_on and any(
+        not job.task_state(rank).active and job.task_state(rank) is not TaskState.SUCCEEDED for rank in range(run.size)
+    ):
+        yield f"gang {job.id} goes on in part"
 
 
 def _has_an_end(job: Job, index: int) -> bool:
@@ -134,6 +157,13 @@ def _check_node(state: State, node: Node, holders: dict[tuple[int, int], str]) -
         yield f"node {node.id} has let a drain expire that has no deadline"
     if node.info != node.control.overrides.apply(node.said):
         yield f"node {node.id} isn't what its agent says under what operators have decided"
+    ports = [
+        gang.gang_run.port
+        for job_id, index in node.attempts
+        if index == 0 and (gang := state.jobs.get(job_id)) is not None and gang.gang_run is not None
+    ]
+    if len(dict.fromkeys(ports)) != len(ports):
+        yield f"two gangs have the same port of node {node.id}"
     if state.node_names[node.number] != node.id or state.node_numbers.get(node.id) != node.number:
         yield f"node {node.id} isn't number {node.number}"
 

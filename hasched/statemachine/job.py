@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from hasched.model.spec import DEFAULT_NAMESPACE, JobSpec, PlacementRules, Resources
+from hasched.model.spec import DEFAULT_NAMESPACE, GangTerms, JobSpec, PlacementRules, Resources
 from hasched.model.states import EndKind, TaskState
 from hasched.statemachine import columns
 
@@ -65,6 +65,22 @@ class Exceeded(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     noticed_ms: int
     log_index: int
+
+
+class GangRun(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Where a gang runs, or ran last: its first `size` tasks, whose indices are their ranks, on these nodes.
+
+    Kept as it was decided, so that every agent hears the same of it whenever it asks.
+    """
+
+    size: int
+    port: int  # at which rank 0 can be met
+    nodes: tuple[tuple[int, tuple[int, ...]], ...]  # (number of the node, its ranks), that of rank 0 first
+
+    @property
+    def master(self) -> int:
+        """The number of the node of rank 0."""
+        return self.nodes[0][0]
 
 
 class ActiveAttempt(msgspec.Struct, array_like=True, gc=False):
@@ -165,6 +181,8 @@ class Job(msgspec.Struct, array_like=True, gc=False, kw_only=True):
     semaphores: tuple[tuple[str, int], ...] | None = None  # units that each running task holds
     priority_class: str = ""  # that gave it its priority
     preempts: bool = False  # attempts of a lower priority, as its class said when the job got it
+    gang: GangTerms | None = None  # None: its tasks start one by one
+    gang_run: GangRun | None = None  # of a gang, from its first start to the end of the job
 
     def request(self, choice: int) -> Resources:
         """What a task asks for that was placed by this one of its alternatives."""
@@ -175,8 +193,29 @@ class Job(msgspec.Struct, array_like=True, gc=False, kw_only=True):
         return not choice or (self.placement is not None and 0 < choice < len(self.placement.any_of))
 
     def request_of(self, index: int) -> Resources:
-        """What an active task holds."""
+        """What an active task holds, or one of a gang would."""
+        if self.gang is not None and (grouped := self.gang.group_of(index)) is not None:
+            return grouped[0].resources
         return self.resources if self.choices is None else self.request(self.choices.get(index, 0))
+
+    @property
+    def is_gang(self) -> bool:
+        """Whether all its tasks start, and end, together."""
+        return self.gang is not None and self.gang.whole
+
+    @property
+    def starts_together(self) -> bool:
+        """Whether its waiting tasks can't be placed one by one now: a gang's never, an elastic job's while none runs."""
+        return self.gang is not None and (self.gang.whole or not self.active_attempts)
+
+    @property
+    def floor(self) -> int:
+        """So many run, or none: of a gang its smallest size, of an elastic job no more than have not ended."""
+        if self.gang is None:
+            return 0
+        if self.gang.whole:
+            return self.gang.min_count
+        return min(self.gang.min_count, self.count - sum(self.counts[TaskState.SUCCEEDED :]))
 
     @property
     def spec(self) -> JobSpec:

@@ -361,6 +361,8 @@ def _take_in(state: State, job: Job) -> None:
     job.resources, job.success_exit_codes = state.intern(job.resources), state.intern(job.success_exit_codes)
     if job.placement is not None:
         job.placement = state.intern(job.placement)
+    if job.gang is not None:
+        job.gang = state.intern(job.gang)
     state.jobs[job.id] = job
     state.submissions[job.submission_id] = job.id
     state.job_counts[job.state] += 1

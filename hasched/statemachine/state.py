@@ -128,6 +128,7 @@ class State:
             semaphores=self.intern(spec.semaphores) or None,
             priority_class=self.intern(spec.priority_class),
             counts_of_many=None if spec.count == 1 else [spec.count] + [0] * (PHASES - 1),
+            gang=self.intern(spec.gang_terms),
             placement=None if spec.placement == ANYWHERE else self.intern(spec.placement),
         )
         self.next_job_id = job_id + 1
@@ -187,6 +188,7 @@ class State:
             job.state = state
 
     def end_job(self, job: Job) -> None:
+        job.gang_run = None
         job.ended_ms = self.now_ms
         if not self.ended:
             self.ended_due_ms = self.now_ms + RETENTION_MS
@@ -207,6 +209,26 @@ class State:
         for due_ms in (job.not_before_ms, job.deadline_ms):
             if due_ms and not job.ending:
                 heapq.heappush(self.job_timers, (due_ms, job.id))
+
+    def drop_output(self, job: Job, index: int) -> None:
+        """Forget a task's output, if one is kept."""
+        output = job.outputs.pop(index, None) if job.outputs is not None else None
+        if output is None:
+            return
+        left = self.output_bytes.pop(job.id) - len(output)
+        if job.outputs:
+            self.output_bytes[job.id] = left
+        else:
+            job.outputs = None
+
+    def drop_tasks(self, job: Job, count: int) -> None:
+        """Leave the job its first `count` tasks; the others wait, without a backoff."""
+        dropped = job.count - count
+        assert job.counts_of_many is not None, "a job of one task has none to drop"
+        del job.phases[count:]
+        job.count = count
+        job.counts_of_many[TaskState.PENDING] -= dropped
+        self.task_counts[TaskState.PENDING] -= dropped
 
     def add_backoff(self, not_before_ms: int, job_id: int, index: int) -> None:
         heapq.heappush(self.backoffs, (not_before_ms, job_id, index))

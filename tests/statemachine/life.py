@@ -54,14 +54,14 @@ def _happen(machine: Machine, dice: Random) -> None:
     jobs = machine.state.jobs
     job = jobs[dice.choice(list(jobs))] if jobs else machine.submit()
     node_id = dice.choice(NODES)
-    match dice.randrange(26):
+    match dice.randrange(27):
         case 0 | 1 | 2:
             spec = JobSpec(
                 name="job",
                 command=("true",),
                 count=dice.choice((1, 1, 1, 3, 3, 3, 3, 300)),
-                max_running=dice.choice((0, 0, 2)),
                 priority=dice.choice((0, 0, 5)),
+                **dice.choice(({}, {}, {"max_running": 2}, {"gang": True}, {"gang": True, "min_count": 1})),
                 labels=dice.choice(({}, {"team": "red"})),
                 not_before_after_ms=dice.choice((0, 0, 0, 0, 0, 0, 0, 700)),
                 deadline_after_ms=dice.choice((0, 0, 0, 0, 0, 1500)),
@@ -79,6 +79,7 @@ def _happen(machine: Machine, dice: Random) -> None:
                 for number, one in list(jobs.items())[-6:]
             ]
             machine.do(PlacePlan(placements=tuple(plan)))
+            _place_gangs(machine, dice)
         case 8 | 9 | 10 | 11 | 12:
             _report(machine, dice, node_id)
         case 13:
@@ -115,6 +116,8 @@ def _happen(machine: Machine, dice: Random) -> None:
             _change_policies(machine, dice)
         case 19:
             _control_node(machine, dice, node_id)
+        case 26:
+            _end_gang(machine, dice)
         case 24 | 25:
             _preempt(machine, dice, job)
         case _:
@@ -153,6 +156,27 @@ def _change_policies(machine: Machine, dice: Random) -> None:
         PutPolicy(kind=kind_of(body), name=name, body=body, actor="ada", if_index=dice.choice((None, None, 0))),
         DeletePolicy(kind=kind_of(dice.choice(bodies)), name=dice.choice((name, other, "default")), actor="ada"),
     )
+
+
+def _place_gangs(machine: Machine, dice: Random) -> None:
+    """On two nodes, as many of each as its smallest size, or one more."""
+    for job in list(machine.state.jobs.values())[-9:]:
+        if job.is_gang:
+            ranks = tuple(range(min(job.floor + dice.randrange(2), job.count)))
+            cut, names = dice.randrange(len(ranks) + 1), dice.sample(NODES, 2)
+            parts = [each for each in zip(names, (ranks[:cut], ranks[cut:]), strict=True) if each[1]]
+            machine.gang(job, *parts, port=29_400 + dice.randrange(3))
+
+
+def _end_gang(machine: Machine, dice: Random) -> None:
+    """One after the other succeeds, but for the last now and then."""
+    for job in list(machine.state.jobs.values())[-9:]:
+        if job.is_gang and job.active > 1:
+            last, fails = max(job.active_attempts or {}), dice.random() < 0.5
+            for index, active in sorted((job.active_attempts or {}).items()):
+                code = int(fails and index == last)
+                machine.end(job, index, active.attempt, active.node_id, kind=EndKind.EXITED, code=code)
+            return
 
 
 def _preempt(machine: Machine, dice: Random, job: Job) -> None:

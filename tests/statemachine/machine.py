@@ -14,6 +14,7 @@ from hasched.statemachine.apply import Applied, apply
 from hasched.statemachine.commands import (
     CancelJob,
     Command,
+    PlaceGang,
     Placement,
     PlacePlan,
     PreemptTasks,
@@ -95,6 +96,11 @@ class Machine:
 
     def place(self, job: Job, *indices: int, node_id: str = "n1") -> Applied:
         return self.do(PlacePlan(placements=(Placement(job.id, node_id, indices or (0,)),)))
+
+    def gang(self, job: Job, *placements: tuple[str, tuple[int, ...]], port: int = 29_400) -> Applied:
+        """Start its tasks together: which ranks on which node."""
+        there = tuple(Placement(job.id, node_id, ranks) for node_id, ranks in placements)
+        return self.do(PlaceGang(job_id=job.id, placements=there, port=port))
 
     def report(self, *reports: AttemptReport, node_id: str = "n1") -> Applied:
         return self.do(ReportAttempts(node_id=node_id, reports=reports))

@@ -19,6 +19,7 @@ from hasched.statemachine.commands import (
     DeleteJob,
     DrainNode,
     EndQuarantine,
+    PlaceGang,
     Placement,
     PlacePlan,
     PreemptAttempts,
@@ -68,6 +69,7 @@ class AnyOrder(RuleBasedStateMachine):
         cpu_milli=st.sampled_from([0, 500, 3000]),
         priority=st.sampled_from([0, 0, 7]),
         times_ms=st.sampled_from([(0, 0), (0, 0), (1000, 0), (0, 2000), (1000, 2000)]),
+        together=st.sampled_from(["", "", "gang", "elastic gang", "elastic"]),
     )
     def submit(
         self,
@@ -79,11 +81,14 @@ class AnyOrder(RuleBasedStateMachine):
         cpu_milli: int,
         priority: int,
         times_ms: tuple[int, int],
+        together: str,
     ) -> None:
         self.machine.submit(
+            gang="gang" in together,
+            min_count=(count + 1) // 2 if "elastic" in together else 0,
             priority=priority,
             count=count,
-            max_running=max_running,
+            max_running=0 if together else max_running,
             resources=Resources(cpu_milli=cpu_milli),
             not_before_after_ms=times_ms[0],
             deadline_after_ms=times_ms[1],
@@ -94,6 +99,16 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(number=st.integers(0, 9), node_id=NODES, indices=st.lists(INDICES, max_size=5))
     def place(self, number: int, node_id: str, indices: list[int]) -> None:
         self.machine.do(PlacePlan(placements=(Placement(self.pick(number).id, node_id, tuple(indices)),)))
+
+    @precondition(lambda self: self.machine.state.jobs)
+    @rule(number=st.integers(0, 9), size=st.integers(1, 5), cut=st.integers(0, 5), swap=st.booleans())
+    def place_together(self, number: int, size: int, cut: int, swap: bool) -> None:
+        """On one node, or on both."""
+        job, names = self.pick(number), ["n2", "n1"] if swap else ["n1", "n2"]
+        size = max(size, job.floor)
+        parts = [tuple(range(min(cut, size))), tuple(range(min(cut, size), size))]
+        there = tuple(Placement(job.id, name, ranks) for name, ranks in zip(names, parts, strict=True) if ranks)
+        self.machine.do(PlaceGang(job_id=job.id, placements=there, port=29_400 + number))
 
     @precondition(lambda self: self.machine.state.jobs)
     @rule(number=st.integers(0, 9), node_id=NODES, index=INDICES, attempt=st.integers(0, 4))
@@ -255,11 +270,19 @@ class AnyOrder(RuleBasedStateMachine):
 
     @invariant()
     def an_outcome_is_final(self) -> None:
+        """A rank's success is final with its gang's."""
         for job in self.machine.state.jobs.values():
             for index in range(job.count):
                 state = job.task_state(index)
-                if state.final:
+                if state.final and (job.ended or not (job.is_gang and state is TaskState.SUCCEEDED)):
                     assert self.outcomes.setdefault((job.id, index), state) is state
+
+    @invariant()
+    def a_waiting_task_can_start_again(self) -> None:
+        """Nobody is forgotten: what waits, and isn't in backoff, is what a plan may place now."""
+        for job in self.machine.state.jobs.values():
+            if job.is_gang and not job.active and not job.ended and not job.in_backoff:
+                assert job.eligible == job.count, "a gang in which nothing runs starts again as a whole"
 
     @invariant()
     def everything_can_be_shown(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -10,36 +10,7 @@ from hasched.model.states import EndKind, TaskState
 from hasched.model.views import AttemptView, LateReport, Reason, UsageView
 from hasched.model.wire import Resume
 from hasched.statemachine.job import ActiveAttempt, AttemptRecord, Cancel, Job
-from hasched.statemachine.rules.ends import OUTPUT_DROPPED
-from hasched.statemachine.state import State
-
-
-def attempt_records(state: State, job: Job, index: int) -> Sequence[AttemptRecord]:
-    """The ended attempts of a task, oldest first, whichever way they are kept."""
-    history = job.history_of(index)
-    if history is not None:
-        return history.attempts
-    plain = job.plain_end_of(index)
-    if plain is None:
-        return ()
-    ended_ms = job.submitted_ms + plain.ended_after_ms
-    return (
-        AttemptRecord(
-            1,
-            job.task_state(index),
-            state.node_names[plain.node_number],
-            EndKind(plain.kind),
-            plain.code,
-            OUTPUT_DROPPED if plain.output_dropped else "",
-            job.submitted_ms + plain.scheduled_after_ms,
-            ended_ms - plain.duration_ms,
-            ended_ms,
-            plain.cpu_ms,
-            plain.peak_memory_bytes,
-            ended_ms,
-            job.submitted_index + plain.index_after,
-        ),
-    )
+from hasched.statemachine.records import OUTPUT_DROPPED
 
 
 def resumed_tasks(job: Job, indices: Iterable[int]) -> Iterator[Resume]:

@@ -11,7 +11,6 @@ from hasched.model.times import format_time
 from hasched.model.views import AttemptView, Reason, TaskPage, TaskView
 from hasched.statemachine.job import IN_BACKOFF, ActiveAttempt, Job
 from hasched.statemachine.queries.attempts import (
-    attempt_records,
     cancel_of,
     cancelled,
     show_active,
@@ -19,7 +18,8 @@ from hasched.statemachine.queries.attempts import (
     words_of,
 )
 from hasched.statemachine.queries.pages import MAX_PAGE, parse_cursor
-from hasched.statemachine.rules.ends import words_of_yield
+from hasched.statemachine.records import attempt_records
+from hasched.statemachine.rules.yields import words_of_yield
 from hasched.statemachine.state import State
 
 

@@ -16,13 +16,14 @@ from hasched.model.wire import AttemptEnded as EndedReport
 from hasched.model.wire import Usage
 from hasched.statemachine import columns
 from hasched.statemachine.events import AttemptEnded, Event, JobEnded, NodeDrained, TasksEligible
-from hasched.statemachine.job import IN_BACKOFF, ActiveAttempt, AttemptRecord, Job, TaskHistory, Yield, derive_state
+from hasched.statemachine.job import IN_BACKOFF, ActiveAttempt, AttemptRecord, Job, TaskHistory, derive_state
 from hasched.statemachine.node import Node
+from hasched.statemachine.records import OUTPUT_DROPPED
+from hasched.statemachine.rules import gangs
+from hasched.statemachine.rules.yields import MAX_REASON_LENGTH, words_of_yield
 from hasched.statemachine.state import State
 
-MAX_REASON_LENGTH = 1000
 NO_USAGE = Usage()
-OUTPUT_DROPPED = f"its output was not kept: the job's outputs fill {MAX_JOB_OUTPUT_BYTES >> 20} MiB"
 
 
 def judge(job: Job, active: ActiveAttempt | None, kind: EndKind, code: int) -> TaskState:
@@ -77,7 +78,9 @@ def decide_end(state: State, job: Job, active: ActiveAttempt, report: EndedRepor
         checkpoint_ms=report.checkpoint_ms,
     )
     events: list[Event] = [ended]
-    if task_state.final and job.count - sum(job.counts[TaskState.SUCCEEDED :]) == 1:
+    if job.is_gang:
+        events = gangs.decide_follow(job, [ended])
+    elif task_state.final and job.count - sum(job.counts[TaskState.SUCCEEDED :]) == 1:
         after = list(job.counts)
         after[active.state] -= 1
         after[task_state] += 1
@@ -92,6 +95,7 @@ def decide_losses(state: State, node: Node, reason: str) -> list[Event]:
     """Give up every attempt on a node: tried again elsewhere where the job's budget allows, else NODE_LOST for good."""
     events: list[Event] = []
     counts_of: dict[int, list[int]] = {}
+    of_gangs: dict[int, list[AttemptEnded]] = {}
     for job_id, index in sorted(node.attempts):
         job = state.jobs[job_id]
         active = job.attempt_of(index)
@@ -103,30 +107,34 @@ def decide_losses(state: State, node: Node, reason: str) -> list[Event]:
             end = TaskState.PENDING
             kind, why = yielding.kind, f"{words_of_yield(yielding)}; {reason}"[:MAX_REASON_LENGTH]
         task_state, not_before_ms = _what_next(state, job, index, end)
-        events.append(
-            AttemptEnded(
-                job_id,
-                index,
-                active.attempt,
-                node.id,
-                end,
-                task_state,
-                kind,
-                0,
-                why,
-                NO_USAGE,
-                b"",
-                active.started_ms,
-                state.now_ms,
-                not_before_ms,
-                reported=False,
-            )
+        ended = AttemptEnded(
+            job_id,
+            index,
+            active.attempt,
+            node.id,
+            end,
+            task_state,
+            kind,
+            0,
+            why,
+            NO_USAGE,
+            b"",
+            active.started_ms,
+            state.now_ms,
+            not_before_ms,
+            reported=False,
         )
+        if job.is_gang:
+            of_gangs.setdefault(job_id, []).append(ended)
+            continue
+        events.append(ended)
         counts = counts_of.setdefault(job_id, list(job.counts))
         counts[active.state] -= 1
         counts[task_state] += 1
         if sum(counts[TaskState.SUCCEEDED :]) == job.count:
             events.append(JobEnded(job_id, derive_state(counts, job.count, job.cancelling)))
+    for job_id, ends in of_gangs.items():
+        events += gangs.decide_follow(state.jobs[job_id], ends)
     if events and node.drain is not None:
         events.append(NodeDrained(node.id))
     return events
@@ -139,23 +147,22 @@ def _what_next(state: State, job: Job, index: int, end: TaskState) -> tuple[Task
     spec = job.spec
     if spec.restart is RestartPolicy.NEVER:
         return end, 0
-    history = job.history_of(index)
+    failures, losses = _used_retries(job, index)
     if end is TaskState.NODE_LOST:
-        losses = history.node_losses if history is not None else 0
         return (TaskState.PENDING, 0) if losses < spec.retries.node_lost else (end, 0)
-    failures = history.own_failures if history is not None else 0
     if failures >= spec.retries.max:
         return end, 0
     wait_ms = backoff_ms(spec.retries.backoff, failures + 1)
     return TaskState.PENDING, state.now_ms + wait_ms if wait_ms else 0
 
 
-def words_of_yield(note: Yield) -> str:
-    """Why an attempt was ended so that its task starts again."""
-    if note.kind is EndKind.GANG_RESTARTED:
-        return note.reason
-    asker = f"for job {note.for_job}" if note.for_job else f"by {note.actor}"
-    return f"preempted {asker}: {note.reason}"[:MAX_REASON_LENGTH] if note.reason else f"preempted {asker}"
+def _used_retries(job: Job, index: int) -> tuple[int, int]:
+    """How often the task has failed, and how often it was lost; of a gang, whose tasks share their fate, any of them."""
+    if job.is_gang:
+        histories = (job.histories or {}).values()
+        return sum(each.own_failures for each in histories), sum(each.node_losses for each in histories)
+    history = job.history_of(index)
+    return (history.own_failures, history.node_losses) if history is not None else (0, 0)
 
 
 def backoff_ms(backoff: Backoff, retry: int) -> int:

@@ -7,7 +7,7 @@ import msgspec
 from hasched.model.eligibility import find_fault, is_sound_request
 from hasched.model.parse import MAX_SEMAPHORES, MAX_TAGS
 from hasched.model.policy import PolicyKind, ResourceClass
-from hasched.model.spec import ANYWHERE, MAX_INPUT_BYTES, MAX_PRIORITY, MAX_SPEC_BYTES, MAX_TASKS, JobSpec
+from hasched.model.spec import ANYWHERE, MAX_GANG, MAX_INPUT_BYTES, MAX_PRIORITY, MAX_SPEC_BYTES, MAX_TASKS, JobSpec
 from hasched.model.states import TaskState
 from hasched.model.units import MAX_INTEGER
 from hasched.statemachine.commands import CancelJob, DeleteJob, ResumeJob, SubmitJob, SuspendJob
@@ -111,6 +111,8 @@ def _fault_of(command: SubmitJob) -> str | None:
         for time_ms in (spec.not_before_ms, spec.not_before_after_ms, spec.deadline_ms, spec.deadline_after_ms)
     ):
         return "a time is out of bounds"
+    if fault := _fault_of_gang(spec):
+        return fault
     retries = spec.retries
     if retries.max < 0 or retries.node_lost < 0 or retries.backoff.initial_ms < 0 or retries.backoff.max_ms < 0:
         return "retries and backoff can't be negative"
@@ -121,6 +123,21 @@ def _are_amounts(pairs: tuple[tuple[str, int], ...]) -> bool:
     """Whether they are in the order of their names, each once, and none is nothing."""
     names = [name for name, _ in pairs]
     return names == sorted(dict.fromkeys(names)) and all(0 < amount <= MAX_INTEGER for _, amount in pairs)
+
+
+def _fault_of_gang(spec: JobSpec) -> str | None:
+    if not 0 <= spec.min_count <= spec.count:
+        return "min_count is out of bounds"
+    if spec.gang and (spec.max_running or spec.placement.any_of or spec.count > MAX_GANG):
+        return "a gang has no max_running, no alternatives, and not so many tasks"
+    if spec.groups and (
+        not spec.gang
+        or spec.min_count
+        or sum(group.count for group in spec.groups) != spec.count
+        or not all(group.count > 0 and is_sound_request(group.resources) for group in spec.groups)
+    ):
+        return "the groups don't make up the gang"
+    return None
 
 
 def evolve_submitted(state: State, event: JobSubmitted) -> None:
@@ -175,6 +192,8 @@ def decide_cancel(state: State, command: CancelJob) -> Decision | Rejected:
     indices = tuple(sorted(dict.fromkeys(command.indices)))
     if indices and not 0 <= indices[0] <= indices[-1] < job.count:
         return Rejected("no_such_task", f"job {job.id} has the tasks 0 to {job.count - 1}", "name tasks of this job")
+    if job.is_gang:
+        indices = ()  # its tasks end together
     active = job.active_attempts or {}
     if indices:
         waiting = [index for index in indices if job.task_state(index) is TaskState.PENDING]

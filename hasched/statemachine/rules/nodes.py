@@ -14,7 +14,8 @@ from hasched.statemachine.events import NodeRegistered, NodeRemoved, NodeStateCh
 from hasched.statemachine.node import Node
 from hasched.statemachine.outcomes import ATTEMPTS_FORGOTTEN, Rejected
 from hasched.statemachine.rules import Decision
-from hasched.statemachine.rules.ends import MAX_REASON_LENGTH, decide_losses
+from hasched.statemachine.rules.ends import decide_losses
+from hasched.statemachine.rules.yields import MAX_REASON_LENGTH
 from hasched.statemachine.state import State
 
 MAX_TAINTS = 32

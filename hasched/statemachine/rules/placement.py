@@ -15,6 +15,8 @@ def decide_placement(state: State, placement: Placement) -> TasksScheduled | Non
     node = state.nodes.get(placement.node_id)
     if job is None or node is None or not node.takes_work or job.suspended or job.ending or job.not_before_ms:
         return None
+    if job.starts_together:
+        return None
     if not job.has_choice(placement.choice) or not node.admits(job.placement):
         return None
     indices = [index for index in dict.fromkeys(placement.indices) if job.is_eligible(index)]
@@ -42,5 +44,9 @@ def evolve_scheduled(state: State, event: TasksScheduled) -> None:
         node.attempts[job.id, index] = attempt
     if event.choice:
         job.choices = (job.choices or {}) | dict.fromkeys(event.indices, event.choice)
-    node.allocate(job.request(event.choice), len(event.indices))
+    if job.gang is not None and job.gang.groups:
+        for index in event.indices:
+            node.allocate(job.request_of(index))
+    else:
+        node.allocate(job.request(event.choice), len(event.indices))
     state.settle(job)

@@ -19,6 +19,7 @@ PLANS_KEPT_SINCE = 2  # the version of entries; before, nobody made plans
 _HARMLESS = (
     e.TasksScheduled,
     e.AttemptStarted,
+    e.AttemptCheckpointed,
     e.JobEnded,
     e.JobSuspended,
     e.JobCancelRequested,

@@ -17,7 +17,7 @@ from hasched.statemachine.events import TasksPreempted
 from hasched.statemachine.job import Job, Yield
 from hasched.statemachine.outcomes import AttemptsPreempted, Rejected
 from hasched.statemachine.rules import Decision
-from hasched.statemachine.rules.ends import MAX_REASON_LENGTH
+from hasched.statemachine.rules.yields import MAX_REASON_LENGTH, mark_yielding
 from hasched.statemachine.state import State
 
 
@@ -25,7 +25,7 @@ def decide_attempts(state: State, command: PreemptAttempts) -> Decision | Reject
     """The planner's choice. Each attempt is checked again: still current, not on its way out, and of a job that may be
     preempted for this one."""
     winner = state.jobs.get(command.for_job)
-    if winner is None or winner.suspended or winner.cancelling or not winner.eligible:
+    if winner is None or winner.suspended or winner.ending or not winner.eligible:
         return Rejected("preemption_moot", f"nothing of job {command.for_job} waits to start")
     chosen: dict[int, list[int]] = {}
     for key in dict.fromkeys(command.attempts):
@@ -78,8 +78,14 @@ def _is_current(job: Job, key: AttemptKey) -> bool:
 
 
 def whole(job: Job, indices: Iterable[int]) -> tuple[int, ...]:
-    """What has to yield if these do."""
-    return tuple(sorted(dict.fromkeys(indices)))
+    """What has to yield if these do: of a gang all, and of an elastic job all if fewer than its floor would be left."""
+    chosen = dict.fromkeys(indices)
+    if chosen and job.gang is not None:
+        active = job.active_attempts or {}
+        staying = [index for index in active if can_yield(job, index) and index not in chosen]
+        if job.gang.whole or len(staying) < job.floor:
+            chosen.update(dict.fromkeys(staying))
+    return tuple(sorted(chosen))
 
 
 def evolve_preempted(state: State, event: TasksPreempted) -> None:
@@ -87,14 +93,3 @@ def evolve_preempted(state: State, event: TasksPreempted) -> None:
     state.touch(job)
     note = Yield(EndKind.PREEMPTED, event.for_job, event.actor, event.reason, state.now_ms, state.index)
     mark_yielding(job, event.indices, note)
-
-
-def mark_yielding(job: Job, indices: Iterable[int], note: Yield) -> None:
-    """Have these active tasks stop and start again later."""
-    job.yields = job.yields or {}
-    for index in indices:
-        active = job.attempt_of(index)
-        assert active is not None, "only active tasks yield"
-        job.yields[index] = note
-        active.changed_ms = note.requested_ms
-        active.log_index = note.log_index
