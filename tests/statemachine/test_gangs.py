@@ -161,7 +161,7 @@ def test_the_first_rank_that_is_lost_with_others_gone_well_starts_all_again() ->
 
 def test_a_preempted_rank_takes_its_gang_along() -> None:
     machine, job = running_gang(retries=retries(0, node_lost=0))
-    urgent = machine.submit(priority=9)
+    urgent = machine.submit(priority_class="high")
     command = PreemptAttempts(attempts=(AttemptKey(job.id, 2, 1),), for_job=urgent.id)
     assert machine.outcome(command) == AttemptsPreempted(4, 0)
     for index in range(4):

@@ -19,7 +19,7 @@ def two_jobs(machine: Machine, **fields: object) -> tuple[Job, Job]:
     """One that runs and fills the node, and a more urgent one that waits."""
     machine.node(cpu=1)
     victim = machine.submit(**{"restart": RestartPolicy.NEVER, **fields})
-    urgent = machine.submit(priority=5)
+    urgent = machine.submit(priority_class="high")
     machine.place(victim)
     machine.start(victim)
     return victim, urgent
@@ -107,11 +107,19 @@ def test_what_is_being_cancelled_is_not_preempted() -> None:
 
 def test_nothing_gives_way_to_an_equal_or_to_what_does_not_wait() -> None:
     machine = Machine()
-    victim, urgent = two_jobs(machine, priority=5)
+    victim, urgent = two_jobs(machine, priority=900)
     command = PreemptAttempts(attempts=(AttemptKey(victim.id, 0, 1),), for_job=urgent.id)
     assert machine.outcome(command) == AttemptsPreempted(0, 1)
     machine.cancel(urgent)
     assert machine.refusal(command) == "preemption_moot"
+
+
+def test_a_priority_without_a_class_that_preempts_drives_nobody_out() -> None:
+    machine = Machine()
+    victim, _ = two_jobs(machine)
+    larger = machine.submit(priority=1000)
+    command = PreemptAttempts(attempts=(AttemptKey(victim.id, 0, 1),), for_job=larger.id)
+    assert machine.outcome(command) == AttemptsPreempted(0, 1)
 
 
 def test_a_second_preemption_finds_nothing_to_do() -> None:

@@ -62,8 +62,8 @@ def decide_tasks(state: State, command: PreemptTasks) -> Decision | Rejected:
 
 
 def may_preempt(winner: Job, victim: Job) -> bool:
-    """Never for an equal."""
-    return winner.priority > victim.priority
+    """Only if the winner's priority class says so, and never for an equal."""
+    return winner.preempts and winner.priority > victim.priority
 
 
 def can_yield(job: Job, index: int) -> bool:
