@@ -21,7 +21,7 @@ class Attempt:
     """One attempt that no manager has acknowledged as ended."""
 
     __slots__ = (
-        "checkpoint", "ended", "ended_at_ms", "env", "frozen", "gpus", "held", "key", "older", "phase",
+        "checkpoint", "ended", "ended_at_ms", "env", "frozen", "gpus", "held", "hostfile", "key", "older", "phase",
         "spec", "start_known", "started", "stop", "stop_signal", "stop_warning_ms", "supervisor",
     )  # fmt: skip
 
@@ -37,6 +37,7 @@ class Attempt:
         self.stop_signal = ""  # that warns it
         self.stop_warning_ms = 0
         self.env: dict[str, str] = {}  # of its own, until it is launched
+        self.hostfile = ""  # of its gang, likewise
         self.checkpoint: AttemptCheckpointed | None = None  # the latest that it has told of
         self.started: AttemptStarted | None = None
         self.start_known = False  # a manager has acknowledged the start

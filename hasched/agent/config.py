@@ -34,6 +34,9 @@ class TlsFiles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     key: str
 
 
+MAX_ADDRESS_CHARS = 253
+
+
 class Capacity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the node offers. What is left out is discovered from the machine."""
 
@@ -58,6 +61,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     managers: list[str]  # API addresses: https://m1:7411
     tls: TlsFiles
     name: str = ""  # the node id, as in the certificate; empty: the host's name
+    address: str = ""  # how tasks on other nodes reach this one; empty: by the host's name
     labels: dict[str, str] = {}
     capacity: Capacity = Capacity()
     isolation: Isolation = Isolation.AUTO
@@ -93,6 +97,8 @@ def check(config: AgentConfig) -> Iterator[FieldError]:
         parts = urlsplit(address)
         if parts.scheme != "https" or not parts.hostname or parts.path not in ("", "/"):
             yield FieldError(f"managers[{number}]", f"{address!r} is not an address like https://HOST:7411")
+    if len(config.address) > MAX_ADDRESS_CHARS or any(char.isspace() for char in config.address):
+        yield FieldError("address", "must be one host name or IP address")
     for name in config.labels:
         if not is_name(name):
             yield FieldError("labels", f"{name!r} can't be a name")

@@ -50,10 +50,10 @@ from hasched.agent.protocol import (
     cut,
 )
 from hasched.agent.reunion import compare, reminders
-from hasched.agent.specs import SpecCache, launch_job
-from hasched.agent.variables import resume_environment
+from hasched.agent.specs import SpecCache, launch_job, spec_of_task
+from hasched.agent.variables import GangVariables, resume_environment
 from hasched.model.ids import AttemptId, TaskId
-from hasched.model.spec import JobSpec
+from hasched.model.spec import JobSpec, Resources
 from hasched.model.states import EndKind
 from hasched.model.wire import (
     Assign,
@@ -77,7 +77,8 @@ RESTARTED = "the supervisor of this attempt is gone (it died, or the machine res
 class AgentCore:
     """Feed it events with `handle`, obey the instructions, and call again with `Tick` at `wake_at_ms`."""
 
-    def __init__(self, gpus: int = 0, gpu_uuids: Sequence[str] = ()) -> None:
+    def __init__(self, gpus: int = 0, gpu_uuids: Sequence[str] = (), node_id: str = "") -> None:
+        self._node_id = node_id
         self._devices = Devices(gpus, gpu_uuids)
         self._specs = SpecCache()
         self._attempts: dict[AttemptId, Attempt] = {}
@@ -201,14 +202,17 @@ class AgentCore:
                 self._out.append(Reconnect(f"the spec of job {assignment.job_id} is not held here any more"))
                 continue
             resumes = {resume.index: resume for resume in assignment.resumes}
+            gang = GangVariables(assignment.gang, spec, self._node_id) if assignment.gang is not None else None
             for index, number in assignment.tasks:
                 key, task = AttemptId(assignment.job_id, index, number), TaskId(assignment.job_id, index)
                 known = self._latest.get(task)
                 if known is not None and known.attempt >= number:
                     continue
-                attempt = Attempt(key, Phase.SAVING, spec=spec)
+                attempt = Attempt(key, Phase.SAVING, spec=spec_of_task(spec, index))
+                if gang is not None:
+                    attempt.env, attempt.hostfile = gang.of(index), gang.hostfile
                 if (resume := resumes.get(index)) is not None:
-                    attempt.env = resume_environment(resume)
+                    attempt.env |= resume_environment(resume)
                 if known is not None:
                     attempt.older = (known, *self._attempts[known].older)
                     older.append(known)
@@ -223,7 +227,7 @@ class AgentCore:
         """Tell the supervisor of every attempt that may start now. One that would wait for GPUs in vain is given back."""
         if not self._ready or not self._supervisor:
             return
-        jobs: dict[int, tuple[JobSpec, list[LaunchTask]]] = {}
+        jobs: dict[tuple[int, Resources], tuple[JobSpec, list[LaunchTask]]] = {}
         for key in list(self._ready):
             attempt = self._attempts[key]
             spec = attempt.spec
@@ -241,10 +245,12 @@ class AgentCore:
             attempt.supervisor = self._supervisor
             attempt.spec = None
             devices = self._devices
-            task = LaunchTask(key.index, key.attempt, devices.visible(gpus), devices.uuids(gpus), attempt.env)
-            attempt.env = {}
-            jobs.setdefault(key.job_id, (spec, []))[1].append(task)
-        launches = [launch_job(job_id, spec, tasks) for job_id, (spec, tasks) in jobs.items()]
+            task = LaunchTask(
+                key.index, key.attempt, devices.visible(gpus), devices.uuids(gpus), attempt.env, attempt.hostfile
+            )
+            attempt.env, attempt.hostfile = {}, ""
+            jobs.setdefault((key.job_id, spec.resources), (spec, []))[1].append(task)
+        launches = [launch_job(job_id, spec, tasks) for (job_id, _), (spec, tasks) in jobs.items()]
         for first in range(0, len(launches), MAX_LAUNCH_JOBS):
             self._out.append(Launch(tuple(launches[first : first + MAX_LAUNCH_JOBS])))
 

@@ -30,6 +30,7 @@ def discover(config: AgentConfig, isolation: str) -> NodeInfo:
             gpus=len(gpus) if capacity.gpus is None else capacity.gpus,
             countables=tuple(sorted(capacity.countables.items())),
         ),
+        address=config.address,
         labels=dict(sorted(config.labels.items())),
         gpus=gpus if capacity.gpus is None else gpus[: capacity.gpus],
         isolation=isolation,

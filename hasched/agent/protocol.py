@@ -47,6 +47,7 @@ class LaunchTask(_Message, frozen=True):
     gpus: str | None = None
     gpu_uuids: tuple[str, ...] = ()
     env: dict[str, str] = {}
+    hostfile: str = ""  # of its gang, for the file HASCHED_HOSTFILE
 
 
 class LaunchJob(_Message, frozen=True):

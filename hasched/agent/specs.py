@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 
+import msgspec
+
 from hasched.agent.protocol import LaunchJob, LaunchTask
 from hasched.model.spec import JobSpec
 from hasched.model.states import OnDisconnect
@@ -46,6 +48,13 @@ class SpecCache:
 def _weight(spec: JobSpec) -> int:
     """The bytes of the parts that can be large."""
     return len(spec.input) + len(spec.script) + sum(len(word) for word in spec.command)
+
+
+def spec_of_task(spec: JobSpec, index: int) -> JobSpec:
+    """The spec with what this task asks for: tasks of a gang's groups differ in it."""
+    terms = spec.gang_terms
+    grouped = terms.group_of(index) if terms is not None else None
+    return spec if grouped is None else msgspec.structs.replace(spec, resources=grouped[0].resources)
 
 
 def launch_job(job_id: int, spec: JobSpec, tasks: Sequence[LaunchTask]) -> LaunchJob:

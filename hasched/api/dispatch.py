@@ -34,12 +34,13 @@ from hasched.statemachine.events import (
     TasksScheduled,
 )
 from hasched.statemachine.job import Job
-from hasched.statemachine.queries import desired_attempts, resumed_tasks
+from hasched.statemachine.queries import desired_attempts, resumed_tasks, show_gang
 from hasched.statemachine.rules.yields import words_of_yield
 
 FULL_MESSAGE_BYTES = 1024 * 1024  # with one more job of the largest size a message still fits its frame
 TASK_BYTES = 16  # at most, on the wire
 RESUME_BYTES = 160  # likewise
+NODE_BYTES = 256  # of a gang, likewise where its ranks have few gaps
 
 log = structlog.get_logger(__name__)
 
@@ -154,8 +155,10 @@ class Dispatcher:
             known = job_id in session.specs_sent
             spec = None if known else msgspec.Raw(job.packed_spec)
             resumes = tuple(resumed_tasks(job, [index for index, _ in tasks]))
-            assignments.append(PackedAssignment(job_id, spec, tasks, resumes))
+            gang = show_gang(self._replica.state, job)
+            assignments.append(PackedAssignment(job_id, spec, tasks, resumes, gang))
             size += TASK_BYTES * len(tasks) + RESUME_BYTES * len(resumes) + (0 if known else len(job.packed_spec))
+            size += NODE_BYTES * len(gang.nodes) if gang is not None else 0
             if job.count > 1:
                 session.specs_sent.add(job_id)
         if assignments:

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from hasched.model.errors import MalformedBody, SpecInvalid
+from hasched.model.gang_text import GRACE, GROUPS, PREEMPTION, fill_gang
 from hasched.model.ids import is_name
 from hasched.model.kinds import (
     MAX_WORD_BYTES,
@@ -25,6 +26,7 @@ from hasched.model.kinds import (
     describe,
     exit_codes,
     fault_of_text,
+    flag,
     mapping,
     multiplier,
     name,
@@ -43,11 +45,10 @@ from hasched.model.spec import (
     MAX_SPEC_BYTES,
     MAX_TASKS,
     JobSpec,
-    Preemption,
     Resources,
     Retries,
 )
-from hasched.model.states import BackoffKind, OnDisconnect, RestartPolicy, WarningSignal
+from hasched.model.states import BackoffKind, OnDisconnect, RestartPolicy
 from hasched.model.times import format_time, looks_like_time, parse_time_ms
 from hasched.model.units import (
     format_duration,
@@ -64,7 +65,7 @@ MAX_VARIABLES = 10_000
 MAX_VARIABLE_NAME_BYTES = 256
 MAX_PATH_BYTES = 4095  # Linux's PATH_MAX, less its NUL
 MAX_DURATION_MS = 3660 * 86_400_000
-MAX_GRACE_MS = 3_600_000
+MAXGRACE_MS = 3_600_000
 
 
 class JobDefaults(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,6 +101,7 @@ def parse_spec(document: JsonText | PlainValue, defaults: JobDefaults | None = N
         problems.note("priority_class", "and `priority` exclude each other", "the class gives the priority: keep one")
     if not problems:
         _fill_request(given, defaults.resources, problems)
+        fill_gang(given, defaults.resources, problems)
     if problems:
         raise SpecInvalid(problems)
     given["retries"] = retries
@@ -259,26 +261,6 @@ def _retries() -> Kind:
     return Kind(read, {"anyOf": [number.schema, policy.schema]})
 
 
-def _preemption() -> Kind:
-    """How a task is told, as a `Preemption`."""
-    warning = mapping(
-        {
-            "signal": Field("signal", choice(WarningSignal), "Sent at once, so that the task can make ready."),
-            "warning": Field("warning_ms", _GRACE, "Between the signal and TERM."),
-        },
-        "a mapping of signal and warning",
-    )
-
-    def read(value: Any, place: str, problems: Problems) -> Any:
-        before = len(problems)
-        given = warning.read(value, place, problems)
-        if len(problems) == before and "signal" in given and not given.get("warning_ms"):
-            problems.note(place, "has a `signal` without a `warning`", "say how long the task has from it until TERM")
-        return Preemption() if len(problems) > before else Preemption(**given)
-
-    return Kind(read, warning.schema)
-
-
 def _path() -> Kind:
     """A directory of the node."""
 
@@ -299,7 +281,6 @@ def _fault_of_variable(key: str) -> str:
 
 
 DURATION = quantity(parse_duration_ms, MAX_DURATION_MS, format_duration, "duration", "10s")
-_GRACE = quantity(parse_duration_ms, MAX_GRACE_MS, format_duration, "duration", "10s")
 
 _VALUE = text(MAX_WORD_BYTES - MAX_VARIABLE_NAME_BYTES - len("="), empty=True)
 _ENV = pairs(_fault_of_variable, _VALUE, MAX_VARIABLES)
@@ -313,14 +294,17 @@ _JOB = {
     "working_dir": Field("working_dir", _path(), "Where it runs; by default in the attempt's own directory."),
     "input": Field("input", blob(MAX_INPUT_BYTES), "Handed to each task as the file HASCHED_INPUT."),
     "count": Field("count", whole(1, MAX_TASKS), "Number of tasks."),
+    "gang": Field("gang", flag(), "All tasks start together or not at all, and end together."),
+    "groups": Field("groups", GROUPS, "A gang whose tasks don't all ask for the same."),
+    "min_count": Field("min_count", whole(1, MAX_TASKS), "Elastic: so many tasks are enough to start."),
     "max_running": Field("max_running", whole(1, MAX_TASKS, "leave it out for no cap"), "So many at once at most."),
     "resources": Field("resources", RESOURCES, "For each task."),
     "timeout": Field("timeout_ms", DURATION, "Per attempt; 0 for none."),
-    "kill_grace": Field("kill_grace_ms", _GRACE, "Between TERM and KILL when an attempt is stopped."),
+    "kill_grace": Field("kill_grace_ms", GRACE, "Between TERM and KILL when an attempt is stopped."),
     "retries": Field("retries", _retries(), "Attempts after the first."),
     "restart": Field("restart", choice(RestartPolicy), "Whether there is a second attempt at all."),
     "success_exit_codes": Field("success_exit_codes", exit_codes(), "Exit codes that count as success."),
-    "preemption": Field("preemption", _preemption(), "How a task is warned before its room is taken back."),
+    "preemption": Field("preemption", PREEMPTION, "How a task is warned before its room is taken back."),
     "on_disconnect": Field("on_disconnect", choice(OnDisconnect), "What a task does when its node is cut off."),
     "labels": Field("labels", _LABELS, "To find the job by."),
     "priority": Field("priority", whole(0, MAX_PRIORITY), "Larger starts first."),

@@ -101,6 +101,7 @@ class NodeInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     table_id: str = ""
     pool: str = DEFAULT_POOL
     taints: tuple[Taint, ...] = ()
+    address: str = ""  # how other nodes reach it; empty: by its hostname
     attributes: dict[str, str] = {}  # what constraints can ask for: kernel, arch and others; commas part several values
 
 
@@ -192,6 +193,26 @@ class Resume(_Message, frozen=True):
     preempted_from: str = ""
 
 
+class GangNode(_Message, frozen=True):
+    """A node of a gang: how the others reach it, and the ranks there as (first, how many) runs."""
+
+    node_id: str
+    address: str
+    runs: tuple[tuple[int, int], ...]
+
+    @property
+    def ranks(self) -> list[int]:
+        return [rank for first, number in self.runs for rank in range(first, first + number)]
+
+
+class Gang(_Message, frozen=True):
+    """What each task of a gang is told of the others. Rank 0 runs on the first node, and can be met at `port`."""
+
+    size: int
+    port: int
+    nodes: tuple[GangNode, ...]
+
+
 class Assignment(_Message, frozen=True):
     """Start these tasks of one job: (index, attempt) pairs. `spec` is sent once per job and session, then left out."""
 
@@ -199,6 +220,7 @@ class Assignment(_Message, frozen=True):
     spec: JobSpec | None
     tasks: tuple[tuple[int, int], ...]
     resumes: tuple[Resume, ...] = ()  # of those tasks that have anything to resume
+    gang: Gang | None = None
 
 
 class Assign(_Message, frozen=True, tag="assign"):
@@ -212,6 +234,7 @@ class PackedAssignment(_Message, frozen=True):
     spec: msgspec.Raw | None
     tasks: tuple[tuple[int, int], ...]
     resumes: tuple[Resume, ...] = ()
+    gang: Gang | None = None
 
 
 class PackedAssign(_Message, frozen=True, tag="assign"):

@@ -25,6 +25,7 @@ from hasched.model.spec import (
     Preemption,
     Resources,
     Retries,
+    TaskGroup,
 )
 from hasched.model.states import BackoffKind, OnDisconnect, RestartPolicy, WarningSignal
 from hasched.model.yaml_text import read_documents
@@ -65,6 +66,7 @@ def test_every_key_has_its_place_in_the_spec() -> None:
         "input": "hello\n",
         "count": 8,
         "max_running": 4,
+        "min_count": 2,
         "resources": {"cpu": 1.5, "memory": "2Gi", "gpus": 1, "countables": {"seat": 2, "licence": 1}},
         "timeout": "1h30m",
         "kill_grace": "250ms",
@@ -87,7 +89,7 @@ def test_every_key_has_its_place_in_the_spec() -> None:
         "semaphores": {"licence": 2, "door": 1},
         "placement": {"pool": "batch", "constraints": "kernel>=5.15"},
     }
-    assert document.keys() | {"command", "priority"} == spec_schema()["properties"].keys()
+    assert document.keys() | {"command", "priority", "gang", "groups"} == spec_schema()["properties"].keys()
     assert parse_spec(document) == JobSpec(
         name="train-1.0_b",
         script="#!/usr/bin/python3\nprint('ü')\n",
@@ -96,6 +98,7 @@ def test_every_key_has_its_place_in_the_spec() -> None:
         input=b"hello\n",
         count=8,
         max_running=4,
+        min_count=2,
         resources=Resources(1500, 2 * 2**30, 1, (("licence", 1), ("seat", 2))),
         timeout_ms=5_400_000,
         kill_grace_ms=250,
@@ -360,6 +363,79 @@ def test_a_warning_signal_needs_its_time() -> None:
     assert problem_of(preemption={"signal": "KILL", "warning": 1})[0] == "preemption.signal"
 
 
+def test_groups_make_a_gang() -> None:
+    spec = parse(
+        groups=[{"name": "driver", "resources": {"memory": "1Gi"}}, {"name": "worker", "count": 8}],
+        resources={"cpu": 2},
+    )
+    assert (spec.gang, spec.count) == (True, 9)
+    assert spec.groups == (
+        TaskGroup("driver", 1, Resources(2000, 2**30)),
+        TaskGroup("worker", 8, Resources(2000)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("document", "path", "cause"),
+    [
+        pytest.param(
+            {"count": 2, "min_count": 3}, "min_count", "is larger than `count`, 2", id="smallest over largest"
+        ),
+        pytest.param(
+            {"count": 4, "min_count": 3, "max_running": 2},
+            "min_count",
+            "is larger than `max_running`",
+            id="smallest over cap",
+        ),
+        pytest.param(
+            {"gang": True, "count": 2, "max_running": 1},
+            "max_running",
+            "and `gang` exclude each other",
+            id="a capped gang",
+        ),
+        pytest.param(
+            {"gang": True, "placement": {"any_of": [{"cpu": 1}, {"cpu": 2}]}},
+            "placement.any_of",
+            "and `gang` exclude each other",
+            id="a gang with alternatives",
+        ),
+        pytest.param(
+            {"gang": True, "count": 20_001},
+            "count",
+            "is too large for a gang, which has at most 20000 tasks",
+            id="a gang beyond measure",
+        ),
+        pytest.param(
+            {"gang": False, "groups": [{"name": "a"}]},
+            "gang",
+            "is false, and `groups` make a gang",
+            id="groups that are no gang",
+        ),
+        pytest.param(
+            {"min_count": 1, "groups": [{"name": "a"}]},
+            "min_count",
+            "and `groups` exclude each other",
+            id="elastic groups",
+        ),
+        pytest.param(
+            {"groups": [{"name": "a"}, {"name": "a"}]},
+            "groups[1].name",
+            "'a' is another group's too",
+            id="one name twice",
+        ),
+        pytest.param({"groups": [{"count": 1}]}, "groups[0].name", "is missing", id="a group without a name"),
+        pytest.param({"groups": []}, "groups", "must be a list of 1 to 32 groups", id="no groups"),
+        pytest.param(
+            {"count": 2, "groups": [{"name": "a"}]}, "count", "is 2, and the groups have 1 tasks", id="another sum"
+        ),
+        pytest.param({"groups": [{"name": "a", "size": 1}]}, "groups[0].size", "unknown key", id="an unknown key"),
+    ],
+)
+def test_what_can_not_start_together_is_refused(document: dict[str, Any], path: str, cause: str) -> None:
+    where, why, _ = problem_of(**document)
+    assert where == path and why.startswith(cause)
+
+
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview, msgspec.Raw])
 def test_json_may_come_in_any_buffer(kind: Any) -> None:
     assert parse_spec(kind(b'{"command": ["true"]}')).name == "true"
@@ -415,6 +491,8 @@ OPTIONAL = {
     "input": TEXT | st.binary(max_size=9).map(lambda data: {"base64": base64.b64encode(data).decode()}),
     "count": st.integers(1, 1_000_000),
     "max_running": st.integers(1, 1_000_000),
+    "min_count": st.just(1),
+    "preemption": st.just({"signal": "USR2", "warning": "30s"}) | st.just({"warning": 5}),
     "resources": st.fixed_dictionaries(
         {},
         optional={

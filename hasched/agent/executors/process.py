@@ -60,6 +60,8 @@ class ProcessExecutor:
         argv = list(job.command)
         if job.input:
             _write(f"{directory}/input", job.input, 0o640)
+        if task.hostfile:
+            _write(f"{directory}/hostfile", task.hostfile.encode(), 0o640)
         if job.script:
             _write(f"{directory}/script", job.script.encode(), 0o750)
             argv = [f"{directory}/script"] if job.script.startswith("#!") else ["/bin/sh", f"{directory}/script"]
@@ -141,6 +143,8 @@ class ProcessExecutor:
         if job.input:
             env["HASCHED_INPUT"] = f"{directory}/input"
         env.update(task.env)
+        if task.hostfile:
+            env["HASCHED_HOSTFILE"] = f"{directory}/hostfile"
         if task.gpus is not None:
             env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
             env["CUDA_VISIBLE_DEVICES"] = task.gpus

@@ -6,6 +6,7 @@ Why a waiting job waits is the scheduler's to explain, so it is left out here, e
 from __future__ import annotations
 
 from hasched.statemachine.queries.attempts import resumed_tasks
+from hasched.statemachine.queries.gangs import show_gang
 from hasched.statemachine.queries.jobs import job_view, list_jobs, show_job
 from hasched.statemachine.queries.managers import is_wanted, wanted_managers
 from hasched.statemachine.queries.nodes import (
@@ -34,6 +35,7 @@ __all__ = [
     "node_view",
     "policy_view",
     "resumed_tasks",
+    "show_gang",
     "show_job",
     "show_task",
     "task_view",
