@@ -18,7 +18,13 @@ from hasched.scheduler.durations import Durations
 from hasched.scheduler.planner import Planner
 from hasched.statemachine.apply import Applied, apply
 from hasched.statemachine.commands import BATCH_VERSION, Batch, Command, ReportAttempts, StepClock
-from hasched.statemachine.events import JobCancelRequested, NodeDrainExpired, TasksScheduled
+from hasched.statemachine.events import (
+    JobCancelRequested,
+    JobDeadlineExceeded,
+    NodeDrainExpired,
+    TasksPreempted,
+    TasksScheduled,
+)
 from hasched.statemachine.rules.clock import next_deadline
 from hasched.statemachine.state import State
 
@@ -38,7 +44,7 @@ class _End(NamedTuple):
 
 
 class Rehearsal:
-    """Takes over `state`, which must be nobody else's. `on_start` hears of every start as it is decided."""
+    """Takes over `state`, which must be nobody else's. `on_start` and `on_preemption` hear of what is decided."""
 
     def __init__(
         self,
@@ -48,6 +54,7 @@ class Rehearsal:
         policy: PlacementPolicy = PlacementPolicy.BIN_PACK,
         reachable: Container[NodeId] | None = None,
         on_start: Callable[[int, TasksScheduled], None] = lambda now_ms, event: None,
+        on_preemption: Callable[[int, TasksPreempted], None] = lambda now_ms, event: None,
     ) -> None:
         self.state = state
         self.now_ms = max(now_ms, state.now_ms)
@@ -56,6 +63,7 @@ class Rehearsal:
         self.starts = 0
         self._planner = Planner(policy, reachable)
         self._on_start = on_start
+        self._on_preemption = on_preemption
         self._begun = False
         self._ends: list[_End] = []
         self._numbers = 0
@@ -81,8 +89,11 @@ class Rehearsal:
         if self._begun:
             self._planner.observe(self.state, applied)
         for event in applied.events:
-            if isinstance(event, JobCancelRequested):
+            if isinstance(event, JobCancelRequested | JobDeadlineExceeded):
                 self._stop((event.job_id, index) for index in event.stopping)
+            elif isinstance(event, TasksPreempted):
+                self._on_preemption(self.now_ms, event)
+                self._stop((event.job_id, index) for index in event.indices)
             elif isinstance(event, NodeDrainExpired):
                 self._stop(list(self.state.nodes[event.node_id].attempts))
         return applied

@@ -24,10 +24,12 @@ _HARMLESS = (
     e.JobSuspended,
     e.JobCancelRequested,
     e.JobDeadlineExceeded,
+    e.JobDeadlineExceeded,
     e.JobDeleted,
     e.JobExpired,
     e.LateReportRefused,
     e.NodeRemoved,  # it was disconnected
+    e.NodeDrained,  # it took no work already
     e.NodeDrained,
     e.OriginRecorded,
     e.ManagersRecorded,
