@@ -6,20 +6,22 @@ Any manager answers from its own state, brought up to date first. Forecasts, pla
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Annotated, Any
 
 import msgspec
 
-from hasched.api.call import Call
+from hasched.api.call import Call, Consistency
 from hasched.api.jobs import MAX_JOB_BYTES, no_such_job
 from hasched.api.routing import Routes
-from hasched.model.answers import Forecast, Plan, WhatIf
-from hasched.model.errors import BadRequest, NotFound
+from hasched.model.answers import Forecast, JobForecast, Plan, WhatIf, Why
+from hasched.model.errors import BadRequest, NotFound, Overloaded
 from hasched.model.parse import parse_spec
 from hasched.model.policy import PolicyKind
 from hasched.model.policy_text import parse_policy, write_policy
 from hasched.model.spec import MAX_PRIORITY
+from hasched.scheduler.explain import count_ahead, explain_waiting
 from hasched.scheduler.forecast import HORIZON_MS
 from hasched.scheduler.hypotheses import (
     MAX_NEW_NODES,
@@ -32,6 +34,7 @@ from hasched.scheduler.hypotheses import (
     PolicyChanged,
     PriorityChanged,
 )
+from hasched.scheduler.order import ByPriority
 from hasched.scheduler.questions import AskForecast, AskPlan, AskWhatIf
 from hasched.statemachine.state import State
 
@@ -48,6 +51,13 @@ class ForecastQuery(msgspec.Struct, frozen=True, kw_only=True):
         list[int], msgspec.Meta(description="Only these jobs; may be repeated. By default all that wait.")
     ] = []
     horizon_ms: Horizon = HORIZON_MS
+
+
+class WhyQuery(msgspec.Struct, frozen=True, kw_only=True):
+    forecast: Annotated[
+        bool, msgspec.Meta(description="Also when it will start, which may take a while to find out.")
+    ] = False
+    consistency: Consistency = "linearizable"
 
 
 class PlanRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -99,6 +109,40 @@ async def show_forecast(call: Call, query: ForecastQuery) -> Forecast:
         return await call.context.rehearsals.forecast()
     asked = call.context.rehearsals.question(AskForecast, query.horizon_ms, job_ids=tuple(query.job))
     return await call.context.rehearsals.ask(asked, Forecast)
+
+
+@routes.add("GET", "/v1/jobs/{job_id}/why")
+async def explain_job(call: Call, job_id: int, query: WhyQuery) -> Why:
+    """Say why a job waits: everything that is in its way at once, and the smallest changes that would start it.
+
+    Nodes are told of by class: alike in inventory, pool, taints, GPUs and state. Each of the `remedies` alone is enough.
+    """
+    state = await call.read_state(query.consistency)
+    job = state.jobs.get(job_id)
+    if job is None:
+        raise no_such_job(job_id)
+    answer = explain_waiting(state, job, call.context.node_classes)
+    if not answer.waiting:
+        return answer
+    ahead = 0
+    for so_far in count_ahead(state, job, ByPriority()):
+        ahead = so_far
+        await asyncio.sleep(0)
+    foreseen = await _foresee(call, job_id) if query.forecast else None
+    return msgspec.structs.replace(answer, ahead=ahead, forecast=foreseen)
+
+
+async def _foresee(call: Call, job_id: int) -> JobForecast | None:
+    """What the forecast of all that waits says of a job, or one of its own; None while others wait for theirs."""
+    answering = call.context.rehearsals
+    try:
+        jobs = {job.job_id: job for job in (await answering.forecast()).jobs}
+        if job_id not in jobs:
+            asked = answering.question(AskForecast, HORIZON_MS, job_ids=(job_id,))
+            jobs = {job.job_id: job for job in (await answering.ask(asked, Forecast)).jobs}
+    except Overloaded:
+        return None
+    return jobs.get(job_id)
 
 
 @routes.add("GET", "/v1/jobs/{job_id}/forecast")

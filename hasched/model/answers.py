@@ -100,31 +100,44 @@ class BlockerView(_View, frozen=True):
 
 
 class NodeClassView(_View, frozen=True):
-    """Nodes with the same inventory, labels, pool, taints and state, and what keeps the task from each of them."""
+    """Nodes alike in inventory, pool, taints, GPUs and state; what keeps the task from them, each with how many of them."""
 
     nodes: int
-    examples: list[str]  # the first few by name
-    description: str
-    total: Resources
+    description: str  # `healthy, pool gpu`
+    total: Resources  # of one of them
+    examples: list[str]  # some of them by name
+    open: int  # so many would take a task now
     blockers: list[BlockerView] = []
+
+
+class RemedyView(_View, frozen=True):
+    """Changes that, all together and nothing else, would start a task now; `nodes`: on so many nodes.
+
+    `shared`: they make room for every job and not for this one alone, so jobs that come before it may take the room first.
+    """
+
+    text: str
+    nodes: int
+    changes: list[ChangeView]
+    shared: bool = False
 
 
 class Why(_View, frozen=True):
     """Everything that keeps a job's waiting tasks from starting.
 
-    `admits`: the smallest changes, each of which alone would start a task, the smallest first. `jobs_ahead`: waiting jobs that
-    come before it in the order.
+    `blockers` are about the job, its owners and the cluster as a whole; what each class of nodes lacks stands in `classes`. Of
+    `remedies` each alone is enough, the smallest first. `ahead`: jobs with waiting tasks that come before it in the order.
     """
 
     job_id: int
     name: str
-    waiting: int
     log_index: int
-    blockers: list[BlockerView] = []  # of the job itself, its owners and the cluster
+    waiting: int  # tasks
+    blockers: list[BlockerView] = []
     classes: list[NodeClassView] = []
-    admits: list[ChangeView] = []
-    jobs_ahead: int = 0
-    forecast: JobForecast | None = None
+    remedies: list[RemedyView] = []
+    ahead: int = 0
+    forecast: JobForecast | None = None  # None: it was not asked for, or isn't ready
 
 
 class Comparison(_View, frozen=True):

@@ -1,6 +1,6 @@
 """What if: changes to a cluster that nobody has made, to be rehearsed on a state of one's own.
 
-Each does what its real counterpart would do, by the same commands; only a job's priority, which no command changes, is written.
+Each does what its real counterpart would do, by the same commands.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from hasched.statemachine.commands import (
     ReportAttempts,
     SetNodeState,
     SubmitJob,
+    UpdateJob,
 )
 from hasched.statemachine.outcomes import JobAccepted, Outcome, Rejected
 from hasched.statemachine.state import State
@@ -113,7 +114,7 @@ def suppose(rehearsal: Rehearsal, hypothesis: Hypothesis) -> str:
             return hypothesis.text
         case PriorityChanged(job_id=job_id, priority=priority):
             _need_job(state, job_id)
-            state.jobs[job_id].priority = priority
+            _do(rehearsal, UpdateJob(job_id=job_id, actor=SUPPOSED, priority=priority))
             return f"job {job_id} with priority {priority}"
         case JobAdded(spec=spec, actor=actor):
             submit_supposed(rehearsal, spec, actor)

@@ -89,6 +89,20 @@ async def test_what_cant_be_supposed(manager: Manager, body: dict[str, Any], sta
     assert (answer.status, answer.code) == (status, code)
 
 
+async def test_why_a_job_waits(manager: Manager) -> None:
+    await add_node(manager, "n1", cpu=2)
+    await manager.submit(**SLEEP, priority=3)
+    job_id = await manager.submit(resources={"cpu": 4})
+    answer = (await manager.get(f"/v1/jobs/{job_id}/why")).json
+    assert [blocker["code"] for blocker in answer["blockers"]] == ["unsatisfiable"]
+    assert [remedy["text"] for remedy in answer["remedies"]] == ["ask for 2 CPU instead of 4 CPU"]
+    assert answer["remedies"][0]["changes"][0]["key"] == "resources.cpu"
+    assert (answer["ahead"], answer["classes"][0]["nodes"], answer["forecast"]) == (1, 1, None)
+    foreseen = (await manager.get(f"/v1/jobs/{job_id}/why?forecast=true")).json["forecast"]
+    assert (foreseen["start_ms"], foreseen["reason"]["code"]) == (0, "unsatisfiable")
+    assert (await manager.get("/v1/jobs/77/why")).code == "no_such_job"
+
+
 async def test_one_forecast_serves_all_who_ask_at_once(manager: Manager) -> None:
     await add_node(manager, "n1")
     first, second = await manager.submit(**SLEEP), await manager.submit(**SLEEP)

@@ -7,7 +7,7 @@ import heapq
 from hasched.model.answers import Forecast
 from hasched.model.spec import JobSpec, Resources
 from hasched.model.states import EndKind
-from hasched.model.wire import AttemptEnded, AttemptStarted, NodeInfo
+from hasched.model.wire import AttemptEnded, AttemptStarted, GpuDevice, NodeInfo
 from hasched.scheduler.forecast import HORIZON_MS, forecast
 from hasched.scheduler.planner import Planner
 from hasched.scheduler.rehearsal import SLICE_UNITS
@@ -43,9 +43,24 @@ class Cluster:
         self.planner.observe(self.state, applied)
         return applied
 
-    def node(self, node_id: str, cpu: int = 1, memory: int = 0, gpus: int = 0, **info: object) -> None:
-        resources = Resources(cpu_milli=cpu * 1000, memory_bytes=memory, gpus=gpus)
-        described = NodeInfo(hostname=node_id, agent_version="1", resources=resources, **info)  # type: ignore[arg-type]
+    def node(
+        self,
+        node_id: str,
+        cpu: int = 1,
+        memory: int = 0,
+        gpus: int = 0,
+        countables: tuple[tuple[str, int], ...] = (),
+        gpus_known: tuple[GpuDevice, ...] = (),
+        **info: object,
+    ) -> None:
+        resources = Resources(cpu_milli=cpu * 1000, memory_bytes=memory, gpus=gpus, countables=countables)
+        described = NodeInfo(
+            hostname=node_id,
+            agent_version="1",
+            resources=resources,
+            gpus=gpus_known,
+            **info,  # type: ignore[arg-type]
+        )
         self.do(RegisterNode(node_id=node_id, info=described))
 
     def submit(self, minutes: int = 0, cpu: int = 1, **fields: object) -> Job:

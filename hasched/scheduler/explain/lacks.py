@@ -1,0 +1,164 @@
+"""What keeps one task from one node: everything at once, not the first thing that comes up.
+
+A node without a lack would take the task now, by the same facts and sums that the planner and the state machine go by. There
+may be ten thousand nodes, so the question is asked in two ways: `Asker.mark` only says which lacks a node has, as bits, and
+`Asker.lacks` tells one node's in full.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+from hasched.model.constraints import compile_constraint
+from hasched.model.eligibility import is_in_pool
+from hasched.model.facts import gpu_class_of
+from hasched.model.reasons import ReasonCode
+from hasched.model.spec import ANYWHERE, Resources
+from hasched.model.states import NodeState, TaintEffect
+from hasched.scheduler.order import Account
+from hasched.scheduler.shapes import limit_of
+from hasched.scheduler.slots import MAX_ATTEMPTS_PER_NODE
+from hasched.scheduler.windows import Windows
+from hasched.statemachine.job import Job
+from hasched.statemachine.node import Node
+from hasched.statemachine.state import State
+
+
+class Lack(NamedTuple):
+    """One thing that a node has not, or has too little of. `detail` says which taint, constraint, countable or reservation."""
+
+    code: ReasonCode
+    detail: str = ""
+    free: int = 0  # of a resource, now; negative where less is there than is allocated
+    total: int = 0
+
+
+Lacks = tuple[Lack, ...]
+
+# Bits of a mark. Those of countables follow, one for each that the request names.
+CPU, MEMORY, GPUS, DISK, SLOTS = 1, 2, 4, 8, 16
+FIRST_COUNTABLE = 5  # the number of the bit
+
+
+class Asker:
+    """A job's question to nodes: would you start one of my tasks now?"""
+
+    def __init__(self, state: State, job: Job) -> None:
+        self.rules = job.placement if job.placement is not None else ANYWHERE
+        self.requests = self.rules.any_of or (job.resources,)
+        self._windows = Windows()
+        self._windows.refresh(state)
+        self._access = self._windows.access(Account(*job.account))
+        self._end_ms = state.now_ms + limit_of(job)
+        self.looks_closer = bool(self.rules.constraints) or bool(self._windows)
+
+    def mark(self, node: Node) -> tuple[int, int]:
+        """Which of the alternative requests comes nearest on this node, and what it has too little of, as bits."""
+        mark = mark_shortages(node, self.requests[0])
+        if not mark or len(self.requests) == 1:
+            return 0, mark
+        return min(
+            ((choice, mark_shortages(node, request)) for choice, request in enumerate(self.requests)),
+            key=lambda found: (found[1].bit_count(), found[0]),
+        )
+
+    def lacks(self, node: Node) -> tuple[int, Lacks]:
+        """Which of the alternative requests comes nearest, and everything that the node lacks for it."""
+        choice, _ = self.mark(node)
+        about = (*self.lacks_of_class(node), *self.lacks_of_itself(node))
+        return choice, (*about, *find_shortages(node, self.requests[choice]))
+
+    def lacks_of_class(self, node: Node) -> Lacks:
+        """What all nodes of its class lack: they aren't in service, in another pool, or tainted."""
+        found: list[Lack] = []
+        if node.state is not NodeState.HEALTHY:
+            found.append(Lack(ReasonCode.NODE_UNHEALTHY, node.state.value))
+        control = node.control
+        if control.cordon is not None:
+            found.append(Lack(ReasonCode.NODE_CORDONED))
+        if control.drain is not None:
+            found.append(Lack(ReasonCode.NODE_DRAINING))
+        if control.quarantined:
+            found.append(Lack(ReasonCode.NODE_QUARANTINED))
+        facts, rules = node.facts, self.rules
+        if not is_in_pool(facts, rules):
+            found.append(Lack(ReasonCode.POOL, facts.pool))
+        for taint in facts.taints:
+            if taint.effect is TaintEffect.NO_START and not taint.is_tolerated(rules.tolerations):
+                found.append(Lack(ReasonCode.TAINT, f"{taint.key}={taint.value}" if taint.value else taint.key))
+        return tuple(found)
+
+    def lacks_of_itself(self, node: Node) -> Lacks:
+        """What depends on the node alone: constraints that it doesn't meet, reservations of it. None unless `looks_closer`."""
+        found = [
+            Lack(ReasonCode.CONSTRAINT, constraint)
+            for constraint in self.rules.constraints
+            if not compile_constraint(constraint)(node.facts)
+        ]
+        if self._windows:
+            closes_ms = self._windows.closes_ms(node.id, self._access)
+            if closes_ms < self._end_ms:
+                found.append(Lack(ReasonCode.RESERVATION, total=closes_ms))
+        return tuple(found)
+
+
+def mark_shortages(node: Node, request: Resources) -> int:
+    """Bits of what a node has too little of now for one task that asks for so much."""
+    total = node.info.resources
+    mark = 0
+    if total.cpu_milli - node.allocated_cpu_milli < request.cpu_milli:
+        mark = CPU
+    if total.memory_bytes - node.allocated_memory_bytes < request.memory_bytes:
+        mark |= MEMORY
+    if request.gpus and node.free_gpus(request) < request.gpus:
+        mark |= GPUS
+    if request.disk_bytes and total.disk_bytes - node.allocated_disk_bytes < request.disk_bytes:
+        mark |= DISK
+    if len(node.attempts) >= MAX_ATTEMPTS_PER_NODE:
+        mark |= SLOTS
+    if request.countables:
+        offered = dict(total.countables)
+        for number, (name, asked) in enumerate(request.countables, FIRST_COUNTABLE):
+            if offered.get(name, 0) - node.allocated_countables.get(name, 0) < asked:
+                mark |= 1 << number
+    return mark
+
+
+def find_shortages(node: Node, request: Resources) -> Lacks:
+    """The same in full."""
+    mark = mark_shortages(node, request)
+    total = node.info.resources
+    found: list[Lack] = []
+    if mark & CPU:
+        free = total.cpu_milli - node.allocated_cpu_milli
+        found.append(Lack(ReasonCode.INSUFFICIENT_CPU, "", free, total.cpu_milli))
+    if mark & MEMORY:
+        free = total.memory_bytes - node.allocated_memory_bytes
+        found.append(Lack(ReasonCode.INSUFFICIENT_MEMORY, "", free, total.memory_bytes))
+    if mark & GPUS:
+        found.append(_gpu_lack(node, request))
+    if mark & DISK:
+        free = total.disk_bytes - node.allocated_disk_bytes
+        found.append(Lack(ReasonCode.INSUFFICIENT_DISK, "", free, total.disk_bytes))
+    if mark & SLOTS:
+        found.append(Lack(ReasonCode.INSUFFICIENT_SLOTS, "", 0, MAX_ATTEMPTS_PER_NODE))
+    offered = dict(total.countables)
+    for number, (name, _) in enumerate(request.countables, FIRST_COUNTABLE):
+        if mark >> number & 1:
+            amount = offered.get(name, 0)
+            free = amount - node.allocated_countables.get(name, 0)
+            found.append(Lack(ReasonCode.INSUFFICIENT_COUNTABLE, name, free, amount))
+    return tuple(found)
+
+
+def _gpu_lack(node: Node, request: Resources) -> Lack:
+    """Too few are free, or there are some and none of them will do."""
+    total, kinds = node.info.resources.gpus, node.facts.gpus
+    one = msgspec.structs.replace(request, gpus=1)
+    if not request.picks_gpus or not total or gpu_class_of(kinds, one) >= 0:
+        return Lack(ReasonCode.INSUFFICIENT_GPUS, "", node.free_gpus(one), total)
+    if gpu_class_of(kinds, msgspec.structs.replace(one, gpu_memory_bytes=0)) >= 0:
+        return Lack(ReasonCode.GPU_MEMORY)
+    return Lack(ReasonCode.GPU_MODEL, ", ".join(dict.fromkeys(kind.model or "unknown" for kind in kinds)))

@@ -1,0 +1,343 @@
+"""Why a job waits, in full: every blocker, by class of node, and changes that really start it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hasched.model.answers import ChangeView, RemedyView, Why
+from hasched.model.parse import parse_spec
+from hasched.model.reasons import ReasonCode
+from hasched.model.states import NodeState
+from hasched.model.taints import parse_taint
+from hasched.model.wire import GpuDevice
+from hasched.scheduler.explain import count_ahead, explain_waiting
+from hasched.scheduler.order import ByPriority, group_of
+from hasched.scheduler.rehearsal import Rehearsal
+from hasched.statemachine.commands import (
+    Command,
+    DrainNode,
+    EndQuarantine,
+    QuarantineNode,
+    ResumeJob,
+    SetNodeEligibility,
+    SetNodeState,
+    StepClock,
+    SubmitJob,
+    SuspendJob,
+    UndrainNode,
+)
+from hasched.statemachine.job import Job
+from hasched.statemachine.outcomes import JobAccepted
+from hasched.statemachine.snapshot import restore
+from tests.scheduler.cluster import Cluster
+
+GIB = 2**30
+A100 = GpuDevice("", "A100", 40 * GIB)
+H100 = GpuDevice("", "H100", 80 * GIB)
+
+
+def submit(cluster: Cluster, document: dict[str, Any]) -> Job:
+    number = cluster.state.next_job_id
+    command = SubmitJob(submission_id=f"s{number}", actor="ada", spec=parse_spec({"command": ["true"], **document}))
+    (outcome,) = cluster.do(command).outcomes
+    assert isinstance(outcome, JobAccepted)
+    return cluster.state.jobs[outcome.job_id]
+
+
+def why(cluster: Cluster, job: Job) -> Why:
+    return explain_waiting(cluster.state, job)
+
+
+def codes(answer: Why) -> list[str]:
+    return [blocker.code for blocker in answer.blockers]
+
+
+def remedies(answer: Why) -> list[str]:
+    return [remedy.text for remedy in answer.remedies]
+
+
+def starts_with(cluster: Cluster, job: Job, document: dict[str, Any], remedy: RemedyView) -> bool:
+    """Whether a task starts once exactly this has been changed, on a copy of the cluster."""
+    state = restore(cluster.snapshot())
+    rehearsal = Rehearsal(state, cluster.now_ms)
+    changed = {"command": ["true"], **document}
+    resubmit = False
+    for change in remedy.changes:
+        if change.target == "node":
+            rehearsal.do(_command_for(change))
+        elif change.target == "time":
+            rehearsal.now_ms = max(rehearsal.now_ms, change.value)
+            rehearsal.do(StepClock())
+        elif change.key == "suspended":
+            rehearsal.do(ResumeJob(job_id=job.id, actor="ada"))
+        else:
+            changed = put(changed, change.key.split("."), change.value)
+            resubmit = True
+    job_id = job.id
+    before = state.jobs[job_id].active
+    if resubmit:
+        spec = parse_spec(changed)
+        (outcome,) = rehearsal.do(SubmitJob(submission_id="changed", actor="ada", spec=spec)).outcomes
+        assert isinstance(outcome, JobAccepted)
+        job_id, before = outcome.job_id, 0
+    started: list[int] = []
+    rehearsal = Rehearsal(state, rehearsal.now_ms, on_start=lambda now_ms, event: started.append(event.job_id))
+    rehearsal.begin()
+    rehearsal.settle()
+    if remedy.shared:  # then those that come before it are served first
+        order = ByPriority()
+        mine = order.rank(group_of(state.jobs[job_id]), job_id)
+        return any(each == job_id or order.rank(group_of(state.jobs[each]), each) < mine for each in started)
+    return state.jobs[job_id].active > before
+
+
+def put(document: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:
+    """The document with `value` at a place; None: without that key."""
+    key, *rest = path
+    name, _, place = key.removesuffix("]").partition("[")
+    changed = dict(document)
+    if place:
+        entries = list(changed[name])
+        entries[int(place)] = put(entries[int(place)], rest, value)
+        changed[name] = entries
+    elif rest:
+        changed[name] = put(changed.get(name, {}), rest, value)
+    elif value is None:
+        changed.pop(name, None)
+    else:
+        changed[name] = value
+    return changed
+
+
+def _command_for(change: ChangeView) -> Command:
+    node_id, _, what = change.key.rpartition(".")
+    match what:
+        case "cordon":
+            return SetNodeEligibility(node_id=node_id, eligible=True, actor="ada")
+        case "drain":
+            return UndrainNode(node_id=node_id, actor="ada")
+        case _:
+            return EndQuarantine(node_id=node_id, actor="ada")
+
+
+# ── What it says ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_job_that_doesnt_wait_has_nothing_to_explain() -> None:
+    cluster = Cluster()
+    cluster.node("n1")
+    job = submit(cluster, {})
+    cluster.place()
+    assert why(cluster, job) == Why(job_id=job.id, name="true", log_index=cluster.state.index, waiting=0)
+
+
+def test_less_memory_is_suggested_as_much_as_is_free_and_no_less() -> None:
+    cluster = Cluster()
+    for number, gib in enumerate((28, 28, 20)):
+        cluster.node(f"n{number}", cpu=8, memory=gib * GIB)
+    document = {"resources": {"cpu": 1, "memory": "32Gi"}}
+    answer = why(cluster, submit(cluster, document))
+    assert remedies(answer) == ["ask for 28Gi memory instead of 32Gi memory"]
+    assert answer.remedies[0].nodes == 2
+    assert codes(answer) == ["unsatisfiable"]
+    (view,) = [each for each in answer.classes if each.total.memory_bytes == 28 * GIB]
+    assert (view.nodes, view.open, view.examples) == (2, 0, ["n0", "n1"])
+    assert [(each.code, each.nodes) for each in view.blockers] == [("insufficient_memory", 2)]
+    assert view.blockers[0].text == "32Gi memory isn't free there; the most is 28Gi memory"
+    assert view.blockers[0].doc == "docs/reasons.md#insufficient_memory"
+
+
+def test_everything_that_is_in_the_way_is_said_at_once() -> None:
+    cluster = Cluster()
+    cluster.node("n1", cpu=2, memory=GIB, pool="gpu", taints=(parse_taint("gpu-only"),))
+    cluster.do(SetNodeEligibility(node_id="n1", eligible=False, actor="bob"))
+    document = {"resources": {"cpu": 4, "memory": "2Gi"}, "max_running": 1}
+    job = submit(cluster, document)
+    cluster.do(SuspendJob(job_id=job.id, actor="ada"))
+    answer = why(cluster, job)
+    assert codes(answer) == ["suspended", "no_nodes"]
+    (view,) = answer.classes
+    assert [blocker.code for blocker in view.blockers] == [
+        "node_cordoned",
+        "pool",
+        "taint",
+        "insufficient_cpu",
+        "insufficient_memory",
+    ]
+    (remedy,) = answer.remedies
+    assert [change.key for change in remedy.changes] == [
+        "suspended",
+        "n1.cordon",
+        "placement.pool",
+        "placement.tolerations",
+        "resources.cpu",
+        "resources.memory",
+    ]
+    assert starts_with(cluster, job, document, remedy)
+
+
+def test_the_smallest_change_comes_first() -> None:
+    cluster = Cluster()
+    cluster.node("n1", cpu=1)
+    cluster.node("n2", cpu=8)
+    cluster.node("n3", cpu=7)
+    cluster.do(SetNodeEligibility(node_id="n2", eligible=False, actor="bob"))
+    answer = why(cluster, submit(cluster, {"resources": {"cpu": 8}}))
+    assert remedies(answer) == ["ask for 7 CPU instead of 8 CPU", "uncordon n2"]
+
+
+def test_gpus_of_another_model() -> None:
+    cluster = Cluster()
+    cluster.node("n1", cpu=8, gpus=2, gpus_known=(A100, A100))
+    document = {"resources": {"cpu": 1, "gpus": 1, "gpu_model": "H100"}}
+    job = submit(cluster, document)
+    answer = why(cluster, job)
+    assert [blocker.code for blocker in answer.classes[0].blockers] == ["gpu_model"]
+    assert remedies(answer) == ["ask for GPUs of any model"]
+    assert starts_with(cluster, job, document, answer.remedies[0])
+
+
+def test_constraints_are_named_one_by_one() -> None:
+    cluster = Cluster()
+    cluster.node("n1", cpu=8, labels={"zone": "a"})
+    document = {"placement": {"constraints": ["label.zone == b", "label.zone != c"]}}
+    job = submit(cluster, document)
+    answer = why(cluster, job)
+    assert [blocker.code for blocker in answer.classes[0].blockers] == ["constraint"]
+    (remedy,) = answer.remedies
+    assert starts_with(cluster, job, document, remedy)
+
+
+def test_a_node_that_is_gone_can_not_be_wished_back() -> None:
+    cluster = Cluster()
+    cluster.node("n1")
+    cluster.do(SetNodeState(node_id="n1", state=NodeState.UNHEALTHY, reason="silent"))
+    answer = why(cluster, submit(cluster, {}))
+    assert (codes(answer), remedies(answer)) == (["no_nodes"], [])
+    assert [blocker.code for blocker in answer.classes[0].blockers] == ["node_unhealthy"]
+
+
+def test_a_job_whose_turn_comes_waits_for_nothing_else() -> None:
+    cluster = Cluster()
+    cluster.node("n1")
+    answer = why(cluster, submit(cluster, {}))
+    assert (codes(answer), remedies(answer)) == (["waiting_turn"], [])
+    assert answer.classes[0].open == 1
+
+
+def test_its_place_in_the_order() -> None:
+    cluster = Cluster()
+    for priority in (5, 1, 5, 9):
+        last = submit(cluster, {"priority": priority})
+    first = cluster.state.jobs[2]
+    counts = {job.id: list(count_ahead(cluster.state, job, ByPriority()))[-1] for job in (first, last)}
+    assert counts == {first.id: 3, last.id: 0}
+
+
+# ── Reasons are complete ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _sound(document: dict[str, Any]) -> dict[str, Any]:
+    """A GPU's model is only asked for together with GPUs."""
+    asked = document["resources"]
+    return {**document, "resources": {key: asked[key] for key in asked if key != "gpu_model" or "gpus" in asked}}
+
+
+nodes = st.lists(
+    st.fixed_dictionaries(
+        {
+            "cpu": st.integers(1, 6),
+            "memory": st.integers(0, 6),
+            "gpus": st.lists(st.sampled_from([A100, H100]), max_size=2),
+            "pool": st.sampled_from(["default", "default", "gpu"]),
+            "taints": st.sampled_from([(), (), ("dedicated=ml",)]),
+            "zone": st.sampled_from(["a", "b"]),
+            "control": st.sampled_from(["", "", "", "cordon", "drain", "quarantine", "unhealthy"]),
+        }
+    ),
+    min_size=1,
+    max_size=5,
+)
+documents = st.fixed_dictionaries(
+    {
+        "resources": st.fixed_dictionaries(
+            {"cpu": st.integers(1, 6)},
+            optional={
+                "memory": st.integers(1, 6).map(lambda gib: f"{gib}Gi"),
+                "gpus": st.integers(1, 2),
+                "gpu_model": st.sampled_from(["A100", "H100"]),
+                "countables": st.just({"licence": 2}),
+            },
+        ),
+        "count": st.integers(1, 3),
+        "priority": st.integers(0, 2),
+    },
+    optional={
+        "max_running": st.integers(1, 2),
+        "placement": st.fixed_dictionaries(
+            {},
+            optional={
+                "pool": st.sampled_from([["gpu"], ["default", "gpu"]]),
+                "constraints": st.just(["label.zone == a"]),
+                "tolerations": st.just(["dedicated"]),
+            },
+        ),
+    },
+).map(_sound)
+
+
+@settings(max_examples=60, deadline=None)
+@given(nodes=nodes, wanted=st.lists(documents, min_size=1, max_size=6), suspended=st.booleans())
+def test_whatever_is_suggested_starts_a_task(
+    nodes: list[dict[str, Any]], wanted: list[dict[str, Any]], suspended: bool
+) -> None:
+    cluster = Cluster()
+    for number, node in enumerate(nodes):
+        _add(cluster, f"n{number}", **node)
+    submitted = {submit(cluster, document).id: document for document in wanted}
+    if suspended:
+        cluster.do(SuspendJob(job_id=1, actor="ada"))
+    cluster.place()
+    for job_id, document in submitted.items():
+        job = cluster.state.jobs[job_id]
+        answer = why(cluster, job)
+        if not answer.waiting:
+            continue
+        of_job = [
+            blocker for blocker in answer.blockers if blocker.code in (ReasonCode.SUSPENDED, ReasonCode.MAX_RUNNING)
+        ]
+        assert of_job or not any(view.open for view in answer.classes), (
+            "all has been placed, so something is in the way"
+        )
+        assert sum(view.nodes for view in answer.classes) == len(nodes)
+        for remedy in answer.remedies:
+            assert starts_with(cluster, job, document, remedy), remedy
+        lacking = {blocker.code for view in answer.classes for blocker in view.blockers}
+        if not answer.remedies:
+            hopeless = {"node_unhealthy", *(code for code in lacking if code.startswith("insufficient_"))}
+            assert lacking & hopeless, "what can be lifted has a remedy"
+
+
+def _add(cluster: Cluster, node_id: str, **node: Any) -> None:
+    resources = {"cpu": node["cpu"], "memory": node["memory"] * GIB, "gpus": len(node["gpus"])}
+    cluster.node(
+        node_id,
+        **resources,
+        gpus_known=tuple(node["gpus"]),
+        pool=node["pool"],
+        taints=tuple(map(parse_taint, node["taints"])),
+        labels={"zone": node["zone"]},
+        countables=(("licence", 3),),
+    )
+    match node["control"]:
+        case "cordon":
+            cluster.do(SetNodeEligibility(node_id=node_id, eligible=False, actor="bob"))
+        case "drain":
+            cluster.do(DrainNode(node_id=node_id, actor="bob"))
+        case "quarantine":
+            cluster.do(QuarantineNode(node_id=node_id, reason="launches failed", wait_ms=60_000))
+        case "unhealthy":
+            cluster.do(SetNodeState(node_id=node_id, state=NodeState.UNHEALTHY, reason="silent"))
