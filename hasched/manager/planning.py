@@ -18,7 +18,7 @@ from hasched.model.states import PlacementPolicy
 from hasched.raft.replica import Replica
 from hasched.scheduler.planner import Planner
 from hasched.statemachine.apply import Applied
-from hasched.statemachine.commands import PlacePlan
+from hasched.statemachine.commands import PlaceGang, PlacePlan
 from hasched.statemachine.outcomes import Outcome, PlanTaken
 
 SLICE_UNITS = 256
@@ -70,7 +70,7 @@ class PlanningDuty:
                     proposals.create_task(self._propose(plan, slots))
                 await asyncio.sleep(0)
 
-    async def _propose(self, plan: PlacePlan, slots: asyncio.Semaphore) -> None:
+    async def _propose(self, plan: PlacePlan | PlaceGang, slots: asyncio.Semaphore) -> None:
         """Have a plan decided. One that came to nothing slows down the next: whatever is wrong is not mended by haste."""
         outcome: Outcome | None = None
         try:

@@ -192,5 +192,17 @@ class Line:
         queue.aside = False
         self._line_up(queue)
 
+    def rank_of_class(self, waiting: WaitingClass) -> Rank:
+        """The place of a class that was taken out of the line, and isn't empty."""
+        first = waiting.first
+        assert first is not None, "an empty class has no place"
+        return self._ranker(waiting.group, first)
+
+    @property
+    def first_rank(self) -> Rank | None:
+        """That of whoever is next."""
+        queue = self._first()
+        return queue.rank if queue is not None else None
+
     def __bool__(self) -> bool:
         return self._first() is not None

@@ -20,6 +20,7 @@ from hasched.model.policy import PolicyKind
 from hasched.model.states import PlacementPolicy, TaskState
 from hasched.scheduler.candidates import Candidates, Cursor
 from hasched.scheduler.flights import Flights, JobInFlight, Landing
+from hasched.scheduler.gangs import GangLine
 from hasched.scheduler.gates import Gate, standard_gates
 from hasched.scheduler.line import Line, WaitingClass
 from hasched.scheduler.order import ByPriority, Order, group_of
@@ -29,10 +30,11 @@ from hasched.scheduler.shapes import Shape, Shapes
 from hasched.scheduler.slots import Changes, Slot
 from hasched.scheduler.windows import Windows
 from hasched.statemachine.apply import Applied
-from hasched.statemachine.commands import Placement, PlacePlan
+from hasched.statemachine.commands import PlaceGang, Placement, PlacePlan
 from hasched.statemachine.events import (
     NODE_CHANGES,
     AttemptEnded,
+    GangReopened,
     JobEnded,
     JobResumed,
     JobSubmitted,
@@ -84,6 +86,7 @@ class Planner:
         self._windows = Windows()
         self._parking = Parking()
         self._flights = Flights()
+        self._gangs = GangLine(self, self._order, self._changes, self._windows, self._slots)
         self._unlisted: list[JobId] = []  # jobs to be put in line, the last first
         self._grown = False  # whether something may fit that didn't when the shapes aside were last looked at
         self._empty_line()
@@ -92,6 +95,7 @@ class Planner:
         self._shapes = Shapes()
         self._candidates = Candidates(self._scorer, self._changes, self._windows, self._slots)
         self._line = Line(self._order.rank, self._forget_shape)
+        self._gangs.empty_line()
         self._recheck: dict[Shape, None] = {}  # shapes aside that are still to be looked at
 
     def rebuild(self, state: State) -> Iterator[None]:
@@ -131,16 +135,26 @@ class Planner:
             self._refresh(state, node_id)
         if self._windows.next_end_ms <= state.now_ms:
             self._open_windows(state)
-        self._line.rerank(self._order.observe(state, applied))
+        accounts = tuple(self._order.observe(state, applied))
+        self._line.rerank(accounts)
+        self._gangs.rerank(accounts)
 
-    def settle(self, state: State, plan: PlacePlan) -> None:
+    def settle(self, state: State, plan: PlacePlan | PlaceGang) -> None:
         """The plan has been decided, or its outcome won't be known: what of it was not scheduled is free again."""
+        if isinstance(plan, PlaceGang):
+            for node_id in self._gangs.settle(state, plan):
+                self._refresh(state, node_id)
+            self._enqueue(state, plan.job_id)
+            return
         for landing, tasks in self._flights.end(plan):
             self._land(state, landing, tasks)
             self._refresh(state, landing[1])
 
     def _scheduled(self, state: State, event: TasksScheduled, touched: dict[NodeId, None]) -> None:
         touched[event.node_id] = None
+        if self._gangs.land(state, event.job_id, event.node_id):
+            self._enqueue(state, event.job_id)
+            return
         landing = (event.job_id, event.node_id, event.choice)
         for tasks in self._flights.arrive(landing, len(event.indices)):
             self._land(state, landing, tasks)
@@ -154,8 +168,7 @@ class Planner:
             slot.reserve(in_flight.shape.requests[choice], -tasks)
         job = state.jobs.get(job_id)
         if job is not None:
-            for gate in self._gates:
-                gate.take(state, job, -tasks)
+            self.take(state, job, -tasks)
         in_flight.tasks -= tasks
         if not in_flight.tasks:
             del self._flights.jobs[job_id]
@@ -167,7 +180,10 @@ class Planner:
             self._enqueue(state, event.job_id)
 
     def _job_changed(
-        self, state: State, event: JobSubmitted | JobResumed | JobUpdated | TasksEligible, touched: dict[NodeId, None]
+        self,
+        state: State,
+        event: JobSubmitted | JobResumed | JobUpdated | TasksEligible | GangReopened,
+        touched: dict[NodeId, None],
     ) -> None:
         self._enqueue(state, event.job_id)
 
@@ -201,7 +217,11 @@ class Planner:
         job = state.jobs.get(job_id)
         if job is not None and self._waiting(job) > 0:
             group = group_of(job)
-            self._line.add(group, self._shapes.of(job, self._windows.access(group.account)), job_id)
+            access = self._windows.access(group.account)
+            if job.starts_together:
+                self._gangs.add(group, job, access)
+            else:
+                self._line.add(group, self._shapes.of(job, access), job_id)
 
     def _refresh(self, state: State, node_id: NodeId) -> None:
         node = state.nodes.get(node_id)
@@ -210,6 +230,7 @@ class Planner:
             if slot is not None:
                 del self._slots[node_id]
                 self._candidates.forget_slot(slot)
+                self._gangs.forget_slot(slot)
                 self._changes.forget(slot)
             return
         if slot is None:
@@ -218,7 +239,9 @@ class Planner:
         changed, grown = slot.refresh(node, self._usable(node))
         if changed:
             self._changes.note(slot)
-            self._grown = self._grown or (grown and slot.usable)
+            if grown and slot.usable:
+                self._grown = True
+                self._gangs.stir()
 
     def _usable(self, node: Node) -> bool:
         """Whether the node may be given work at all."""
@@ -235,18 +258,36 @@ class Planner:
     def ready(self) -> bool:
         """Whether `plan` has anything to look at."""
         return bool(
-            (self._grown and self._line.aside) or self._recheck or self._parking or self._line or self._unlisted
+            (self._grown and self._line.aside)
+            or self._recheck
+            or self._parking
+            or self._line
+            or self._unlisted
+            or self._gangs.ready
         )
 
-    def plan(self, state: State, budget: int) -> PlacePlan | None:
-        """The next slice of placements, at most `budget` units of work: a task placed, or a class or job looked at.
+    def plan(self, state: State, budget: int) -> PlacePlan | PlaceGang | None:
+        """The next slice of placements, or the next gang. It takes at most `budget` units of work: a task placed, or a class or
+        job looked at.
 
         None when the slice found nothing to start; ask again while `ready`.
         """
         draft: _Draft = {}
         spent = self._list_again(state) if self._unlisted else self._open_gates(state) + self._call_back(state, budget)
         looked = not self._unlisted and not self._recheck  # what is first in line is known
-        while looked and spent < budget and (waiting := self._line.next()) is not None:
+        while looked and spent < budget:
+            if self._gangs.stands_before(self._line.first_rank):
+                if draft:
+                    break
+                gang, units = self._gangs.plan(state, self._line.first_rank, budget - spent)
+                spent += units
+                if gang is not None:
+                    self.units_spent += spent
+                    return gang
+                continue
+            waiting = self._line.next()
+            if waiting is None:
+                break
             spent += self._plan_class(state, waiting, draft, budget - spent)
         self.units_spent += spent
         if not draft:
@@ -315,7 +356,7 @@ class Planner:
             return spent
         while (job_id := waiting.first) is not None:
             job = state.jobs.get(job_id)
-            if job is not None and not waiting.group.holds(job):
+            if job is not None and (job.starts_together or not waiting.group.holds(job)):
                 waiting.drop_first()
                 self._enqueue(state, job_id)
                 continue
@@ -331,7 +372,7 @@ class Planner:
                     break
             waiting.drop_first()
             spent += 1 - bool(wanted)
-            if spent >= budget or not self._line.is_next(waiting):
+            if spent >= budget or not self._is_next(waiting):
                 break
         self._line.enter(waiting)
         return spent
@@ -363,9 +404,26 @@ class Planner:
         if placed:
             in_flight.tasks += placed
             self._flights.jobs[job.id] = in_flight
-            for gate in self._gates:
-                gate.take(state, job, placed)
+            self.take(state, job, placed)
         return placed, full
+
+    def _is_next(self, waiting: WaitingClass) -> bool:
+        """Whether a class that is out of line would come first if it entered now."""
+        return self._line.is_next(waiting) and not self._gangs.stands_before(self._line.rank_of_class(waiting))
+
+    def allowed(self, state: State, job: Job, least: int, most: int) -> int:
+        """How many of a job's tasks may start together now; 0 if not `least`, and then it is parked."""
+        for gate in self._gates:
+            most = gate.allowed(state, job, most)
+            if most < least:
+                self._parking.park(job, gate.key(state, job))
+                return 0
+        return most
+
+    def take(self, state: State, job: Job, tasks: int) -> None:
+        """Tell the gates of tasks that are on their way now; negative: not any more."""
+        for gate in self._gates:
+            gate.take(state, job, tasks)
 
     def _waiting(self, job: Job) -> int:
         """How many tasks of the job are neither held nor on their way."""
@@ -392,6 +450,7 @@ _HANDLERS: dict[type, Callable[[Planner, State, Any, dict[NodeId, None]], None]]
     JobUpdated: Planner._job_changed,
     JobEnded: Planner._job_ended,
     TasksEligible: Planner._job_changed,
+    GangReopened: Planner._job_changed,
     PolicyChanged: Planner._policy_changed,
     PolicyDeleted: Planner._policy_changed,
     **dict.fromkeys(NODE_CHANGES, Planner._node_changed),

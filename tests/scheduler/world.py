@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hasched.model.ids import AttemptId
 from hasched.model.spec import Backoff, JobSpec, Resources, Retries
 from hasched.model.states import EndKind, NodeState, PlacementPolicy
@@ -12,6 +14,7 @@ from hasched.statemachine.commands import (
     BATCH_VERSION,
     Batch,
     Command,
+    PlaceGang,
     PlacePlan,
     RegisterNode,
     ReportAttempts,
@@ -43,13 +46,22 @@ class World:
     def do(self, command: Command) -> Outcome:
         return self.apply(command).outcomes[0]
 
-    def node(self, node_id: str, cpu: int = 4, memory: int = 0, gpus: int = 0, **countables: int) -> None:
+    def node(
+        self,
+        node_id: str,
+        cpu: int = 4,
+        memory: int = 0,
+        gpus: int = 0,
+        labels: dict[str, str] | None = None,
+        **countables: int,
+    ) -> None:
         """Register a node with so many cores, and connect it."""
         self.reachable[node_id] = None
         resources = Resources(
             cpu_milli=cpu * 1000, memory_bytes=memory, gpus=gpus, countables=tuple(sorted(countables.items()))
         )
-        self.do(RegisterNode(node_id=node_id, info=NodeInfo(hostname=node_id, agent_version="1", resources=resources)))
+        info = NodeInfo(hostname=node_id, agent_version="1", resources=resources, labels=labels or {})
+        self.do(RegisterNode(node_id=node_id, info=info))
         self.planner.node_came_or_went(self.state, node_id)
 
     def submit(
@@ -65,6 +77,7 @@ class World:
         backoff_ms: int = 0,
         not_before_ms: int = 0,
         countables: tuple[tuple[str, int], ...] = (),
+        **fields: Any,
     ) -> Job:
         self.submitted += 1
         spec = JobSpec(
@@ -76,15 +89,16 @@ class World:
             not_before_after_ms=not_before_ms,
             resources=Resources(cpu_milli=cpu * 1000, memory_bytes=memory, gpus=gpus, countables=countables),
             retries=Retries(max=retries, backoff=Backoff(initial_ms=backoff_ms)),
+            **fields,
         )
         outcome = self.do(SubmitJob(submission_id=f"s{self.submitted}", actor="ada", spec=spec))
         assert isinstance(outcome, JobAccepted)
         return self.state.jobs[outcome.job_id]
 
-    def plan(self, budget: int = 1000) -> PlacePlan | None:
+    def plan(self, budget: int = 1000) -> PlacePlan | PlaceGang | None:
         return self.planner.plan(self.state, budget)
 
-    def decide(self, plan: PlacePlan) -> PlanTaken:
+    def decide(self, plan: PlacePlan | PlaceGang) -> PlanTaken:
         """The log takes a plan, and the leader hears of it."""
         outcome = self.do(plan)
         assert isinstance(outcome, PlanTaken)

@@ -1,0 +1,248 @@
+"""Rooms: how many tasks of a gang each node takes, and so whether, and where, all of it fits.
+
+For each shape of gang that waits there is a table of the nodes that take some of it, with their sums over the whole cluster
+and over each place (the nodes that share a label's value). It is kept current from what changes: whether a gang fits is read
+off a sum, and nodes are only looked through once it does.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from hasched.model.spec import PlacementRules, Resources
+from hasched.scheduler.shapes import NEVER_MS, Shape, ShapeKey
+from hasched.scheduler.slots import Changes, Slot
+from hasched.scheduler.windows import Windows
+
+NEAR_LABELS = ("switch", "rack", "zone")  # a gang had better share one of them, the first above all
+BUILD_SLICE = 1_000  # nodes taken in at a time
+
+
+class GangShape(Shape):
+    """What decides where a whole gang fits. `parts` are (request, how many) in the order of the ranks.
+
+    `least` are enough; `near` are the labels of which all nodes have to share one value (`must_be_near`), or had better.
+    """
+
+    __slots__ = ("least", "most", "most_on_a_node", "must_be_near", "near", "parts")
+
+    def __init__(self, key: ShapeKey, number: int, parts: tuple[tuple[Resources, int], ...], least: int) -> None:
+        super().__init__(key, number)
+        self.parts = parts
+        self.requests = tuple(dict.fromkeys(request for request, _ in parts))
+        self.least = least
+        self.most = sum(count for _, count in parts)
+        self.near, self.must_be_near = _nearness(key.rules)
+        apart = key.rules.apart if key.rules is not None else ()
+        alone = any(each.jobs.means_itself and not each.within and not each.weight for each in apart)
+        self.most_on_a_node = 1 if alone else self.most
+
+    def needed(self, size: int) -> tuple[int, ...]:
+        """How many tasks of each request make up a gang of this size."""
+        if len(self.parts) == 1:
+            return (size,)
+        return tuple(sum(count for asked, count in self.parts if asked == request) for request in self.requests)
+
+
+def _nearness(rules: PlacementRules | None) -> tuple[tuple[str, ...], bool]:
+    own = [each for each in (rules.near if rules is not None else ()) if each.jobs.means_itself and each.within]
+    must = [each.within for each in own if not each.weight]
+    if must:
+        return (must[0],), True
+    return (*(each.within for each in own), *NEAR_LABELS), False
+
+
+class Place:
+    """Nodes that take some of the gang, and how many tasks of each request they take together."""
+
+    __slots__ = ("slots", "totals")
+
+    def __init__(self, kinds: int) -> None:
+        self.slots: dict[Slot, None] = {}
+        self.totals = [0] * kinds
+
+    def takes(self, needed: tuple[int, ...]) -> bool:
+        """Whether it may take so many: surely, where all tasks ask for the same."""
+        return all(total >= asked for total, asked in zip(self.totals, needed, strict=True))
+
+
+class Part(NamedTuple):
+    """So many tasks of one part of the gang on a node."""
+
+    slot: Slot
+    part: int
+    tasks: int
+
+
+class Rooms:
+    """The table of one shape. A node that is held for somebody else has no room, nor has one that closes too early."""
+
+    def __init__(self, shape: GangShape, changes: Changes, windows: Windows, slots: Iterable[Slot]) -> None:
+        self.shape = shape
+        self._changes = changes
+        self._windows = windows
+        self._version = changes.version
+        self._missing = list(slots)
+        self._missing.reverse()
+        self._rooms: dict[Slot, tuple[tuple[int, ...], tuple[tuple[str, str], ...]]] = {}
+        self.everywhere = Place(len(shape.requests))
+        self.places: dict[tuple[str, str], Place] = {}  # by label and value
+
+    @property
+    def complete(self) -> bool:
+        return not self._missing
+
+    def build(self, now_ms: int) -> int:
+        """Take in some of the nodes that were there before the table. Returns how many."""
+        looks = 0
+        while self._missing and looks < BUILD_SLICE:
+            self._put(self._missing.pop(), now_ms)
+            looks += 1
+        return looks
+
+    def catch_up(self, now_ms: int) -> int:
+        """Look at every node that has changed. Returns how many there were."""
+        looks = 0
+        if self._changes.version != self._version:
+            for slot in self._changes.since(self._version):
+                looks += 1
+                self._put(slot, now_ms)
+            self._version = self._changes.version
+        return looks
+
+    def forget(self, slot: Slot) -> None:
+        """Its node is gone."""
+        self._drop(slot)
+        if slot in self._missing:
+            self._missing.remove(slot)
+
+    def size_allowed(self, most: int) -> int:
+        """How large a gang fits, by the sums, `most` at most; 0 if not even the smallest does."""
+        shape = self.shape
+        size = min(most, shape.most)
+        if len(shape.parts) == 1:
+            places = [self.everywhere] if not shape.must_be_near else self._near_places()
+            size = min(size, max((place.totals[0] for place in places), default=0))
+        elif not any(place.takes(shape.needed(size)) for place in self._candidates()):
+            size = 0
+        return size if size >= shape.least else 0
+
+    def choose(self, size: int, now_ms: int) -> list[Part] | None:
+        """Take the room for a gang of this size: in the smallest place that has it, on as few nodes as will do."""
+        needed = self.shape.needed(size)
+        for place in self._by_fitness(needed):
+            found = self._fill(place, size, now_ms)
+            if found is not None:
+                return found
+        return None
+
+    def _candidates(self) -> Iterator[Place]:
+        yield from self._near_places()
+        if not self.shape.must_be_near:
+            yield self.everywhere
+
+    def _near_places(self) -> Iterator[Place]:
+        for label in self.shape.near:
+            yield from (place for (of, _), place in self.places.items() if of == label)
+
+    def _by_fitness(self, needed: tuple[int, ...]) -> Iterator[Place]:
+        """For each label the place with the least to spare; one of each, for a place that failed tells of the others."""
+        for label in self.shape.near:
+            found = [
+                (sum(place.totals), value, place)
+                for (of, value), place in self.places.items()
+                if of == label and place.takes(needed)
+            ]
+            if found:
+                yield min(found, key=lambda each: each[:2])[2]
+        if not self.shape.must_be_near and self.everywhere.takes(needed):
+            yield self.everywhere
+
+    def _fill(self, place: Place, size: int, now_ms: int) -> list[Part] | None:
+        """Take from the roomiest nodes first. What one part has taken, the next knows of; if it is in vain, it is undone."""
+        taken: list[Part] = []
+        used: dict[Slot, None] = {}
+        parts = self.shape.parts if len(self.shape.parts) > 1 else ((self.shape.parts[0][0], size),)
+        for number in sorted(range(len(parts)), key=lambda each: _weight(parts[each][0]), reverse=True):
+            request, left = parts[number]
+            rooms = {
+                slot: room
+                for slot in place.slots
+                if (room := self._room(slot, request, left)) and not self._closes(slot, now_ms)
+            }
+            for slot in heapq.nsmallest(left, rooms, key=lambda each: (each not in used, -rooms[each], each.order)):
+                last = slot
+                if rooms[slot] > left and slot not in used:  # the last node: the fullest that will do
+                    last = min(
+                        (each for each in rooms if rooms[each] >= left), key=lambda each: (rooms[each], each.order)
+                    )
+                tasks = min(rooms.pop(last), left)
+                last.take(request, tasks)
+                used[last] = None
+                taken.append(Part(last, number, tasks))
+                left -= tasks
+                if not left:
+                    break
+            if left:
+                self.give_back(taken)
+                return None
+        return taken
+
+    def _room(self, slot: Slot, request: Resources, most: int) -> int:
+        return slot.room(request, min(most, self.shape.most_on_a_node))
+
+    def give_back(self, taken: list[Part]) -> None:
+        """Undo what `choose` took."""
+        for slot, number, tasks in taken:
+            slot.reserve(self.shape.parts[number][0], -tasks)
+        for slot in dict.fromkeys(part.slot for part in taken):
+            slot.refresh(slot.node, slot.usable)
+
+    def _put(self, slot: Slot, now_ms: int) -> None:
+        self._drop(slot)
+        shape = self.shape
+        if not slot.usable or slot.held or not shape.static_fit(slot.node):
+            return
+        if self._closes(slot, now_ms):
+            return
+        rooms = tuple(self._room(slot, request, shape.most) for request in shape.requests)
+        if not any(rooms):
+            return
+        labels = slot.node.info.labels
+        where = tuple((label, labels[label]) for label in shape.near if label in labels)
+        self._rooms[slot] = (rooms, where)
+        for place in (self.everywhere, *(self._place(each) for each in where)):
+            place.slots[slot] = None
+            for kind, room in enumerate(rooms):
+                place.totals[kind] += room
+
+    def _closes(self, slot: Slot, now_ms: int) -> bool:
+        """Whether the node belongs to others before the gang has surely ended."""
+        closes_ms = self._windows.closes_ms(slot.node_id, self.shape.access)
+        return closes_ms < NEVER_MS and now_ms + self.shape.limit_ms > closes_ms
+
+    def _place(self, where: tuple[str, str]) -> Place:
+        place = self.places.get(where)
+        if place is None:
+            place = self.places[where] = Place(len(self.shape.requests))
+        return place
+
+    def _drop(self, slot: Slot) -> None:
+        known = self._rooms.pop(slot, None)
+        if known is None:
+            return
+        rooms, labels = known
+        for place in (self.everywhere, *(self.places[where] for where in labels)):
+            del place.slots[slot]
+            for kind, room in enumerate(rooms):
+                place.totals[kind] -= room
+        for where in labels:
+            if not self.places[where].slots:
+                del self.places[where]
+
+
+def _weight(request: Resources) -> tuple[int, int, int]:
+    """What is hard to place comes first."""
+    return request.gpus, request.cpu_milli, request.memory_bytes

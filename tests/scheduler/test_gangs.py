@@ -1,0 +1,232 @@
+"""Gangs in the planner: all or nothing, near to each other, in their turn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hasched.model.spec import JobAffinity, JobSelector, PlacementRules, Resources, TaskGroup
+from hasched.statemachine.commands import CancelJob, PlaceGang, PlacePlan
+from hasched.statemachine.invariants import check, check_capacity
+from hasched.statemachine.job import Job
+from tests.scheduler.world import World
+
+
+def placed(job: Job) -> dict[str, list[int]]:
+    """Which ranks run where."""
+    found: dict[str, list[int]] = {}
+    for index, active in sorted((job.active_attempts or {}).items()):
+        found.setdefault(active.node_id, []).append(index)
+    return found
+
+
+def test_a_gang_starts_whole_or_not_at_all() -> None:
+    world = World()
+    world.node("n1", cpu=2)
+    world.node("n2", cpu=1)
+    gang = world.submit(4, gang=True)
+    world.settle()
+    assert not gang.active
+    world.node("n3", cpu=1)
+    world.settle()
+    assert placed(gang) == {"n1": [0, 1], "n2": [2], "n3": [3]}
+    assert gang.gang_run is not None and gang.gang_run.port
+    assert check(world.state) == check_capacity(world.state) == []
+
+
+def test_it_takes_the_fewest_nodes_and_spares_the_roomy_one_for_the_last_task() -> None:
+    world = World()
+    for name, cpu in (("small", 2), ("large", 8), ("medium", 5)):
+        world.node(name, cpu=cpu)
+    gang = world.submit(10, gang=True)
+    world.settle()
+    assert placed(gang) == {"large": list(range(8)), "small": [8, 9]}
+
+
+@pytest.mark.parametrize(
+    ("size", "racks"),
+    [
+        pytest.param(4, {"b"}, id="the rack with the least to spare"),
+        pytest.param(7, {"a"}, id="the only rack that has the room"),
+        pytest.param(10, {"a", "b"}, id="several if none has"),
+    ],
+)
+def test_its_nodes_share_a_rack_if_they_can(size: int, racks: set[str]) -> None:
+    world = World()
+    for number in range(4):
+        world.node(f"a{number}", cpu=2, labels={"rack": "a"})
+    for number in range(2):
+        world.node(f"b{number}", cpu=2, labels={"rack": "b"})
+    gang = world.submit(size, gang=True)
+    world.settle()
+    assert gang.active == size and {node[0] for node in placed(gang)} == racks
+
+
+def test_a_gang_that_must_stay_within_a_label_waits_for_it() -> None:
+    world = World()
+    for name in ("a1", "a2", "b1", "b2"):
+        world.node(name, cpu=2, labels={"room": name[0]})
+    rules = PlacementRules(near=(JobAffinity(jobs=JobSelector(), within="room"),))
+    gang = world.submit(5, gang=True, placement=rules)
+    world.settle()
+    assert not gang.active
+    world.node("b3", cpu=1, labels={"room": "b"})
+    world.settle()
+    assert set(placed(gang)) == {"b1", "b2", "b3"}
+
+
+def test_ranks_that_must_be_apart_get_a_node_each() -> None:
+    world = World()
+    for name in ("n1", "n2", "n3"):
+        world.node(name, cpu=8)
+    rules = PlacementRules(apart=(JobAffinity(),))
+    gang = world.submit(3, gang=True, placement=rules)
+    too_many = world.submit(4, gang=True, placement=rules)
+    world.settle()
+    assert sorted(map(len, placed(gang).values())) == [1, 1, 1]
+    assert not too_many.active
+
+
+def test_groups_get_what_each_asks_for() -> None:
+    world = World()
+    world.node("plain", cpu=4)
+    world.node("fast", cpu=4, gpus=4)
+    groups = (
+        TaskGroup("driver", 1, Resources(cpu_milli=3000)),
+        TaskGroup("worker", 4, Resources(cpu_milli=1000, gpus=1)),
+    )
+    gang = world.submit(5, gang=True, groups=groups)
+    world.settle()
+    assert placed(gang) == {"plain": [0], "fast": [1, 2, 3, 4]}
+    other = world.submit(5, gang=True, groups=groups)
+    world.settle()
+    assert not other.active
+    assert check_capacity(world.state) == []
+
+
+def test_what_was_taken_in_vain_is_free_again() -> None:
+    """By the sums there is room for each group, and not for both."""
+    world = World()
+    world.node("n1", cpu=4, gpus=1)
+    groups = (
+        TaskGroup("driver", 1, Resources(cpu_milli=3000)),
+        TaskGroup("worker", 1, Resources(cpu_milli=2000, gpus=1)),
+    )
+    gang = world.submit(2, gang=True, groups=groups)
+    world.settle()
+    assert not gang.active
+    single = world.submit(4, cpu=1)
+    world.settle()
+    assert single.active == 4
+
+
+def test_two_gangs_that_would_each_fit_alone_do_not_share_the_room() -> None:
+    world = World()
+    world.node("n1", cpu=3)
+    world.node("n2", cpu=3)
+    first, second = world.submit(4, gang=True), world.submit(4, gang=True)
+    plan = world.plan()
+    assert isinstance(plan, PlaceGang) and plan.job_id == first.id
+    assert world.plan() is None, "what is on its way is taken"
+    world.decide(plan)
+    world.settle()
+    assert (first.active, second.active) == (4, 0)
+
+
+def test_a_refused_gang_is_planned_again() -> None:
+    world = World()
+    world.node("n1", cpu=4)
+    gang = world.submit(4, gang=True)
+    plan = world.plan()
+    assert isinstance(plan, PlaceGang)
+    world.planner.settle(world.state, plan)
+    world.settle()
+    assert gang.active == 4
+
+
+def test_a_gang_and_others_start_in_the_order_of_their_turns() -> None:
+    world = World()
+    world.node("n1", cpu=4)
+    late = world.submit(4)
+    gang = world.submit(3, gang=True, priority=1)
+    first = world.submit(1, priority=2)
+    world.settle()
+    assert (first.active, gang.active, late.active) == (1, 3, 0)
+
+
+def test_gangs_on_one_node_have_ports_of_their_own() -> None:
+    world = World()
+    world.node("n1", cpu=8)
+    gangs = [world.submit(2, gang=True) for _ in range(4)]
+    world.settle()
+    assert len({gang.gang_run.port for gang in gangs if gang.gang_run is not None}) == 4
+
+
+def test_a_gang_starts_again_when_its_last_rank_has_ended_well() -> None:
+    """The end of the last one is a success, and still all of them wait again."""
+    world = World()
+    world.node("n1", cpu=4)
+    gang = world.submit(3, gang=True, retries=1)
+    world.settle()
+    world.end(gang.id, 1, code=1)
+    world.end(gang.id, 0, code=1)
+    world.end(gang.id, 2)
+    world.settle()
+    assert [gang.attempts_made(index) for index in range(3)] == [2, 2, 2]
+
+
+class TestElastic:
+    def sizes(self, free: int, **fields: Any) -> int:
+        world = World()
+        world.node("n1", cpu=free)
+        job = world.submit(8, min_count=4, **fields)
+        world.settle()
+        return job.active
+
+    @pytest.mark.parametrize(("free", "size"), [(3, 0), (4, 4), (6, 6), (9, 8)])
+    @pytest.mark.parametrize("gang", [True, False])
+    def test_it_takes_what_there_is(self, gang: bool, free: int, size: int) -> None:
+        assert self.sizes(free, gang=gang) == size
+
+    def test_an_elastic_job_grows_and_a_gang_does_not(self) -> None:
+        world = World()
+        world.node("n1", cpu=8)
+        loose, gang = world.submit(8, min_count=4), world.submit(8, min_count=4, gang=True)
+        world.settle()
+        assert (loose.active, gang.active) == (8, 0)
+        world.node("n2", cpu=5)
+        world.settle()
+        assert gang.active == 5
+        world.node("n3", cpu=5)
+        world.settle()
+        assert gang.active == 5
+        world.do(CancelJob(job_id=loose.id, actor="ada"))
+        assert check(world.state) == []
+
+    def test_its_other_tasks_and_its_retries_start_one_by_one(self) -> None:
+        world = World()
+        world.node("n1", cpu=4)
+        job = world.submit(6, min_count=3, retries=1)
+        world.settle()
+        assert job.active == 4
+        world.end(job.id, 0, code=1)
+        plan = world.plan()
+        assert isinstance(plan, PlacePlan)
+        world.decide(plan)
+        assert job.active == 4
+
+    def test_more_tasks_than_start_at_once(self) -> None:
+        world = World()
+        world.node("n1", cpu=1000)
+        job = world.submit(900, min_count=3)
+        world.settle()
+        assert job.active == 900
+
+
+def test_a_quota_of_running_tasks_holds_for_an_elastic_job() -> None:
+    world = World()
+    world.node("n1", cpu=16)
+    job = world.submit(8, min_count=2, max_running=3)
+    world.settle()
+    assert job.active == 3
