@@ -15,13 +15,13 @@ import msgspec
 from hasched.api.call import Call, Consistency
 from hasched.api.jobs import MAX_JOB_BYTES, no_such_job
 from hasched.api.routing import Routes
-from hasched.model.answers import Forecast, JobForecast, Plan, WhatIf, Why
+from hasched.model.answers import Forecast, JobForecast, Plan, ResourcesView, WhatIf, Why
 from hasched.model.errors import BadRequest, NotFound, Overloaded
 from hasched.model.parse import parse_spec
 from hasched.model.policy import PolicyKind
 from hasched.model.policy_text import parse_policy, write_policy
 from hasched.model.spec import MAX_PRIORITY
-from hasched.scheduler.explain import count_ahead, explain_waiting
+from hasched.scheduler.explain import count_ahead, explain_waiting, show_resources
 from hasched.scheduler.forecast import HORIZON_MS
 from hasched.scheduler.hypotheses import (
     MAX_NEW_NODES,
@@ -57,6 +57,11 @@ class WhyQuery(msgspec.Struct, frozen=True, kw_only=True):
     forecast: Annotated[
         bool, msgspec.Meta(description="Also when it will start, which may take a while to find out.")
     ] = False
+    consistency: Consistency = "linearizable"
+
+
+class ResourcesQuery(msgspec.Struct, frozen=True, kw_only=True):
+    by: Annotated[str, msgspec.Meta(description="`all`, `pool`, `class`, `gpu_model` or `label.NAME`.")] = "all"
     consistency: Consistency = "linearizable"
 
 
@@ -152,6 +157,16 @@ async def show_job_forecast(call: Call, job_id: int) -> Forecast:
         raise no_such_job(job_id)
     asked = call.context.rehearsals.question(AskForecast, HORIZON_MS, job_ids=(job_id,))
     return await call.context.rehearsals.ask(asked, Forecast)
+
+
+@routes.add("GET", "/v1/resources")
+async def show_all_resources(call: Call, query: ResourcesQuery) -> ResourcesView:
+    """Show what there is of each resource: in all, allocated, held, unusable and free, and the largest task that would start."""
+    state = await call.read_state(query.consistency)
+    try:
+        return show_resources(state, query.by, call.context.node_classes)
+    except ValueError as error:
+        raise BadRequest(str(error)) from None
 
 
 @routes.add("POST", "/v1/plan", body_bytes=MAX_JOB_BYTES)

@@ -20,7 +20,7 @@ from hasched.client.policy import LIFE_PATH, Endpoints, NotReached, OneTry, Trie
 from hasched.client.problems import error_of
 from hasched.client.tls import MANAGER_HOSTNAME, client_context
 from hasched.client.vigil import Lives, Vigil
-from hasched.model.answers import Forecast, Plan, WhatIf, Why
+from hasched.model.answers import Forecast, Plan, ResourcesView, WhatIf, Why
 from hasched.model.errors import EventsCompacted, HaschedError, NotFound
 from hasched.model.states import TaskState
 from hasched.model.taints import Taint
@@ -162,6 +162,10 @@ class AsyncClient:
     async def why(self, job_id: int, *, forecast: bool = False) -> Why:
         """Why a job waits: everything in its way, and what would start it. With `forecast` also when, which may take a while."""
         return await self._do(calls.why(job_id, forecast))
+
+    async def resources(self, by: str = "all") -> ResourcesView:
+        """What there is, by `all`, `pool`, `class`, `gpu_model` or `label.NAME`."""
+        return await self._do(calls.resources(by))
 
     async def plan(self, documents: Sequence[Document], horizon_ms: int | None = None) -> Plan:
         """What would come of jobs if they were submitted now, one after the other. Submits nothing; may take a while."""

@@ -11,7 +11,7 @@ import msgspec
 
 from hasched.client.policy import ATTEMPT_TIMEOUT_S
 from hasched.client.problems import from_problem
-from hasched.model.answers import Forecast, Plan, WhatIf, Why
+from hasched.model.answers import Forecast, Plan, ResourcesView, WhatIf, Why
 from hasched.model.errors import HaschedError
 from hasched.model.taints import Taint
 from hasched.model.views import (
@@ -171,6 +171,10 @@ def forecast(job_ids: Sequence[int]) -> Call[Forecast]:
 def why(job_id: int, with_forecast: bool) -> Call[Why]:
     call = Call("GET", path_of(f"/v1/jobs/{job_id}/why", forecast=with_forecast), Why)
     return _asked(call) if with_forecast else call
+
+
+def resources(by: str) -> Call[ResourcesView]:
+    return Call("GET", path_of("/v1/resources", by=by), ResourcesView)
 
 
 def plan(documents: Sequence[Document], horizon_ms: int | None) -> Call[Plan]:

@@ -19,7 +19,7 @@ from hasched.client.event_text import EventLines
 from hasched.client.policy import LONGEST_PAUSE_S, Endpoints, Tries
 from hasched.client.problems import error_of
 from hasched.client.tls import client_context
-from hasched.model.answers import Forecast, Plan, WhatIf, Why
+from hasched.model.answers import Forecast, Plan, ResourcesView, WhatIf, Why
 from hasched.model.errors import (
     EventsCompacted,
     HaschedError,
@@ -161,6 +161,10 @@ class Client:
     def why(self, job_id: int, *, forecast: bool = False) -> Why:
         """Why a job waits: everything in its way, and what would start it. With `forecast` also when, which may take a while."""
         return self._do(calls.why(job_id, forecast))
+
+    def resources(self, by: str = "all") -> ResourcesView:
+        """What there is, by `all`, `pool`, `class`, `gpu_model` or `label.NAME`."""
+        return self._do(calls.resources(by))
 
     def plan(self, documents: Sequence[Document], horizon_ms: int | None = None) -> Plan:
         """What would come of jobs if they were submitted now, one after the other. Submits nothing; may take a while."""

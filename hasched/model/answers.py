@@ -161,25 +161,30 @@ class WhatIf(_View, frozen=True):
 
 
 class ResourceLine(_View, frozen=True):
-    """One resource of a group of nodes. total = allocated + held + unusable + free."""
+    """One resource of a group of nodes: total = allocated + held + unusable + free.
 
-    resource: str  # cpu, memory, gpus, disk, or a countable's name
-    unit: str  # milli, bytes, or empty
+    `held`: free on nodes that a reservation or maintenance keeps now. `unusable`: free on nodes that take no work. `largest`:
+    the most that is free on one node; `fragmented_percent`: so much of what is free lies elsewhere.
+    """
+
+    resource: str  # cpu, memory, disk, gpus, or a countable's name
     total: int
     allocated: int
-    held: int  # for jobs that a place is kept for
-    unusable: int  # free, but on nodes that take no work
+    held: int
+    unusable: int
     free: int
-    largest: int  # the most that is free on one node
+    largest: int
+    fragmented_percent: int
 
 
 class ResourceGroup(_View, frozen=True):
+    """`largest_task`: what one node has free, the one with the most GPUs, then CPU, then memory; it would start now."""
+
     name: str
     nodes: int
     usable: int  # nodes that take work
     resources: list[ResourceLine]
-    largest_task: Resources | None = None  # that would start on one node now
-    fragmentation: float = 0.0  # of free CPU: 0, all on one node; towards 1, the more it is scattered
+    largest_task: Resources | None = None
 
 
 class ResourcesView(_View, frozen=True):

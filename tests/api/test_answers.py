@@ -103,6 +103,13 @@ async def test_why_a_job_waits(manager: Manager) -> None:
     assert (await manager.get("/v1/jobs/77/why")).code == "no_such_job"
 
 
+async def test_what_there_is(manager: Manager) -> None:
+    await add_node(manager, "n1", cpu=2, pool="batch")
+    view = (await manager.get("/v1/resources?by=pool")).json
+    assert [(group["name"], group["resources"][0]["free"]) for group in view["groups"]] == [("batch", 2000)]
+    assert (await manager.get("/v1/resources?by=colour")).code == "bad_request"
+
+
 async def test_one_forecast_serves_all_who_ask_at_once(manager: Manager) -> None:
     await add_node(manager, "n1")
     first, second = await manager.submit(**SLEEP), await manager.submit(**SLEEP)

@@ -1,9 +1,10 @@
-"""Why a job's waiting tasks wait: in one line for lists (`reason`), and in full for who asks (`why`)."""
+"""Why a job's waiting tasks wait, in one line for lists (`reason`) and in full for who asks (`why`); and what there is."""
 
 from __future__ import annotations
 
 from hasched.scheduler.explain.classes import NodeClasses
 from hasched.scheduler.explain.reason import pending_reason
+from hasched.scheduler.explain.resources import show_resources
 from hasched.scheduler.explain.why import count_ahead, explain_waiting
 
-__all__ = ["NodeClasses", "count_ahead", "explain_waiting", "pending_reason"]
+__all__ = ["NodeClasses", "count_ahead", "explain_waiting", "pending_reason", "show_resources"]
