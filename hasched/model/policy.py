@@ -16,6 +16,7 @@ from hasched.model.spec import DEFAULT_NAMESPACE, DEFAULT_QUEUE, Resources
 
 WEIGHT_ONE = 1000  # weights are thousandths
 GIB = 2**30
+MIN_HALF_LIFE_MS, MAX_HALF_LIFE_MS = 60_000, 366 * 86_400_000
 
 
 class PolicyKind(StrEnum):
@@ -72,12 +73,25 @@ class PriorityClass(_Policy, frozen=True, tag="priority_class"):
     preempts: Preempts = Preempts.NEVER
 
 
+class Charges(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """What fair share takes for resources, in thousandths of a core."""
+
+    cpu_milli: int = 1000  # a core
+    memory_milli: int = 250  # a GiB
+    gpu_milli: int = 8000  # a GPU
+
+
 class FairShare(_Policy, frozen=True, tag="fair_share"):
-    """How what was used before counts. `weights` are of accounts: `NAMESPACE` or `NAMESPACE/USER`, sorted."""
+    """How what was used before counts. `weights` are of accounts: `NAMESPACE` or `NAMESPACE/USER`, sorted.
+
+    There is one, called `default`. Ageing goes on while fair share is off.
+    """
 
     enabled: bool = True
     half_life_ms: int = 7 * 86_400_000
     weights: tuple[tuple[str, int], ...] = ()  # thousandths
+    charge: Charges = Charges()
+    ageing_ms: int = 0  # a job that waits for so long has gained a point of priority; 0: it gains none
 
 
 class Amounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):

@@ -29,9 +29,12 @@ from hasched.model.kinds import (
 )
 from hasched.model.parse import DURATION
 from hasched.model.policy import (
+    MAX_HALF_LIFE_MS,
+    MIN_HALF_LIFE_MS,
     TYPES,
     Amounts,
     CapSubject,
+    Charges,
     Policy,
     PolicyKind,
     Preempts,
@@ -52,6 +55,7 @@ from hasched.model.units import (
 MAX_DESCRIPTION_BYTES = 1024
 MAX_WEIGHT = 1_000_000
 MAX_NAMES = 10_000
+MAX_CHARGE = 1000  # cores for one of something
 HOUR_MS = 3_600_000
 
 
@@ -158,6 +162,13 @@ def _check(kind: PolicyKind, given: dict[str, Any], problems: Problems) -> None:
     """What one key alone can't show."""
     if kind is PolicyKind.CAP and given.get("match") and given.get("subject", CapSubject.SEMAPHORE) == "semaphore":
         problems.note("match", "means nothing for a semaphore", "jobs take it by its name; or give a `subject`")
+    if (
+        kind is PolicyKind.FAIR_SHARE
+        and not MIN_HALF_LIFE_MS <= given.get("half_life_ms", MIN_HALF_LIFE_MS) <= MAX_HALF_LIFE_MS
+    ):
+        problems.note(
+            "half_life", f"must be from {format_duration(MIN_HALF_LIFE_MS)} to {format_duration(MAX_HALF_LIFE_MS)}"
+        )
     if kind is PolicyKind.RESERVATION:
         if not given["nodes"]:
             problems.note("nodes", "must name a node")
@@ -294,6 +305,22 @@ def write_amounts(amounts: Amounts) -> dict[str, Any]:
 
 
 _AMOUNTS_KIND = _built(kinds.mapping(_fields(_AMOUNTS), "a mapping such as {cpu: 64, gpus: 8}"), Amounts)
+_CHARGES: dict[str, Item] = {
+    "cpu": Item("cpu_milli", multiplier(0, MAX_CHARGE), "For a core, in cores.", _thousandths),
+    "memory": Item("memory_milli", multiplier(0, MAX_CHARGE), "For a GiB, in cores.", _thousandths),
+    "gpu": Item("gpu_milli", multiplier(0, MAX_CHARGE), "For a GPU, in cores.", _thousandths),
+}
+
+
+def _write_charges(charges: Charges) -> dict[str, Any]:
+    usual = Charges()
+    return {
+        key: item.write(value)
+        for key, item in _CHARGES.items()
+        if (value := getattr(charges, item.attribute)) != getattr(usual, item.attribute)
+    }
+
+
 _DESCRIPTION = Item("description", text(MAX_DESCRIPTION_BYTES, empty=True), "For people.")
 _VALUE = lambda enum: enum.value  # noqa: E731
 
@@ -318,7 +345,19 @@ TABLES: dict[PolicyKind, dict[str, Item]] = {
     PolicyKind.FAIR_SHARE: {
         "description": _DESCRIPTION,
         "enabled": Item("enabled", kinds.flag(), "Whether it counts at all."),
-        "half_life": Item("half_life_ms", DURATION, "After so long usage counts half.", format_duration),
+        "half_life": Item("half_life_ms", DURATION, "After so long usage counts half: 1m to 366d.", format_duration),
+        "charge": Item(
+            "charge",
+            _built(kinds.mapping(_fields(_CHARGES), "a mapping such as {cpu: 1, gpu: 8}"), Charges),
+            "What is taken for each.",
+            _write_charges,
+        ),
+        "ageing": Item(
+            "ageing_ms",
+            DURATION,
+            "A job gains a point of priority for each so long that it waits; 0: none.",
+            format_duration,
+        ),
         "weights": Item(
             "weights",
             _sorted_pairs(_fault_of_account, multiplier(0, MAX_WEIGHT)),

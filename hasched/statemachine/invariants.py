@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hasched.model.policy import PolicyKind, Quota, kind_of
+from hasched.model.policy import FairShare, PolicyKind, Quota, kind_of
 from hasched.model.states import NodeState, TaskState
+from hasched.statemachine.fair_share import THE_POLICY
 from hasched.statemachine.job import IN_BACKOFF, Job, count_phases, derive_state
 from hasched.statemachine.node import Node
+from hasched.statemachine.policies import find_policy
+from hasched.statemachine.rules.fair_shares import running_rates
 from hasched.statemachine.state import State, Tombstone
 
 
@@ -23,6 +26,7 @@ def check(state: State) -> list[str]:
     wrong += _check_tables(state)
     wrong += _check_managers(state)
     wrong += _check_policies(state)
+    wrong += _check_shares(state)
     return wrong
 
 
@@ -216,6 +220,26 @@ def _check_managers(state: State) -> Iterator[str]:
         yield "a manager stands under another name than its own"
     if any(manager.log_index > state.index or manager.added_ms > state.now_ms for manager in managers):
         yield "a manager was added later than now"
+
+
+def _check_shares(state: State) -> Iterator[str]:
+    policy = find_policy(state.policies, FairShare, THE_POLICY)
+    shares = state.shares
+    if shares is None or policy is None:
+        if (shares is not None) != (policy is not None and policy.enabled):
+            yield "fair share is counted and shouldn't be, or should be and isn't"
+        return
+    if shares.epoch > state.now_ms // shares.half_life_ms:
+        yield "fair share counts from the future"
+    rates: dict[tuple[str, ...], int] = {}
+    for job, rate in running_rates(state, shares):
+        for key in (("queue", job.queue), ("namespace", job.namespace), ("user", job.namespace, job.actor)):
+            rates[key] = rates.get(key, 0) + rate
+    found: dict[tuple[str, ...], int] = {("queue", name): each.rate for name, each in shares.queues.items()}
+    found.update({("namespace", name): each.rate for name, each in shares.namespaces.items()})
+    found.update({("user", *key): each.rate for key, each in shares.users.items()})
+    if {key: rate for key, rate in found.items() if rate} != rates:
+        yield f"fair share charges {found}, and what runs is {rates}"
 
 
 def _check_policies(state: State) -> Iterator[str]:

@@ -21,10 +21,12 @@ from hasched.model.states import NodeState, TaskState
 from hasched.model.wire import NodeInfo
 from hasched.statemachine import columns
 from hasched.statemachine.control import FREE, Control
+from hasched.statemachine.fair_share import AccountRecord
 from hasched.statemachine.job import IN_BACKOFF, PHASES, Job, count_phases, derive_state
 from hasched.statemachine.manager import ManagerRecord
 from hasched.statemachine.node import Node
 from hasched.statemachine.policies import PolicyRecord, put_policies
+from hasched.statemachine.rules import fair_shares
 from hasched.statemachine.rules.clock import renew_bounds
 from hasched.statemachine.state import State, Tombstone
 
@@ -73,6 +75,8 @@ class _Header(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     plan_index: int = 0
     controls: list[tuple[str, Control]] = []  # of the nodes that operators or the leader have decided something about
     policies: list[PolicyRecord] = []
+    share_epoch: int = 0
+    shares: list[AccountRecord] = []
 
 
 class _End(msgspec.Struct, frozen=True):
@@ -87,6 +91,7 @@ _FIRST_STATES = 9  # counts of the first version
 _FIRST_FIELDS = 28  # of a job in the first version
 _ARRAY = struct.Struct(">BH")
 _ARRAY_CODE = 0xDC  # MessagePack's array with a length of 16 bits
+_MAP_CODE, _SMALL_MAP = 0xDE, 0x80  # a map with a length of 16 bits, and of 4
 _ADDED_FIELDS = tuple(  # those that came later, the last first, with their defaults and what these take
     (field.name, field.default, len(_encoder.encode(field.default)))
     for field in reversed(msgspec.structs.fields(Job)[_FIRST_FIELDS:])
@@ -186,14 +191,23 @@ def _front_records(state: State) -> Iterator[bytes]:
         plan_index=state.plan_index,
         controls=[(node_id, node.control) for node_id, node in sorted(state.nodes.items()) if node.control is not FREE],
         policies=put_policies(state.policies),
+        share_epoch=state.shares.epoch if state.shares is not None else 0,
+        shares=state.shares.records() if state.shares is not None else [],
     )
     return _encode_front(header, tuple(state.tombstones), tuple(state.tombstones.values()))
 
 
 def _encode_front(header: _Header, submission_ids: Sequence[str], packed: Sequence[bytes]) -> Iterator[bytes]:
     """Record by record, later: the call that fixes a state must be short, however many nodes and tombstones there are."""
-    yield _record(_encoder.encode(header))
+    yield _record(_pack_header(header))
     yield from _tombstone_records(submission_ids, packed)
+
+
+def _pack_header(header: _Header) -> bytes:
+    """Canonical whatever number of fields it could have: few are counted in one byte, as if there were no more."""
+    data = _encoder.encode(header)
+    code, fields = _ARRAY.unpack_from(data)
+    return bytes([_SMALL_MAP | fields]) + data[_ARRAY.size :] if code == _MAP_CODE and fields < 16 else data
 
 
 def _tombstone_records(submission_ids: Sequence[str], packed: Sequence[bytes]) -> Iterator[bytes]:
@@ -312,6 +326,9 @@ def _restore(documents: _Records) -> State:
     for policy in header.policies:
         state.policies[policy.kind][policy.name] = policy
     _expect(len(put_policies(state.policies)) == len(header.policies), "a policy stands twice")
+    fair_shares.follow_policy(state)
+    if state.shares is not None:
+        state.shares.restore(header.share_epoch, header.shares)
     state.node_numbers = {name: number for number, name in enumerate(header.node_names) if number}
     for record in header.nodes:
         state.nodes[record.id] = Node(

@@ -12,9 +12,10 @@ from typing import Protocol, TypeVar, cast
 
 import msgspec
 
-from hasched.model.spec import ANYWHERE, JobSpec
+from hasched.model.spec import ANYWHERE, JobSpec, Resources
 from hasched.model.states import TaskState
 from hasched.statemachine.control import FREE, Control
+from hasched.statemachine.fair_share import Shares, rate_of
 from hasched.statemachine.job import (
     END_WAITING,
     IN_BACKOFF,
@@ -89,6 +90,7 @@ class State:
         self.ended: dict[int, None] = {}  # jobs that have ended, the earliest first
         self.output_bytes: dict[int, int] = {}  # by job, of those that keep any
         self.backoffs: list[tuple[int, int, int]] = []  # heap of (not before, job, index); may hold what is past
+        self.shares: Shares | None = None  # what accounts have used; none while fair share is off
         self.job_timers: list[tuple[int, int]] = []  # heap of (when, job); may hold what is past, or means nothing more
         self.job_counts = [0] * PHASES
         self.task_counts = [0] * PHASES
@@ -232,6 +234,12 @@ class State:
 
     def add_backoff(self, not_before_ms: int, job_id: int, index: int) -> None:
         heapq.heappush(self.backoffs, (not_before_ms, job_id, index))
+
+    def charge(self, job: Job, request: Resources, tasks: int) -> None:
+        """So many tasks of the job hold what they asked for from now on; negative: not any more."""
+        if self.shares is not None:
+            rate = rate_of(request, self.shares.charges) * tasks
+            self.shares.change_rate(self.now_ms, job.queue, job.namespace, job.actor, rate)
 
     def number_node(self, node_id: str) -> int:
         number = self.node_numbers.get(node_id)

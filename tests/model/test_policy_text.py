@@ -17,6 +17,7 @@ DOCUMENTS: list[tuple[str, dict[str, Any]]] = [
     ("priority_class", {"value": 7, "preempts": "lower"}),
     ("resource_class", {"resources": {"cpu": 0.5, "memory": "3Gi", "gpus": 1, "countables": {"licence": 2}}}),
     ("fair_share", {"enabled": False, "half_life": "3d", "weights": {"red": 1.5, "red/ada": 2}}),
+    ("fair_share", {"charge": {"memory": 0.5, "gpu": 16}, "ageing": "10m"}),
     (
         "quota",
         {
@@ -76,6 +77,8 @@ def test_every_key_of_every_kind_is_in_these_documents_and_in_the_schema() -> No
         ("queue", {"weight": -1}, "weight: must be a number from 0 to 1000000, not -1"),
         ("queue", {"state": "shut"}, "state: must be one of open, closed, not 'shut'"),
         ("priority_class", {}, "value: is missing"),
+        ("fair_share", {"half_life": "10s"}, "half_life: must be from 1m to 366d"),
+        ("fair_share", {"charge": {"gpus": 1}}, "charge.gpus: unknown key"),
         ("fair_share", {"enabled": 1}, "enabled: must be true or false, not 1"),
         ("fair_share", {"weights": {"a b": 1}}, "weights.a b: is not an account: write NAMESPACE or NAMESPACE/USER"),
         ("quota", {"limits": {"cpus": 3}}, "limits.cpus: unknown key"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from hasched.model.policy import Namespace, Policy, Queue, Quota, kind_of
+from hasched.model.policy import FairShare, Namespace, Policy, PolicyKind, Queue, Quota, kind_of
 from hasched.model.spec import JobSpec, Resources
 from hasched.model.states import EndKind, NodeState
 from hasched.model.taints import Taint
@@ -116,12 +116,19 @@ def _happen(machine: Machine, dice: Random) -> None:
             _change_policies(machine, dice)
         case 19:
             _control_node(machine, dice, node_id)
+            _share(machine, dice)
         case 26:
             _end_gang(machine, dice)
         case 24 | 25:
             _preempt(machine, dice, job)
         case _:
             machine.wait(dice.choice((0, 500, 2000, 2000, 2000, RETENTION_MS // 4)))
+
+
+def _share(machine: Machine, dice: Random) -> None:
+    if dice.random() < 0.3:
+        body = FairShare(half_life_ms=dice.choice((60_000, 120_000)), enabled=dice.random() < 0.8)
+        machine.do(PutPolicy(kind=PolicyKind.FAIR_SHARE, name="default", body=body, actor="ada"))
 
 
 def _control_node(machine: Machine, dice: Random, node_id: str) -> None:

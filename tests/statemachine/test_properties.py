@@ -9,6 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from hasched.model.policy import FairShare, PolicyKind
 from hasched.model.spec import Resources
 from hasched.model.states import EndKind, NodeState, TaskState
 from hasched.model.taints import Taint
@@ -23,6 +24,7 @@ from hasched.statemachine.commands import (
     Placement,
     PlacePlan,
     PreemptAttempts,
+    PutPolicy,
     QuarantineNode,
     RecordManagers,
     RecordOrigin,
@@ -193,6 +195,11 @@ class AnyOrder(RuleBasedStateMachine):
             if after_ms is not None:
                 times[f"{name}_{'after_ms' if after_ms else 'ms'}"] = after_ms
         self.machine.do(UpdateJob(job_id=job.id, actor="ada", priority_class=priority_class, **times))
+
+    @rule(half_life_ms=st.sampled_from([60_000, 90_000]), enabled=st.booleans())
+    def share(self, half_life_ms: int, enabled: bool) -> None:
+        body = FairShare(half_life_ms=half_life_ms, enabled=enabled)
+        self.machine.do(PutPolicy(kind=PolicyKind.FAIR_SHARE, name="default", body=body, actor="ada"))
 
     @rule(node_id=NODES, state=st.sampled_from(NodeState))
     def judge(self, node_id: str, state: NodeState) -> None:

@@ -188,7 +188,9 @@ def evolve_attempt_ended(state: State, event: AttemptEnded) -> None:
         job.active_attempts = None
     node = state.nodes[active.node_id]
     del node.attempts[job.id, index]
-    node.allocate(job.request_of(index), -1)
+    request = job.request_of(index)
+    node.allocate(request, -1)
+    state.charge(job, request, -1)
     if job.choices is not None and job.choices.pop(index, None) is not None and not job.choices:
         job.choices = None
     _drop_marks(job, event)

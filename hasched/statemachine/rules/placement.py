@@ -46,7 +46,11 @@ def evolve_scheduled(state: State, event: TasksScheduled) -> None:
         job.choices = (job.choices or {}) | dict.fromkeys(event.indices, event.choice)
     if job.gang is not None and job.gang.groups:
         for index in event.indices:
-            node.allocate(job.request_of(index))
+            request = job.request_of(index)
+            node.allocate(request)
+            state.charge(job, request, 1)
     else:
-        node.allocate(job.request(event.choice), len(event.indices))
+        request = job.request(event.choice)
+        node.allocate(request, len(event.indices))
+        state.charge(job, request, len(event.indices))
     state.settle(job)

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hasched.model.ids import is_name
-from hasched.model.policy import Policy, PolicyKind, Quota, kind_of
+from hasched.model.policy import FairShare, Policy, PolicyKind, Quota, kind_of
 from hasched.statemachine.commands import DeletePolicy, PutPolicy
 from hasched.statemachine.events import PolicyChanged, PolicyDeleted
 from hasched.statemachine.outcomes import Rejected
 from hasched.statemachine.policies import PolicyRecord, built_in
-from hasched.statemachine.rules import Decision
+from hasched.statemachine.rules import Decision, fair_shares
 from hasched.statemachine.state import State
 
 MAX_POLICIES = 100_000
@@ -62,6 +62,8 @@ def _refuse_stale(kind: PolicyKind, name: str, present: PolicyRecord | None, if_
 
 def _refuse_body(state: State, name: str, body: Policy) -> Rejected | None:
     """What keeps a body from being put, as things are."""
+    if isinstance(body, FairShare):
+        return fair_shares.find_fault(name, body)
     if not isinstance(body, Quota):
         return None
     if body.namespace and body.namespace not in state.policies[PolicyKind.NAMESPACE]:
@@ -96,6 +98,8 @@ def evolve_changed(state: State, event: PolicyChanged) -> None:
     present = table.get(event.name)
     created_ms = present.created_ms if present is not None and not present.built_in else state.now_ms
     table[event.name] = PolicyRecord(event.name, event.body, event.actor, created_ms, state.now_ms, state.index)
+    if event.kind is PolicyKind.FAIR_SHARE:
+        fair_shares.follow_policy(state)
 
 
 def evolve_deleted(state: State, event: PolicyDeleted) -> None:
@@ -105,3 +109,5 @@ def evolve_deleted(state: State, event: PolicyDeleted) -> None:
         del table[event.name]
     else:
         table[event.name] = original
+    if event.kind is PolicyKind.FAIR_SHARE:
+        fair_shares.follow_policy(state)

@@ -97,7 +97,14 @@ def evolve_updated(state: State, event: JobUpdated) -> None:
     job = state.jobs[event.job_id]
     state.touch(job)
     job.priority, job.preempts = event.priority, event.preempts
-    job.priority_class, job.queue = state.intern(event.priority_class), state.intern(event.queue)
+    job.priority_class = state.intern(event.priority_class)
+    if event.queue != job.queue:
+        active = list(job.active_attempts or ())
+        for index in active:
+            state.charge(job, job.request_of(index), -1)
+        job.queue = state.intern(event.queue)
+        for index in active:
+            state.charge(job, job.request_of(index), 1)
     state.set_times(job, event.not_before_ms, event.deadline_ms)
 
 
