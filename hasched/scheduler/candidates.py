@@ -22,7 +22,7 @@ from typing import NamedTuple, TypeAlias
 from hasched.model.spec import PlacementRules, Resources
 from hasched.scheduler.placement import Scorer
 from hasched.scheduler.shapes import NEVER_MS, Shape
-from hasched.scheduler.shelves import BEGINNING, END, Place, Shelf
+from hasched.scheduler.shelves import ANY, BEGINNING, END, Place, Shelf
 from hasched.scheduler.slots import Changes, Slot
 from hasched.scheduler.windows import Access, Windows
 
@@ -184,7 +184,7 @@ class Cursor:
     def _catch_up(self, changes: Changes) -> None:
         """Look at what has changed; of it, what stands before the marks would be missed otherwise."""
         request, marks, offsets, places = self.request, self._marks, self._offsets, self.view.places
-        cpu_milli, memory_bytes, gpus = request.cpu_milli, request.memory_bytes, request.gpus
+        cpu_milli, memory_bytes, gpus = request.cpu_milli or ANY, request.memory_bytes or ANY, request.gpus or ANY
         anew = self._version < 0 or len(self._heap) > MOST_EARLY + len(marks)
         looks = 0
         if not anew:

@@ -42,6 +42,10 @@ class WaitingClass:
         heapq.heappush(self._heap, job_id)
         return self._heap[0] == job_id
 
+    def __lt__(self, other: WaitingClass) -> bool:
+        """Of two with one rank only one has it still, so it doesn't matter which a heap has first."""
+        return False
+
     @property
     def first(self) -> JobId | None:
         return self._heap[0] if self._heap else None
@@ -61,6 +65,10 @@ class ShapeQueue:
         self.heap: list[tuple[Rank, WaitingClass]] = []  # may hold ranks that are not true any more
         self.rank: Rank | None = None  # its place in line
         self.aside = False
+
+    def __lt__(self, other: ShapeQueue) -> bool:
+        """Of two with one rank only one has it still, so it doesn't matter which a heap has first."""
+        return False
 
     def best(self) -> tuple[Rank, WaitingClass] | None:
         heap = self.heap

@@ -12,6 +12,7 @@ from typing import TypeAlias
 from hasched.model.spec import Resources
 from hasched.scheduler.slots import Slot
 
+ANY = -(2**62)
 BLOCK = 48  # nodes in a block at most, before it is cut in two
 
 Place: TypeAlias = tuple[float, int, Slot]  # standing, order; the order is the slot's own, so two slots never compare
@@ -86,7 +87,8 @@ class Shelf:
 
     def find(self, request: Resources, after: tuple[float, int] | Place) -> tuple[Place | None, int]:
         """The first place behind `after` that has room, and how many nodes and blocks were looked at."""
-        cpu_milli, memory_bytes, gpus = request.cpu_milli, request.memory_bytes, request.gpus
+        # Of what isn't asked for a node may have less than nothing: its inventory has shrunk below what runs.
+        cpu_milli, memory_bytes, gpus = request.cpu_milli or ANY, request.memory_bytes or ANY, request.gpus or ANY
         blocks = self._blocks
         first = at = bisect_right(self._lasts, after)
         looks = 0
