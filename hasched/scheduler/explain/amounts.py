@@ -29,6 +29,12 @@ class Amount(NamedTuple):
     write: Callable[[int], Any]  # as in a document
     tell: Callable[[int], str]
     step: int = 1  # people would round an amount down to a multiple of it
+    kind: str = ""  # of GPUs, the picky ones
+
+    @property
+    def column(self) -> str:
+        """Under which name what is free of it can be kept."""
+        return f"{self.name} {self.kind}" if self.kind else self.name
 
     def rounded(self, amount: int) -> int:
         return amount - amount % self.step if amount >= self.step else amount
@@ -58,6 +64,7 @@ def amounts_of(request: Resources) -> Iterator[Amount]:
             partial(_free_gpus, msgspec.structs.replace(request, gpus=1)),
             lambda amount: amount,
             _tell_gpus,
+            kind="picked" if request.picks_gpus else "",
         )
     for number, (name, asked) in enumerate(request.countables, FIRST_COUNTABLE):
         yield _countable(1 << number, name, asked)

@@ -6,7 +6,7 @@ node is worked out once for each inventory and change of state, so that a second
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from hasched.model.facts import GpuClass
@@ -110,9 +110,9 @@ class Group:
         self.nodes: list[Node] = []
         self.cpu_milli: list[int] = []  # free on each, where anything is short
         self.memory_bytes: list[int] = []
-        self._columns: dict[Hashable, list[int]] = {"cpu": self.cpu_milli, "memory": self.memory_bytes}
+        self._columns: dict[str, list[int]] = {"cpu": self.cpu_milli, "memory": self.memory_bytes}
 
-    def column(self, name: Hashable, free: Callable[[Node], int]) -> list[int]:
+    def column(self, name: str, free: Callable[[Node], int]) -> list[int]:
         """What is free of a resource on each of the nodes, worked out once; of a group whose nodes are short of something."""
         column = self._columns.get(name)
         if column is None:

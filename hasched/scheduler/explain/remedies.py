@@ -163,13 +163,15 @@ def _lower(asker: Asker, group: Group) -> _Lowered | None:
         return None
     changed: dict[str, tuple[Any, str]] = {}
     weight = 0.0
-    if mark & GPUS and request.picks_gpus and (anyhow := _take_any_gpu(group, request)) is not None:
+    if mark & GPUS and _lacks_the_right_gpus(group.nodes[0], request):
         for key, given in (("gpu_model", request.gpu_models), ("gpu_memory", request.gpu_memory_bytes)):
             if given:
                 changed[key] = (None, f"GPUs of any {key.removeprefix('gpu_')}")
-        request, mark, weight = anyhow, mark & ~GPUS, _SETTING
+        request, weight = msgspec.structs.replace(request, gpu_models=(), gpu_memory_bytes=0), _SETTING
+        if not all(mark_shortages(node, request) & GPUS for node in group.nodes):
+            mark &= ~GPUS
     short = [amount for amount in amounts_of(request) if mark & amount.bit]
-    columns = [group.column(amount.name, amount.free) for amount in short]
+    columns = [group.column(amount.column, amount.free) for amount in short]
     place = _least_given_up(short, columns) if short else _first_with_room(group, request)
     if place is None:
         return None
@@ -218,13 +220,9 @@ def _count(group: Group, request: Resources, short: Sequence[Amount], columns: S
     return sum(all(map(ge, row, lows)) for row in zip(*columns, strict=True))
 
 
-def _take_any_gpu(group: Group, request: Resources) -> Resources | None:
-    """The request without a say in which GPUs, if it is for want of the right ones that a node lacks any."""
-    lacking = {lack.code for lack in find_shortages(group.nodes[0], request)}
-    if not lacking & {ReasonCode.GPU_MODEL, ReasonCode.GPU_MEMORY}:
-        return None
-    anyhow = msgspec.structs.replace(request, gpu_models=(), gpu_memory_bytes=0)
-    return anyhow if any(not mark_shortages(node, anyhow) & GPUS for node in group.nodes) else None
+def _lacks_the_right_gpus(node: Node, request: Resources) -> bool:
+    lacking = {lack.code for lack in find_shortages(node, request)}
+    return bool(lacking & {ReasonCode.GPU_MODEL, ReasonCode.GPU_MEMORY})
 
 
 def _change_request(

@@ -196,7 +196,7 @@ def _shortages_of(asker: Asker, group: Group) -> Iterator[tuple[_Short, _Free]]:
     mark, request = group.signature.mark, asker.requests[group.signature.choice]
     for amount in amounts_of(request):
         if mark & amount.bit and not (amount.bit == GPUS and _unsuited(asker, group) is not None):
-            most = amount.rounded(max(0, *group.column(amount.name, amount.free)))
+            most = amount.rounded(max(0, *group.column(amount.column, amount.free)))
             yield _Short(amount.code, amount.tell(amount.asked)), _Free(len(group.nodes), most, amount.tell)
     if mark & SLOTS:
         asked = f"a place beside the {MAX_ATTEMPTS_PER_NODE} tasks that it runs"
