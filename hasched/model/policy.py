@@ -13,9 +13,9 @@ from typing import TypeAlias
 import msgspec
 
 from hasched.model.spec import DEFAULT_NAMESPACE, DEFAULT_QUEUE, Resources
+from hasched.model.units import GIB
 
 WEIGHT_ONE = 1000  # weights are thousandths
-GIB = 2**30
 MIN_HALF_LIFE_MS, MAX_HALF_LIFE_MS = 60_000, 366 * 86_400_000
 
 
@@ -112,14 +112,16 @@ class Amounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
 class Quota(_Policy, frozen=True, tag="quota"):
     """What an account may use.
 
-    It counts the jobs of `namespace` (empty: of all), of `user` (empty: of all users together), or of each user by itself. With
-    a `parent` it may use more than its nominal amounts while its siblings leave theirs: `borrow_limit` more at most, of what
-    they lend, `lend_limit` at most each. A parent that counts nothing itself is a cohort.
+    It counts the jobs of `namespace` (empty: of all), of `user` (empty: of all users together), or of each user by itself; of
+    several in a tree, a job counts in the most exact. A `cohort` counts nothing but its parts. With a `parent` it may use more
+    than its nominal amounts while other parts leave theirs: `borrow_limit` more at most, of what they lend, `lend_limit` at
+    most each. The GPU time of a week is neither lent nor borrowed.
     """
 
     namespace: str = ""
     user: str = ""
     each_user: bool = False
+    cohort: bool = False
     parent: str = ""
     scope: QuotaScope = QuotaScope.ANY
     nominal: Amounts = Amounts()

@@ -45,6 +45,7 @@ from hasched.model.resource_text import CPU, RESOURCE_FIELDS, RESOURCES, SIZE
 from hasched.model.spec import MAX_PRIORITY, Resources
 from hasched.model.times import format_time, parse_time_ms
 from hasched.model.units import (
+    HOUR_MS,
     MAX_INTEGER,
     format_bytes,
     format_duration,
@@ -56,7 +57,6 @@ MAX_DESCRIPTION_BYTES = 1024
 MAX_WEIGHT = 1_000_000
 MAX_NAMES = 10_000
 MAX_CHARGE = 1000  # cores for one of something
-HOUR_MS = 3_600_000
 
 
 class Item(NamedTuple):
@@ -177,6 +177,11 @@ def _check(kind: PolicyKind, given: dict[str, Any], problems: Problems) -> None:
     if kind is PolicyKind.QUOTA:
         if given.get("user") and given.get("each_user"):
             problems.note("each_user", "and `user` exclude each other", "keep one of them")
+        for key, attribute in (("borrow", "borrow_limit"), ("lend", "lend_limit")):
+            if attribute in given and given[attribute].gpu_ms_per_week is not None:
+                problems.note(f"{key}.gpu_hours_per_week", "can't be lent", "leave it out")
+        if given.get("cohort") and (given.get("user") or given.get("each_user")):
+            problems.note("cohort", "a cohort is of no user", "set quotas of users as its parts")
         if not given.get("parent"):
             for key, attribute in (("borrow", "borrow_limit"), ("lend", "lend_limit")):
                 if attribute in given:
@@ -288,7 +293,7 @@ _AMOUNTS: dict[str, Item] = {
     "running_tasks": Item("running_tasks", _COUNT, "Tasks that hold resources."),
     "running_jobs": Item("running_jobs", _COUNT, "Jobs of which a task holds resources."),
     "queued_tasks": Item("queued_tasks", _COUNT, "Tasks that wait."),
-    "queued_jobs": Item("queued_jobs", _COUNT, "Jobs that wait, none of their tasks running."),
+    "queued_jobs": Item("queued_jobs", _COUNT, "Jobs of which no task holds resources."),
     "gpu_hours_per_week": Item(
         "gpu_ms_per_week", _hours(), "GPU-hours used in a week from Monday, UTC.", lambda milli: milli // HOUR_MS
     ),
@@ -370,6 +375,7 @@ TABLES: dict[PolicyKind, dict[str, Item]] = {
         "namespace": Item("namespace", name(), "Whose jobs count; all if it is left out."),
         "user": Item("user", name(), "Whose jobs count; those of all users together if it is left out."),
         "each_user": Item("each_user", kinds.flag(), "Count each user by itself."),
+        "cohort": Item("cohort", kinds.flag(), "Count nothing but its parts."),
         "parent": Item("parent", name(), "The quota that this one is a part of."),
         "scope": Item("scope", kinds.choice(QuotaScope), "Which jobs count.", _VALUE),
         "limits": Item("nominal", _AMOUNTS_KIND, "What it has; what is left out is not limited.", write_amounts),

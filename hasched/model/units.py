@@ -10,6 +10,8 @@ import re
 from decimal import Decimal
 
 MAX_QUANTITY_CHARS = 64
+GIB = 2**30
+HOUR_MS = 3_600_000
 MAX_INTEGER = 2**53 - 1  # the largest integer that every JSON reader keeps exactly
 
 _BYTE_UNITS = {

@@ -269,6 +269,8 @@ def evolve(state: State, event: Event) -> None:
             policies.evolve_deleted(state, event)
         case e.WatchStarted():
             nodes.evolve_watch(state, event)
+        case e.WeekBegan():
+            clock.evolve_week(state, event)
         case e.SubmissionsForgotten():
             clock.evolve_forgotten(state, event)
         case e.ClockStepped():

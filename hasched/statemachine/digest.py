@@ -16,6 +16,7 @@ from msgspec import inspect
 
 from hasched.statemachine.snapshot import FORMAT, STREAM_TYPES, VERSION, records
 from hasched.statemachine.state import State
+from hasched.statemachine.usage import AccountSums
 
 _BYTES = 32
 
@@ -38,6 +39,7 @@ class _Sums(msgspec.Struct, frozen=True, array_like=True):
     ended: int
     with_output: int
     nodes: list[_NodeSums]
+    accounts: list[tuple[str, str, AccountSums]]
 
 
 def digest(state: State) -> str:
@@ -70,6 +72,7 @@ def _sum_up(state: State) -> _Sums:
         submissions=len(state.submissions),
         ended=len(state.ended),
         with_output=len(state.output_bytes),
+        accounts=[(*key, account.sums()) for key, account in sorted(state.usage.accounts.items()) if account.live],
         nodes=[
             _NodeSums(
                 node.id,

@@ -360,6 +360,12 @@ class WatchStarted(_Event, frozen=True):
     term: int
 
 
+class WeekBegan(_Event, frozen=True):
+    """What quotas count by the week begins at nothing."""
+
+    week: int
+
+
 class SubmissionsForgotten(_Event, frozen=True):
     """Submission ids of jobs that went long ago are no longer known."""
 
@@ -412,6 +418,7 @@ Event: TypeAlias = (
     | PolicyChanged
     | PolicyDeleted
     | WatchStarted
+    | WeekBegan
     | SubmissionsForgotten
     | ClockStepped
 )

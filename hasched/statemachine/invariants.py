@@ -8,10 +8,12 @@ from hasched.model.policy import FairShare, PolicyKind, Quota, kind_of
 from hasched.model.states import NodeState, TaskState
 from hasched.statemachine.fair_share import THE_POLICY
 from hasched.statemachine.job import IN_BACKOFF, Job, count_phases, derive_state
+from hasched.statemachine.limits import Limits
 from hasched.statemachine.node import Node
 from hasched.statemachine.policies import find_policy
 from hasched.statemachine.rules.fair_shares import running_rates
-from hasched.statemachine.state import State, Tombstone
+from hasched.statemachine.state import LIMITING, State, Tombstone
+from hasched.statemachine.usage import Account, Usage
 
 
 def check(state: State) -> list[str]:
@@ -27,6 +29,7 @@ def check(state: State) -> list[str]:
     wrong += _check_managers(state)
     wrong += _check_policies(state)
     wrong += _check_shares(state)
+    wrong += _check_usage(state)
     return wrong
 
 
@@ -255,3 +258,57 @@ def _check_policies(state: State) -> Iterator[str]:
                     yield f"{kind}/{name} lacks its parent"
                 if namespace and namespace not in state.policies[PolicyKind.NAMESPACE]:
                     yield f"{kind}/{name} lacks its namespace"
+
+
+def _check_usage(state: State) -> Iterator[str]:
+    """What is held, and what of quotas and caps is used, against a count from nothing."""
+    counted, usage = Usage(), state.usage
+    counted.open(usage.lines(), state.now_ms)
+    for job in state.jobs.values():
+        counted.take_in(job, state.now_ms)
+    quotas, caps = ({name: each.body for name, each in state.policies[kind].items()} for kind in LIMITING)
+    counted.set_policies(quotas, caps, state.now_ms)
+    for key in sorted(counted.accounts | usage.accounts):
+        one, other = usage.accounts.get(key) or Account(), counted.account(key)
+        if one.sums() != other.sums():
+            yield f"account {key} counts {one.sums()}, its jobs say {other.sums()}"
+        if one.meter.used(state.now_ms) != other.meter.used(state.now_ms):
+            yield f"account {key} measures {one.meter.used(state.now_ms)} GPU-ms, its jobs {other.meter.used(state.now_ms)}"
+    if usage.groups != counted.groups or usage.semaphore_jobs != counted.semaphore_jobs:
+        yield "the groups of running tasks, or the takers of semaphores, are others than the jobs say"
+    yield from _compare_limits(usage.limits, counted.limits, state.now_ms)
+
+
+def _compare_limits(limits: Limits, counted: Limits, now_ms: int) -> Iterator[str]:
+    for key, node in limits.quotas.items():
+        other = counted.quotas.get(key)
+        for name, share in node.shares.items():
+            used = other.shares[name].used if other is not None else 0
+            if share.used != used:
+                yield f"{node.title} counts {share.used} of {name}, its jobs say {used}"
+        if node.week_limit is not None and node.meter.used(now_ms) != (other.meter.used(now_ms) if other else 0):
+            yield f"{node.title} measures another GPU time than its jobs"
+    for key, cap in limits.caps.items():
+        used = counted.caps[key].used if key in counted.caps else 0
+        if cap.used != used:
+            yield f"{cap.title} counts {cap.used}, its tasks say {used}"
+
+
+def check_limits(state: State) -> list[str]:
+    """No quota and no cap is exceeded. Not an invariant of every state: a limit may be set below what runs, and what waits
+    grows when running tasks are to be tried again."""
+    over = []
+    for node in state.usage.limits.quotas.values():
+        for name, share in node.shares.items():
+            most = share.subtree if node.parent is None else share.subtree + (share.borrow or 0)
+            if (
+                (node.parent is None or share.borrow is not None)
+                and share.used > most
+                and not name.startswith("queued")
+            ):
+                over.append(f"{node.title} has {share.used} of {name} in use, and may have {most}")
+    return over + [
+        f"{cap.title} has {cap.used} units in use, and has {cap.units}"
+        for cap in state.usage.limits.caps.values()
+        if cap.used > cap.units
+    ]

@@ -183,6 +183,10 @@ class Job(msgspec.Struct, array_like=True, gc=False, kw_only=True):
     preempts: bool = False  # attempts of a lower priority, as its class said when the job got it
     gang: GangTerms | None = None  # None: its tasks start one by one
     gang_run: GangRun | None = None  # of a gang, from its first start to the end of the job
+    held_ms: int = 0  # for how long its attempts that have ended held its request, in all
+    held_by_part: dict[int, int] | None = None  # the same of other alternatives, or groups of a gang, by number
+    cpu_ms: int = 0  # what they were measured to use
+    cost_micro: int = 0
 
     def request(self, choice: int) -> Resources:
         """What a task asks for that was placed by this one of its alternatives."""
@@ -197,6 +201,17 @@ class Job(msgspec.Struct, array_like=True, gc=False, kw_only=True):
         if self.gang is not None and (grouped := self.gang.group_of(index)) is not None:
             return grouped[0].resources
         return self.resources if self.choices is None else self.request(self.choices.get(index, 0))
+
+    def part_of(self, index: int) -> int:
+        """The number of the alternative that an active task was placed by, or of its group in a gang."""
+        if self.gang is not None and self.gang.groups:
+            grouped = self.gang.group_of(index)
+            return self.gang.groups.index(grouped[0]) if grouped is not None else 0
+        return self.choices.get(index, 0) if self.choices is not None else 0
+
+    def request_of_part(self, part: int) -> Resources:
+        """What a task of this alternative, or of this group, asks for."""
+        return self.gang.groups[part].resources if self.gang is not None and self.gang.groups else self.request(part)
 
     @property
     def is_gang(self) -> bool:

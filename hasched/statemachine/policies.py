@@ -6,14 +6,14 @@ them out; one that was put in their place is a policy like any other, and when i
 
 from __future__ import annotations
 
-from typing import TypeVar, cast
+from typing import TypeAlias, TypeVar, cast
 
 import msgspec
 
 from hasched.model.policy import BUILT_IN, KINDS, Policy, PolicyKind, kind_of
 
 P = TypeVar("P", bound=msgspec.Struct)
-_Tables = dict[PolicyKind, dict[str, "PolicyRecord"]]
+PolicyTables: TypeAlias = dict[PolicyKind, dict[str, "PolicyRecord"]]
 
 
 class PolicyRecord(msgspec.Struct, frozen=True, array_like=True):
@@ -40,22 +40,22 @@ def built_in(kind: PolicyKind, name: str) -> PolicyRecord | None:
     return _BUILT_IN[kind].get(name)
 
 
-def initial_policies() -> _Tables:
+def initial_policies() -> PolicyTables:
     """What a new cluster has, by kind and name."""
     return {kind: dict(table) for kind, table in _BUILT_IN.items()}
 
 
-def put_policies(tables: _Tables) -> list[PolicyRecord]:
+def put_policies(tables: PolicyTables) -> list[PolicyRecord]:
     """Those that somebody has put, in the order of their kinds and names."""
     return [record for _, table in sorted(tables.items()) for _, record in sorted(table.items()) if not record.built_in]
 
 
-def find_policy(tables: _Tables, kind: type[P], name: str) -> P | None:
+def find_policy(tables: PolicyTables, kind: type[P], name: str) -> P | None:
     """The body of the policy `name` of a kind: `find_policy(state.policies, Queue, "batch")`."""
     record = tables[KINDS[cast(type[Policy], kind)]].get(name)
     return cast(P, record.body) if record is not None else None
 
 
-_BUILT_IN: _Tables = {kind: {} for kind in PolicyKind}
+_BUILT_IN: PolicyTables = {kind: {} for kind in PolicyKind}
 for _name, _body in BUILT_IN:
     _BUILT_IN[kind_of(_body)][_name] = PolicyRecord(_name, _body, "", 0, 0, 0)

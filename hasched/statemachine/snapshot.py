@@ -29,6 +29,7 @@ from hasched.statemachine.policies import PolicyRecord, put_policies
 from hasched.statemachine.rules import fair_shares
 from hasched.statemachine.rules.clock import renew_bounds
 from hasched.statemachine.state import State, Tombstone
+from hasched.statemachine.usage import LedgerLine
 
 FORMAT = "hasched-state"
 VERSION = 1
@@ -57,6 +58,16 @@ class _NodeRecord(msgspec.Struct, frozen=True, array_like=True):
     log_index: int
 
 
+class _More(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What would make the header's own fields more than 15: then MessagePack would write even an old one another way."""
+
+    policies: list[PolicyRecord] = []
+    ledger: list[LedgerLine] = []
+    week: int = 0
+    share_epoch: int = 0
+    shares: list[AccountRecord] = []
+
+
 class _Header(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A field that is added later has a default: it is left out where it says nothing, so old digests stay true."""
 
@@ -74,9 +85,10 @@ class _Header(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     origin: str = ""
     plan_index: int = 0
     controls: list[tuple[str, Control]] = []  # of the nodes that operators or the leader have decided something about
-    policies: list[PolicyRecord] = []
-    share_epoch: int = 0
-    shares: list[AccountRecord] = []
+    more: _More | None = None
+
+
+_NOTHING_MORE = _More()
 
 
 class _End(msgspec.Struct, frozen=True):
@@ -164,6 +176,13 @@ def records(state: State) -> Iterator[bytes]:
 
 def _front_records(state: State) -> Iterator[bytes]:
     """Everything but the jobs, as it is at the call. Canonical: the order in which things came to be known leaves no trace."""
+    more = _More(
+        policies=put_policies(state.policies),
+        ledger=state.usage.lines(),
+        week=state.week,
+        share_epoch=state.shares.epoch if state.shares is not None else 0,
+        shares=state.shares.records() if state.shares is not None else [],
+    )
     header = _Header(
         format=FORMAT,
         version=VERSION,
@@ -190,9 +209,7 @@ def _front_records(state: State) -> Iterator[bytes]:
         origin=state.origin,
         plan_index=state.plan_index,
         controls=[(node_id, node.control) for node_id, node in sorted(state.nodes.items()) if node.control is not FREE],
-        policies=put_policies(state.policies),
-        share_epoch=state.shares.epoch if state.shares is not None else 0,
-        shares=state.shares.records() if state.shares is not None else [],
+        more=more if more != _NOTHING_MORE else None,
     )
     return _encode_front(header, tuple(state.tombstones), tuple(state.tombstones.values()))
 
@@ -234,7 +251,7 @@ def _pack_job(job: Job) -> bytes:
     from where it says nothing. So a job that uses none of it is written as ever, and its digest stays true."""
     changes: dict[str, Any] = {
         name: dict(sorted(table.items()))
-        for name in ("active_attempts", "histories", "outputs", "choices", "yields", "checkpoints")
+        for name in ("active_attempts", "histories", "outputs", "held_by_part", "choices", "yields", "checkpoints")
         if (table := getattr(job, name)) is not None and len(table) > 1
     }
     if job.counts_of_many is not None and not any(job.counts_of_many[_FIRST_STATES:]):
@@ -323,12 +340,15 @@ def _restore(documents: _Records) -> State:
     state.plan_index = header.plan_index
     state.managers = {manager.manager_id: manager for manager in header.managers}
     _expect(len(state.managers) == len(header.managers), "a manager stands twice")
-    for policy in header.policies:
+    more = header.more or _NOTHING_MORE
+    for policy in more.policies:
         state.policies[policy.kind][policy.name] = policy
-    _expect(len(put_policies(state.policies)) == len(header.policies), "a policy stands twice")
+    state.week = more.week
+    state.usage.open(more.ledger, state.now_ms)
+    _expect(len(put_policies(state.policies)) == len(more.policies), "a policy stands twice")
     fair_shares.follow_policy(state)
     if state.shares is not None:
-        state.shares.restore(header.share_epoch, header.shares)
+        state.shares.restore(more.share_epoch, more.shares)
     state.node_numbers = {name: number for number, name in enumerate(header.node_names) if number}
     for record in header.nodes:
         state.nodes[record.id] = Node(
@@ -362,6 +382,7 @@ def _restore(documents: _Records) -> State:
     documents.finish()
     ended = [job for job in state.jobs.values() if job.ended]
     state.ended = dict.fromkeys(job.id for job in sorted(ended, key=lambda job: (job.ended_ms, job.id)))
+    state.limit()
     renew_bounds(state)
     return state
 
@@ -382,6 +403,7 @@ def _take_in(state: State, job: Job) -> None:
         job.gang = state.intern(job.gang)
     state.jobs[job.id] = job
     state.submissions[job.submission_id] = job.id
+    state.usage.take_in(job, state.now_ms)
     state.job_counts[job.state] += 1
     if job.count == 1:
         state.task_counts[job.task_state(0)] += 1

@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar, cast
 
 import msgspec
 
+from hasched.model.policy import PolicyKind
 from hasched.model.spec import ANYWHERE, JobSpec, Resources
 from hasched.model.states import TaskState
 from hasched.statemachine.control import FREE, Control
@@ -32,6 +33,7 @@ from hasched.statemachine.job import (
 from hasched.statemachine.manager import ManagerRecord
 from hasched.statemachine.node import Node
 from hasched.statemachine.policies import initial_policies
+from hasched.statemachine.usage import Usage
 
 __all__ = ["ActiveAttempt", "AttemptRecord", "Cancel", "Job", "Late", "Node", "State", "TaskHistory", "Tombstone"]
 
@@ -39,6 +41,8 @@ SUBMISSION_MEMORY_MS = 24 * 3600 * 1000  # a submission id is known as long as i
 MAX_TOMBSTONES = 1_000_000  # and of jobs that are gone at most so many, the latest
 RETENTION_MS = 7 * 24 * 3600 * 1000  # an ended job is kept so long
 MAX_ENDED_JOBS = 1_000_000  # and at most so many of them, the latest
+
+LIMITING = (PolicyKind.QUOTA, PolicyKind.CAP)
 
 _TOMBSTONE = struct.Struct("<QQQ")
 _INTERNED_AT_MOST = 4096
@@ -83,6 +87,8 @@ class State:
         self.node_due_ms = 0  # the earliest of these, 0: none
         self.managers: dict[str, ManagerRecord] = {}  # that are wanted; none until a leader has recorded those it has
         self.policies = initial_policies()  # by kind and name
+        self.usage = Usage()
+        self.week = 0  # the last whose beginning was noted, where a quota counts by the week
         self.origin = ""  # of the cluster; none until a leader has recorded one
         self.watch_term = 0  # of the leader whose judgements of nodes count; 0: none has said so
         self.submissions: dict[str, int] = {}  # of jobs that exist
@@ -138,6 +144,7 @@ class State:
         self.submissions[submission_id] = job_id
         self.job_counts[TaskState.PENDING] += 1
         self.task_counts[TaskState.PENDING] += job.count
+        self.usage.submit(job)
         return job
 
     def drop_job(self, job: Job) -> None:
@@ -168,10 +175,30 @@ class State:
             counts[new] += 1
         self.task_counts[old] -= 1
         self.task_counts[new] += 1
+        if (old is TaskState.PENDING) is not (new is TaskState.PENDING):
+            self.usage.wait(job, 1 if new is TaskState.PENDING else -1)
+
+    def hold(self, job: Job, node: Node, request: Resources, tasks: int) -> None:
+        """Tasks of the job hold so much each on the node from now on."""
+        node.allocate(request, tasks)
+        self.charge(job, request, tasks)
+        self.usage.start(job, request, tasks, self.now_ms)
+
+    def release(self, job: Job, node: Node, request: Resources, active: ActiveAttempt) -> None:
+        """An attempt gives back what it held on the node."""
+        node.allocate(request, -1)
+        self.charge(job, request, -1)
+        self.usage.end(job, request, active.scheduled_ms, self.now_ms)
+
+    def limit(self) -> None:
+        """The quotas and caps are others."""
+        quotas, caps = ({name: each.body for name, each in self.policies[kind].items()} for kind in LIMITING)
+        self.usage.set_policies(quotas, caps, self.now_ms)
 
     def end_waiting(self, job: Job, end: TaskState) -> None:
         """End all waiting tasks in one sweep: their phase, and what the job says of that end, is all there is about them."""
         waiting = job.counts[TaskState.PENDING]
+        self.usage.wait(job, -waiting)
         job.phases = job.phases.translate(END_WAITING[end])
         job.in_backoff = 0
         job.checkpoints = None
@@ -188,6 +215,8 @@ class State:
             self.job_counts[job.state] -= 1
             self.job_counts[state] += 1
             job.state = state
+            if state.final:
+                self.usage.finish(job)
 
     def end_job(self, job: Job) -> None:
         job.gang_run = None
@@ -231,6 +260,7 @@ class State:
         job.count = count
         job.counts_of_many[TaskState.PENDING] -= dropped
         self.task_counts[TaskState.PENDING] -= dropped
+        self.usage.wait(job, -dropped)
 
     def add_backoff(self, not_before_ms: int, job_id: int, index: int) -> None:
         heapq.heappush(self.backoffs, (not_before_ms, job_id, index))

@@ -31,6 +31,7 @@ DOCUMENTS: list[tuple[str, dict[str, Any]]] = [
         },
     ),
     ("quota", {"namespace": "red", "each_user": True, "limits": {"queued_jobs": 1}}),
+    ("quota", {"cohort": True}),
     ("cap", {"units": 4}),
     ("cap", {"units": 4, "subject": "tag", "match": "nightly", "namespace": "red"}),
     (

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from random import Random
 
-from hasched.model.policy import FairShare, Namespace, Policy, PolicyKind, Queue, Quota, kind_of
+from hasched.model.policy import (
+    Amounts,
+    Cap,
+    CapSubject,
+    FairShare,
+    Namespace,
+    Policy,
+    PolicyKind,
+    Price,
+    Queue,
+    Quota,
+    kind_of,
+)
 from hasched.model.spec import JobSpec, Resources
 from hasched.model.states import EndKind, NodeState
 from hasched.model.taints import Taint
@@ -156,7 +168,11 @@ def _change_policies(machine: Machine, dice: Random) -> None:
     bodies: list[Policy] = [
         Namespace(),
         Queue(priority=dice.randrange(3)),
-        Quota(namespace=dice.choice(("", "default", other)), parent=dice.choice(("", other))),
+        Quota(namespace=dice.choice(("", "default", other)), parent=dice.choice(("", other)), nominal=_limits(dice)),
+        Quota(each_user=True, nominal=_limits(dice)),
+        Cap(units=dice.randrange(4)),
+        Cap(units=dice.randrange(1, 4), subject=dice.choice(list(CapSubject)[1:]), match=dice.choice(("", "job"))),
+        Price(cpu_micro=dice.randrange(9)),
     ]
     body = dice.choice(bodies)
     machine.do(
@@ -197,6 +213,17 @@ def _preempt(machine: Machine, dice: Random, job: Job) -> None:
     machine.do(
         PreemptTasks(job_id=job.id, actor="ada", reason="maintenance", indices=dice.choice(((), (0,), (9,)))),
         PreemptAttempts(attempts=tuple(running[:2]), for_job=urgent.id),
+    )
+
+
+def _limits(dice: Random) -> Amounts:
+    return Amounts(
+        cpu_milli=dice.choice((None, 1000, 4000)),
+        running_tasks=dice.choice((None, None, 3)),
+        running_jobs=dice.choice((None, None, 2)),
+        queued_jobs=dice.choice((None, None, 9)),
+        gpu_ms_per_week=dice.choice((None, None, 10**9)),
+        countables=dice.choice(((), (("licence", 2),))),
     )
 
 

@@ -14,10 +14,12 @@ from hasched.statemachine.apply import Applied, apply
 from hasched.statemachine.commands import (
     CancelJob,
     Command,
+    DeletePolicy,
     PlaceGang,
     Placement,
     PlacePlan,
     PreemptTasks,
+    PutPolicy,
     RegisterNode,
     ReportAttempts,
     SetNodeState,
@@ -29,7 +31,7 @@ from hasched.statemachine.commands import (
 )
 from hasched.statemachine.digest import digest
 from hasched.statemachine.events import Event
-from hasched.statemachine.invariants import check, check_capacity
+from hasched.statemachine.invariants import check, check_capacity, check_limits
 from hasched.statemachine.outcomes import JobAccepted, Outcome, Rejected
 from hasched.statemachine.state import Job, State
 
@@ -53,6 +55,7 @@ class Machine:
         self.now_ms = T0
         self.log: list[bytes] = []
         self.events: list[Event] = []
+        self.over: list[str] = []  # limits that were lowered below what runs
         self.shrunk = False  # an inventory has shrunk, so more may be allocated than is there
 
     def do(self, *commands: Command) -> Applied:
@@ -64,6 +67,9 @@ class Machine:
         assert applied.faults == []
         assert check(self.state) == []
         assert self.shrunk or check_capacity(self.state) == []
+        over = check_limits(self.state)
+        assert len(over) <= len(self.over) or any(isinstance(command, PutPolicy | DeletePolicy) for command in commands)
+        self.over = over
         if all(isinstance(outcome, Rejected) for outcome in applied.outcomes):
             assert applied.events == []
         if not applied.events:

@@ -241,7 +241,7 @@ class Storyteller:
                 return f"{kind} {event.kind}/{event.name}"
             case e.OriginRecorded():
                 return f"{kind} {event.origin}"
-            case e.ClockStepped() | e.WatchStarted():
+            case e.WeekBegan() | e.ClockStepped() | e.WatchStarted():
                 return ""
 
     def _until(self, then_ms: int) -> str:

@@ -10,10 +10,11 @@ import heapq
 from collections.abc import Iterator
 
 from hasched.statemachine import state as tables
-from hasched.statemachine.events import ClockStepped, Event, JobExpired, SubmissionsForgotten, TasksEligible
+from hasched.statemachine.events import ClockStepped, Event, JobExpired, SubmissionsForgotten, TasksEligible, WeekBegan
 from hasched.statemachine.job import IN_BACKOFF
 from hasched.statemachine.rules import Decision, deadlines, node_control
 from hasched.statemachine.state import State, Tombstone
+from hasched.statemachine.weeks import start_of_week, week_of
 
 MAX_FORGOTTEN_PER_STEP = 1000  # beyond it whatever shares the last one's time, so that no order among equals can matter
 
@@ -31,6 +32,8 @@ def next_deadline(state: State) -> int | None:
         due.append(state.job_timers[0][0])
     if state.node_due_ms:
         due.append(state.node_due_ms)
+    if state.usage.limits.weekly:
+        due.append(start_of_week(state.week + 1) if state.week else state.now_ms)
     return min(due, default=None)
 
 
@@ -43,6 +46,8 @@ def decide_step(state: State) -> Decision:
     events.extend(deadlines.decide_due(state))
     events.extend(node_control.decide_due(state))
     events.extend(JobExpired(job_id) for job_id in sorted(_due_jobs(state)))
+    if state.usage.limits.weekly and week_of(state.now_ms) > state.week:
+        events.append(WeekBegan(week_of(state.now_ms)))
     forgotten = tuple(sorted(_due_tombstones(state)))
     if forgotten:
         events.append(SubmissionsForgotten(forgotten))
@@ -87,6 +92,10 @@ def _due_tombstones(state: State) -> Iterator[str]:
             return
         last_ms = tombstone.gone_ms
         yield submission_id
+
+
+def evolve_week(state: State, event: WeekBegan) -> None:
+    state.week = event.week
 
 
 def evolve_forgotten(state: State, event: SubmissionsForgotten) -> None:

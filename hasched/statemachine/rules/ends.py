@@ -20,6 +20,7 @@ from hasched.statemachine.job import IN_BACKOFF, ActiveAttempt, AttemptRecord, J
 from hasched.statemachine.node import Node
 from hasched.statemachine.records import OUTPUT_DROPPED
 from hasched.statemachine.rules import gangs
+from hasched.statemachine.rules.charges import USE_KEPT_SINCE, charge
 from hasched.statemachine.rules.yields import MAX_REASON_LENGTH, words_of_yield
 from hasched.statemachine.state import State
 
@@ -186,11 +187,12 @@ def evolve_attempt_ended(state: State, event: AttemptEnded) -> None:
     active = job.active_attempts.pop(index)
     if not job.active_attempts:
         job.active_attempts = None
+        state.usage.stop_job(job)
     node = state.nodes[active.node_id]
     del node.attempts[job.id, index]
-    request = job.request_of(index)
-    node.allocate(request, -1)
-    state.charge(job, request, -1)
+    if state.entry_version >= USE_KEPT_SINCE:
+        charge(state, job, index, active, event.usage.cpu_ms)
+    state.release(job, node, job.request_of(index), active)
     if job.choices is not None and job.choices.pop(index, None) is not None and not job.choices:
         job.choices = None
     _drop_marks(job, event)

@@ -35,6 +35,7 @@ from hasched.statemachine.records import attempt_records
 from hasched.statemachine.rules import Decision
 from hasched.statemachine.rules.yields import mark_yielding
 from hasched.statemachine.state import State
+from hasched.statemachine.usage import group_of
 
 SCHEDULER = "hasched"  # who cancels the rest of a gang that is broken for good
 MAX_PORT = 65_535
@@ -52,6 +53,8 @@ def decide_gang(state: State, command: PlaceGang) -> Decision | Rejected:
         return Rejected("gang_refused", fault, "plan again")
     if fault := _find_lack(state, job, command.placements):
         return Rejected("gang_no_room", fault, "plan again")
+    if not _within_limits(state, job, tuple(indices)):
+        return Rejected("gang_no_room", "a quota or cap leaves too little for all of it", "plan again")
     events: list[Event] = []
     if job.gang.whole:
         nodes = tuple(placement.node_id for placement in command.placements)
@@ -111,6 +114,14 @@ def _find_lack(state: State, job: Job, placements: tuple[Placement, ...]) -> str
                 return f"node {node.id} has not enough free"
             node.allocate(request, times)
     return ""
+
+
+def _within_limits(state: State, job: Job, indices: tuple[int, ...]) -> bool:
+    limits = state.usage.limits
+    if not (limits.any_quotas or limits.any_caps or job.semaphores):
+        return True
+    wanted = list(requests_of(job, indices))
+    return limits.fit(group_of(job), wanted, not job.active, state.now_ms)
 
 
 def trial_copy(node: Node) -> Node:

@@ -24,7 +24,7 @@ from hasched.statemachine.events import (
 from hasched.statemachine.job import IN_BACKOFF, Cancel, Job, TaskHistory, derive_state
 from hasched.statemachine.outcomes import JobAccepted, Rejected
 from hasched.statemachine.policies import find_policy
-from hasched.statemachine.rules import Decision, deadlines, updates
+from hasched.statemachine.rules import Decision, admission, deadlines, updates
 from hasched.statemachine.rules.planned import find_outdated
 from hasched.statemachine.state import State, Tombstone
 
@@ -60,6 +60,8 @@ def decide_submit(state: State, command: SubmitJob) -> Decision | Rejected:
     spec = _resolve_class(state, spec)
     if isinstance(spec, Rejected):
         return spec
+    if refused := admission.refuse(state, command.actor, spec):
+        return refused
     job_id = state.next_job_id
     return Decision(
         [JobSubmitted(job_id, command.submission_id, command.actor, spec)],

@@ -7,6 +7,7 @@ from hasched.statemachine.commands import Placement
 from hasched.statemachine.events import TasksScheduled
 from hasched.statemachine.job import ActiveAttempt
 from hasched.statemachine.state import State
+from hasched.statemachine.usage import group_of
 
 
 def decide_placement(state: State, placement: Placement) -> TasksScheduled | None:
@@ -21,6 +22,9 @@ def decide_placement(state: State, placement: Placement) -> TasksScheduled | Non
         return None
     indices = [index for index in dict.fromkeys(placement.indices) if job.is_eligible(index)]
     room = node.room_for(job.request(placement.choice), len(indices))
+    usage = state.usage
+    if usage.limits.any_quotas or usage.limits.any_caps or job.semaphores:
+        room = usage.limits.room(group_of(job), job.request(placement.choice), room, not job.active, state.now_ms)
     if job.max_running:
         room = min(room, job.max_running - job.active)
     if room <= 0 or not indices:
@@ -36,6 +40,7 @@ def evolve_scheduled(state: State, event: TasksScheduled) -> None:
     state.touch(job)
     if job.active_attempts is None:
         job.active_attempts = {}
+        state.usage.start_job(job)
     for index, attempt in zip(event.indices, event.attempts, strict=True):
         state.move_task(job, index, TaskState.SCHEDULED)
         job.active_attempts[index] = ActiveAttempt(
@@ -46,11 +51,7 @@ def evolve_scheduled(state: State, event: TasksScheduled) -> None:
         job.choices = (job.choices or {}) | dict.fromkeys(event.indices, event.choice)
     if job.gang is not None and job.gang.groups:
         for index in event.indices:
-            request = job.request_of(index)
-            node.allocate(request)
-            state.charge(job, request, 1)
+            state.hold(job, node, job.request_of(index), 1)
     else:
-        request = job.request(event.choice)
-        node.allocate(request, len(event.indices))
-        state.charge(job, request, len(event.indices))
+        state.hold(job, node, job.request(event.choice), len(event.indices))
     state.settle(job)

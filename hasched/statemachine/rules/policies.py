@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hasched.model.ids import is_name
-from hasched.model.policy import FairShare, Policy, PolicyKind, Quota, kind_of
+from hasched.model.policy import Cap, CapSubject, FairShare, Policy, PolicyKind, Quota, kind_of
 from hasched.statemachine.commands import DeletePolicy, PutPolicy
 from hasched.statemachine.events import PolicyChanged, PolicyDeleted
 from hasched.statemachine.outcomes import Rejected
 from hasched.statemachine.policies import PolicyRecord, built_in
 from hasched.statemachine.rules import Decision, fair_shares
-from hasched.statemachine.state import State
+from hasched.statemachine.state import LIMITING, State
 
 MAX_POLICIES = 100_000
 MAX_DEPTH = 8  # of quotas that are parts of quotas
@@ -64,6 +64,10 @@ def _refuse_body(state: State, name: str, body: Policy) -> Rejected | None:
     """What keeps a body from being put, as things are."""
     if isinstance(body, FairShare):
         return fair_shares.find_fault(name, body)
+    if isinstance(body, Cap) and body.namespace and body.namespace not in state.policies[PolicyKind.NAMESPACE]:
+        return Rejected("unknown_namespace", f"there is no namespace {body.namespace}", "put the namespace first")
+    if isinstance(body, Cap) and body.subject is not CapSubject.SEMAPHORE and name in state.usage.semaphore_jobs:
+        return Rejected("policy_in_use", f"jobs take cap/{name} as a semaphore", "put a cap of another name")
     if not isinstance(body, Quota):
         return None
     if body.namespace and body.namespace not in state.policies[PolicyKind.NAMESPACE]:
@@ -72,6 +76,8 @@ def _refuse_body(state: State, name: str, body: Policy) -> Rejected | None:
     parent, depth = body.parent, 1
     while parent:
         above = quotas.get(parent)
+        if body.each_user:
+            break
         if parent == name or depth > MAX_DEPTH:
             return Rejected(
                 "quota_cycle", f"quota/{name} would be a part of itself, or of more than {MAX_DEPTH}", "name another"
@@ -79,12 +85,24 @@ def _refuse_body(state: State, name: str, body: Policy) -> Rejected | None:
         if above is None:
             return Rejected("unknown_quota", f"there is no quota {parent}", "put the parent first")
         assert isinstance(above.body, Quota), "the table of quotas holds quotas"
+        if above.body.each_user:
+            return Rejected("unknown_quota", f"quota/{above.name} is of each user, and has no parts", "name another")
         parent, depth = above.body.parent, depth + 1
     return None
 
 
 def _users_of(state: State, kind: PolicyKind, name: str) -> Iterator[str]:
     """What refers to a policy and would be left without it, the first few suffice."""
+    if kind is PolicyKind.CAP and (jobs := state.usage.semaphore_jobs.get(name, 0)):
+        yield f"{jobs} jobs that take it"
+    if kind is PolicyKind.NAMESPACE:
+        if jobs := sum(
+            each.queued_jobs + each.running_jobs for key, each in state.usage.accounts.items() if key[0] == name
+        ):
+            yield f"{jobs} jobs that have not ended"
+        for other in state.policies[PolicyKind.CAP].values():
+            if isinstance(other.body, Cap) and other.body.namespace == name:
+                yield f"cap/{other.name}"
     for quota in state.policies[PolicyKind.QUOTA].values():
         assert isinstance(quota.body, Quota), "the table of quotas holds quotas"
         if kind is PolicyKind.QUOTA and quota.body.parent == name:
@@ -100,6 +118,8 @@ def evolve_changed(state: State, event: PolicyChanged) -> None:
     table[event.name] = PolicyRecord(event.name, event.body, event.actor, created_ms, state.now_ms, state.index)
     if event.kind is PolicyKind.FAIR_SHARE:
         fair_shares.follow_policy(state)
+    if event.kind in LIMITING:
+        state.limit()
 
 
 def evolve_deleted(state: State, event: PolicyDeleted) -> None:
@@ -111,3 +131,5 @@ def evolve_deleted(state: State, event: PolicyDeleted) -> None:
         table[event.name] = original
     if event.kind is PolicyKind.FAIR_SHARE:
         fair_shares.follow_policy(state)
+    if event.kind in LIMITING:
+        state.limit()

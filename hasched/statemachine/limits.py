@@ -1,0 +1,377 @@
+"""Limits: what quotas and caps leave free. Computed from the policies and what is held, and kept current with it.
+
+Quotas form trees. The arithmetic is that of Kueue's cohorts (KEP-79, "Hierarchical Cohorts"): of what a quota has, itself
+and through its parts, it keeps what it doesn't lend (`guaranteed`); the rest belongs to its parent, for any of the parts.
+Use beyond what is guaranteed is use of the parent, and so on to the root. So no part ever uses what another hasn't lent, and
+adding or giving back costs one step for each level.
+
+A job counts in one quota of each tree, the most exact one: the deepest; of equals the one that names most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
+
+from hasched.model.policy import Amounts, Cap, CapSubject, Policy, Quota, QuotaScope
+from hasched.model.spec import Resources
+from hasched.statemachine.weeks import WeekMeter
+
+RESOURCES = ("cpu_milli", "memory_bytes", "gpus", "disk_bytes")
+RUNNING_TASKS = "running_tasks"
+RUNNING_JOBS = "running_jobs"
+QUEUED_TASKS = "queued_tasks"
+QUEUED_JOBS = "queued_jobs"
+GPU_WEEK = "gpu_ms_per_week"
+COUNTABLE = "countables."
+_COUNTS = (RUNNING_TASKS, RUNNING_JOBS, QUEUED_TASKS, QUEUED_JOBS)
+_REMEMBERED = 4096
+
+AccountKey: TypeAlias = tuple[str, str]  # namespace, user
+
+
+class Group(NamedTuple):
+    """What caps tell tasks apart by."""
+
+    namespace: str
+    user: str
+    name: str
+    tags: tuple[str, ...] | None
+    semaphores: tuple[tuple[str, int], ...] | None
+
+
+class Share:
+    """What a quota has of one dimension. `borrow` None: as much as is lent."""
+
+    __slots__ = ("borrow", "guaranteed", "nominal", "subtree", "used")
+
+    def __init__(self, nominal: int, borrow: int | None) -> None:
+        self.nominal = nominal
+        self.borrow = borrow
+        self.subtree = nominal
+        self.guaranteed = 0
+        self.used = 0
+
+
+class QuotaNode:
+    """A quota, or with `user` what one user has of a quota of each user."""
+
+    __slots__ = ("depth", "key", "meter", "parent", "quota", "shares", "week_limit")
+
+    def __init__(self, key: tuple[str, str], quota: Quota, parent: QuotaNode | None) -> None:
+        self.key = key  # the quota's name, and the user of one of each user
+        self.quota = quota
+        self.parent = parent
+        self.depth: int = parent.depth + 1 if parent is not None else 0
+        self.shares: dict[str, Share] = {}
+        self.week_limit = quota.nominal.gpu_ms_per_week
+        self.meter = WeekMeter()
+
+    @property
+    def title(self) -> str:
+        name, user = self.key
+        return f"quota {name}" + (f" of user {user}" if user else "")
+
+    @property
+    def chain(self) -> Iterator[QuotaNode]:
+        """This one, and those that it is a part of."""
+        node: QuotaNode | None = self
+        while node is not None:
+            yield node
+            node = node.parent
+
+    @property
+    def root(self) -> QuotaNode:
+        return self if self.parent is None else self.parent.root
+
+    def counts(self, namespace: str, user: str) -> bool:
+        """Whether jobs of the account are of those that it is about, its parents aside."""
+        quota = self.quota
+        return (not quota.namespace or quota.namespace == namespace) and (not quota.user or quota.user == user)
+
+    def add(self, dimension: str, amount: int) -> None:
+        """Use so much more, or give it back where it is negative."""
+        share = self.shares.get(dimension)
+        if share is None or not amount:
+            return
+        before = max(0, share.used - share.guaranteed)
+        share.used += amount
+        after = max(0, share.used - share.guaranteed)
+        if self.parent is not None and after != before:
+            self.parent.add(dimension, after - before)
+
+    def hold(self, request: Resources, tasks: int) -> None:
+        for dimension in self.shares:
+            if amount := demand_of(request, dimension):
+                self.add(dimension, amount * tasks)
+
+    def available(self, dimension: str) -> int:
+        """How much more may be used here: what is its own, and what it may borrow. Negative where a limit was lowered."""
+        share = self.shares[dimension]
+        if self.parent is None:
+            return share.subtree - share.used
+        return max(0, share.guaranteed - share.used) + max(0, self._from_above(share, dimension))
+
+    def _from_above(self, share: Share, dimension: str) -> int:
+        assert self.parent is not None, "a root has nothing above"
+        above = self.parent.available(dimension)
+        if share.borrow is None:
+            return above
+        lent = share.subtree - share.guaranteed
+        return min(above, lent - max(0, share.used - share.guaranteed) + share.borrow)
+
+    def potential(self, dimension: str) -> int:
+        """How much it could use if nobody else used anything."""
+        share = self.shares[dimension]
+        if self.parent is None:
+            return share.subtree
+        most = share.guaranteed + self.parent.potential(dimension)
+        return most if share.borrow is None else min(most, share.subtree + share.borrow)
+
+    def bottleneck(self, dimension: str) -> QuotaNode:
+        """Of its chain, the one whose use has to fall before more is available here."""
+        share = self.shares[dimension]
+        if self.parent is None or self._from_above(share, dimension) < self.parent.available(dimension):
+            return self
+        return self.parent.bottleneck(dimension)
+
+    def overspent_weeks(self, now_ms: int) -> Iterator[QuotaNode]:
+        """Those of its chain whose GPU time of this week is used up."""
+        for node in self.chain:
+            if node.week_limit is not None and node.meter.used(now_ms) >= node.week_limit:
+                yield node
+
+
+class CapNode:
+    """A cap, or what one name, user or tag has of a cap of each by itself."""
+
+    __slots__ = ("key", "units", "used")
+
+    def __init__(self, key: tuple[str, str], units: int) -> None:
+        self.key = key  # the cap's name, and the value of a cap of each by itself
+        self.units = units
+        self.used = 0
+
+    @property
+    def title(self) -> str:
+        name, value = self.key
+        return f"cap {name}" + (f" of {value}" if value else "")
+
+
+def demand_of(request: Resources, dimension: str) -> int:
+    """How much of a dimension a task holds while it runs; jobs and what waits aside."""
+    if dimension in RESOURCES:
+        return int(getattr(request, dimension))
+    if dimension == RUNNING_TASKS:
+        return 1
+    if dimension.startswith(COUNTABLE):
+        name = dimension.removeprefix(COUNTABLE)
+        return next((amount for each, amount in request.countables if each == name), 0)
+    return 0
+
+
+def amounts_of(amounts: Amounts) -> dict[str, int]:
+    """What is limited, by dimension; the weekly GPU time aside."""
+    given = {name: getattr(amounts, name) for name in (*RESOURCES, *_COUNTS)}
+    found = {name: amount for name, amount in given.items() if amount is not None}
+    return found | {COUNTABLE + name: amount for name, amount in amounts.countables}
+
+
+class Limits:
+    """The trees of quotas, and the caps. Without any, nothing here costs anything."""
+
+    def __init__(self) -> None:
+        self.weekly = False  # whether a quota counts by the week
+        self.version = 0  # grows with every change of what is used
+        self.quotas: dict[tuple[str, str], QuotaNode] = {}
+        self.caps: dict[tuple[str, str], CapNode] = {}
+        self._each_user: list[tuple[str, Quota]] = []
+        self._rules: list[tuple[str, Cap]] = []
+        self._quotas_of: dict[AccountKey, tuple[QuotaNode, ...]] = {}
+        self._caps_of: dict[Group, tuple[tuple[CapNode, int], ...]] = {}
+
+    @property
+    def any_quotas(self) -> bool:
+        return bool(self.quotas or self._each_user)
+
+    @property
+    def any_caps(self) -> bool:
+        return bool(self._rules)
+
+    def set_policies(self, quotas: Mapping[str, Policy], caps: Mapping[str, Policy]) -> None:
+        """Start with these, and nothing used."""
+        self.version += 1
+        self.quotas, self.caps, self._each_user, self._rules = {}, {}, [], []
+        self._quotas_of, self._caps_of = {}, {}
+        self.weekly = any(
+            isinstance(quota, Quota) and quota.nominal.gpu_ms_per_week is not None for quota in quotas.values()
+        )
+        for name in sorted(quotas):
+            self._plant(name, quotas)
+        for node in self.quotas.values():
+            if node.parent is None:
+                self._share(node)
+        for name, cap in sorted(caps.items()):
+            assert isinstance(cap, Cap), "these are the caps"
+            self._rules.append((name, cap))
+
+    def _plant(self, name: str, quotas: Mapping[str, Policy]) -> QuotaNode:
+        node = self.quotas.get((name, ""))
+        quota = quotas[name]
+        assert isinstance(quota, Quota), "these are the quotas"
+        if quota.each_user:
+            self._each_user.append((name, quota))
+            return QuotaNode((name, ""), quota, None)
+        if node is None:
+            parent = self._plant(quota.parent, quotas) if quota.parent else None
+            node = self.quotas[name, ""] = QuotaNode((name, ""), quota, parent)
+        return node
+
+    def _share(self, root: QuotaNode) -> None:
+        """Sum up a tree: what any quota of it names is limited in all of it."""
+        tree = [node for node in self.quotas.values() if node.root is root]
+        dimensions = sorted({name: None for node in tree for name in amounts_of(node.quota.nominal)})
+        for node in tree:
+            nominal, borrow = amounts_of(node.quota.nominal), amounts_of(node.quota.borrow_limit)
+            node.shares = {name: Share(nominal.get(name, 0), borrow.get(name)) for name in dimensions}
+        for node in sorted(tree, key=lambda node: -node.depth):
+            lend = amounts_of(node.quota.lend_limit)
+            for name, share in node.shares.items():
+                if node.parent is not None:
+                    share.guaranteed = max(0, share.subtree - lend[name]) if name in lend else 0
+                    node.parent.shares[name].subtree += share.subtree - share.guaranteed
+
+    # ── Who counts where ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def quotas_of(self, account: AccountKey) -> tuple[QuotaNode, ...]:
+        """The quotas that jobs of an account count in themselves, one of each tree."""
+        found = self._quotas_of.get(account)
+        if found is None:
+            if len(self._quotas_of) >= _REMEMBERED:
+                self._quotas_of.clear()
+            found = self._quotas_of[account] = tuple(self._find_quotas(*account))
+        return found
+
+    def _find_quotas(self, namespace: str, user: str) -> Iterator[QuotaNode]:
+        best: dict[tuple[str, str], QuotaNode] = {}
+        for node in self.quotas.values():
+            if node.key[1] or node.quota.cohort or node.quota.scope is QuotaScope.WORKFLOW:
+                continue
+            if not all(each.counts(namespace, user) for each in node.chain):
+                continue
+            root = node.root.key
+            if root not in best or _exactness(node) > _exactness(best[root]):
+                best[root] = node
+        yield from best.values()
+        for name, quota in self._each_user:
+            if quota.scope is QuotaScope.WORKFLOW or quota.namespace not in ("", namespace):
+                continue
+            key = (name, user)
+            if key not in self.quotas:
+                node = self.quotas[key] = QuotaNode(key, quota, None)
+                node.shares = {each: Share(amount, None) for each, amount in amounts_of(quota.nominal).items()}
+            yield self.quotas[key]
+
+    def caps_of(self, group: Group) -> tuple[tuple[CapNode, int], ...]:
+        """The caps that a task of the group counts for, each with its units."""
+        found = self._caps_of.get(group)
+        if found is None:
+            if len(self._caps_of) >= _REMEMBERED:
+                self._caps_of.clear()
+            found = self._caps_of[group] = tuple(self._find_caps(group))
+        return found
+
+    def _find_caps(self, group: Group) -> Iterator[tuple[CapNode, int]]:
+        taken = dict(group.semaphores or ())
+        for name, cap in self._rules:
+            if cap.namespace and cap.namespace != group.namespace:
+                continue
+            if cap.subject is CapSubject.SEMAPHORE:
+                if name in taken:
+                    yield self._cap((name, ""), cap), taken[name]
+                continue
+            values = {CapSubject.NAME: (group.name,), CapSubject.USER: (group.user,)}.get(cap.subject, group.tags or ())
+            for value in values:
+                if not cap.match:
+                    yield self._cap((name, value), cap), 1
+                elif cap.match == value:
+                    yield self._cap((name, ""), cap), 1
+
+    def _cap(self, key: tuple[str, str], cap: Cap) -> CapNode:
+        node = self.caps.get(key)
+        if node is None:
+            node = self.caps[key] = CapNode(key, cap.units)
+        return node
+
+    # ── What is used ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def count(self, account: AccountKey, dimension: str, amount: int) -> None:
+        """So many more jobs or tasks run or wait."""
+        self.version += 1
+        for node in self.quotas_of(account):
+            node.add(dimension, amount)
+
+    def hold(self, group: Group, request: Resources, tasks: int) -> None:
+        """Tasks start (or end, where negative) to hold what they ask for."""
+        self.version += 1
+        if self.any_quotas:
+            for node in self.quotas_of(group[:2]):
+                node.hold(request, tasks)
+        if self.any_caps:
+            for cap, units in self.caps_of(group):
+                cap.used += units * tasks
+
+    def meters_of(self, account: AccountKey) -> Iterable[WeekMeter]:
+        """Of all quotas that the GPU time of an account counts in."""
+        for node in self.quotas_of(account):
+            for each in node.chain:
+                if each.week_limit is not None:
+                    yield each.meter
+
+    def room(self, group: Group, request: Resources, tasks: int, starts_job: bool, now_ms: int) -> int:
+        """How many of so many tasks may start; `starts_job`: none of their job has."""
+        room = tasks
+        if self.any_quotas:
+            for node in self.quotas_of(group[:2]):
+                for dimension in node.shares:
+                    amount = demand_of(request, dimension)
+                    if dimension == RUNNING_JOBS and starts_job:
+                        room = room if node.available(dimension) >= 1 else 0
+                    elif amount:
+                        room = min(room, node.available(dimension) // amount)
+                if request.gpus and next(node.overspent_weeks(now_ms), None) is not None:
+                    room = 0
+        return self.room_of_caps(group, room)
+
+    def room_of_caps(self, group: Group, tasks: int) -> int:
+        """How many of so many tasks the caps let start."""
+        if not (self.any_caps or group.semaphores):
+            return max(tasks, 0)
+        caps = self.caps_of(group)
+        if any((name, "") not in [cap.key for cap, _ in caps] for name, _ in group.semaphores or ()):
+            return 0  # a semaphore that isn't there
+        return max(0, min([tasks, *((cap.units - cap.used) // units for cap, units in caps)]))
+
+    def fit(self, group: Group, wanted: Sequence[tuple[Resources, int]], starts_job: bool, now_ms: int) -> bool:
+        """Whether so many tasks of each request may start, all of them at once."""
+        for node in self.quotas_of(group[:2]) if self.any_quotas else ():
+            for dimension in node.shares:
+                amount = total_demand(wanted, dimension, starts_job)
+                if amount and amount > node.available(dimension):
+                    return False
+            if any(request.gpus for request, _ in wanted) and next(node.overspent_weeks(now_ms), None) is not None:
+                return False
+        tasks = sum(times for _, times in wanted)
+        return self.room_of_caps(group, tasks) >= tasks
+
+
+def total_demand(wanted: Sequence[tuple[Resources, int]], dimension: str, starts_job: bool) -> int:
+    """How much of a dimension so many tasks of each request take together."""
+    if dimension == RUNNING_JOBS:
+        return int(starts_job)
+    return sum(demand_of(request, dimension) * times for request, times in wanted)
+
+
+def _exactness(node: QuotaNode) -> tuple[int, bool, bool, str]:
+    quota = node.quota
+    return node.depth, bool(quota.user), bool(quota.namespace), node.key[0]

@@ -1,0 +1,295 @@
+"""Usage: what each account holds and has waiting, and what it has used, week by week.
+
+What is held follows from jobs and policies: it is left out of snapshots, counted with every change, and counted anew when a
+state is restored (`take_in`). What was used follows from nothing that is kept, so the ledger is part of the state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeAlias
+
+import msgspec
+
+from hasched.model.policy import Policy
+from hasched.model.spec import Resources
+from hasched.model.states import TaskState
+from hasched.statemachine.job import Job
+from hasched.statemachine.limits import (
+    COUNTABLE,
+    QUEUED_JOBS,
+    QUEUED_TASKS,
+    RUNNING_JOBS,
+    RUNNING_TASKS,
+    AccountKey,
+    Group,
+    Limits,
+)
+from hasched.statemachine.weeks import WeekMeter, split_by_week, week_of
+
+KEPT_WEEKS = 27  # half a year
+
+AccountSums: TypeAlias = tuple[tuple[int, int, int, int], tuple[int, int, int, int], tuple[tuple[str, int], ...]]
+
+
+class WeekUse(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What the attempts of an account have used in a week: amounts x ms held, and CPU time as measured."""
+
+    attempts: int = 0  # that have ended
+    cpu_milli_ms: int = 0
+    memory_byte_ms: int = 0
+    gpu_ms: int = 0
+    disk_byte_ms: int = 0
+    cpu_ms: int = 0
+    cost_micro: int = 0
+
+    def plus(self, other: WeekUse) -> WeekUse:
+        return WeekUse(
+            self.attempts + other.attempts,
+            self.cpu_milli_ms + other.cpu_milli_ms,
+            self.memory_byte_ms + other.memory_byte_ms,
+            self.gpu_ms + other.gpu_ms,
+            self.disk_byte_ms + other.disk_byte_ms,
+            self.cpu_ms + other.cpu_ms,
+            self.cost_micro + other.cost_micro,
+        )
+
+
+NO_USE = WeekUse()
+
+
+class LedgerLine(msgspec.Struct, frozen=True, array_like=True):
+    """An account's use of a week, as snapshots have it."""
+
+    namespace: str
+    user: str
+    week: int
+    use: WeekUse
+
+
+class Account:
+    """What the jobs of a user in a namespace hold, and have waiting."""
+
+    __slots__ = (
+        "countables",
+        "cpu_milli",
+        "disk_bytes",
+        "gpus",
+        "memory_bytes",
+        "meter",
+        "queued_jobs",
+        "queued_tasks",
+        "running_jobs",
+        "running_tasks",
+    )
+
+    def __init__(self) -> None:
+        self.queued_jobs = self.running_jobs = self.queued_tasks = self.running_tasks = 0
+        self.cpu_milli = self.memory_bytes = self.gpus = self.disk_bytes = 0
+        self.countables: dict[str, int] = {}
+        self.meter = WeekMeter()  # of its GPUs
+
+    @property
+    def live(self) -> bool:
+        """Whether a job of it has not ended."""
+        return bool(self.queued_jobs or self.running_jobs)
+
+    def sums(self) -> AccountSums:
+        """Everything, to be compared."""
+        held = tuple((name, amount) for name, amount in sorted(self.countables.items()) if amount)
+        counts = (self.queued_jobs, self.running_jobs, self.queued_tasks, self.running_tasks)
+        return counts, (self.cpu_milli, self.memory_bytes, self.gpus, self.disk_bytes), held
+
+    def hold(self, request: Resources, tasks: int) -> None:
+        self.running_tasks += tasks
+        self.cpu_milli += request.cpu_milli * tasks
+        self.memory_bytes += request.memory_bytes * tasks
+        self.gpus += request.gpus * tasks
+        self.disk_bytes += request.disk_bytes * tasks
+        for name, amount in request.countables:
+            self.countables[name] = self.countables.get(name, 0) + amount * tasks
+
+    def dimensions(self) -> Iterator[tuple[str, int]]:
+        """What it holds and has waiting, by the dimensions that quotas count."""
+        yield from ((QUEUED_JOBS, self.queued_jobs), (QUEUED_TASKS, self.queued_tasks))
+        yield from ((RUNNING_JOBS, self.running_jobs), (RUNNING_TASKS, self.running_tasks))
+        for name in ("cpu_milli", "memory_bytes", "gpus", "disk_bytes"):
+            yield name, getattr(self, name)
+        yield from ((COUNTABLE + name, amount) for name, amount in self.countables.items())
+
+
+class Usage:
+    def __init__(self) -> None:
+        self.accounts: dict[AccountKey, Account] = {}
+        self.groups: dict[Group, int] = {}  # running tasks
+        self.semaphore_jobs: dict[str, int] = {}  # jobs that have not ended, by the semaphores that they take
+        self.limits = Limits()
+        self.ledger: dict[AccountKey, dict[int, WeekUse]] = {}
+
+    def account(self, key: AccountKey) -> Account:
+        account = self.accounts.get(key)
+        if account is None:
+            account = self.accounts[key] = Account()
+        return account
+
+    # ── What happens to jobs and tasks ──────────────────────────────────────────────────────────────────────────────
+
+    def submit(self, job: Job) -> None:
+        self._count_jobs(job, QUEUED_JOBS, 1)
+        self.wait(job, job.count)
+        for name, _ in job.semaphores or ():
+            self.semaphore_jobs[name] = self.semaphore_jobs.get(name, 0) + 1
+
+    def wait(self, job: Job, tasks: int) -> None:
+        """So many more tasks of the job wait; fewer where negative."""
+        if tasks:
+            self.account(job.account).queued_tasks += tasks
+            if self.limits.any_quotas:
+                self.limits.count(job.account, QUEUED_TASKS, tasks)
+
+    def start_job(self, job: Job) -> None:
+        """It held nothing until now."""
+        self._count_jobs(job, QUEUED_JOBS, -1)
+        self._count_jobs(job, RUNNING_JOBS, 1)
+
+    def stop_job(self, job: Job) -> None:
+        """It holds nothing any more."""
+        self._count_jobs(job, RUNNING_JOBS, -1)
+        self._count_jobs(job, QUEUED_JOBS, 1)
+
+    def finish(self, job: Job) -> None:
+        """It holds nothing, and has ended."""
+        self._count_jobs(job, QUEUED_JOBS, -1)
+        for name, _ in job.semaphores or ():
+            left = self.semaphore_jobs[name] - 1
+            if left:
+                self.semaphore_jobs[name] = left
+            else:
+                del self.semaphore_jobs[name]
+
+    def _count_jobs(self, job: Job, dimension: str, jobs: int) -> None:
+        account = self.account(job.account)
+        if dimension == QUEUED_JOBS:
+            account.queued_jobs += jobs
+        else:
+            account.running_jobs += jobs
+        if self.limits.any_quotas:
+            self.limits.count(job.account, dimension, jobs)
+
+    def start(self, job: Job, request: Resources, tasks: int, now_ms: int) -> None:
+        """Tasks of the job hold what they ask for from now on."""
+        account = self.account(job.account)
+        account.hold(request, tasks)
+        group = group_of(job)
+        self.groups[group] = self.groups.get(group, 0) + tasks
+        if request.gpus:
+            for meter in self._meters_of(job.account, account):
+                meter.start(request.gpus * tasks, now_ms)
+        if self.limits.any_quotas or self.limits.any_caps:
+            self.limits.hold(group, request, tasks)
+
+    def end(self, job: Job, request: Resources, start_ms: int, now_ms: int) -> None:
+        """A task of the job, which held it from `start_ms`, gives back what it held."""
+        account = self.account(job.account)
+        account.hold(request, -1)
+        group = group_of(job)
+        left = self.groups[group] - 1
+        if left:
+            self.groups[group] = left
+        else:
+            del self.groups[group]
+        if request.gpus:
+            for meter in self._meters_of(job.account, account):
+                meter.end(request.gpus, start_ms, now_ms)
+        if self.limits.any_quotas or self.limits.any_caps:
+            self.limits.hold(group, request, -1)
+
+    def _meters_of(self, key: AccountKey, account: Account) -> Iterable[WeekMeter]:
+        return (account.meter, *self.limits.meters_of(key)) if self.limits.any_quotas else (account.meter,)
+
+    def charge(self, key: AccountKey, request: Resources, span: tuple[int, int], cpu_ms: int, cost_micro: int) -> None:
+        """Write into the ledger what an attempt has used: to each week what was held in it, the rest to the last."""
+        start_ms, now_ms = span
+        ledger = self.ledger.setdefault(key, {})
+        last = week_of(now_ms)
+        spans = list(split_by_week(start_ms, now_ms))
+        for week, held_ms in spans[:-1]:
+            ledger[week] = ledger.get(week, NO_USE).plus(held(request, held_ms))
+        in_last = held(request, spans[-1][1] if spans else 0, cpu_ms, cost_micro, attempts=1)
+        ledger[last] = ledger.get(last, NO_USE).plus(in_last)
+        while len(ledger) > KEPT_WEEKS:
+            del ledger[min(ledger)]
+
+    # ── Starting anew ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def open(self, lines: Iterable[LedgerLine], now_ms: int) -> None:
+        """Take the ledger as it was, before anything else is taken in."""
+        week = week_of(now_ms)
+        for line in lines:
+            self.ledger.setdefault((line.namespace, line.user), {})[line.week] = line.use
+        for key, weeks in self.ledger.items():
+            if week in weeks:
+                meter = self.account(key).meter
+                meter.turn(now_ms)
+                meter.done = weeks[week].gpu_ms
+
+    def take_in(self, job: Job, now_ms: int) -> None:
+        """Count a job that is there already."""
+        if job.ended:
+            return
+        account = self.account(job.account)
+        account.queued_tasks += job.counts[TaskState.PENDING]
+        if not job.active:
+            account.queued_jobs += 1
+        else:
+            account.running_jobs += 1
+        for name, _ in job.semaphores or ():
+            self.semaphore_jobs[name] = self.semaphore_jobs.get(name, 0) + 1
+        for index, active in (job.active_attempts or {}).items():
+            request = job.request_of(index)
+            account.hold(request, 1)
+            group = group_of(job)
+            self.groups[group] = self.groups.get(group, 0) + 1
+            if request.gpus:
+                account.meter.turn(now_ms)
+                account.meter.start(request.gpus, active.scheduled_ms)
+
+    def lines(self) -> list[LedgerLine]:
+        """The ledger, in the order of its accounts and weeks."""
+        return [
+            LedgerLine(namespace, user, week, use)
+            for (namespace, user), weeks in sorted(self.ledger.items())
+            for week, use in sorted(weeks.items())
+        ]
+
+    def set_policies(self, quotas: Mapping[str, Policy], caps: Mapping[str, Policy], now_ms: int) -> None:
+        """These limit from now on. Costs a look at each account and group."""
+        limits = self.limits
+        limits.set_policies(quotas, caps)
+        if limits.any_quotas:
+            for key, account in self.accounts.items():
+                for dimension, amount in account.dimensions():
+                    limits.count(key, dimension, amount)
+                for meter in limits.meters_of(key):
+                    meter.add(account.meter, now_ms)
+        if limits.any_caps:
+            for group, tasks in self.groups.items():
+                for cap, units in limits.caps_of(group):
+                    cap.used += units * tasks
+
+
+def group_of(job: Job) -> Group:
+    return Group(job.namespace, job.actor, job.name, job.tags, job.semaphores)
+
+
+def held(request: Resources, held_ms: int, cpu_ms: int = 0, cost_micro: int = 0, attempts: int = 0) -> WeekUse:
+    """What it is to hold a request for so long."""
+    return WeekUse(
+        attempts,
+        request.cpu_milli * held_ms,
+        request.memory_bytes * held_ms,
+        request.gpus * held_ms,
+        request.disk_bytes * held_ms,
+        cpu_ms,
+        cost_micro,
+    )
