@@ -36,7 +36,15 @@ from hasched.model.views import JobPage, JobView, Problem, Submitted
 from hasched.model.yaml_text import read_documents
 from hasched.scheduler.explain import pending_reason
 from hasched.statemachine import queries
-from hasched.statemachine.commands import CancelJob, DeleteJob, ResumeJob, SubmitJob, SuspendJob, UpdateJob
+from hasched.statemachine.commands import (
+    CancelJob,
+    DeleteJob,
+    PreemptTasks,
+    ResumeJob,
+    SubmitJob,
+    SuspendJob,
+    UpdateJob,
+)
 from hasched.statemachine.outcomes import JobAccepted, Outcome, Rejected
 from hasched.statemachine.rules.deadlines import warnings_of
 from hasched.statemachine.state import State
@@ -221,6 +229,16 @@ async def cancel_job(call: Call, job_id: int, body: CancelRequest) -> JobView:
     return await _steer(call, CancelJob(job_id=job_id, actor=call.actor, reason=body.reason, indices=indices))
 
 
+@routes.add("POST", "/v1/jobs/{job_id}/preempt")
+async def preempt_tasks(call: Call, job_id: int, body: CancelRequest) -> JobView:
+    """Have the running tasks of a job, or some of them, make room: they are warned, stopped, and wait for their next start.
+
+    No retry is used. Of a gang, all tasks make room.
+    """
+    indices = tuple(body.tasks)
+    return await _steer(call, PreemptTasks(job_id=job_id, actor=call.actor, reason=body.reason, indices=indices))
+
+
 @routes.add("POST", "/v1/jobs/{job_id}/suspend")
 async def suspend_job(call: Call, job_id: int) -> JobView:
     """Start nothing more of a job and freeze what runs; its resources stay allocated."""
@@ -265,7 +283,7 @@ def no_such_job(job_id: int) -> NotFound:
     )
 
 
-async def _steer(call: Call, command: CancelJob | SuspendJob | ResumeJob | UpdateJob) -> JobView:
+async def _steer(call: Call, command: CancelJob | PreemptTasks | SuspendJob | ResumeJob | UpdateJob) -> JobView:
     await call.propose(command)
     try:
         return view_job(call.context.replica.state, command.job_id, with_spec=False)

@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "policy": ("hasched.cli.policies:policy", "Set queues, quotas, caps, prices and other policies."),
     "queue": ("hasched.cli.queues:queue", "Look at queues, close and open them."),
     "quota": ("hasched.cli.queues:quota", "Look at quotas."),
+    "task": ("hasched.cli.task:task", "Have a task make room, or say in a task that it has checkpointed."),
     "token": ("hasched.cli.certs:token", "Manage the tokens that people and programs log in with."),
     "top": ("hasched.cli.top:top", "Watch the cluster."),
     "version": ("hasched.cli.completion:version", "Print the version."),

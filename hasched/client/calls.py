@@ -148,6 +148,11 @@ def cancel(job_id: int, reason: str, tasks: Sequence[int]) -> Call[JobView]:
     return Call("POST", f"/v1/jobs/{job_id}/cancel", JobView, body)
 
 
+def preempt(job_id: int, reason: str, tasks: Sequence[int]) -> Call[JobView]:
+    body = msgspec.json.encode({"reason": reason, **({"tasks": list(tasks)} if tasks else {})})
+    return Call("POST", f"/v1/jobs/{job_id}/preempt", JobView, body)
+
+
 def suspend(job_id: int) -> Call[JobView]:
     return Call("POST", f"/v1/jobs/{job_id}/suspend", JobView)
 

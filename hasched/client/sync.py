@@ -141,6 +141,10 @@ class Client:
         """Ask for the end of a job, or of some of its tasks."""
         return self._do(calls.cancel(job_id, reason, tasks))
 
+    def preempt(self, job_id: int, reason: str = "", tasks: Sequence[int] = ()) -> JobView:
+        """Have the running tasks of a job, or some of them, make room and wait for their next start."""
+        return self._do(calls.preempt(job_id, reason, tasks))
+
     def suspend(self, job_id: int) -> JobView:
         return self._do(calls.suspend(job_id))
 
