@@ -143,6 +143,14 @@ async def test_a_submission_is_warned_of_what_may_not_go_as_meant(manager: Manag
     assert (passed.status, passed.code) == (409, "deadline_passed")
 
 
+async def test_what_does_not_run_is_not_preempted(manager: Manager) -> None:
+    job_id = await manager.submit(count=2)
+    refused = await manager.post(f"/v1/jobs/{job_id}/preempt", {"reason": "maintenance"})
+    assert (refused.status, refused.code) == (409, "nothing_to_preempt")
+    assert (await manager.post(f"/v1/jobs/{job_id}/preempt", {"tasks": [2]})).code == "no_such_task"
+    assert (await manager.post("/v1/jobs/99/preempt", {})).code == "no_such_job"
+
+
 async def test_a_job_is_suspended_resumed_cancelled_and_deleted(manager: Manager) -> None:
     job_id = await manager.submit()
     assert (await manager.post(f"/v1/jobs/{job_id}/suspend")).json["suspended"] is True

@@ -402,3 +402,13 @@ def test_handing_in_a_job_imports_little():
     )
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == ""
+
+
+def test_a_task_says_that_it_has_checkpointed(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    mark = tmp_path / "checkpoint"
+    monkeypatch.setenv("HASCHED_CHECKPOINT", str(mark))
+    result = run("task", "checkpointed", "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["checkpoint_ms"] == int(mark.read_text())
+    monkeypatch.delenv("HASCHED_CHECKPOINT")
+    assert "run this in a task" in run("task", "checkpointed").stderr

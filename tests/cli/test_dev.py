@@ -192,6 +192,17 @@ def test_cancel_suspend_resume_delete_and_logs(dev: Dev):
     assert dev.run("job", "show", job).returncode == 66
 
 
+def test_a_preempted_task_goes_on_elsewhere_or_here(dev: Dev):
+    script = "[ -z $HASCHED_PREEMPTED_FROM ] || exit 0; echo started; sleep 60"
+    job = str(dev.json("job", "run", "--", "sh", "-c", script)["id"])
+    eventually("its output", lambda: dev.run("job", "logs", job).stdout == "started\n")
+    assert dev.json("task", "preempt", f"{job}.0", "--reason", "to move it")["id"] == int(job)
+    assert dev.run("job", "wait", job).returncode == 0
+    first = dev.json("job", "show", f"{job}.0")["attempts"][0]  # type: ignore[index]
+    assert (first["state"], first["reason"]["code"]) == ("PREEMPTED", "preempted")
+    assert dev.run("task", "preempt", job).returncode == 76
+
+
 @pytest.mark.parametrize(
     "command",
     [

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from hasched.model.spec import JobAffinity, JobSelector, PlacementRules, Resources, TaskGroup
+from hasched.scheduler.explain import pending_reason
 from hasched.statemachine.commands import CancelJob, PlaceGang, PlacePlan
 from hasched.statemachine.invariants import check, check_capacity
 from hasched.statemachine.job import Job
@@ -153,6 +154,32 @@ def test_a_gang_and_others_start_in_the_order_of_their_turns() -> None:
     first = world.submit(1, priority=2)
     world.settle()
     assert (first.active, gang.active, late.active) == (1, 3, 0)
+
+
+def test_a_gang_that_waits_says_for_how_much() -> None:
+    world = World()
+    world.node("n1", cpu=4)
+    world.submit(2)
+    world.settle()
+    gang, elastic = world.submit(4, gang=True), world.submit(9, min_count=5)
+    one = world.submit(1, gang=True, cpu=3)
+    world.settle()
+
+    def why(job: Job) -> tuple[str, str]:
+        reason = pending_reason(world.state, job)
+        assert reason is not None
+        return reason.code, reason.text
+
+    assert why(gang) == ("gang", "its 4 tasks start together, and there is room for 2 now")
+    assert why(elastic) == (
+        "gang",
+        "its first 5 tasks start together, and there is room for 2 now, and for 4 on empty nodes",
+    )
+    assert why(one)[0] == "insufficient_resources"
+    world.node("n2", cpu=2)
+    world.settle()
+    world.end(gang.id, 0, code=1)
+    assert gang.active and why(elastic)[0] == "gang"
 
 
 def test_gangs_on_one_node_have_ports_of_their_own() -> None:

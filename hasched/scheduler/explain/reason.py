@@ -10,6 +10,7 @@ from hasched.model.states import NodeState
 from hasched.model.times import format_time
 from hasched.model.units import format_bytes, format_cpu
 from hasched.model.views import Reason
+from hasched.scheduler.explain.gangs import gang_reason
 from hasched.scheduler.slots import MAX_ATTEMPTS_PER_NODE
 from hasched.statemachine.job import Job
 from hasched.statemachine.node import Node
@@ -33,6 +34,8 @@ def pending_reason(state: State, job: Job) -> Reason | None:
     healthy = [node for node in state.nodes.values() if node.takes_work]
     if not healthy:
         return Reason(code=ReasonCode.NO_NODES, text=_no_nodes(state))
+    if job.starts_together and (reason := gang_reason(state, job)) is not None:
+        return reason
     request = job.resources
     if not any(_holds(node.total, request) for node in healthy):
         return Reason(
