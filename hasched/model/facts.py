@@ -41,12 +41,9 @@ class NodeFacts(NamedTuple):
     attributes: Mapping[str, str] = {}
     total: Resources = Resources()
     gpus: tuple[GpuClass, ...] = ()
+    most_gpus_on_numa: int = 0  # so many of its GPUs are on one NUMA node,
+    most_gpus_linked: int = 0  # and so many are joined by NVLink
     version: int = 0
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether a job without any rules may run there."""
-        return self.pool == DEFAULT_POOL and not self.taints
 
 
 def sort_gpus(devices: Iterable[GpuDevice], count: int) -> tuple[GpuClass, ...]:
@@ -60,6 +57,15 @@ def sort_gpus(devices: Iterable[GpuDevice], count: int) -> tuple[GpuClass, ...]:
         kinds["", 0] = kinds.get(("", 0), 0) + unknown
     ranked = sorted(kinds.items(), key=lambda item: (-item[0][1], item[0][0]))
     return tuple(GpuClass(model, memory, number) for (model, memory), number in ranked)
+
+
+def most_alike(numbers: Iterable[int]) -> int:
+    """How often the most frequent number stands there; -1, which is none, doesn't count."""
+    found: dict[int, int] = {}
+    for number in numbers:
+        if number >= 0:
+            found[number] = found.get(number, 0) + 1
+    return max(found.values(), default=0)
 
 
 def gpu_class_of(kinds: tuple[GpuClass, ...], request: Resources) -> int:

@@ -16,15 +16,15 @@ nodes costs a shape the first node on each shelf (ADR 0015).
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import NamedTuple, TypeAlias
 
-from hasched.model.spec import PlacementRules, Resources
+from hasched.model.spec import Resources
 from hasched.scheduler.placement import Scorer
 from hasched.scheduler.shapes import NEVER_MS, Shape
 from hasched.scheduler.shelves import ANY, BEGINNING, END, Place, Shelf
 from hasched.scheduler.slots import Changes, Slot
-from hasched.scheduler.windows import Access, Windows
+from hasched.scheduler.windows import Windows
 
 MANY_CHANGES = 192  # a cursor that has missed more starts anew
 MOST_EARLY = 256  # entries that a cursor keeps beside the heads of the shelves
@@ -44,6 +44,7 @@ class _Likeness(NamedTuple):
     free_gpus: bool
     preference: float
     closes_ms: int
+    places: tuple[str | None, ...]  # the values of the labels that a relation of the shape names
 
 
 def _rounded(amount: int) -> int:
@@ -60,6 +61,7 @@ class View:
         self._scorer = scorer
         self._changes = changes
         self._windows = windows
+        self.places_of = shape.places
         self._version = changes.version
         self._missing: list[Slot] = []  # not looked at yet, since the view was made
         self.shelves: dict[_Likeness, Shelf] = {}
@@ -131,8 +133,15 @@ class View:
             return
         total, free_gpus = slot.total, slot.gpus > 0
         closes_ms = self._windows.closes_ms(slot.node_id, self._shape.access)
+        places = tuple(map(slot.node.facts.labels.get, self.places_of)) if self.places_of else ()
         alike = _Likeness(
-            _rounded(total.cpu_milli), _rounded(total.memory_bytes), total.gpus, free_gpus, preference, closes_ms
+            _rounded(total.cpu_milli),
+            _rounded(total.memory_bytes),
+            total.gpus,
+            free_gpus,
+            preference,
+            closes_ms,
+            places,
         )
         shelf = self.shelves.get(alike)
         if shelf is None:
@@ -157,6 +166,18 @@ class Cursor:
         self._heap: list[_Entry] = []
         self._marks: dict[Shelf, tuple[float, int] | Place] = {}
         self._offsets: dict[Shelf, float] = {}
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can be asked; until then `prepare` goes on with what it needs."""
+        return self.view.complete
+
+    def prepare(self) -> int:
+        """Returns the looks it took."""
+        return self.view.build()
+
+    def release(self) -> None:
+        """Nobody asks it any more."""
 
     def best(self, changes: Changes, now_ms: int) -> Slot | None:
         """The node that a task with this request should go to, None if it has no room anywhere."""
@@ -232,12 +253,20 @@ class Cursor:
 class Candidates:
     """Every view and cursor, and the slots that they are about."""
 
-    def __init__(self, scorer: Scorer, changes: Changes, windows: Windows, slots: dict[str, Slot]) -> None:
+    def __init__(
+        self,
+        scorer: Scorer,
+        changes: Changes,
+        windows: Windows,
+        slots: dict[str, Slot],
+        make_related: Callable[[Shape, Resources, View], Cursor],
+    ) -> None:
         self._scorer = scorer
+        self._make_related = make_related  # the cursor of a shape that has relations
         self._changes = changes
         self._windows = windows
         self._slots = slots
-        self._views: dict[tuple[PlacementRules | None, Access], View] = {}
+        self._views: dict[Hashable, View] = {}
         self._users: dict[View, int] = {}  # how many shapes use a view
         self._cursors: dict[Shape, tuple[Cursor, ...]] = {}
 
@@ -245,13 +274,15 @@ class Candidates:
         """One for each request of the shape, the preferred first."""
         cursors = self._cursors.get(shape)
         if cursors is None:
-            key = (shape.rules, shape.access)
-            view = self._views.get(key)
+            view = self._views.get(shape.view_key)
             if view is None:
-                view = self._views[key] = View(shape, self._scorer, self._changes, self._windows)
+                view = self._views[shape.view_key] = View(shape, self._scorer, self._changes, self._windows)
                 view.begin(self._slots.values())
             self._users[view] = self._users.get(view, 0) + 1
-            cursors = tuple(Cursor(shape, request, view, self._scorer) for request in shape.requests)
+            if shape.relations:
+                cursors = tuple(self._make_related(shape, request, view) for request in shape.requests)
+            else:
+                cursors = tuple(Cursor(shape, request, view, self._scorer) for request in shape.requests)
             self._cursors[shape] = cursors
         return cursors
 
@@ -260,11 +291,13 @@ class Candidates:
         cursors = self._cursors.pop(shape, None)
         if cursors is None:
             return
+        for cursor in cursors:
+            cursor.release()
         view = cursors[0].view
         self._users[view] -= 1
         if not self._users[view] and (shape.rules is not None or shape.access):
             del self._users[view]
-            del self._views[shape.rules, shape.access]
+            del self._views[shape.view_key]
 
     def forget_slot(self, slot: Slot) -> None:
         for view in self._views.values():

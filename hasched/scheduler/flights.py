@@ -50,6 +50,13 @@ class Flights:
                 tasks -= found
                 yield found
 
+    def on_their_way(self) -> Iterator[tuple[JobId, NodeId, int]]:
+        """What of each flight is still to come."""
+        for flight in self._flights:
+            for (job_id, node_id, _), tasks in flight.tasks.items():
+                if tasks:
+                    yield job_id, node_id, tasks
+
     def end(self, plan: PlacePlan) -> Iterator[tuple[Landing, int]]:
         """The plan has been decided: yields what of it was not scheduled."""
         flight = next(flight for flight in self._flights if flight.plan is plan)

@@ -17,8 +17,9 @@ from typing import Any, TypeAlias
 
 from hasched.model.ids import JobId, NodeId, TaskIndex
 from hasched.model.policy import PolicyKind
+from hasched.model.spec import Resources
 from hasched.model.states import PlacementPolicy, TaskState
-from hasched.scheduler.candidates import Candidates, Cursor
+from hasched.scheduler.candidates import Candidates, Cursor, View
 from hasched.scheduler.flights import Flights, JobInFlight, Landing
 from hasched.scheduler.gangs import GangLine
 from hasched.scheduler.gates import Gate, standard_gates
@@ -26,6 +27,8 @@ from hasched.scheduler.line import Line, WaitingClass
 from hasched.scheduler.order import ByPriority, Order, group_of
 from hasched.scheduler.parking import Parking
 from hasched.scheduler.placement import SCORERS
+from hasched.scheduler.related import RelatedCursor
+from hasched.scheduler.relations import Tallies
 from hasched.scheduler.shapes import Shape, Shapes
 from hasched.scheduler.slots import Changes, Slot
 from hasched.scheduler.windows import Windows
@@ -89,11 +92,14 @@ class Planner:
         self._gangs = GangLine(self, self._order, self._changes, self._windows, self._slots)
         self._unlisted: list[JobId] = []  # jobs to be put in line, the last first
         self._grown = False  # whether something may fit that didn't when the shapes aside were last looked at
+        self._moved = False  # whether what runs where has changed for those who stand in relations to it
+        self._draft: _Draft = {}  # of the plan that is being made
         self._empty_line()
 
     def _empty_line(self) -> None:
         self._shapes = Shapes()
-        self._candidates = Candidates(self._scorer, self._changes, self._windows, self._slots)
+        self._tallies = Tallies(self._on_their_way)
+        self._candidates = Candidates(self._scorer, self._changes, self._windows, self._slots, self._make_related)
         self._line = Line(self._order.rank, self._forget_shape)
         self._gangs.empty_line()
         self._recheck: dict[Shape, None] = {}  # shapes aside that are still to be looked at
@@ -117,12 +123,14 @@ class Planner:
 
     def node_came_or_went(self, state: State, node_id: NodeId) -> None:
         """Whether the node is `reachable` has changed."""
+        self._moved = True
         self._refresh(state, node_id)
 
     # What happened
 
     def observe(self, state: State, applied: Applied) -> None:
         """Take in an entry that has just been applied to `state`."""
+        self._tallies.follow(state)
         touched: dict[NodeId, None] = {}
         for event in applied.events:
             handler = _HANDLERS.get(type(event))
@@ -148,6 +156,7 @@ class Planner:
             return
         for landing, tasks in self._flights.end(plan):
             self._land(state, landing, tasks)
+            self._move(state, landing[0], landing[1], -tasks)
             self._refresh(state, landing[1])
 
     def _scheduled(self, state: State, event: TasksScheduled, touched: dict[NodeId, None]) -> None:
@@ -156,8 +165,12 @@ class Planner:
             self._enqueue(state, event.job_id)
             return
         landing = (event.job_id, event.node_id, event.choice)
-        for tasks in self._flights.arrive(landing, len(event.indices)):
+        others = len(event.indices)
+        for tasks in self._flights.arrive(landing, others):
             self._land(state, landing, tasks)
+            others -= tasks
+        if others:
+            self._move(state, event.job_id, event.node_id, others)
 
     def _land(self, state: State, landing: Landing, tasks: int) -> None:
         """So many tasks of a job are not on their way to a node any more."""
@@ -176,6 +189,7 @@ class Planner:
 
     def _ended(self, state: State, event: AttemptEnded, touched: dict[NodeId, None]) -> None:
         touched[event.node_id] = None
+        self._move(state, event.job_id, event.node_id, -1)
         if event.task_state is TaskState.PENDING:
             self._enqueue(state, event.job_id)
 
@@ -193,6 +207,9 @@ class Planner:
     def _node_changed(self, state: State, event: NodeRegistered, touched: dict[NodeId, None]) -> None:
         """Any of `NODE_CHANGES`."""
         touched[event.node_id] = None
+        self._moved = True
+        if self._tallies:
+            self._tallies.node_changed(event.node_id)
 
     def _policy_changed(self, state: State, event: PolicyChanged | PolicyDeleted, touched: dict[NodeId, None]) -> None:
         if event.kind is PolicyKind.RESERVATION:
@@ -252,13 +269,32 @@ class Planner:
         self._candidates.forget_shape(shape)
         self._recheck.pop(shape, None)
 
+    def _move(self, state: State, job_id: JobId, node_id: NodeId, tasks: int) -> None:
+        """So many tasks of a job more, or fewer, run on a node or are on their way to it."""
+        if not self._tallies:
+            return
+        job = state.jobs.get(job_id)
+        if job is None:
+            self._tallies.count_again()
+            self._moved = True
+        elif self._tallies.change(job, node_id, tasks):
+            self._moved = True
+
+    def _on_their_way(self) -> Iterator[tuple[JobId, NodeId, int]]:
+        for (job_id, node_id, _), indices in self._draft.items():
+            yield job_id, node_id, len(indices)
+        yield from self._flights.on_their_way()
+
+    def _make_related(self, shape: Shape, request: Resources, view: View) -> Cursor:
+        return RelatedCursor(shape, request, view, self._scorer, self._tallies)
+
     # What to do
 
     @property
     def ready(self) -> bool:
         """Whether `plan` has anything to look at."""
         return bool(
-            (self._grown and self._line.aside)
+            ((self._grown or (self._moved and self._tallies)) and self._line.aside)
             or self._recheck
             or self._parking
             or self._line
@@ -272,7 +308,8 @@ class Planner:
 
         None when the slice found nothing to start; ask again while `ready`.
         """
-        draft: _Draft = {}
+        self._tallies.follow(state)
+        draft = self._draft = {}
         spent = self._list_again(state) if self._unlisted else self._open_gates(state) + self._call_back(state, budget)
         looked = not self._unlisted and not self._recheck  # what is first in line is known
         while looked and spent < budget:
@@ -298,6 +335,7 @@ class Planner:
             )
         )
         self._flights.depart(plan)
+        self._draft = {}
         return plan
 
     def _open_gates(self, state: State) -> int:
@@ -315,8 +353,11 @@ class Planner:
         Nothing is placed before all were looked at: what is behind in line must not take what one of them may want.
         """
         if self._grown:
-            self._grown = False
+            self._grown = self._moved = False
             self._recheck = dict(self._line.aside)
+        elif self._moved:
+            self._moved = False
+            self._recheck |= {shape: None for shape in self._line.aside if shape.relations}
         looks = 0
         while self._recheck and looks < budget * _LOOKS_A_UNIT:
             shape = next(iter(self._recheck))
@@ -325,16 +366,18 @@ class Planner:
             looks += 1 + looked
             if found is not None:
                 self._line.call_back(shape)
-            if cursors[0].view.complete:
+            if all(cursor.ready for cursor in cursors):
                 del self._recheck[shape]
         return looks // _LOOKS_A_UNIT
 
     def _find(self, state: State, cursors: _Cursors) -> tuple[tuple[Slot, int] | None, int]:
         """The best node and the request for it, or None if there is none yet, and the looks it took."""
-        view = cursors[0].view
-        looks = 0 if view.complete else view.build()
-        if not view.complete:
-            return None, looks
+        looks = 0
+        for cursor in cursors:
+            if not cursor.ready:
+                looks += cursor.prepare()
+                if not cursor.ready:
+                    return None, looks
         for choice, cursor in enumerate(cursors):
             cursor.looks = 0
             slot = cursor.best(self._changes, state.now_ms)
@@ -349,7 +392,7 @@ class Planner:
         found, looks = self._find(state, cursors)
         spent = 1 + looks // _LOOKS_A_UNIT
         if found is None:
-            if cursors[0].view.complete:
+            if all(cursor.ready for cursor in cursors):
                 self._line.set_aside(waiting)
             else:
                 self._line.enter(waiting)
@@ -379,7 +422,7 @@ class Planner:
 
     def _place(self, state: State, job: Job, shape: Shape, wanted: int, draft: _Draft) -> tuple[int, bool]:
         """Draft up to `wanted` tasks of a job onto the best nodes. How many it was, and whether no node has room any more."""
-        changes, fills = self._changes, self._scorer.fills
+        changes, fills = self._changes, self._scorer.fills and not shape.relations
         cursors = self._candidates.cursors(shape)
         in_flight = self._flights.jobs.get(job.id) or JobInFlight(shape)
         indices = job.pending_indices(in_flight.next_index)
@@ -399,6 +442,7 @@ class Planner:
             slot.take(request, len(tasks))
             changes.note(slot)
             draft.setdefault((job.id, slot.node_id, choice), []).extend(tasks)
+            self._move(state, job.id, slot.node_id, len(tasks))
             in_flight.next_index = tasks[-1] + 1
             placed += len(tasks)
         if placed:

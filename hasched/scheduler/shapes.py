@@ -6,15 +6,33 @@ priority. So what was found out for one of them ("these nodes, in this order", "
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import NamedTuple
 
 import msgspec
 
 from hasched.model.spec import PlacementRules, Resources
+from hasched.model.states import GpuLocality
+from hasched.scheduler import filters, scorers
+from hasched.scheduler.relations import Relation, relations_of
 from hasched.statemachine.job import Job
 from hasched.statemachine.node import Node
 
 NEVER_MS = 2**62  # when a task without a time limit ends
+
+
+class Traits(NamedTuple):
+    """What filters and scorers of other packages read of a job."""
+
+    filters: tuple[Hashable, ...] = ()
+    scorers: tuple[Hashable, ...] = ()
+
+
+NO_TRAITS = Traits()
+
+
+def traits_of(job: Job) -> Traits:
+    return Traits(tuple(each.reads(job) for each in filters.ADDED), tuple(each.reads(job) for each in scorers.ADDED))
 
 
 class ShapeKey(NamedTuple):
@@ -24,15 +42,30 @@ class ShapeKey(NamedTuple):
     rules: PlacementRules | None
     limit_ms: int
     access: tuple[str, ...]
+    relations: tuple[Relation, ...] = ()
+    traits: Traits = NO_TRAITS
 
 
 class Shape:
     """`limit_ms`: a task surely ends so long after its start, rounded up so that few shapes differ in it alone.
 
-    `access` names the reservations that it may use.
+    `access` names the reservations that it may use. Shapes with the same `view_key` may use the same nodes, and would prefer
+    the same if their requests were the same.
     """
 
-    __slots__ = ("access", "key", "limit_ms", "number", "requests", "resources", "rules")
+    __slots__ = (
+        "access",
+        "key",
+        "limit_ms",
+        "number",
+        "places",
+        "relations",
+        "requests",
+        "resources",
+        "rules",
+        "traits",
+        "view_key",
+    )
 
     def __init__(self, key: ShapeKey, number: int) -> None:
         self.key = key
@@ -43,14 +76,25 @@ class Shape:
         self.access = key.access
         # What a task may ask for instead, the preferred first; mostly there is one.
         self.requests = (key.rules.any_of if key.rules is not None else ()) or (key.resources,)
+        self.relations = key.relations
+        self.places = tuple(dict.fromkeys(each.place for each in key.relations if each.place))
+        self.traits = key.traits
+        own = (
+            filters.ADDED or scorers.ADDED or (key.rules is not None and key.rules.gpu_locality is not GpuLocality.ANY)
+        )
+        self.view_key: Hashable = (key.rules, key.access, key.traits, key.resources if own else None)
 
     def static_fit(self, node: Node) -> bool:
         """Whether a task may run on the node at all, by what doesn't change with its load. Asked once per node and change."""
-        return node.admits(self.rules)
+        return node.admits(self.rules) and (
+            not filters.ADDED or filters.is_accepted(node.facts, self.rules, self.resources, self.traits.filters)
+        )
 
     def preference(self, node: Node) -> float:
         """How much less the node suits than others by what doesn't change with its load: added to its score, 0 is best."""
-        return 0.0
+        if self.rules is None and not scorers.ADDED and not node.facts.taints:
+            return 0.0
+        return scorers.dislike(node.facts, self.rules, self.resources, self.traits.scorers)
 
 
 class _Limits(msgspec.Struct):
@@ -84,7 +128,14 @@ class Shapes:
 
     def of(self, job: Job, access: tuple[str, ...] = ()) -> Shape:
         limit_ms = limit_of(job)
-        key = ShapeKey(job.resources, job.placement, limit_ms if limit_ms == NEVER_MS else rounded_up(limit_ms), access)
+        key = ShapeKey(
+            job.resources,
+            job.placement,
+            limit_ms if limit_ms == NEVER_MS else rounded_up(limit_ms),
+            access,
+            relations_of(job) if job.placement is not None else (),
+            traits_of(job) if filters.ADDED or scorers.ADDED else NO_TRAITS,
+        )
         shape = self._shapes.get(key)
         if shape is None:
             self._made += 1

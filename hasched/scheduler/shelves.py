@@ -56,6 +56,10 @@ class Shelf:
         self._blocks: list[_Block] = []
         self._lasts: list[Place] = []  # of each block
 
+    @property
+    def empty(self) -> bool:
+        return not self._blocks
+
     def add(self, place: Place) -> None:
         lasts, blocks = self._lasts, self._blocks
         if not blocks:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import msgspec
 
 from hasched.model.eligibility import is_admitted
-from hasched.model.facts import NodeFacts, gpu_class_of, sort_gpus
+from hasched.model.facts import NodeFacts, gpu_class_of, most_alike, sort_gpus
 from hasched.model.spec import PlacementRules, Resources
 from hasched.model.states import NodeState
 from hasched.model.wire import NodeInfo
@@ -105,6 +105,8 @@ class Node(msgspec.Struct, gc=False, kw_only=True):
                 attributes=info.attributes,
                 total=info.resources,
                 gpus=sort_gpus(info.gpus, info.resources.gpus),
+                most_gpus_on_numa=most_alike(gpu.numa_node for gpu in info.gpus),
+                most_gpus_linked=most_alike(gpu.nvlink_group for gpu in info.gpus),
                 version=self.log_index,
             )
             self.facts_of = info
