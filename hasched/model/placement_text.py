@@ -64,6 +64,18 @@ def fill_placement(given: dict[str, Any], base: Resources, problems: Problems) -
     return filled, alternatives[0] if alternatives else base
 
 
+def check_together(given: dict[str, Any], problems: Problems) -> None:
+    """Tasks that start together are placed at once, so none of them can be judged by where the others run."""
+    rules = given.get("placement")
+    if rules is None or not (given.get("gang") or given.get("min_count")):
+        return
+    for key, asked in (("affinity", rules.near), ("anti_affinity", rules.apart), ("spread", rules.spread)):
+        if asked:
+            together = "gang" if given.get("gang") else "min_count"
+            hint = "its tasks start at once: say where by constraints on nodes"
+            problems.note(f"placement.{key}", f"toward jobs and `{together}` exclude each other", hint)
+
+
 def _constraint() -> Kind:
     def read(value: Any, place: str, problems: Problems) -> Any:
         if not isinstance(value, str):

@@ -7,7 +7,7 @@ command, decided whole or refused whole; until it is decided, its room is reserv
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Protocol
 
 from hasched.model.ids import JobId, NodeId, TaskIndex
@@ -78,6 +78,11 @@ class _Flight:
             self.left.setdefault(slot.node_id, []).append((shape.parts[part][0], tasks))
 
 
+def tasks_of(command: PlaceGang, node_id: NodeId) -> int:
+    """How many tasks of the gang go to a node."""
+    return sum(len(placement.indices) for placement in command.placements if placement.node_id == node_id)
+
+
 class Host(Protocol):
     """What gangs need of the planner."""
 
@@ -134,6 +139,12 @@ class GangLine:
         return first is not None and (rank is None or first < rank)
 
     # What is on its way
+
+    def on_their_way(self) -> Iterator[tuple[JobId, NodeId, int]]:
+        """Tasks of each job on each node that the log has not answered for."""
+        for job_id, flight in self._flights.items():
+            for node_id, parts in flight.left.items():
+                yield job_id, node_id, sum(tasks for _, tasks in parts)
 
     def land(self, state: State, job_id: JobId, node_id: NodeId) -> bool:
         """The job's tasks on a node were scheduled. Whether they were on their way."""

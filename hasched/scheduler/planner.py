@@ -21,7 +21,7 @@ from hasched.model.spec import Resources
 from hasched.model.states import PlacementPolicy, TaskState
 from hasched.scheduler.candidates import Candidates, Cursor, View
 from hasched.scheduler.flights import Flights, JobInFlight, Landing
-from hasched.scheduler.gangs import GangLine
+from hasched.scheduler.gangs import GangLine, tasks_of
 from hasched.scheduler.gates import Gate, standard_gates
 from hasched.scheduler.line import Line, WaitingClass
 from hasched.scheduler.order import ByPriority, Order, group_of
@@ -151,6 +151,7 @@ class Planner:
         """The plan has been decided, or its outcome won't be known: what of it was not scheduled is free again."""
         if isinstance(plan, PlaceGang):
             for node_id in self._gangs.settle(state, plan):
+                self._move(state, plan.job_id, node_id, -tasks_of(plan, node_id))
                 self._refresh(state, node_id)
             self._enqueue(state, plan.job_id)
             return
@@ -284,6 +285,7 @@ class Planner:
         for (job_id, node_id, _), indices in self._draft.items():
             yield job_id, node_id, len(indices)
         yield from self._flights.on_their_way()
+        yield from self._gangs.on_their_way()
 
     def _make_related(self, shape: Shape, request: Resources, view: View) -> Cursor:
         return RelatedCursor(shape, request, view, self._scorer, self._tallies)
@@ -319,6 +321,8 @@ class Planner:
                 gang, units = self._gangs.plan(state, self._line.first_rank, budget - spent)
                 spent += units
                 if gang is not None:
+                    for node_id in dict.fromkeys(placement.node_id for placement in gang.placements):
+                        self._move(state, gang.job_id, node_id, tasks_of(gang, node_id))
                     self.units_spent += spent
                     return gang
                 continue

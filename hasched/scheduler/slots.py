@@ -12,6 +12,13 @@ from hasched.statemachine.node import Node
 
 MAX_ATTEMPTS_PER_NODE = 4096  # so that tasks which ask for nothing don't all start at once
 
+_ANY = -(2**62)
+
+
+def least(request: Resources) -> tuple[int, int, int]:
+    """CPU, memory and GPUs that have to be free. Of what isn't asked for even less than nothing will do."""
+    return request.cpu_milli or _ANY, request.memory_bytes or _ANY, request.gpus or _ANY
+
 
 class Slot:
     """A node's free resources: its total, less what is allocated, less what is reserved for placements in flight.
@@ -68,6 +75,8 @@ class Slot:
         """Take what the state says now. Whether anything changed, and whether something may fit that didn't before."""
         before = (self.cpu_milli, self.memory_bytes, self.disk_bytes, self.gpus, -self.attempts, self.usable)
         changed = grown = self.node is not node or self.info is not node.info  # its labels may be others, too
+        if self.info is not node.info:
+            self.reserved_gpu_kinds.clear()  # its kinds may be others, and what is on its way is checked when it arrives
         self.node = node
         self.info = node.info
         total = self.total = node.info.resources
@@ -100,10 +109,11 @@ class Slot:
 
     def fits(self, request: Resources) -> bool:
         """Whether there is room for one task."""
+        cpu_milli, memory_bytes, gpus = least(request)
         return (
-            self.cpu_milli >= request.cpu_milli
-            and self.memory_bytes >= request.memory_bytes
-            and self.gpus >= request.gpus
+            self.cpu_milli >= cpu_milli
+            and self.memory_bytes >= memory_bytes
+            and self.gpus >= gpus
             and self.room(request, 1) > 0
         )
 
@@ -142,7 +152,8 @@ class Slot:
             self.reserved_gpus += request.gpus * times
             if self.gpu_kinds:
                 kind = gpu_class_of(self.node.facts.gpus, request)
-                self.reserved_gpu_kinds[kind] = self.reserved_gpu_kinds.get(kind, 0) + request.gpus * times
+                reserved = self.reserved_gpu_kinds.get(kind, 0) + request.gpus * times
+                self.reserved_gpu_kinds[kind] = max(reserved, 0)
         for name, amount in request.countables:
             self.reserved_countables[name] = self.reserved_countables.get(name, 0) + amount * times
 
