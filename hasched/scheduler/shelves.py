@@ -10,7 +10,7 @@ from bisect import bisect_left, bisect_right, insort
 from typing import TypeAlias
 
 from hasched.model.spec import Resources
-from hasched.scheduler.slots import Slot, least
+from hasched.scheduler.slots import Slot
 
 ANY = -(2**62)
 BLOCK = 48  # nodes in a block at most, before it is cut in two

@@ -522,9 +522,8 @@ OPTIONAL = {
         optional={
             "pool": NAMES | st.just("*") | st.lists(NAMES, min_size=1, max_size=3),
             "constraints": st.sampled_from(["arch == amd64", ["has label.ssd", "not gpu.model in [T4]"]]),
-            "affinity": st.just([{"jobs": {"name": "db"}, "within": "rack"}]),
-            "anti_affinity": st.sampled_from([[{"jobs": "self"}], [{"nodes": "pool == spare", "weight": 5}]]),
-            "spread": st.sampled_from(["rack", [{"label": "rack", "max_skew": 2, "weight": 10}]]),
+            "affinity": st.just([{"nodes": "has label.ssd", "weight": 5}]),
+            "anti_affinity": st.sampled_from([{"nodes": "node == n1"}, [{"nodes": "pool == spare", "weight": 5}]]),
             "tolerations": st.sampled_from(["*", ["gpu", "dedicated=ml"]]),
             "any_of": st.just([{"cpu": 2}, {"gpus": 1, "gpu_model": "A100"}]),
             "gpu_locality": st.sampled_from(["any", "same_numa", "nvlink"]),
