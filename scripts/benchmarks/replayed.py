@@ -42,6 +42,7 @@ class Replayed:
             count=len(job.runs_s),
             resources=Resources(cpu_milli=job.cpus * 1000, memory_bytes=job.memory_gib * GIB, gpus=job.gpus),
             timeout_ms=job.limit_s * 1000,
+            gang=job.gang,
         )
         self._commands.append(SubmitJob(submission_id=str(number), actor=f"u{job.user}", spec=spec))
 
