@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from hasched.cli.answers import plan, why
 from hasched.cli.exits import Exit, exit_for_error
+from hasched.cli.patience import patience
 from hasched.cli.runs import run, submit, wait
 from hasched.cli.settings import Settings, json_option, namespace_option
 from hasched.cli.tasks import STATE_NAMES, first_unsuccessful, logs, parse_target, tasks
@@ -23,6 +26,7 @@ from hasched.model.spec import MAX_TASKS
 
 if TYPE_CHECKING:
     from hasched.client.sync import Client
+    from hasched.model.answers import Forecast
     from hasched.model.views import JobView
 
 T = TypeVar("T")
@@ -33,7 +37,7 @@ def job() -> None:
     """Run jobs, watch them, stop them."""
 
 
-for command in (run, submit, wait, tasks, logs):
+for command in (run, submit, plan, why, wait, tasks, logs):
     job.add_command(command)
 
 
@@ -41,6 +45,7 @@ for command in (run, submit, wait, tasks, logs):
 @click.option(
     "--state", "states", multiple=True, type=click.Choice(STATE_NAMES, case_sensitive=False), help="Only these."
 )
+@click.option("--pending", is_flag=True, help="Only what waits, with when it is expected to start.")
 @namespace_option("Only of this namespace; by default the context's, if it names one.")
 @click.option("-A", "--all-namespaces", is_flag=True, help="Of all namespaces, whatever the context names.")
 @click.option("--queue", help="Only of this queue.")
@@ -57,6 +62,7 @@ def list_jobs(
     /,
     *,
     states: tuple[str, ...],
+    pending: bool,
     namespace: str | None,
     all_namespaces: bool,
     queue: str | None,
@@ -66,17 +72,19 @@ def list_jobs(
     limit: int,
 ) -> None:
     """List jobs, newest first."""
+    from hasched.cli.answer_text import brief_start
     from hasched.cli.output import print_json, print_table
     from hasched.cli.rendering import JOB_COLUMNS, JOB_SPARE, job_row
     from hasched.cli.specs import read_pairs
 
     wanted = read_pairs(labels, "--label")
     wanted_namespace = None if all_namespaces else settings.namespace(namespace)
+    foreseen: Forecast | None = None
     with settings.client() as client:
         found = list(
             itertools.islice(
                 client.jobs(
-                    state=states,
+                    state=(*states, "PENDING") if pending else states,
                     namespace=wanted_namespace,
                     queue=queue,
                     name=name,
@@ -87,10 +95,17 @@ def list_jobs(
                 limit,
             )
         )
+        if pending:
+            with patience(settings, "working out when they will start"):
+                foreseen = client.forecast()
     if settings.as_json:
-        print_json({"jobs": found})
-        return
-    print_table(JOB_COLUMNS, map(job_row, found), JOB_SPARE)
+        print_json({"jobs": found} | ({"forecast": foreseen} if foreseen is not None else {}))
+    elif foreseen is not None:
+        starts = {each.job_id: brief_start(each, foreseen.now_ms) for each in foreseen.jobs}
+        rows = ((*job_row(job), starts.get(job.id, "")) for job in found)
+        print_table((*JOB_COLUMNS, "starts"), rows, JOB_SPARE)
+    else:
+        print_table(JOB_COLUMNS, map(job_row, found), JOB_SPARE)
 
 
 @job.command()
@@ -107,13 +122,28 @@ def show(settings: Settings, target: str) -> None:
         job = client.job(task_id.job_id)
         task = client.task(*task_id) if one_task or job.count == 1 else None
         failed = None if task is not None or settings.as_json else first_unsuccessful(client, job)
+        starts = "" if one_task or settings.as_json else _expected_start(settings, client, job)
     if settings.as_json:
         print_json(task if one_task else job)
         return
     if not one_task:
-        print_job(job, failed)
+        print_job(job, failed, starts)
     if task is not None:
         print_task(task)
+
+
+def _expected_start(settings: Settings, client: Client, job: JobView) -> str:
+    """When what waits of a job will start, if anything does; nothing where that can't be said."""
+    from hasched.cli.answer_text import expected_start
+
+    if "PENDING" not in job.tasks:
+        return ""
+    try:
+        with patience(settings, "working out when it will start"):
+            foreseen = client.why(job.id, forecast=True).forecast
+    except HaschedError:
+        return ""  # the job itself is shown all the same
+    return expected_start(foreseen, time.time_ns() // 1_000_000) if foreseen is not None else ""
 
 
 @job.command()

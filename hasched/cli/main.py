@@ -37,8 +37,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "queue": ("hasched.cli.queues:queue", "Look at queues, close and open them."),
     "quota": ("hasched.cli.queues:quota", "Look at quotas."),
     "task": ("hasched.cli.task:task", "Have a task make room, or say in a task that it has checkpointed."),
+    "resources": ("hasched.cli.answers:resources", "See what there is, what is free, and how it is scattered."),
     "token": ("hasched.cli.certs:token", "Manage the tokens that people and programs log in with."),
     "top": ("hasched.cli.top:top", "Watch the cluster."),
+    "what-if": ("hasched.cli.answers:what_if", "Compare who starts when, as things are and as they would be."),
     "version": ("hasched.cli.completion:version", "Print the version."),
 }
 

@@ -56,14 +56,18 @@ def state_of(job: JobView) -> str:
     return f"{job.state} (cancelling)" if job.cancelling else f"{job.state} (suspended)" if job.suspended else job.state
 
 
-def print_job(job: JobView, failed: TaskView | None) -> None:
-    """A job, and of what it asks for all that isn't as everywhere; `failed` is the first of its tasks that didn't succeed."""
+def print_job(job: JobView, failed: TaskView | None, starts: str = "") -> None:
+    """A job, and of what it asks for all that isn't as everywhere.
+
+    `failed` is the first of its tasks that didn't succeed, `starts` when what waits of it is expected to start.
+    """
     print_fields(
         [
             ("job", str(job.id)),
             ("name", job.name),
             ("state", state_of(job)),
             ("reason", f"{job.reason.text} ({job.reason.code})" if job.reason else ""),
+            ("expected start", starts),
             ("tasks", counts(job.tasks)),
             ("first failed", summary(failed) if failed is not None else ""),
             ("exit code", "" if job.exit_code is None else str(job.exit_code)),
