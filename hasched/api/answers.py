@@ -34,7 +34,7 @@ from hasched.scheduler.hypotheses import (
     PolicyChanged,
     PriorityChanged,
 )
-from hasched.scheduler.order import ByPriority
+from hasched.scheduler.order import ByPolicies
 from hasched.scheduler.questions import AskForecast, AskPlan, AskWhatIf
 from hasched.statemachine.state import State
 
@@ -130,7 +130,7 @@ async def explain_job(call: Call, job_id: int, query: WhyQuery) -> Why:
     if not answer.waiting:
         return answer
     ahead = 0
-    for so_far in count_ahead(state, job, ByPriority()):
+    for so_far in count_ahead(state, job, ByPolicies()):
         ahead = so_far
         await asyncio.sleep(0)
     foreseen = await _foresee(call, job_id) if query.forecast else None

@@ -115,7 +115,7 @@ class GangLine:
         if job.id not in self._flights and (not job.is_gang or job.eligible == job.count):
             self._line.add(group, self._shapes.of(job, access), job.id)
 
-    def rerank(self, accounts: Iterable[Account]) -> None:
+    def rerank(self, accounts: Iterable[Account] | None) -> None:
         self._line.rerank(accounts)
 
     def forget_slot(self, slot: Slot) -> None:

@@ -119,9 +119,9 @@ class Line:
         if not queue.aside:
             self._line_up(queue)
 
-    def rerank(self, accounts: Iterable[Account]) -> None:
-        """The ranks of these accounts' classes have changed."""
-        for account in accounts:
+    def rerank(self, accounts: Iterable[Account] | None) -> None:
+        """The ranks of these accounts' classes have changed; None: of all."""
+        for account in tuple(self._of_account) if accounts is None else accounts:
             for waiting in self._of_account.get(account, ()):
                 if waiting.rank is not None:
                     self.enter(waiting)

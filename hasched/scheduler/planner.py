@@ -11,7 +11,7 @@ passed by smaller ones behind it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, TypeAlias
 
@@ -24,7 +24,7 @@ from hasched.scheduler.flights import Flights, JobInFlight, Landing
 from hasched.scheduler.gangs import GangLine, tasks_of
 from hasched.scheduler.gates import Gate, standard_gates
 from hasched.scheduler.line import Line, WaitingClass
-from hasched.scheduler.order import ByPriority, Order, group_of
+from hasched.scheduler.order import Account, ByPolicies, Order, group_of
 from hasched.scheduler.parking import Parking
 from hasched.scheduler.placement import SCORERS
 from hasched.scheduler.related import RelatedCursor
@@ -75,7 +75,7 @@ class Planner:
     ) -> None:
         self._scorer = SCORERS[policy]
         self._reachable = reachable
-        self._order = order or ByPriority()
+        self._order = order or ByPolicies()
         self._gates = standard_gates() if gates is None else tuple(gates)
         self.units_spent = 0  # since the planner was made, for metrics and tests
         self._turn = 0
@@ -143,9 +143,7 @@ class Planner:
             self._refresh(state, node_id)
         if self._windows.next_end_ms <= state.now_ms:
             self._open_windows(state)
-        accounts = tuple(self._order.observe(state, applied))
-        self._line.rerank(accounts)
-        self._gangs.rerank(accounts)
+        self._rerank(self._order.observe(state, applied))
 
     def settle(self, state: State, plan: PlacePlan | PlaceGang) -> None:
         """The plan has been decided, or its outcome won't be known: what of it was not scheduled is free again."""
@@ -392,7 +390,7 @@ class Planner:
 
     def _plan_class(self, state: State, waiting: WaitingClass, draft: _Draft, budget: int) -> int:
         """Place jobs of a class while it is first in line. Returns the units spent."""
-        cursors = self._candidates.cursors(waiting.shape)
+        cursors, burst = self._candidates.cursors(waiting.shape), self._order.burst
         found, looks = self._find(state, cursors)
         spent = 1 + looks // _LOOKS_A_UNIT
         if found is None:
@@ -409,7 +407,7 @@ class Planner:
                 continue
             wanted = 0 if job is None else self._wanted(state, job)
             if job is not None and wanted:
-                allowed = min(wanted, max(budget - spent, 1))
+                allowed = min(wanted, max(budget - spent, 1), burst)
                 placed, full = self._place(state, job, waiting.shape, allowed, draft)
                 spent += placed
                 if placed < allowed and full:
@@ -469,9 +467,17 @@ class Planner:
         return most
 
     def take(self, state: State, job: Job, tasks: int) -> None:
-        """Tell the gates of tasks that are on their way now; negative: not any more."""
+        """Tell the gates and the order of tasks that are on their way now; negative: not any more."""
         for gate in self._gates:
             gate.take(state, job, tasks)
+        self._rerank(self._order.take(state, job, tasks))
+
+    def _rerank(self, accounts: Iterable[Account] | None) -> None:
+        """Some accounts' classes, None: all, have another place."""
+        again = None if accounts is None else tuple(accounts)
+        if again != ():
+            self._line.rerank(again)
+            self._gangs.rerank(again)
 
     def _waiting(self, job: Job) -> int:
         """How many tasks of the job are neither held nor on their way."""

@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from hasched.model.policy import FairShare, PolicyKind
 from hasched.model.reasons import ReasonCode
 from hasched.model.spec import Resources
 from hasched.model.states import NodeState, PlacementPolicy
@@ -14,11 +15,13 @@ from hasched.scheduler.slots import MAX_ATTEMPTS_PER_NODE
 from hasched.statemachine.commands import (
     CancelJob,
     PlacePlan,
+    PutPolicy,
     RemoveNode,
     ResumeJob,
     SetNodeState,
     StepClock,
     SuspendJob,
+    UpdateJob,
 )
 from hasched.statemachine.invariants import check
 from hasched.statemachine.job import Job
@@ -76,8 +79,11 @@ class PlannerStory(RuleBasedStateMachine):
         max_running=st.integers(0, 3),
         retries=st.integers(0, 2),
         backoff_ms=st.sampled_from([0, 50]),
+        not_before_ms=st.sampled_from([0, 0, 50]),
+        actor=st.sampled_from(["ada", "bob"]),
+        queue=st.sampled_from(["default", "default", "batch"]),
     )
-    def submit(self, request: dict[str, int], **options: int) -> None:
+    def submit(self, request: dict[str, int], **options: int | str) -> None:
         self.world.submit(**options, **request)  # type: ignore[arg-type]
 
     @rule(data=st.data(), code=st.integers(0, 1))
@@ -86,6 +92,17 @@ class PlannerStory(RuleBasedStateMachine):
         if active:
             job_id, index, _ = data.draw(st.sampled_from(active))
             self.world.end(job_id, index, code)
+
+    @rule(enabled=st.booleans(), ageing_ms=st.sampled_from([0, 20]))
+    def order_otherwise(self, enabled: bool, ageing_ms: int) -> None:
+        body = FairShare(half_life_ms=60_000, enabled=enabled, ageing_ms=ageing_ms)
+        self.world.do(PutPolicy(kind=PolicyKind.FAIR_SHARE, name="default", body=body, actor="ada"))
+
+    @rule(data=st.data(), priority=st.integers(0, 2), queue=st.sampled_from([None, "batch"]))
+    def update(self, data: st.DataObject, priority: int, queue: str | None) -> None:
+        if self.world.state.jobs:
+            job_id = data.draw(st.sampled_from(list(self.world.state.jobs)))
+            self.world.do(UpdateJob(job_id=job_id, actor="ada", priority=priority, queue=queue))
 
     @rule(data=st.data(), what=st.sampled_from([SuspendJob, ResumeJob, CancelJob]))
     def command(self, data: st.DataObject, what: type[SuspendJob | ResumeJob | CancelJob]) -> None:
@@ -135,10 +152,16 @@ class PlannerStory(RuleBasedStateMachine):
             if reason is not None and reason.code == ReasonCode.WAITING_TURN:
                 assert any(node not in self.world.reachable for node in self.world.state.nodes)
             if job.resources.cpu_milli == 50_000 and reason is not None and job.eligible and not job.suspended:
-                assert reason.code in (ReasonCode.UNSATISFIABLE, ReasonCode.NO_NODES)
+                assert reason.code in (ReasonCode.UNSATISFIABLE, ReasonCode.NO_NODES, ReasonCode.NOT_BEFORE)
 
     def may_start(self, job: Job) -> bool:
-        if job.suspended or job.cancelling or not job.eligible or (job.max_running and job.active >= job.max_running):
+        if (
+            job.suspended
+            or job.cancelling
+            or job.not_before_ms
+            or not job.eligible
+            or (job.max_running and job.active >= job.max_running)
+        ):
             return False
         return any(
             node.state is NodeState.HEALTHY

@@ -77,6 +77,7 @@ class World:
         backoff_ms: int = 0,
         not_before_ms: int = 0,
         countables: tuple[tuple[str, int], ...] = (),
+        actor: str = "ada",
         **fields: Any,
     ) -> Job:
         self.submitted += 1
@@ -91,7 +92,7 @@ class World:
             retries=Retries(max=retries, backoff=Backoff(initial_ms=backoff_ms)),
             **fields,
         )
-        outcome = self.do(SubmitJob(submission_id=f"s{self.submitted}", actor="ada", spec=spec))
+        outcome = self.do(SubmitJob(submission_id=f"s{self.submitted}", actor=actor, spec=spec))
         assert isinstance(outcome, JobAccepted)
         return self.state.jobs[outcome.job_id]
 
