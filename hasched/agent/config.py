@@ -17,6 +17,12 @@ from hasched.client.files import read_config
 from hasched.model.config_text import Cpu, Duration, Size, load_config
 from hasched.model.errors import FieldError
 from hasched.model.ids import is_name
+from hasched.model.spec import DEFAULT_POOL
+from hasched.model.taints import parse_taint
+
+MAX_TAINTS = 32
+MAX_OWN_ATTRIBUTES = 48  # others are found
+MAX_ATTRIBUTE_CHARS = 256
 
 
 class Isolation(StrEnum):
@@ -43,6 +49,7 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     cpu: Cpu | None = None
     memory: Size | None = None
     gpus: int | None = None
+    disk: Size | None = None  # that tasks may ask for; by default the file system of `data_dir`
     countables: dict[str, int] = {}
 
 
@@ -62,7 +69,12 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     tls: TlsFiles
     name: str = ""  # the node id, as in the certificate; empty: the host's name
     address: str = ""  # how tasks on other nodes reach this one; empty: by the host's name
+    pool: str = DEFAULT_POOL
     labels: dict[str, str] = {}
+    taints: list[str] = []  # KEY or KEY=VALUE, with :avoid behind it for one that only makes the node a last resort
+    attributes: dict[
+        str, str
+    ] = {}  # that constraints can ask for beside those that are found; commas part several values
     capacity: Capacity = Capacity()
     isolation: Isolation = Isolation.AUTO
     pids_max: int = 0  # processes of one task, where cgroups are used; 0: no limit
@@ -103,6 +115,7 @@ def check(config: AgentConfig) -> Iterator[FieldError]:
         if not is_name(name):
             yield FieldError("labels", f"{name!r} can't be a name")
     yield from check_capacity(config.capacity, "capacity")
+    yield from _check_placement(config)
     if config.pids_max < 0:
         yield FieldError("pids_max", "must be zero or more")
     if config.logs.max_bytes < 64 * 1024:
@@ -118,3 +131,30 @@ def check_capacity(capacity: Capacity, place: str) -> Iterator[FieldError]:
             yield FieldError(f"{place}.countables.{name}", "must be 1 or more")
     if capacity.gpus is not None and capacity.gpus < 0:
         yield FieldError(f"{place}.gpus", "must be zero or more")
+
+
+def _check_placement(config: AgentConfig) -> Iterator[FieldError]:
+    """What placement rules look at."""
+    if not is_name(config.pool):
+        yield FieldError("pool", f"{config.pool!r} can't be a name")
+    for number, taint in enumerate(config.taints):
+        try:
+            parse_taint(taint)
+        except ValueError as error:
+            yield FieldError(f"taints[{number}]", str(error))
+    for name, value in config.attributes.items():
+        if not is_name(name):
+            yield FieldError("attributes", f"{name!r} can't be a name")
+        elif len(value) > MAX_ATTRIBUTE_CHARS or not value.isprintable():
+            yield FieldError(
+                f"attributes.{name}", f"must be at most {MAX_ATTRIBUTE_CHARS} characters that can be printed"
+            )
+    for name, value in config.labels.items():
+        if len(value) > MAX_ATTRIBUTE_CHARS:
+            yield FieldError(f"labels.{name}", f"must be at most {MAX_ATTRIBUTE_CHARS} characters")
+    for key, number, most in (
+        ("taints", len(config.taints), MAX_TAINTS),
+        ("attributes", len(config.attributes), MAX_OWN_ATTRIBUTES),
+    ):
+        if number > most:
+            yield FieldError(key, f"has {number} entries, and may have {most}")

@@ -12,7 +12,7 @@ It has no clock: the driver passes `Now` in with every event.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import assert_never
 
 from hasched.agent.attempts import Attempt, Phase
@@ -63,6 +63,7 @@ from hasched.model.wire import (
     AttemptReport,
     AttemptStarted,
     Freeze,
+    GpuDevice,
     HeartbeatAck,
     ReportsAck,
     Stop,
@@ -77,9 +78,11 @@ RESTARTED = "the supervisor of this attempt is gone (it died, or the machine res
 class AgentCore:
     """Feed it events with `handle`, obey the instructions, and call again with `Tick` at `wake_at_ms`."""
 
-    def __init__(self, gpus: int = 0, gpu_uuids: Sequence[str] = (), node_id: str = "") -> None:
+    def __init__(
+        self, gpus: int = 0, gpu_uuids: Sequence[str] = (), node_id: str = "", models: Sequence[GpuDevice] = ()
+    ) -> None:
         self._node_id = node_id
-        self._devices = Devices(gpus, gpu_uuids)
+        self._devices = Devices(gpus, gpu_uuids, models)
         self._specs = SpecCache()
         self._attempts: dict[AttemptId, Attempt] = {}
         self._latest: dict[TaskId, AttemptId] = {}
@@ -201,6 +204,7 @@ class AgentCore:
             if spec is None:
                 self._out.append(Reconnect(f"the spec of job {assignment.job_id} is not held here any more"))
                 continue
+            choices = dict(assignment.choices)
             resumes = {resume.index: resume for resume in assignment.resumes}
             gang = GangVariables(assignment.gang, spec, self._node_id) if assignment.gang is not None else None
             for index, number in assignment.tasks:
@@ -208,7 +212,7 @@ class AgentCore:
                 known = self._latest.get(task)
                 if known is not None and known.attempt >= number:
                     continue
-                attempt = Attempt(key, Phase.SAVING, spec=spec_of_task(spec, index))
+                attempt = Attempt(key, Phase.SAVING, spec=spec_of_task(spec, index, choices.get(index, 0)))
                 if gang is not None:
                     attempt.env, attempt.hostfile = gang.of(index), gang.hostfile
                 if (resume := resumes.get(index)) is not None:
@@ -234,9 +238,9 @@ class AgentCore:
             assert spec is not None, "a ready attempt has its spec"
             if attempt.frozen or any(self.is_active(older) for older in attempt.older):
                 continue
-            gpus = self._devices.take(spec.resources.gpus)
+            gpus = self._devices.take(spec.resources, spec.placement.gpu_locality)
             if gpus is None:
-                if spec.resources.gpus + self._staying_gpus() > self._devices.count:
+                if self._devices.would_wait_in_vain(spec.resources, self._staying_gpus()):
                     self._end_here(attempt, EndKind.LOST, too_few(self._devices.count), now)
                 continue
             del self._ready[key]
@@ -254,9 +258,9 @@ class AgentCore:
         for first in range(0, len(launches), MAX_LAUNCH_JOBS):
             self._out.append(Launch(tuple(launches[first : first + MAX_LAUNCH_JOBS])))
 
-    def _staying_gpus(self) -> int:
-        """How many GPUs are bound to attempts that nobody has told to stop: the managers count those here, too."""
-        return sum(len(attempt.gpus) for attempt in self._attempts.values() if not attempt.stop)
+    def _staying_gpus(self) -> Iterator[tuple[int, ...]]:
+        """The GPUs of each attempt that nobody has told to stop: the managers count those here, too."""
+        return (attempt.gpus for attempt in self._attempts.values() if attempt.gpus and not attempt.stop)
 
     # The table.
 

@@ -8,21 +8,60 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from hasched.model.facts import gpu_class_of, sort_gpus
+from hasched.model.spec import Resources
+from hasched.model.states import GpuLocality
+from hasched.model.wire import GpuDevice
+
 
 class Devices:
     """The node's GPUs, numbered from 0 in PCI bus order."""
 
-    def __init__(self, count: int, uuids: Sequence[str] = ()) -> None:
+    def __init__(self, count: int, uuids: Sequence[str] = (), gpus: Sequence[GpuDevice] = ()) -> None:
         self.count = count
+        self._gpus = tuple(gpus) if len(gpus) == count else ()  # what is known of each
+        self._kinds = sort_gpus(gpus, count)
         self._uuids = tuple(uuids) if len(uuids) == count else ()
         self._free = list(range(count))
 
-    def take(self, count: int) -> tuple[int, ...] | None:
-        """The lowest `count` free devices, or None if there are too few."""
-        if count > len(self._free):
+    def take(self, request: Resources, locality: GpuLocality = GpuLocality.ANY) -> tuple[int, ...] | None:
+        """Free devices for a task: of the kind that the managers count it under, as near to each other as can be had, and of
+        those the lowest. None if there are too few."""
+        free = [device for device in self.suitable(request) if device in self._free]
+        if request.gpus > len(free):
             return None
-        taken, self._free = tuple(self._free[:count]), self._free[count:]
+        taken = tuple(sorted(self._nearest(free, locality, request.gpus)[: request.gpus]))
+        self._free = [device for device in self._free if device not in taken]
         return taken
+
+    def suitable(self, request: Resources) -> Sequence[int]:
+        """The devices that a task may be given, free or not."""
+        if len(self._kinds) < 2 and not request.picks_gpus:
+            return range(self.count)
+        number = gpu_class_of(self._kinds, request)
+        if number < 0:
+            return ()
+        kind = self._kinds[number]
+        alike = [place for place, gpu in enumerate(self._gpus) if (gpu.model, gpu.memory_bytes) == kind[:2]]
+        return alike or range(self.count)
+
+    def would_wait_in_vain(self, request: Resources, staying: Iterable[tuple[int, ...]]) -> bool:
+        """Whether a task can't get its devices before something ends that holds some of them and was not told to stop."""
+        suitable = self.suitable(request)
+        held = sum(device in suitable for devices in staying for device in devices)
+        return request.gpus + held > len(suitable)
+
+    def _nearest(self, free: list[int], locality: GpuLocality, count: int) -> list[int]:
+        """Free devices, those of the group first that is the smallest with so many; if none has, of the largest groups."""
+        if locality is GpuLocality.ANY or not self._gpus or count < 2:
+            return free
+        groups: dict[int, list[int]] = {}
+        for device in free:
+            gpu = self._gpus[device]
+            number = gpu.numa_node if locality is GpuLocality.SAME_NUMA else gpu.nvlink_group
+            groups.setdefault(number if number >= 0 else -1 - device, []).append(device)
+        ordered = sorted(groups.values(), key=lambda group: (len(group) < count, abs(len(group) - count), group))
+        return [device for group in ordered for device in group]
 
     def release(self, devices: tuple[int, ...]) -> None:
         if devices:

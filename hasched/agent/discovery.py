@@ -10,8 +10,10 @@ import structlog
 
 import hasched
 from hasched.agent.config import AgentConfig
+from hasched.agent.machine import find_attributes, find_numa_node
 from hasched.agent.processes import boot_id
 from hasched.model.spec import Resources
+from hasched.model.taints import parse_taint
 from hasched.model.wire import GpuDevice, NodeInfo, NodeUsage
 
 _log = structlog.get_logger(__name__)
@@ -29,13 +31,26 @@ def discover(config: AgentConfig, isolation: str) -> NodeInfo:
             memory_bytes=psutil.virtual_memory().total if capacity.memory is None else capacity.memory,
             gpus=len(gpus) if capacity.gpus is None else capacity.gpus,
             countables=tuple(sorted(capacity.countables.items())),
+            disk_bytes=find_disk_bytes(config.data_dir) if capacity.disk is None else capacity.disk,
         ),
         address=config.address,
         labels=dict(sorted(config.labels.items())),
         gpus=gpus if capacity.gpus is None else gpus[: capacity.gpus],
         isolation=isolation,
         boot_id=boot_id(),
+        pool=config.pool,
+        taints=tuple(map(parse_taint, sorted(config.taints))),
+        attributes={**find_attributes(), **dict(sorted(config.attributes.items()))},
     )
+
+
+def find_disk_bytes(data_dir: str) -> int:
+    """The size of the file system that tasks write to, less what is kept for root, in whole MiB; 0 if it can't be asked."""
+    try:
+        disk = os.statvfs(data_dir)
+    except OSError:
+        return 0
+    return (disk.f_blocks - (disk.f_bfree - disk.f_bavail)) * disk.f_frsize >> 20 << 20
 
 
 def find_gpus() -> tuple[GpuDevice, ...]:
@@ -66,12 +81,14 @@ def _read_gpu(number: int) -> tuple[str, GpuDevice]:
     import pynvml
 
     device = pynvml.nvmlDeviceGetHandleByIndex(number)
+    bus_id = _text(pynvml.nvmlDeviceGetPciInfo(device).busId)
     gpu = GpuDevice(
         _text(pynvml.nvmlDeviceGetUUID(device)),
         _text(pynvml.nvmlDeviceGetName(device)),
         int(pynvml.nvmlDeviceGetMemoryInfo(device).total),
+        numa_node=find_numa_node(bus_id),
     )
-    return _text(pynvml.nvmlDeviceGetPciInfo(device).busId), gpu
+    return bus_id, gpu
 
 
 def read_usage(data_dir: str) -> NodeUsage:

@@ -72,7 +72,9 @@ class Driver:
         self._origin = ""  # of the cluster that this agent belongs to
         self._isolation = "rlimit"
         self._info = environment.discover(config, self._isolation)
-        self._core = AgentCore(self._info.resources.gpus, [gpu.uuid for gpu in self._info.gpus], config.node_id)
+        self._core = AgentCore(
+            self._info.resources.gpus, [gpu.uuid for gpu in self._info.gpus], config.node_id, self._info.gpus
+        )
         self._table = environment.open_table(str(self._data_dir / "attempts.db"), self._on_saved, self._on_table_failed)
         self._table_failed: asyncio.Future[None] = self._loop.create_future()
         self._link = Link(

@@ -50,8 +50,10 @@ def _weight(spec: JobSpec) -> int:
     return len(spec.input) + len(spec.script) + sum(len(word) for word in spec.command)
 
 
-def spec_of_task(spec: JobSpec, index: int) -> JobSpec:
-    """The spec with what this task asks for: tasks of a gang's groups differ in it."""
+def spec_of_task(spec: JobSpec, index: int, choice: int = 0) -> JobSpec:
+    """The spec with what this task asks for: tasks of a gang's groups differ in it, and those of a job with alternatives."""
+    if choice:
+        return msgspec.structs.replace(spec, resources=spec.placement.any_of[choice])
     terms = spec.gang_terms
     grouped = terms.group_of(index) if terms is not None else None
     return spec if grouped is None else msgspec.structs.replace(spec, resources=grouped[0].resources)

@@ -156,8 +156,14 @@ class Dispatcher:
             spec = None if known else msgspec.Raw(job.packed_spec)
             resumes = tuple(resumed_tasks(job, [index for index, _ in tasks]))
             gang = show_gang(self._replica.state, job)
-            assignments.append(PackedAssignment(job_id, spec, tasks, resumes, gang))
-            size += TASK_BYTES * len(tasks) + RESUME_BYTES * len(resumes) + (0 if known else len(job.packed_spec))
+            chosen = job.choices or {}
+            choices = tuple((index, chosen[index]) for index, _ in tasks if index in chosen) if chosen else ()
+            assignments.append(PackedAssignment(job_id, spec, tasks, resumes, gang, choices))
+            size += (
+                TASK_BYTES * (len(tasks) + len(choices))
+                + RESUME_BYTES * len(resumes)
+                + (0 if known else len(job.packed_spec))
+            )
             size += NODE_BYTES * len(gang.nodes) if gang is not None else 0
             if job.count > 1:
                 session.specs_sent.add(job_id)

@@ -63,7 +63,10 @@ def show(settings: Settings, node_id: str) -> None:
         ("allocated", resources(view.allocated)),
         ("running", str(view.running)),
         ("GPUs", ", ".join(f"{gpu.model} ({short_bytes(gpu.memory_bytes)})" for gpu in view.gpus)),
+        ("pool", view.pool),
         ("labels", pairs(view.labels)),
+        ("taints", ", ".join(view.taints)),
+        ("attributes", pairs(view.attributes)),
         ("registered", moment(view.registered_ms)),
         ("changed", moment(view.changed_ms)),
     ]
@@ -128,8 +131,8 @@ def _who(actor: str, reason: str) -> str:
     return f"{actor}: {reason}" if reason else actor
 
 
-NODE_COLUMNS = ("node", "status", "connected", "running", "allocated", "total", "isolation", "agent", "labels")
-NODE_SPARE = ("agent", "isolation", "labels", "connected")
+NODE_COLUMNS = ("node", "status", "connected", "running", "allocated", "total", "pool", "isolation", "agent", "labels")
+NODE_SPARE = ("agent", "isolation", "pool", "labels", "connected")
 
 
 def node_row(view: NodeView) -> tuple[str, ...]:
@@ -141,8 +144,9 @@ def node_row(view: NodeView) -> tuple[str, ...]:
         view.status or view.state,
         "yes" if view.connected else "no",
         str(view.running),
-        resources(view.allocated),
-        resources(view.total),
+        resources(view.allocated, disk=False),
+        resources(view.total, disk=False),
+        view.pool,
         view.isolation,
         view.agent_version,
         pairs(view.labels),

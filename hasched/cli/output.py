@@ -135,13 +135,18 @@ def pairs(mapping: dict[str, str]) -> str:
     return " ".join(f"{key}={value}" for key, value in sorted(mapping.items()))
 
 
-def resources(amount: Resources) -> str:
-    """`2 CPU, 512Mi, 1 GPU`."""
+def resources(amount: Resources, disk: bool = True) -> str:
+    """`2 CPU, 512Mi, 1 GPU (A100 or H100, 40Gi), 10Gi disk`."""
     parts = [f"{format_cpu(amount.cpu_milli)} CPU"]
     if amount.memory_bytes:
         parts.append(short_bytes(amount.memory_bytes))
     if amount.gpus:
-        parts.append(f"{amount.gpus} GPU")
+        picked = [" or ".join(amount.gpu_models)] if amount.gpu_models else []
+        if amount.gpu_memory_bytes:
+            picked.append(short_bytes(amount.gpu_memory_bytes))
+        parts.append(f"{amount.gpus} GPU ({', '.join(picked)})" if picked else f"{amount.gpus} GPU")
+    if amount.disk_bytes and disk:
+        parts.append(f"{short_bytes(amount.disk_bytes)} disk")
     parts += [f"{number} {name}" for name, number in amount.countables]
     return ", ".join(parts)
 

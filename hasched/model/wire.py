@@ -221,6 +221,7 @@ class Assignment(_Message, frozen=True):
     tasks: tuple[tuple[int, int], ...]
     resumes: tuple[Resume, ...] = ()  # of those tasks that have anything to resume
     gang: Gang | None = None
+    choices: tuple[tuple[int, int], ...] = ()  # of tasks that don't get the first alternative: (index, its number)
 
 
 class Assign(_Message, frozen=True, tag="assign"):
@@ -235,6 +236,7 @@ class PackedAssignment(_Message, frozen=True):
     tasks: tuple[tuple[int, int], ...]
     resumes: tuple[Resume, ...] = ()
     gang: Gang | None = None
+    choices: tuple[tuple[int, int], ...] = ()
 
 
 class PackedAssign(_Message, frozen=True, tag="assign"):
