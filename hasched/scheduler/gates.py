@@ -7,25 +7,17 @@ same are let through one after the other until one is held back again: so an eve
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from hasched.model.reasons import ReasonCode
 from hasched.model.times import format_time
 from hasched.model.units import format_duration
 from hasched.scheduler.blockers import Blocker, Change
+from hasched.scheduler.keys import Key
+from hasched.scheduler.limits import LimitGate
 from hasched.statemachine.events import AttemptEnded, Event, JobDue, JobResumed
 from hasched.statemachine.job import Job
 from hasched.statemachine.state import State
-
-
-class Key(NamedTuple):
-    """What a job waits for: `channel` is opened by events; of two jobs with the same `kind` on it either both may start or none.
-
-    So a quota is a channel, and the request that it refused is a kind: a smaller one may still pass.
-    """
-
-    channel: Hashable
-    kind: Hashable = None
 
 
 class Gate(Protocol):
@@ -49,6 +41,9 @@ class Gate(Protocol):
     def take(self, state: State, job: Job, tasks: int) -> None:
         """So many tasks are on their way now; negative: not any more, for they were scheduled or refused."""
 
+    def given_back(self) -> Iterable[Hashable]:
+        """The channels that may have opened since, because something that was on its way was refused."""
+
 
 class OneJobGate:
     """A gate of each job for itself, its own channel."""
@@ -61,6 +56,9 @@ class OneJobGate:
 
     def take(self, state: State, job: Job, tasks: int) -> None:
         pass
+
+    def given_back(self) -> Iterable[Hashable]:
+        return ()
 
 
 class Suspended(OneJobGate):
@@ -132,4 +130,4 @@ class MaxRunning(OneJobGate):
 
 
 def standard_gates() -> tuple[Gate, ...]:
-    return (Suspended(), NotBefore(), MaxRunning())
+    return (Suspended(), NotBefore(), MaxRunning(), LimitGate())

@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Hashable
 
 from hasched.model.ids import JobId
-from hasched.scheduler.gates import Key
+from hasched.scheduler.keys import Key
 from hasched.statemachine.job import Job
 
 LET_THROUGH = 8  # of one key at a time

@@ -152,11 +152,14 @@ class Planner:
                 self._move(state, plan.job_id, node_id, -tasks_of(plan, node_id))
                 self._refresh(state, node_id)
             self._enqueue(state, plan.job_id)
-            return
-        for landing, tasks in self._flights.end(plan):
-            self._land(state, landing, tasks)
-            self._move(state, landing[0], landing[1], -tasks)
-            self._refresh(state, landing[1])
+        else:
+            for landing, tasks in self._flights.end(plan):
+                self._land(state, landing, tasks)
+                self._move(state, landing[0], landing[1], -tasks)
+                self._refresh(state, landing[1])
+        for gate in self._gates:
+            for channel in gate.given_back():
+                self._parking.open(channel)
 
     def _scheduled(self, state: State, event: TasksScheduled, touched: dict[NodeId, None]) -> None:
         touched[event.node_id] = None

@@ -128,6 +128,18 @@ class QuotaNode:
         most = share.guaranteed + self.parent.potential(dimension)
         return most if share.borrow is None else min(most, share.subtree + share.borrow)
 
+    def deficit(self, dimension: str, asked: int) -> int:
+        """How much more the bottleneck would have to have for so much to be available here; nothing if it is."""
+        share = self.shares[dimension]
+        if self.parent is None:
+            return max(0, asked - (share.subtree - share.used))
+        rest = asked - max(0, share.guaranteed - share.used)
+        if rest <= 0:
+            return 0
+        if self.bottleneck(dimension) is not self:
+            return self.parent.deficit(dimension, rest)
+        return max(0, rest - self._from_above(share, dimension))
+
     def bottleneck(self, dimension: str) -> QuotaNode:
         """Of its chain, the one whose use has to fall before more is available here."""
         share = self.shares[dimension]
@@ -182,9 +194,11 @@ class Limits:
 
     def __init__(self) -> None:
         self.weekly = False  # whether a quota counts by the week
+        self.epoch = 0  # grows with every change of the policies
         self.version = 0  # grows with every change of what is used
         self.quotas: dict[tuple[str, str], QuotaNode] = {}
         self.caps: dict[tuple[str, str], CapNode] = {}
+        self._policies: tuple[Mapping[str, Policy], Mapping[str, Policy]] = ({}, {})
         self._each_user: list[tuple[str, Quota]] = []
         self._rules: list[tuple[str, Cap]] = []
         self._quotas_of: dict[AccountKey, tuple[QuotaNode, ...]] = {}
@@ -200,7 +214,8 @@ class Limits:
 
     def set_policies(self, quotas: Mapping[str, Policy], caps: Mapping[str, Policy]) -> None:
         """Start with these, and nothing used."""
-        self.version += 1
+        self.epoch += 1
+        self._policies = (dict(quotas), dict(caps))
         self.quotas, self.caps, self._each_user, self._rules = {}, {}, [], []
         self._quotas_of, self._caps_of = {}, {}
         self.weekly = any(
@@ -214,6 +229,37 @@ class Limits:
         for name, cap in sorted(caps.items()):
             assert isinstance(cap, Cap), "these are the caps"
             self._rules.append((name, cap))
+
+    def blank(self) -> Limits:
+        """The same limits, with nothing used."""
+        same = Limits()
+        same.set_policies(*self._policies)
+        return same
+
+    def copy_use(self, other: Limits) -> None:
+        """Of the same limits as these: what is used is as it is there. The meters are shared, so they must be left alone."""
+        for key, node in self.quotas.items():
+            if key not in other.quotas:
+                for share in node.shares.values():
+                    share.used = 0
+        for key, theirs in other.quotas.items():
+            mine = self.quotas.get(key) or self._grow(key, theirs.quota)
+            mine.meter = theirs.meter
+            for name, share in theirs.shares.items():
+                mine.shares[name].used = share.used
+        for cap in self.caps.values():
+            cap.used = 0
+        for key, used in other.caps.items():
+            mine_too = self.caps.get(key)
+            if mine_too is None:
+                mine_too = self.caps[key] = CapNode(key, used.units)
+            mine_too.used = used.used
+
+    def _grow(self, key: tuple[str, str], quota: Quota) -> QuotaNode:
+        """What one user has of a quota of each user."""
+        node = self.quotas[key] = QuotaNode(key, quota, None)
+        node.shares = {each: Share(amount, None) for each, amount in amounts_of(quota.nominal).items()}
+        return node
 
     def _plant(self, name: str, quotas: Mapping[str, Policy]) -> QuotaNode:
         node = self.quotas.get((name, ""))
@@ -267,10 +313,7 @@ class Limits:
             if quota.scope is QuotaScope.WORKFLOW or quota.namespace not in ("", namespace):
                 continue
             key = (name, user)
-            if key not in self.quotas:
-                node = self.quotas[key] = QuotaNode(key, quota, None)
-                node.shares = {each: Share(amount, None) for each, amount in amounts_of(quota.nominal).items()}
-            yield self.quotas[key]
+            yield self.quotas.get(key) or self._grow(key, quota)
 
     def caps_of(self, group: Group) -> tuple[tuple[CapNode, int], ...]:
         """The caps that a task of the group counts for, each with its units."""
@@ -351,6 +394,20 @@ class Limits:
         if any((name, "") not in [cap.key for cap, _ in caps] for name, _ in group.semaphores or ()):
             return 0  # a semaphore that isn't there
         return max(0, min([tasks, *((cap.units - cap.used) // units for cap, units in caps)]))
+
+    def tightest(self, group: Group, request: Resources, starts_job: bool, now_ms: int) -> tuple[str, str, str]:
+        """The limit that leaves the fewest tasks of a request, as a kind and a key: what has to be given back first."""
+        found: list[tuple[int, tuple[str, str, str]]] = []
+        for node in self.quotas_of(group[:2]) if self.any_quotas else ():
+            if request.gpus:
+                found += ((0, ("quota", *each.key)) for each in node.overspent_weeks(now_ms))
+            for dimension in node.shares:
+                amount = total_demand([(request, 1)], dimension, starts_job)
+                if amount:
+                    found.append((node.available(dimension) // amount, ("quota", *node.bottleneck(dimension).key)))
+        for cap, units in self.caps_of(group):
+            found.append(((cap.units - cap.used) // units, ("cap", *cap.key)))
+        return min(found, default=(0, ("none", "", "")))[1]
 
     def fit(self, group: Group, wanted: Sequence[tuple[Resources, int]], starts_job: bool, now_ms: int) -> bool:
         """Whether so many tasks of each request may start, all of them at once."""

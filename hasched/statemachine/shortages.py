@@ -16,10 +16,10 @@ from hasched.statemachine.limits import (
     QUEUED_JOBS,
     QUEUED_TASKS,
     RUNNING_JOBS,
+    CapNode,
     Group,
     Limits,
     QuotaNode,
-    demand_of,
     total_demand,
 )
 from hasched.statemachine.weeks import start_of_week, week_of
@@ -50,18 +50,24 @@ class Shortage(msgspec.Struct, frozen=True):
     asked: int
     used: int
     limit: int
+    missing: int  # how much more it would have to be
+    nominal: int = 0  # what its policy says
     until_ms: int = 0  # when it is over by itself
     semaphore: bool = False
-
-    @property
-    def missing(self) -> int:
-        """How much more it would have to be."""
-        return max(1, self.asked + self.used - self.limit)
 
     @property
     def key(self) -> str:
         """Where the limit stands in the policy's document."""
         return "units" if self.kind is PolicyKind.CAP else f"limits.{_KEYS.get(self.dimension, self.dimension)}"
+
+    @property
+    def raised(self) -> int | str:
+        """What would have to stand there for one more task to start, as a document has it."""
+        wanted = self.nominal + self.missing
+        if self.dimension == GPU_WEEK:
+            return -(-wanted // HOUR_MS)
+        shown = self.amount(wanted)
+        return int(shown) if shown.isdigit() else shown
 
     @property
     def noun(self) -> str:
@@ -97,38 +103,69 @@ def find_shortages(
     """Everything that keeps one more task of the group from starting now."""
     if limits.any_quotas:
         for node in limits.quotas_of(group[:2]):
-            yield from _short_of_quota(node, request, starts_job, now_ms)
-    if limits.any_caps or group.semaphores:
-        caps = limits.caps_of(group)
-        for cap, units in caps:
-            if cap.used + units > cap.units:
-                semaphore = (cap.key[0], units) in (group.semaphores or ())
-                title = f"semaphore {cap.key[0]}" if semaphore else cap.title
-                yield Shortage(PolicyKind.CAP, cap.key[0], title, "", units, cap.used, cap.units, semaphore=semaphore)
-        known = [cap.key for cap, _ in caps]
-        for name, units in group.semaphores or ():
-            if (name, "") not in known:
-                yield Shortage(PolicyKind.CAP, name, f"semaphore {name}", "", units, 0, 0, semaphore=True)
+            for dimension in node.shares:
+                asked = total_demand([(request, 1)], dimension, starts_job)
+                if asked and asked > node.available(dimension):
+                    yield _short_of_quota(node, dimension, asked)
+            if request.gpus:
+                yield from (_short_of_week(spent, now_ms) for spent in node.overspent_weeks(now_ms))
+    caps = limits.caps_of(group)
+    for cap, units in caps:
+        if cap.used + units > cap.units:
+            yield _short_of_cap(cap, units, (cap.key[0], units) in (group.semaphores or ()))
+    known = [cap.key for cap, _ in caps]
+    for name, units in group.semaphores or ():
+        if (name, "") not in known:
+            yield _short_of_cap(CapNode((name, ""), 0), units, True)
 
 
-def _short_of_quota(node: QuotaNode, request: Resources, starts_job: bool, now_ms: int) -> Iterator[Shortage]:
-    for dimension in node.shares:
-        asked = 1 if dimension == RUNNING_JOBS and starts_job else demand_of(request, dimension)
-        if asked and asked > node.available(dimension):
-            yield _shortage(node, dimension, asked)
-    if request.gpus:
-        for spent in node.overspent_weeks(now_ms):
-            used, until_ms = spent.meter.used(now_ms), start_of_week(week_of(now_ms) + 1)
-            limit = spent.week_limit or 0
-            yield Shortage(PolicyKind.QUOTA, spent.key[0], spent.title, GPU_WEEK, 0, used, limit, until_ms)
-
-
-def _shortage(node: QuotaNode, dimension: str, asked: int) -> Shortage:
+def _short_of_quota(node: QuotaNode, dimension: str, asked: int) -> Shortage:
     """What is short is the one of the chain whose use has to fall; its numbers tell."""
     short = node.bottleneck(dimension)
     share = short.shares[dimension]
     limit = share.subtree if short.parent is None else share.subtree + (share.borrow or 0)
-    return Shortage(PolicyKind.QUOTA, short.key[0], short.title, dimension, asked, share.used, limit)
+    return Shortage(
+        kind=PolicyKind.QUOTA,
+        name=short.key[0],
+        title=short.title,
+        dimension=dimension,
+        asked=asked,
+        used=share.used,
+        limit=limit,
+        missing=node.deficit(dimension, asked),
+        nominal=share.nominal,
+    )
+
+
+def _short_of_week(spent: QuotaNode, now_ms: int) -> Shortage:
+    used, limit = spent.meter.used(now_ms), spent.week_limit or 0
+    return Shortage(
+        kind=PolicyKind.QUOTA,
+        name=spent.key[0],
+        title=spent.title,
+        dimension=GPU_WEEK,
+        asked=0,
+        used=used,
+        limit=limit,
+        missing=used - limit + 1,
+        nominal=limit,
+        until_ms=start_of_week(week_of(now_ms) + 1),
+    )
+
+
+def _short_of_cap(cap: CapNode, units: int, semaphore: bool) -> Shortage:
+    return Shortage(
+        kind=PolicyKind.CAP,
+        name=cap.key[0],
+        title=f"semaphore {cap.key[0]}" if semaphore else cap.title,
+        dimension="",
+        asked=units,
+        used=cap.used,
+        limit=cap.units,
+        missing=cap.used + units - cap.units,
+        nominal=cap.units,
+        semaphore=semaphore,
+    )
 
 
 def find_refusal(
@@ -144,14 +181,13 @@ def find_refusal(
         if cap is None or cap.subject is not CapSubject.SEMAPHORE or cap.namespace not in ("", group.namespace):
             return f"there is no semaphore {name}"
         if units * together > cap.units:
-            title = f"semaphore {name}"
-            return Shortage(PolicyKind.CAP, name, title, "", units * together, 0, cap.units, semaphore=True)
+            return _short_of_cap(CapNode((name, ""), cap.units), units * together, True)
     if not limits.any_quotas:
         return ""
     for node in limits.quotas_of(group[:2]):
         for dimension, more in ((QUEUED_JOBS, 1), (QUEUED_TASKS, count)):
             if dimension in node.shares and more > node.available(dimension):
-                return _shortage(node, dimension, more)
+                return _short_of_quota(node, dimension, more)
         impossible = [_never(node, wanted) for wanted in options]
         if all(impossible):
             first = impossible[0]
@@ -162,10 +198,20 @@ def find_refusal(
 
 def _never(node: QuotaNode, wanted: Wanted) -> Shortage | None:
     """What such tasks could not get of a quota even if nobody used any of it."""
-    for dimension in node.shares:
+    for dimension, share in node.shares.items():
         asked, most = total_demand(wanted, dimension, True), node.potential(dimension)
         if asked > most:
-            return Shortage(PolicyKind.QUOTA, node.key[0], node.title, dimension, asked, 0, most)
-    if any(request.gpus for request, _ in wanted) and any(each.week_limit == 0 for each in node.chain):
-        return Shortage(PolicyKind.QUOTA, node.key[0], node.title, GPU_WEEK, 0, 0, 0)
+            return Shortage(
+                kind=PolicyKind.QUOTA,
+                name=node.key[0],
+                title=node.title,
+                dimension=dimension,
+                asked=asked,
+                used=0,
+                limit=most,
+                missing=asked - most,
+                nominal=share.nominal,
+            )
+    if any(request.gpus for request, _ in wanted):
+        return next((_short_of_week(each, 0) for each in node.chain if each.week_limit == 0), None)
     return None
