@@ -82,7 +82,7 @@ class Shape:
         own = (
             filters.ADDED or scorers.ADDED or (key.rules is not None and key.rules.gpu_locality is not GpuLocality.ANY)
         )
-        self.view_key: Hashable = (key.rules, key.access, key.traits, key.resources if own else None)
+        self.view_key: Hashable = (key.rules, key.access, self.places, key.traits, key.resources if own else None)
 
     def static_fit(self, node: Node) -> bool:
         """Whether a task may run on the node at all, by what doesn't change with its load. Asked once per node and change."""
