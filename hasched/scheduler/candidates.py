@@ -117,6 +117,16 @@ class View:
         """Whether the node meets the rules."""
         return self._judge(slot)[1]
 
+    def emptiest(self, request: Resources, most: int) -> list[Slot]:
+        """Some nodes that could hold a task with this request if less ran there, those that lack little among them."""
+        found = [slot for shelf in self.shelves.values() for slot in shelf.ends(most) if slot.could_hold(request)]
+        if not found:  # they have something that few have: look at all
+            found = [slot for slot in self.places if slot.could_hold(request)]
+        return found
+
+    def preference(self, slot: Slot) -> float:
+        return self._judge(slot)[2]
+
     def _judge(self, slot: Slot) -> tuple[object, bool, float]:
         info = slot.node.info
         facts = self._facts.get(slot)
@@ -201,6 +211,16 @@ class Cursor:
             if headed is not None:
                 self._advance(headed)
         return None
+
+    @property
+    def best_score(self) -> tuple[float, int]:
+        """That of the node that `best` has found, with its order."""
+        return self._heap[0][:2]
+
+    def score(self, slot: Slot) -> tuple[float, int]:
+        """That of a node that stands on no shelf, with its order."""
+        offset = self._scorer.offset(slot.total, self.request, slot.gpus > 0) + self.view.preference(slot)
+        return self._scorer.standing(slot) + offset, slot.order
 
     def _catch_up(self, changes: Changes) -> None:
         """Look at what has changed; of it, what stands before the marks would be missed otherwise."""

@@ -25,10 +25,11 @@ class Flight:
 class JobInFlight:
     """What is on its way for one job. Indices below `next_index` have been proposed, or were not eligible then."""
 
-    __slots__ = ("next_index", "shape", "tasks")
+    __slots__ = ("limit_ms", "next_index", "shape", "tasks")
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: Shape, limit_ms: int) -> None:
         self.shape = shape
+        self.limit_ms = limit_ms  # how long after its start a task has surely ended
         self.tasks = 0
         self.next_index = 0
 

@@ -249,6 +249,7 @@ class GangLine:
             self._line.set_aside(waiting)
             return None, spent
         for slot in dict.fromkeys(part.slot for part in taken):
+            slot.reserved_until_ms = max(slot.reserved_until_ms, state.now_ms + limit_of(job))
             self._changes.note(slot)
         self._flights[job.id] = _Flight(plan, taken, rooms.shape, size)
         self._host.take(state, job, size)

@@ -25,9 +25,10 @@ class ClassKey(NamedTuple):
 class WaitingClass:
     """The jobs of one class, by id. `rank` is None while it stands nowhere: it is being tried."""
 
-    __slots__ = ("_heap", "_members", "group", "rank", "shape")
+    __slots__ = ("_heap", "_members", "group", "number", "rank", "shape")
 
-    def __init__(self, key: ClassKey) -> None:
+    def __init__(self, key: ClassKey, number: int) -> None:
+        self.number = number  # decides nothing, but makes entries of a heap comparable
         self.group = key.group
         self.shape = key.shape
         self.rank: Rank | None = None
@@ -57,12 +58,13 @@ class WaitingClass:
 class ShapeQueue:
     """The classes of one shape. `aside`: nothing of it fits anywhere."""
 
-    __slots__ = ("aside", "classes", "heap", "rank", "shape")
+    __slots__ = ("aside", "classes", "heap", "number", "rank", "shape")
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: Shape, number: int) -> None:
+        self.number = number
         self.shape = shape
         self.classes = 0
-        self.heap: list[tuple[Rank, WaitingClass]] = []  # may hold ranks that are not true any more
+        self.heap: list[tuple[Rank, int, WaitingClass]] = []  # may hold ranks that are not true any more
         self.rank: Rank | None = None  # its place in line
         self.aside = False
 
@@ -73,9 +75,9 @@ class ShapeQueue:
     def best(self) -> tuple[Rank, WaitingClass] | None:
         heap = self.heap
         while heap:
-            rank, waiting = heap[0]
+            rank, _, waiting = heap[0]
             if waiting.rank == rank:
-                return heap[0]
+                return rank, waiting
             heapq.heappop(heap)
         return None
 
@@ -89,18 +91,20 @@ class Line:
         self._classes: dict[ClassKey, WaitingClass] = {}
         self._of_account: dict[Account, dict[WaitingClass, None]] = {}
         self._queues: dict[Shape, ShapeQueue] = {}
-        self._line: list[tuple[Rank, ShapeQueue]] = []
+        self._line: list[tuple[Rank, int, ShapeQueue]] = []
+        self._made = 0
         self.aside: dict[Shape, None] = {}
 
     def add(self, group: RankGroup, shape: Shape, job_id: JobId) -> None:
         key = ClassKey(group, shape)
         waiting = self._classes.get(key)
         if waiting is None:
-            waiting = self._classes[key] = WaitingClass(key)
+            self._made += 1
+            waiting = self._classes[key] = WaitingClass(key, self._made)
             self._of_account.setdefault(group.account, {})[waiting] = None
             queue = self._queues.get(shape)
             if queue is None:
-                queue = self._queues[shape] = ShapeQueue(shape)
+                queue = self._queues[shape] = ShapeQueue(shape, self._made)
             queue.classes += 1
         if waiting.add(job_id):
             self.enter(waiting)
@@ -115,7 +119,7 @@ class Line:
         rank = self._ranker(waiting.group, first)
         if waiting.rank != rank:
             waiting.rank = rank
-            heapq.heappush(queue.heap, (rank, waiting))
+            heapq.heappush(queue.heap, (rank, waiting.number, waiting))
         if not queue.aside:
             self._line_up(queue)
 
@@ -149,12 +153,12 @@ class Line:
         if queue.rank != rank:
             queue.rank = rank
             if rank is not None:
-                heapq.heappush(self._line, (rank, queue))
+                heapq.heappush(self._line, (rank, queue.number, queue))
 
     def _first(self) -> ShapeQueue | None:
         line = self._line
         while line:
-            rank, queue = line[0]
+            rank, _, queue = line[0]
             if queue.rank == rank:
                 if (best := queue.best()) is not None and best[0] == rank:
                     return queue
@@ -172,7 +176,7 @@ class Line:
             return None
         heapq.heappop(self._line)
         queue.rank = None
-        _, waiting = heapq.heappop(queue.heap)
+        _, _, waiting = heapq.heappop(queue.heap)
         waiting.rank = None
         self._line_up(queue)
         return waiting
@@ -211,6 +215,21 @@ class Line:
         """That of whoever is next."""
         queue = self._first()
         return queue.rank if queue is not None else None
+
+    def rank_of(self, shape: Shape) -> Rank | None:
+        """That of the first of its classes that isn't being tried."""
+        best = self._queues[shape].best()
+        return best[0] if best is not None else None
+
+    def blocked(self) -> list[tuple[Rank, Shape, JobId]]:
+        """The shapes that stand aside, each with its first job, in order."""
+        found: list[tuple[Rank, Shape, JobId]] = []
+        for shape in self.aside:
+            best = self._queues[shape].best()
+            if best is not None and best[1].first is not None:
+                found.append((best[0], shape, best[1].first))
+        found.sort(key=lambda one: one[0])
+        return found
 
     def __bool__(self) -> bool:
         return self._first() is not None

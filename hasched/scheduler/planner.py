@@ -5,8 +5,8 @@ is free after everything proposed so far (`slots`), and which node is the best f
 of it is made anew for a slice: a pass in which nothing fits costs one look at each changed node for each shape that waits,
 however many jobs and tasks it has, and a plan never uses twice what an earlier plan on its way has taken.
 
-Order: what `order` says; unless told otherwise priority, then job id. Within that it is greedy: a task that doesn't fit is
-passed by smaller ones behind it.
+Order: what `order` says; unless told otherwise priority, then job id. A task that doesn't fit is passed by others behind it,
+but the first few that fit nowhere each hold a node meanwhile, so that they aren't passed for ever (`holds`).
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ from hasched.scheduler.candidates import Candidates, Cursor, View
 from hasched.scheduler.flights import Flights, JobInFlight, Landing
 from hasched.scheduler.gangs import GangLine, tasks_of
 from hasched.scheduler.gates import Gate, standard_gates
+from hasched.scheduler.holds import Blocked, Holds, best_offer
 from hasched.scheduler.line import Line, WaitingClass
-from hasched.scheduler.order import Account, ByPolicies, Order, group_of
+from hasched.scheduler.order import Account, ByPolicies, Order, Rank, group_of
 from hasched.scheduler.parking import Parking
 from hasched.scheduler.placement import SCORERS
 from hasched.scheduler.related import RelatedCursor
 from hasched.scheduler.relations import Tallies
-from hasched.scheduler.shapes import Shape, Shapes
+from hasched.scheduler.shapes import Shape, Shapes, limit_of
 from hasched.scheduler.slots import Changes, Slot
 from hasched.scheduler.windows import Windows
 from hasched.statemachine.apply import Applied
@@ -38,9 +39,12 @@ from hasched.statemachine.events import (
     NODE_CHANGES,
     AttemptEnded,
     GangReopened,
+    JobCancelRequested,
+    JobDeadlineExceeded,
     JobEnded,
     JobResumed,
     JobSubmitted,
+    JobSuspended,
     JobUpdated,
     NodeRegistered,
     PolicyChanged,
@@ -55,8 +59,10 @@ from hasched.statemachine.state import State
 REBUILD_SLICE = 1_000  # jobs or nodes
 _LOOKS_A_UNIT = 32  # looking at so many nodes costs about as much as placing a task
 
+_KEEP_UNITS = 2  # what it costs to see who needs a hold,
+_HOLD_UNITS = 32  # and to find one
+
 _Draft: TypeAlias = dict[Landing, list[TaskIndex]]
-_Cursors: TypeAlias = tuple[Cursor, ...]
 
 
 class Planner:
@@ -102,6 +108,8 @@ class Planner:
         self._candidates = Candidates(self._scorer, self._changes, self._windows, self._slots, self._make_related)
         self._line = Line(self._order.rank, self._forget_shape)
         self._gangs.empty_line()
+        self._holds = Holds(self._changes, self._windows)
+        self._hopeless: dict[Shape, None] = {}  # shapes that no node could hold, as long as nodes stay as they are
         self._recheck: dict[Shape, None] = {}  # shapes aside that are still to be looked at
 
     def rebuild(self, state: State) -> Iterator[None]:
@@ -205,9 +213,21 @@ class Planner:
 
     def _job_ended(self, state: State, event: JobEnded, touched: dict[NodeId, None]) -> None:
         self._parking.forget(event.job_id)
+        self._job_stopped(state, event, touched)
+
+    def _job_stopped(
+        self,
+        state: State,
+        event: JobSuspended | JobCancelRequested | JobEnded | JobDeadlineExceeded,
+        touched: dict[NodeId, None],
+    ) -> None:
+        """It may want nothing any more: see to what it holds."""
+        if event.job_id in self._holds.nodes.values():
+            self._grown = True
 
     def _node_changed(self, state: State, event: NodeRegistered, touched: dict[NodeId, None]) -> None:
         """Any of `NODE_CHANGES`."""
+        self._hopeless.clear()
         touched[event.node_id] = None
         self._moved = True
         if self._tallies:
@@ -219,6 +239,7 @@ class Planner:
 
     def _open_windows(self, state: State) -> None:
         """Reservations were made, dropped or are over: every job may have others to use, so all are put in line anew."""
+        self._holds.release_all()
         self._windows.refresh(state)
         self._unlisted = list(state.jobs)
         self._unlisted.reverse()
@@ -247,6 +268,8 @@ class Planner:
         slot = self._slots.get(node_id)
         if node is None:
             if slot is not None:
+                if slot.held:
+                    self._holds.forget_slot(slot)
                 del self._slots[node_id]
                 self._candidates.forget_slot(slot)
                 self._gangs.forget_slot(slot)
@@ -256,6 +279,11 @@ class Planner:
             self._slots_made += 1
             slot = self._slots[node_id] = Slot(node, self._slots_made)
         changed, grown = slot.refresh(node, self._usable(node))
+        if slot.held:
+            if slot.usable:
+                self._holds.touch(slot)
+            else:
+                self._holds.forget_slot(slot)
         if changed:
             self._changes.note(slot)
             if grown and slot.usable:
@@ -270,6 +298,8 @@ class Planner:
         self._shapes.forget(shape)
         self._candidates.forget_shape(shape)
         self._recheck.pop(shape, None)
+        self._hopeless.pop(shape, None)
+        self._holds.forget_shape(shape)
 
     def _move(self, state: State, job_id: JobId, node_id: NodeId, tasks: int) -> None:
         """So many tasks of a job more, or fewer, run on a node or are on their way to it."""
@@ -331,6 +361,8 @@ class Planner:
             if waiting is None:
                 break
             spent += self._plan_class(state, waiting, draft, budget - spent)
+        if looked:
+            self._keep_holds(state)
         self.units_spent += spent
         if not draft:
             return None
@@ -342,6 +374,15 @@ class Planner:
         self._flights.depart(plan)
         self._draft = {}
         return plan
+
+    @property
+    def held_nodes(self) -> dict[NodeId, JobId]:
+        """The nodes that are kept for jobs at the head of the line, and for which."""
+        return self._holds.nodes
+
+    def estimate(self, state: State, job_id: JobId) -> int | None:
+        """When a job that waits at the head of the line starts at the latest, in ms; None if nobody can say."""
+        return self._holds.start_of(state, job_id)
 
     def _open_gates(self, state: State) -> int:
         """Put into line some of those whose gate has opened. Returns the units spent."""
@@ -367,16 +408,20 @@ class Planner:
         while self._recheck and looks < budget * _LOOKS_A_UNIT:
             shape = next(iter(self._recheck))
             cursors = self._candidates.cursors(shape)
-            found, looked = self._find(state, cursors)
-            looks += 1 + looked
-            if found is not None:
-                self._line.call_back(shape)
+            rank = self._line.rank_of(shape)
+            looks += 1
+            if rank is not None:
+                found, looked = self._find(state, shape, rank)
+                looks += looked
+                if found is not None:
+                    self._line.call_back(shape)
             if all(cursor.ready for cursor in cursors):
                 del self._recheck[shape]
         return looks // _LOOKS_A_UNIT
 
-    def _find(self, state: State, cursors: _Cursors) -> tuple[tuple[Slot, int] | None, int]:
+    def _find(self, state: State, shape: Shape, rank: Rank) -> tuple[tuple[Slot, int] | None, int]:
         """The best node and the request for it, or None if there is none yet, and the looks it took."""
+        cursors = self._candidates.cursors(shape)
         looks = 0
         for cursor in cursors:
             if not cursor.ready:
@@ -387,20 +432,30 @@ class Planner:
             cursor.looks = 0
             slot = cursor.best(self._changes, state.now_ms)
             looks += cursor.looks
+            if self._holds and not shape.relations:
+                looks += len(self._holds)
+                held = self._holds.find(state, cursor, (shape, choice, rank))
+                if held is not None and (slot is None or cursor.score(held) < cursor.best_score):
+                    slot = held
             if slot is not None:
                 return (slot, choice), looks
         return None, looks
 
     def _plan_class(self, state: State, waiting: WaitingClass, draft: _Draft, budget: int) -> int:
         """Place jobs of a class while it is first in line. Returns the units spent."""
-        cursors, burst = self._candidates.cursors(waiting.shape), self._order.burst
-        found, looks = self._find(state, cursors)
+        first = waiting.first
+        assert first is not None, "a class that stands in line has a job"
+        shape, rank = waiting.shape, self._order.rank(waiting.group, first)
+        if not self._waits(state, first):
+            waiting.drop_first()
+            self._line.enter(waiting)
+            return 1
+        found, looks = self._find(state, shape, rank)
         spent = 1 + looks // _LOOKS_A_UNIT
         if found is None:
-            if all(cursor.ready for cursor in cursors):
-                self._line.set_aside(waiting)
-            else:
-                self._line.enter(waiting)
+            if all(cursor.ready for cursor in self._candidates.cursors(shape)):
+                return spent + self._set_aside(state, waiting, rank)
+            self._line.enter(waiting)
             return spent
         while (job_id := waiting.first) is not None:
             job = state.jobs.get(job_id)
@@ -410,12 +465,12 @@ class Planner:
                 continue
             wanted = 0 if job is None else self._wanted(state, job)
             if job is not None and wanted:
-                allowed = min(wanted, max(budget - spent, 1), burst)
-                placed, full = self._place(state, job, waiting.shape, allowed, draft)
+                allowed = min(wanted, max(budget - spent, 1), self._order.burst)
+                rank = self._order.rank(waiting.group, job_id)
+                placed, full = self._place(state, job, (shape, rank), allowed, draft)
                 spent += placed
                 if placed < allowed and full:
-                    self._line.set_aside(waiting)
-                    return spent
+                    return spent + self._set_aside(state, waiting, rank)
                 if placed == allowed < wanted:
                     break
             waiting.drop_first()
@@ -425,27 +480,75 @@ class Planner:
         self._line.enter(waiting)
         return spent
 
-    def _place(self, state: State, job: Job, shape: Shape, wanted: int, draft: _Draft) -> tuple[int, bool]:
+    def _set_aside(self, state: State, waiting: WaitingClass, rank: Rank) -> int:
+        """Nothing of the shape fits anywhere; before others pass it, it may get a hold. Returns the units spent."""
+        self._line.set_aside(waiting)
+        if self._holds.all_before(rank, self._holds.limit(len(self._slots))):
+            return 0
+        return self._keep_holds(state)
+
+    def _keep_holds(self, state: State) -> int:
+        """See to it that those who stand first and fit nowhere hold a node, and nobody else. Returns the units spent."""
+        if not self._line.aside and not self._holds:
+            self._holds.released = False
+            return 0
+        limit = self._holds.limit(len(self._slots))
+        missing = self._holds.keep(islice(self._blocked(state), limit))
+        if self._holds.released:
+            self._holds.released = False
+            self._grown = True
+        if missing is None:
+            return _KEEP_UNITS
+        view = self._candidates.cursors(missing.shape)[0].view
+        view.catch_up()
+        offer = best_offer(state, view, missing.shape, self._windows)
+        if offer is None:
+            self._hopeless[missing.shape] = None
+        else:
+            self._holds.hold(missing, offer)
+        return _HOLD_UNITS
+
+    def _blocked(self, state: State) -> Iterator[Blocked]:
+        """The shapes that fit nowhere though some node could hold them, in order. One whose first job is out of it is tried."""
+        for rank, shape, job_id in self._line.blocked():
+            if not self._waits(state, job_id):
+                self._line.call_back(shape)
+            elif shape not in self._hopeless and not shape.relations:
+                yield Blocked(rank, shape, job_id)
+
+    def _waits(self, state: State, job_id: JobId) -> bool:
+        """Whether the job has tasks that want to start, or would if no gate held them back."""
+        job = state.jobs.get(job_id)
+        return job is not None and not job.suspended and not job.ending and self._waiting(job) > 0
+
+    def _place(
+        self, state: State, job: Job, standing: tuple[Shape, Rank], wanted: int, draft: _Draft
+    ) -> tuple[int, bool]:
         """Draft up to `wanted` tasks of a job onto the best nodes. How many it was, and whether no node has room any more."""
+        shape, rank = standing
         changes, fills = self._changes, self._scorer.fills and not shape.relations
-        cursors = self._candidates.cursors(shape)
-        in_flight = self._flights.jobs.get(job.id) or JobInFlight(shape)
+        in_flight = self._flights.jobs.get(job.id) or JobInFlight(shape, limit_of(job))
         indices = job.pending_indices(in_flight.next_index)
         placed, full = 0, False
         while placed < wanted:
-            found, _ = self._find(state, cursors)
+            found, _ = self._find(state, shape, rank)
             if found is None:
                 full = True
                 break
             slot, choice = found
             request = shape.requests[choice]
-            tasks = list(islice(indices, slot.room(request, wanted - placed if fills else 1)))
+            most = wanted - placed if fills else 1
+            room = self._holds.room(state, slot, (shape, choice, rank), most) if slot.held else slot.room(request, most)
+            tasks = list(islice(indices, room))
             if not tasks:
                 break
             self._turn += 1
             slot.turn = self._turn
             slot.take(request, len(tasks))
+            slot.reserved_until_ms = max(slot.reserved_until_ms, state.now_ms + in_flight.limit_ms)
             changes.note(slot)
+            if slot.held:
+                self._holds.count(slot, shape, rank)
             draft.setdefault((job.id, slot.node_id, choice), []).extend(tasks)
             self._move(state, job.id, slot.node_id, len(tasks))
             in_flight.next_index = tasks[-1] + 1
@@ -454,6 +557,8 @@ class Planner:
             in_flight.tasks += placed
             self._flights.jobs[job.id] = in_flight
             self.take(state, job, placed)
+        if self._holds.released:
+            self._keep_holds(state)
         return placed, full
 
     def _is_next(self, waiting: WaitingClass) -> bool:
@@ -504,6 +609,9 @@ _HANDLERS: dict[type, Callable[[Planner, State, Any, dict[NodeId, None]], None]]
     AttemptEnded: Planner._ended,
     JobSubmitted: Planner._job_changed,
     JobResumed: Planner._job_changed,
+    JobSuspended: Planner._job_stopped,
+    JobCancelRequested: Planner._job_stopped,
+    JobDeadlineExceeded: Planner._job_stopped,
     JobUpdated: Planner._job_changed,
     JobEnded: Planner._job_ended,
     TasksEligible: Planner._job_changed,

@@ -61,7 +61,7 @@ class Rehearsal:
         self.durations = Durations(state)
         self.endless = 0  # attempts of which nobody knows when they end
         self.starts = 0
-        self._planner = Planner(policy, reachable)
+        self.planner = Planner(policy, reachable)
         self._on_start = on_start
         self._on_preemption = on_preemption
         self._begun = False
@@ -78,7 +78,7 @@ class Rehearsal:
 
     def begin(self) -> None:
         """Index what waits, once every change to the state has been made that is to be rehearsed."""
-        for _ in self._planner.rebuild(self.state):
+        for _ in self.planner.rebuild(self.state):
             pass
         self._begun = True
 
@@ -87,7 +87,7 @@ class Rehearsal:
         applied = apply(self.state, self.state.index + 1, Batch(BATCH_VERSION, self.now_ms, list(commands)))
         assert not applied.faults, applied.faults
         if self._begun:
-            self._planner.observe(self.state, applied)
+            self.planner.observe(self.state, applied)
         for event in applied.events:
             if isinstance(event, JobCancelRequested | JobDeadlineExceeded):
                 self._stop((event.job_id, index) for index in event.stopping)
@@ -100,12 +100,12 @@ class Rehearsal:
 
     def settle(self) -> None:
         """Start whatever may start now."""
-        while self._planner.ready and self.starts < MOST_STARTS:
-            plan = self._planner.plan(self.state, SLICE_UNITS)
+        while self.planner.ready and self.starts < MOST_STARTS:
+            plan = self.planner.plan(self.state, SLICE_UNITS)
             if plan is None:
                 continue
             applied = self.do(plan)
-            self._planner.settle(self.state, plan)
+            self.planner.settle(self.state, plan)
             self._take_starts(applied)
 
     def advance(self, until_ms: int) -> bool:

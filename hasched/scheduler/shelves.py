@@ -117,5 +117,14 @@ class Shelf:
                 block.measure()
         return None, looks
 
+    def ends(self, most: int) -> list[Slot]:
+        """Some from either end: the fullest and the emptiest, whichever is where."""
+        if not self._blocks:
+            return []
+        last = [slot for _, _, slot in self._blocks[-1].places[-most:]]
+        if len(self._blocks) == 1 and len(last) < most:
+            return last
+        return list(dict.fromkeys([*last, *(slot for _, _, slot in self._blocks[0].places[:most])]))
+
     def __len__(self) -> int:
         return sum(len(block.places) for block in self._blocks)

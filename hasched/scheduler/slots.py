@@ -47,6 +47,7 @@ class Slot:
         "reserved_gpu_kinds",
         "reserved_gpus",
         "reserved_memory_bytes",
+        "reserved_until_ms",
         "total",
         "turn",
         "usable",
@@ -68,6 +69,7 @@ class Slot:
         self.gpu_kinds: dict[int, int] = {}  # free ones by kind, on nodes with several kinds alone
         self.reserved_cpu_milli = self.reserved_memory_bytes = self.reserved_disk_bytes = 0
         self.reserved_gpus = self.reserved_attempts = 0
+        self.reserved_until_ms = 0  # by then all that is on its way has surely ended
         self.reserved_gpu_kinds: dict[int, int] = {}
         self.reserved_countables: dict[str, int] = {}
 
@@ -139,13 +141,15 @@ class Slot:
         kind = gpu_class_of(self.node.facts.gpus, request)
         if kind < 0:
             return 0
-        return min(self.gpus, self.gpu_kinds.get(kind, self.gpus))
+        return self.gpu_kinds.get(kind, self.gpus)
 
     def reserve(self, request: Resources, times: int) -> None:
         """Hold `times` the request for placements on their way; negative gives back, without making it free (`refresh`)."""
         self.reserved_cpu_milli += request.cpu_milli * times
         self.reserved_memory_bytes += request.memory_bytes * times
         self.reserved_attempts += times
+        if not self.reserved_attempts:
+            self.reserved_until_ms = 0
         if request.disk_bytes:
             self.reserved_disk_bytes += request.disk_bytes * times
         if request.gpus:
@@ -170,6 +174,65 @@ class Slot:
                 self.gpu_kinds[gpu_class_of(self.node.facts.gpus, request)] -= request.gpus * times
         for name, amount in request.countables:
             self.countables[name] -= amount * times
+
+    def give_back(self, request: Resources) -> None:
+        """On a copy: a task with this request has ended."""
+        self.take(request, -1)
+
+    def give_back_reserved(self, slot: Slot) -> None:
+        """On a copy of a slot: all that is on its way there has ended."""
+        self.cpu_milli += slot.reserved_cpu_milli
+        self.memory_bytes += slot.reserved_memory_bytes
+        self.disk_bytes += slot.reserved_disk_bytes
+        self.gpus += slot.reserved_gpus
+        self.attempts -= slot.reserved_attempts
+        for name, amount in slot.reserved_countables.items():
+            self.countables[name] = self.countables.get(name, 0) + amount
+        for kind, gpus in slot.reserved_gpu_kinds.items():
+            self.gpu_kinds[kind] = self.gpu_kinds.get(kind, 0) + gpus
+
+    def copy(self) -> Slot:
+        """To see what would be free if things were otherwise."""
+        twin = Slot(self.node, self.order)
+        for name in ("cpu_milli", "memory_bytes", "disk_bytes", "gpus", "attempts", "total", "usable"):
+            setattr(twin, name, getattr(self, name))
+        twin.countables = dict(self.countables)
+        twin.gpu_kinds = dict(self.gpu_kinds)
+        return twin
+
+    def could_hold(self, request: Resources) -> bool:
+        """Whether a task with this request would fit if nothing else ran here."""
+        total = self.total
+        if (
+            request.cpu_milli > total.cpu_milli
+            or request.memory_bytes > total.memory_bytes
+            or request.gpus > total.gpus
+            or request.disk_bytes > total.disk_bytes
+        ):
+            return False
+        if request.gpus and (self.gpu_kinds or request.picks_gpus) and gpu_class_of(self.node.facts.gpus, request) < 0:
+            return False
+        if request.countables:
+            offered = dict(total.countables)
+            return all(amount <= offered.get(name, 0) for name, amount in request.countables)
+        return True
+
+    def shortfall(self, request: Resources) -> float:
+        """What is missing for a task with this request, each thing as a part of what the node has of it, summed up."""
+        total = self.total
+        missing = 0.0
+        if request.cpu_milli and self.cpu_milli < request.cpu_milli:
+            missing += (request.cpu_milli - self.cpu_milli) / total.cpu_milli
+        if request.memory_bytes and self.memory_bytes < request.memory_bytes:
+            missing += (request.memory_bytes - self.memory_bytes) / total.memory_bytes
+        if request.gpus and (free := self._free_gpus(request)) < request.gpus:
+            missing += (request.gpus - free) / total.gpus
+        if request.disk_bytes and self.disk_bytes < request.disk_bytes:
+            missing += (request.disk_bytes - self.disk_bytes) / total.disk_bytes
+        for name, amount in request.countables:
+            if (left := self.countables.get(name, 0)) < amount:
+                missing += (amount - left) / amount
+        return missing
 
 
 class Changes:

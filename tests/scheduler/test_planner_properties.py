@@ -150,7 +150,8 @@ class PlannerStory(RuleBasedStateMachine):
             assert not self.may_start(job), f"job {job.id} waits, but something of it fits"
             reason = pending_reason(self.world.state, job)
             if reason is not None and reason.code == ReasonCode.WAITING_TURN:
-                assert any(node not in self.world.reachable for node in self.world.state.nodes)
+                nodes = self.world.state.nodes
+                assert self.world.planner.held_nodes or any(node not in self.world.reachable for node in nodes)
             if job.resources.cpu_milli == 50_000 and reason is not None and job.eligible and not job.suspended:
                 assert reason.code in (ReasonCode.UNSATISFIABLE, ReasonCode.NO_NODES, ReasonCode.NOT_BEFORE)
 
@@ -163,8 +164,10 @@ class PlannerStory(RuleBasedStateMachine):
             or (job.max_running and job.active >= job.max_running)
         ):
             return False
+        held = self.world.planner.held_nodes
         return any(
             node.state is NodeState.HEALTHY
+            and held.get(node.id, job.id) == job.id
             and node.id in self.world.reachable
             and node.room_for(job.resources, 1)
             and len(node.attempts) < MAX_ATTEMPTS_PER_NODE

@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 
+from hasched.model.policy import PolicyKind, Reservation
 from hasched.statemachine import state as tables
 from hasched.statemachine.events import ClockStepped, Event, JobExpired, SubmissionsForgotten, TasksEligible, WeekBegan
 from hasched.statemachine.job import IN_BACKOFF
@@ -34,6 +35,10 @@ def next_deadline(state: State) -> int | None:
         due.append(state.node_due_ms)
     if state.usage.limits.weekly:
         due.append(start_of_week(state.week + 1) if state.week else state.now_ms)
+    reservations = state.policies[PolicyKind.RESERVATION]
+    if reservations:  # nothing happens to the state at the end of one, but its nodes are free again for those who plan
+        bodies = [record.body for record in reservations.values()]
+        due += [body.end_ms for body in bodies if isinstance(body, Reservation) and body.end_ms > state.now_ms]
     return min(due, default=None)
 
 

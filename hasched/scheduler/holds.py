@@ -1,0 +1,241 @@
+"""Holds: room that is kept for those who stand first and fit nowhere (backfill with a start reservation).
+
+A shape that stands aside while others pass it would wait for ever if they took whatever comes free. So the first few that
+wait each hold a node: the one on which they can start the soonest, by the time limits of what runs there. On it others are
+started only if they have surely ended by then, or fit beside what it is held for. So a hold is kept whatever they do, and a
+job that holds a node starts at the held time at the latest, if limits are kept; earlier if a node has room earlier.
+
+Where what runs has no time limit, no time can be named: then the node that lacks the least is held, and others get only what
+fits beside. A hold is cheap: it looks closely at a few nodes that are the most free, once, and again only at its own node
+when something changes there (ADR 0015).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from hasched.model.ids import JobId, NodeId
+from hasched.model.spec import Resources
+from hasched.scheduler.candidates import Cursor, View
+from hasched.scheduler.order import Rank
+from hasched.scheduler.shapes import NEVER_MS, Shape
+from hasched.scheduler.slots import Changes, Slot
+from hasched.scheduler.usage import ends_of
+from hasched.scheduler.windows import Windows
+from hasched.statemachine.state import State
+
+MOST_HOLDS = 8
+NODES_A_HOLD = 16  # of so many nodes one may be held; one always may
+CLOSE_LOOKS = 12  # nodes of which it is worked out when a task could start there
+
+
+class Blocked(NamedTuple):
+    """A shape that fits nowhere, with its first job."""
+
+    rank: Rank
+    shape: Shape
+    job_id: JobId
+
+
+class Offer(NamedTuple):
+    """When a task could start on a node at the latest, and what it lacks there now, as a part of the node."""
+
+    start_ms: int
+    spared: bool  # it has GPUs and the task wants none
+    lacks: float
+    order: int
+    slot: Slot
+    choice: int
+
+
+class Hold:
+    """`beside` is what others may have on the node until its start and beyond."""
+
+    __slots__ = ("beside", "choice", "job_id", "rank", "shape", "slot", "stale", "start_ms")
+
+    def __init__(self, blocked: Blocked, offer: Offer) -> None:
+        self.rank, self.shape, self.job_id = blocked
+        self.slot = offer.slot
+        self.choice = offer.choice
+        self.start_ms = 0  # not worked out yet
+        self.beside = offer.slot
+        self.stale = True
+
+    def refresh(self, state: State) -> None:
+        """Work out anew when it can start, and what is left beside it."""
+        self.stale = False
+        request = self.shape.requests[self.choice]
+        self.start_ms, then = room_in_time(state, self.slot, request)
+        then.take(request, 1)
+        self.beside = then
+
+    def room(self, shape: Shape, request: Resources, most: int, now_ms: int) -> int:
+        """How many tasks of a shape that stands behind may start on the node now."""
+        now = self.slot.room(request, most)
+        if not now or self._ends_in_time(shape, now_ms):
+            return now
+        return self.beside.room(request, now)
+
+    def is_for(self, shape: Shape, rank: Rank) -> bool:
+        """Whether a shape may use all of the node: it holds it, or stands before the holder."""
+        return shape is self.shape or rank < self.rank
+
+    def _ends_in_time(self, shape: Shape, now_ms: int) -> bool:
+        return self.start_ms < NEVER_MS and now_ms + shape.limit_ms <= self.start_ms
+
+
+class Holds:
+    """`find` and `room` answer for the nodes that are held, which are among nobody's candidates."""
+
+    def __init__(self, changes: Changes, windows: Windows) -> None:
+        self._changes = changes
+        self._windows = windows
+        self._holds: dict[Shape, Hold] = {}
+        self._of_slot: dict[Slot, Hold] = {}
+        self.released = False  # whether a node was let go since somebody last set it to False
+
+    def find(self, state: State, cursor: Cursor, asked: tuple[Shape, int, Rank]) -> Slot | None:
+        """The best held node on which a task of this shape may start."""
+        shape, choice, _ = asked
+        request = shape.requests[choice]
+        best: tuple[float, int] | None = None
+        found: Slot | None = None
+        for slot in self._of_slot:
+            if slot.cpu_milli < request.cpu_milli or not slot.fits(request) or not cursor.view.admits(slot):
+                continue
+            closes_ms = self._windows.closes_ms(slot.node_id, shape.access)
+            if closes_ms < NEVER_MS and state.now_ms + shape.limit_ms > closes_ms:
+                continue
+            if self.room(state, slot, asked, 1) and (best is None or cursor.score(slot) < best):
+                best, found = cursor.score(slot), slot
+        return found
+
+    def room(self, state: State, slot: Slot, asked: tuple[Shape, int, Rank], most: int) -> int:
+        """How many tasks of a shape and rank may start on a held node now. Who stands before the holder may use it all."""
+        shape, choice, rank = asked
+        hold = self._of_slot[slot]
+        request = shape.requests[choice]
+        if hold.is_for(shape, rank):
+            return slot.room(request, most)
+        if hold.stale:
+            hold.refresh(state)
+        return hold.room(shape, request, most, state.now_ms)
+
+    def count(self, slot: Slot, shape: Shape, rank: Rank) -> None:
+        """Tasks were placed on a held node. By the holder or who stands before it: then it isn't held any more."""
+        hold = self._of_slot[slot]
+        if hold.is_for(shape, rank):
+            self._release(hold)
+        else:
+            hold.stale = True
+
+    def touch(self, slot: Slot) -> None:
+        """Something has changed on a held node."""
+        self._of_slot[slot].stale = True
+
+    def limit(self, nodes: int) -> int:
+        """How many holds there may be."""
+        return max(1, min(MOST_HOLDS, nodes // NODES_A_HOLD))
+
+    def keep(self, blocked: Iterable[Blocked]) -> Blocked | None:
+        """Hold for these alone. Returns the first that has no hold yet."""
+        first: Blocked | None = None
+        wanted: dict[Shape, None] = {}
+        for one in blocked:
+            wanted[one.shape] = None
+            hold = self._holds.get(one.shape)
+            if hold is not None:
+                hold.rank, hold.job_id = one.rank, one.job_id
+            elif first is None:
+                first = one
+        for shape, hold in list(self._holds.items()):
+            if shape not in wanted:
+                self._release(hold)
+        return first
+
+    def hold(self, blocked: Blocked, offer: Offer) -> None:
+        hold = Hold(blocked, offer)
+        self._holds[hold.shape] = hold
+        self._of_slot[hold.slot] = hold
+        hold.slot.held = True
+        self._changes.note(hold.slot)
+
+    def forget_slot(self, slot: Slot) -> None:
+        """The node is gone, or takes no work any more."""
+        self._release(self._of_slot[slot])
+
+    def _release(self, hold: Hold) -> None:
+        del self._holds[hold.shape], self._of_slot[hold.slot]
+        hold.slot.held = False
+        self.released = True
+        self._changes.note(hold.slot)
+
+    @property
+    def nodes(self) -> dict[NodeId, JobId]:
+        """The nodes that are held, and for whom."""
+        return {hold.slot.node_id: hold.job_id for hold in self._holds.values()}
+
+    def start_of(self, state: State, job_id: JobId) -> int | None:
+        """When a job that holds a node can start at the latest; None if it holds none, or that can't be known."""
+        for hold in self._holds.values():
+            if hold.job_id == job_id:
+                if hold.stale:
+                    hold.refresh(state)
+                return hold.start_ms if hold.start_ms < NEVER_MS else None
+        return None
+
+    def release_all(self) -> None:
+        for hold in list(self._holds.values()):
+            self._release(hold)
+
+    def forget_shape(self, shape: Shape) -> None:
+        """Nothing of it waits any more."""
+        hold = self._holds.get(shape)
+        if hold is not None:
+            self._release(hold)
+
+    def all_before(self, rank: Rank, limit: int) -> bool:
+        """Whether there are as many holds as there may be, and all of them of shapes that stand before this rank."""
+        return len(self._holds) >= limit and all(hold.rank < rank for hold in self._holds.values())
+
+    def __len__(self) -> int:
+        return len(self._holds)
+
+
+def best_offer(state: State, view: View, shape: Shape, windows: Windows) -> Offer | None:
+    """The node that a shape should hold. None: no node that meets its rules has so much in all."""
+    near: list[Offer] = []
+    for choice, request in enumerate(shape.requests):
+        for slot in view.emptiest(request, CLOSE_LOOKS // 2):
+            if windows.closes_ms(slot.node_id, shape.access) == NEVER_MS:
+                lacks = slot.shortfall(request)
+                near.append(Offer(0, slot.gpus > 0 and not request.gpus, lacks, slot.order, slot, choice))
+    near.sort(key=lambda offer: offer[1:4])
+    offers = [
+        offer._replace(start_ms=room_in_time(state, offer.slot, shape.requests[offer.choice])[0])
+        for offer in near[:CLOSE_LOOKS]
+    ]
+    return min(offers, key=lambda offer: offer[:4], default=None)
+
+
+def room_in_time(state: State, slot: Slot, request: Resources) -> tuple[int, Slot]:
+    """When a node has surely room for one task more, and what is free there then. `NEVER_MS`, and now, if one can't say."""
+    then = slot.copy()
+    if then.fits(request):
+        return state.now_ms, then
+    ends: list[tuple[int, Resources | None]] = [*ends_of(state, slot.node)]
+    if slot.reserved_until_ms:
+        ends.append((slot.reserved_until_ms, None))  # what is on its way
+        ends.sort(key=lambda end: end[0])
+    start_ms = NEVER_MS
+    for end_ms, asked in ends:
+        if end_ms >= NEVER_MS or end_ms > start_ms:
+            break
+        if asked is None:
+            then.give_back_reserved(slot)
+        else:
+            then.give_back(asked)
+        if start_ms == NEVER_MS and then.fits(request):
+            start_ms = end_ms
+    return (start_ms, then) if start_ms < NEVER_MS else (NEVER_MS, slot.copy())
