@@ -19,6 +19,7 @@ from hasched.scheduler.planner import Planner
 from hasched.statemachine.apply import Applied, apply
 from hasched.statemachine.commands import BATCH_VERSION, Batch, Command, ReportAttempts, StepClock
 from hasched.statemachine.events import (
+    GangBroken,
     JobCancelRequested,
     JobDeadlineExceeded,
     NodeDrainExpired,
@@ -89,7 +90,7 @@ class Rehearsal:
         if self._begun:
             self.planner.observe(self.state, applied)
         for event in applied.events:
-            if isinstance(event, JobCancelRequested | JobDeadlineExceeded):
+            if isinstance(event, JobCancelRequested | JobDeadlineExceeded | GangBroken):
                 self._stop((event.job_id, index) for index in event.stopping)
             elif isinstance(event, TasksPreempted):
                 self._on_preemption(self.now_ms, event)

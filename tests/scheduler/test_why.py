@@ -215,6 +215,30 @@ def test_constraints_are_named_one_by_one() -> None:
     assert starts_with(cluster, job, document, remedy)
 
 
+def test_a_gang_is_told_how_many_would_start_at_once() -> None:
+    cluster = Cluster()
+    cluster.node("n1", cpu=2)
+    cluster.node("n2", cpu=1)
+    document = {"count": 4, "gang": True}
+    job = submit(cluster, document)
+    answer = why(cluster, job)
+    assert codes(answer) == ["gang"]
+    assert remedies(answer) == ["be content with 3 tasks at once instead of 4"]
+    assert starts_with(cluster, job, document, answer.remedies[0])
+
+
+def test_what_must_be_apart_may_be_together_if_it_says_so() -> None:
+    cluster = Cluster()
+    cluster.node("n1", cpu=4)
+    document = {"count": 2, "placement": {"anti_affinity": [{"jobs": "self"}]}}
+    job = submit(cluster, document)
+    cluster.place()
+    answer = why(cluster, job)
+    assert [blocker.code for blocker in answer.classes[0].blockers] == ["anti_affinity"]
+    assert remedies(answer) == ["leave out placement.anti_affinity"]
+    assert starts_with(cluster, job, document, answer.remedies[0])
+
+
 def test_a_node_that_is_gone_can_not_be_wished_back() -> None:
     cluster = Cluster()
     cluster.node("n1")
@@ -245,8 +269,12 @@ def test_its_place_in_the_order() -> None:
 
 
 def _sound(document: dict[str, Any]) -> dict[str, Any]:
-    """A GPU's model is only asked for together with GPUs."""
+    """A GPU's model is only asked for together with GPUs, and gangs have neither a part of them running nor relations."""
     asked = document["resources"]
+    if document.get("gang"):
+        placement = document.get("placement", {})
+        kept = {key: placement[key] for key in placement if key not in ("anti_affinity", "spread")}
+        document = {key: document[key] for key in document if key != "max_running"} | {"placement": kept}
     return {**document, "resources": {key: asked[key] for key in asked if key != "gpu_model" or "gpus" in asked}}
 
 
@@ -281,16 +309,22 @@ documents = st.fixed_dictionaries(
     },
     optional={
         "max_running": st.integers(1, 2),
+        "gang": st.just(True),
         "placement": st.fixed_dictionaries(
             {},
             optional={
                 "pool": st.sampled_from([["gpu"], ["default", "gpu"]]),
                 "constraints": st.just(["label.zone == a"]),
                 "tolerations": st.just(["dedicated"]),
+                "anti_affinity": st.just([{"jobs": "self"}]),
+                "spread": st.just([{"label": "zone", "max_skew": 1}]),
             },
         ),
     },
 ).map(_sound)
+
+
+_ABOUT_THE_JOB = (ReasonCode.SUSPENDED, ReasonCode.MAX_RUNNING, ReasonCode.GANG)
 
 
 @settings(max_examples=60, deadline=None)
@@ -310,9 +344,7 @@ def test_whatever_is_suggested_starts_a_task(
         answer = why(cluster, job)
         if not answer.waiting:
             continue
-        of_job = [
-            blocker for blocker in answer.blockers if blocker.code in (ReasonCode.SUSPENDED, ReasonCode.MAX_RUNNING)
-        ]
+        of_job = [blocker for blocker in answer.blockers if blocker.code in _ABOUT_THE_JOB]
         assert of_job or cluster.planner.held_nodes or not any(view.open for view in answer.classes), (
             "all has been placed, so something is in the way"
         )
@@ -320,7 +352,7 @@ def test_whatever_is_suggested_starts_a_task(
         for remedy in answer.remedies:
             assert starts_with(cluster, job, document, remedy), remedy
         lacking = {blocker.code for view in answer.classes for blocker in view.blockers}
-        if not answer.remedies and not any(view.open for view in answer.classes):
+        if not answer.remedies and not job.starts_together and not any(view.open for view in answer.classes):
             hopeless = {"node_unhealthy", *(code for code in lacking if code.startswith("insufficient_"))}
             assert lacking & hopeless, "what can be lifted has a remedy"
 

@@ -15,16 +15,20 @@ def gang_reason(state: State, job: Job) -> Reason | None:
     if job.is_gang and job.active:
         return Reason(code=ReasonCode.GANG, text=f"{job.active} tasks of the gang have not stopped yet")
     least = max(job.floor, 1)
-    nodes = [node for node in state.nodes.values() if node.takes_work and node.admits(job.placement)]
-    now = _room(nodes, job, least)
+    nodes = usable_nodes(state, job)
+    now = room_for(nodes, job, least)
     if now >= least or not now:
         return None
-    most = _room([_emptied(node) for node in nodes], job, least)
+    most = room_for([_emptied(node) for node in nodes], job, least)
     text = f"its {'first ' if job.count > least else ''}{least} tasks start together, and there is room for {now} now"
     return Reason(code=ReasonCode.GANG, text=text if most >= least else f"{text}, and for {most} on empty nodes")
 
 
-def _room(nodes: list[Node], job: Job, least: int) -> int:
+def usable_nodes(state: State, job: Job) -> list[Node]:
+    return [node for node in state.nodes.values() if node.takes_work and node.admits(job.placement)]
+
+
+def room_for(nodes: list[Node], job: Job, least: int) -> int:
     """For how many of its first tasks there is room; where they ask for different things, by each alone, so at most so many."""
     room = 0
     for request, times in requests_of(job, tuple(range(least))):

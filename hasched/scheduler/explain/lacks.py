@@ -17,6 +17,8 @@ from hasched.model.facts import gpu_class_of
 from hasched.model.reasons import ReasonCode
 from hasched.model.spec import ANYWHERE, Resources
 from hasched.model.states import NodeState, TaintEffect
+from hasched.scheduler.explain.surroundings import Surroundings
+from hasched.scheduler.filters import ADDED, wanted_by
 from hasched.scheduler.order import Account
 from hasched.scheduler.shapes import limit_of
 from hasched.scheduler.slots import MAX_ATTEMPTS_PER_NODE
@@ -52,7 +54,9 @@ class Asker:
         self._windows.refresh(state)
         self._access = self._windows.access(Account(*job.account))
         self._end_ms = state.now_ms + limit_of(job)
-        self.looks_closer = bool(self.rules.constraints) or bool(self._windows)
+        self._surroundings = Surroundings(state, job)
+        self._job = job
+        self.looks_closer = bool(self.rules.constraints or self._windows or self._surroundings or ADDED)
 
     def mark(self, node: Node) -> tuple[int, int]:
         """Which of the alternative requests comes nearest on this node, and what it has too little of, as bits."""
@@ -91,7 +95,7 @@ class Asker:
         return tuple(found)
 
     def lacks_of_itself(self, node: Node) -> Lacks:
-        """What depends on the node alone: constraints that it doesn't meet, reservations of it. None unless `looks_closer`."""
+        """What depends on the node alone: constraints, reservations, what runs around it. None unless `looks_closer`."""
         found = [
             Lack(ReasonCode.CONSTRAINT, constraint)
             for constraint in self.rules.constraints
@@ -101,6 +105,11 @@ class Asker:
             closes_ms = self._windows.closes_ms(node.id, self._access)
             if closes_ms < self._end_ms:
                 found.append(Lack(ReasonCode.RESERVATION, total=closes_ms))
+        found += [Lack(code, detail) for code, detail in self._surroundings.refusals(node)]
+        for each in ADDED:
+            verdict = each.accepts(node.facts, wanted_by(self._job), each.reads(self._job))
+            if verdict is not None:
+                found.append(Lack(verdict.code, verdict.text))
         return tuple(found)
 
 

@@ -21,6 +21,7 @@ from hasched.scheduler.blockers import Blocker, Change, Target
 from hasched.scheduler.explain.amounts import Amount, amounts_of, lower
 from hasched.scheduler.explain.classes import Group
 from hasched.scheduler.explain.lacks import FIRST_COUNTABLE, GPUS, SLOTS, Asker, Lack, find_shortages, mark_shortages
+from hasched.scheduler.explain.surroundings import KEYS
 from hasched.statemachine.job import Job
 from hasched.statemachine.node import Node
 from hasched.statemachine.state import State
@@ -101,7 +102,7 @@ def _settings(*lacks: Iterable[Lack]) -> Iterator[Lack]:
     """Those that are lifted one by one; rules of one kind are lifted together."""
     for some in lacks:
         for lack in some:
-            if lack.code not in (ReasonCode.POOL, ReasonCode.TAINT, ReasonCode.CONSTRAINT):
+            if lack.code not in (ReasonCode.POOL, ReasonCode.TAINT, ReasonCode.CONSTRAINT, *KEYS):
                 yield lack
 
 
@@ -143,6 +144,9 @@ def _merge(asker: Asker, *lacks: Iterable[Lack]) -> Iterator[Change]:
         kept = [constraint for constraint in rules.constraints if constraint not in unmet]
         text = f"drop the constraint {' and '.join(unmet)}"
         yield Change(text, key="placement.constraints", value=kept or None)
+    for code, key in KEYS.items():
+        if code in details:
+            yield Change(f"leave out {key}", key=key)
 
 
 class _Lowered(NamedTuple):

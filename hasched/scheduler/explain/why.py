@@ -17,6 +17,7 @@ from hasched.model.units import format_duration
 from hasched.scheduler.blockers import Blocker, Change, Target
 from hasched.scheduler.explain.amounts import amounts_of
 from hasched.scheduler.explain.classes import Group, NodeClass, NodeClasses, sort_nodes
+from hasched.scheduler.explain.gangs import gang_reason, room_for, usable_nodes
 from hasched.scheduler.explain.lacks import GPUS, SLOTS, Asker, Lack, find_shortages
 from hasched.scheduler.explain.remedies import find_remedies
 from hasched.scheduler.gates import Gate, standard_gates
@@ -41,7 +42,12 @@ def explain_waiting(
     asker = Asker(state, job)
     groups = sort_nodes(state.nodes.values(), asker, classes)
     of_job = find_job_blockers(state, job, standard_gates() if gates is None else gates)
-    remedies = find_remedies(state, job, asker, of_job, groups)
+    if job.starts_together:  # room for one task doesn't help
+        of_job += _find_gang_blockers(state, job)
+        groups_for_one: Sequence[Group] = [group for group in groups if group.signature.open]
+    else:
+        groups_for_one = groups
+    remedies = find_remedies(state, job, asker, of_job, groups_for_one)
     return Why(
         job_id=job.id,
         name=job.name,
@@ -70,6 +76,21 @@ def find_job_blockers(state: State, job: Job, gates: Sequence[Gate]) -> list[Blo
     if not job.eligible and job.in_backoff:
         found.append(_backoff(state, job))
     return found
+
+
+def _find_gang_blockers(state: State, job: Job) -> Iterator[Blocker]:
+    """Fewer tasks would start where there is room for some, if they all ask for the same."""
+    reason = gang_reason(state, job)
+    if reason is None:
+        return
+    assert job.gang is not None, "it starts together"
+    least = max(job.floor, 1)
+    room = room_for(usable_nodes(state, job), job, least)
+    change = None
+    if not job.active and not job.gang.groups and 0 < room < least:
+        key = "count" if job.gang.min_count == job.count else "min_count"
+        change = Change(f"be content with {room} tasks at once instead of {least}", key=key, value=room)
+    yield Blocker(ReasonCode.GANG, reason.text, change=change)
 
 
 def _backoff(state: State, job: Job) -> Blocker:
@@ -227,6 +248,8 @@ def _tell(lack: Lack) -> str:
             return f"the node doesn't meet {lack.detail}"
         case ReasonCode.RESERVATION:
             return f"the node is reserved for others from {format_time(lack.total)}, and the job may run longer"
+        case ReasonCode.AFFINITY | ReasonCode.ANTI_AFFINITY | ReasonCode.SPREAD | ReasonCode.FILTER:
+            return lack.detail
         case ReasonCode.GPU_MODEL:
             return f"its GPUs are {lack.detail}"
         case ReasonCode.GPU_MEMORY:
