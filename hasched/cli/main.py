@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "job": ("hasched.cli.jobs:job", "Run jobs, watch them, stop them."),
     "manager": ("hasched.cli.managers:manager", "Run a manager, add and remove them, say who leads."),
     "node": ("hasched.cli.nodes:node", "Look at the machines that do the work."),
+    "fairshare": ("hasched.cli.shares:fairshare", "See who has used how much of what is his due."),
     "namespace": ("hasched.cli.policies:namespace", "List namespaces."),
     "policy": ("hasched.cli.policies:policy", "Set queues, quotas, caps, prices and other policies."),
     "queue": ("hasched.cli.queues:queue", "Look at queues, close and open them."),

@@ -27,6 +27,7 @@ from hasched.model.taints import Taint
 from hasched.model.views import (
     ClusterView,
     EventView,
+    FairShareView,
     JobView,
     ManagerPage,
     ManagerView,
@@ -336,6 +337,10 @@ class AsyncClient:
     async def check_managers(self) -> int:
         """Have the managers compare their states. `managers().check` has the result, with this index or a later one."""
         return (await self._do(calls.check_managers())).log_index
+
+    async def fair_share(self) -> FairShareView:
+        """What queues, namespaces and users are due, and have used."""
+        return await self._do(calls.fair_share())
 
     async def policies(self, kind: str | None = None) -> PolicyPage:
         """Every policy, or those of a kind."""

@@ -17,6 +17,7 @@ from hasched.model.taints import Taint
 from hasched.model.views import (
     CheckAsked,
     ClusterView,
+    FairShareView,
     JobPage,
     JobView,
     LeaderView,
@@ -285,6 +286,10 @@ def transfer(to: str | None) -> Call[LeaderView]:
 
 def check_managers() -> Call[CheckAsked]:
     return Call("POST", "/v1/managers/check", CheckAsked)
+
+
+def fair_share() -> Call[FairShareView]:
+    return Call("GET", "/v1/fairshare", FairShareView)
 
 
 def policies(kind: str | None) -> Call[PolicyPage]:

@@ -32,6 +32,7 @@ from hasched.model.taints import Taint
 from hasched.model.views import (
     ClusterView,
     EventView,
+    FairShareView,
     JobView,
     ManagerPage,
     ManagerView,
@@ -346,6 +347,10 @@ class Client:
     def check_managers(self) -> int:
         """Have the managers compare their states. `managers().check` has the result, with this index or a later one."""
         return self._do(calls.check_managers()).log_index
+
+    def fair_share(self) -> FairShareView:
+        """What queues, namespaces and users are due, and have used."""
+        return self._do(calls.fair_share())
 
     def policies(self, kind: str | None = None) -> PolicyPage:
         """Every policy, or those of a kind."""

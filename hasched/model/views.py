@@ -187,6 +187,30 @@ class NodePage(_View, frozen=True):
     nodes: list[NodeView]
 
 
+class ShareView(_View, frozen=True):
+    """A queue, a namespace or a user. `due` and `used` are parts of what all its siblings are due, and have used."""
+
+    name: str
+    weight_milli: int  # thousandths
+    due: float
+    used: float
+    factor: float  # 2 ** (-used / due): 1 for who has used nothing, a half for who has used what is his due
+    usage_core_s: int  # with the half-life, as `charge` of the policy counts it
+    running_milli: int  # what is charged for each millisecond now, in thousandths of a core
+    users: list[ShareView] = []  # of a namespace
+
+
+class FairShareView(_View, frozen=True):
+    """Siblings stand in the order in which their work would start now, were all else equal."""
+
+    enabled: bool
+    now_ms: int
+    half_life_ms: int = 0
+    ageing_ms: int = 0  # a waiting job gains a point of priority for each so long; 0: none
+    queues: list[ShareView] = []
+    namespaces: list[ShareView] = []
+
+
 class CheckView(_View, frozen=True):
     """What came of comparing the managers' states as of one log entry."""
 

@@ -212,6 +212,7 @@ def test_a_preempted_task_goes_on_elsewhere_or_here(dev: Dev):
         ["node", "show", "n1"],
         ["job", "list", "--limit", "3"],
         ["top", "--once"],
+        ["fairshare", "show"],
         ["context", "list"],
         ["context", "show"],
         ["version"],

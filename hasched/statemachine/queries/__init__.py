@@ -18,6 +18,7 @@ from hasched.statemachine.queries.nodes import (
 )
 from hasched.statemachine.queries.pages import MAX_PAGE, BadCursor
 from hasched.statemachine.queries.policies import list_policies, policy_view
+from hasched.statemachine.queries.shares import show_shares
 from hasched.statemachine.queries.tasks import list_tasks, show_task, task_view
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "resumed_tasks",
     "show_gang",
     "show_job",
+    "show_shares",
     "show_task",
     "task_view",
     "wanted_managers",
