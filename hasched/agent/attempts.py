@@ -21,8 +21,8 @@ class Attempt:
     """One attempt that no manager has acknowledged as ended."""
 
     __slots__ = (
-        "checkpoint", "ended", "ended_at_ms", "env", "frozen", "gpus", "held", "hostfile", "key", "older", "phase",
-        "spec", "start_known", "started", "stop", "stop_signal", "stop_warning_ms", "supervisor",
+        "checkpoint", "doubted", "ended", "ended_at_ms", "env", "frozen", "held", "hostfile", "key", "lost_device", "older",
+        "phase", "spec", "start_known", "started", "stop", "stop_signal", "stop_warning_ms", "supervisor", "units",
     )  # fmt: skip
 
     def __init__(self, key: AttemptId, phase: Phase, supervisor: str = "", spec: JobSpec | None = None) -> None:
@@ -31,7 +31,9 @@ class Attempt:
         self.supervisor = supervisor  # the instance that was told to run it
         self.spec = spec  # until it is launched
         self.older: tuple[AttemptId, ...] = ()  # attempts of the same task that must end first
-        self.gpus: tuple[int, ...] = ()
+        self.units: tuple[str, ...] = ()  # of devices, bound to it
+        self.lost_device = ""  # which of them has disappeared
+        self.doubted: AttemptEnded | None = None  # its end, until it is known whether a device was lost
         self.frozen: bool | None = None  # what a manager wants; None: this agent heard nothing of it
         self.stop = ""  # why it is being stopped
         self.stop_signal = ""  # that warns it

@@ -61,6 +61,17 @@ class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     keep_bytes: Size = 20 * 1024**3
 
 
+class DeviceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Devices beside what is found by itself. A shared GPU is offered as so many of the countable `gpu-share`."""
+
+    refresh: Duration = 10_000  # between two looks at what there is and how it is
+    plugins: str = ""  # directory of executables that say what else there is; empty: none
+    plugin_timeout: Duration = 10_000
+    gpu_shares: int = 0  # of each shared GPU; 0: none is shared
+    shared_gpus: list[str] = []  # by UUID, or number in the order of the PCI bus; empty: all
+    ignore_xids: list[int] = []  # errors of GPUs that don't speak against them, beside those of applications
+
+
 class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that `hasched agent start` needs to know."""
 
@@ -76,6 +87,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         str, str
     ] = {}  # that constraints can ask for beside those that are found; commas part several values
     capacity: Capacity = Capacity()
+    devices: DeviceSettings = DeviceSettings()
     isolation: Isolation = Isolation.AUTO
     pids_max: int = 0  # processes of one task, where cgroups are used; 0: no limit
     logs: LogSettings = LogSettings()
@@ -116,6 +128,7 @@ def check(config: AgentConfig) -> Iterator[FieldError]:
             yield FieldError("labels", f"{name!r} can't be a name")
     yield from check_capacity(config.capacity, "capacity")
     yield from _check_placement(config)
+    yield from _check_devices(config.devices)
     if config.pids_max < 0:
         yield FieldError("pids_max", "must be zero or more")
     if config.logs.max_bytes < 64 * 1024:
@@ -158,3 +171,16 @@ def _check_placement(config: AgentConfig) -> Iterator[FieldError]:
     ):
         if number > most:
             yield FieldError(key, f"has {number} entries, and may have {most}")
+
+
+def _check_devices(devices: DeviceSettings) -> Iterator[FieldError]:
+    if devices.refresh < 1_000:
+        yield FieldError("devices.refresh", "must be 1s or more")
+    if devices.plugin_timeout < 100:
+        yield FieldError("devices.plugin_timeout", "must be 100ms or more")
+    if devices.plugins and not devices.plugins.startswith("/"):
+        yield FieldError("devices.plugins", "must be an absolute path")
+    if devices.gpu_shares < 0 or devices.gpu_shares == 1:
+        yield FieldError("devices.gpu_shares", "must be 0, or 2 and more")
+    if devices.shared_gpus and not devices.gpu_shares:
+        yield FieldError("devices.shared_gpus", "say with gpu_shares into how many")

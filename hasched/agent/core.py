@@ -5,20 +5,22 @@ What it promises, whatever dies in between:
 - An attempt is started at most once: its row is on disk before the supervisor hears of it.
 - An attempt's end is reported until a manager acknowledges it, and its row is kept until then.
 - Two attempts of one task never run here at once: the older one is stopped first, and its end awaited.
-- No GPU is bound to two attempts at once.
+- No device is bound to two attempts at once; one that has lost a device ends with that as its reason.
 
 It has no clock: the driver passes `Now` in with every event.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import assert_never
 
 from hasched.agent.attempts import Attempt, Phase
-from hasched.agent.devices import Devices, gone, too_few
+from hasched.agent.devices import Device, Devices, gone
 from hasched.agent.events import (
+    CheckDevices,
     Connected,
+    DevicesSeen,
     Disconnected,
     Event,
     Happened,
@@ -37,6 +39,7 @@ from hasched.agent.events import (
     SupervisorUp,
     Tick,
 )
+from hasched.agent.losses import explain_end, is_doubtful, note_losses
 from hasched.agent.outbox import Outbox, key_of
 from hasched.agent.protocol import (
     Forget,
@@ -63,7 +66,6 @@ from hasched.model.wire import (
     AttemptReport,
     AttemptStarted,
     Freeze,
-    GpuDevice,
     HeartbeatAck,
     ReportsAck,
     Stop,
@@ -78,11 +80,10 @@ RESTARTED = "the supervisor of this attempt is gone (it died, or the machine res
 class AgentCore:
     """Feed it events with `handle`, obey the instructions, and call again with `Tick` at `wake_at_ms`."""
 
-    def __init__(
-        self, gpus: int = 0, gpu_uuids: Sequence[str] = (), node_id: str = "", models: Sequence[GpuDevice] = ()
-    ) -> None:
+    def __init__(self, devices: Iterable[Device] = (), node_id: str = "") -> None:
         self._node_id = node_id
-        self._devices = Devices(gpus, gpu_uuids, models)
+        self._devices = Devices(devices)
+        self._doubted: list[Attempt] = []
         self._specs = SpecCache()
         self._attempts: dict[AttemptId, Attempt] = {}
         self._latest: dict[TaskId, AttemptId] = {}
@@ -159,6 +160,9 @@ class AgentCore:
                 self._go_on(now)
             case SupervisorDown():
                 self._supervisor = ""
+            case DevicesSeen(devices=devices, now=now):
+                self._see_devices(devices, now)
+                self._go_on(now)
             case Recovered(rows=rows):
                 self._recover(rows)
             case _:
@@ -228,7 +232,7 @@ class AgentCore:
         self._stop(older, "a newer attempt of the task was assigned", now)
 
     def _launch(self, now: Now) -> None:
-        """Tell the supervisor of every attempt that may start now. One that would wait for GPUs in vain is given back."""
+        """Tell the supervisor of every attempt that may start now. One that would wait for devices in vain is given back."""
         if not self._ready or not self._supervisor:
             return
         jobs: dict[tuple[int, Resources], tuple[JobSpec, list[LaunchTask]]] = {}
@@ -238,19 +242,20 @@ class AgentCore:
             assert spec is not None, "a ready attempt has its spec"
             if attempt.frozen or any(self.is_active(older) for older in attempt.older):
                 continue
-            gpus = self._devices.take(spec.resources, spec.placement.gpu_locality)
-            if gpus is None:
-                if self._devices.would_wait_in_vain(spec.resources, self._staying_gpus()):
-                    self._end_here(attempt, EndKind.LOST, too_few(self._devices.count), now)
+            units = self._devices.take(spec.resources, spec.placement.gpu_locality)
+            if units is None:
+                if lacking := self._devices.lacking(spec.resources, self._staying_units()):
+                    self._end_here(attempt, EndKind.LOST, lacking, now)
                 continue
             del self._ready[key]
-            attempt.gpus = gpus
+            attempt.units = units
             attempt.phase = Phase.LAUNCHED
             attempt.supervisor = self._supervisor
             attempt.spec = None
             devices = self._devices
+            env = {**attempt.env, **devices.environment(units)}
             task = LaunchTask(
-                key.index, key.attempt, devices.visible(gpus), devices.uuids(gpus), attempt.env, attempt.hostfile
+                key.index, key.attempt, devices.visible(units), devices.known_as(units), env, attempt.hostfile
             )
             attempt.env, attempt.hostfile = {}, ""
             jobs.setdefault((key.job_id, spec.resources), (spec, []))[1].append(task)
@@ -258,9 +263,28 @@ class AgentCore:
         for first in range(0, len(launches), MAX_LAUNCH_JOBS):
             self._out.append(Launch(tuple(launches[first : first + MAX_LAUNCH_JOBS])))
 
-    def _staying_gpus(self) -> Iterator[tuple[int, ...]]:
-        """The GPUs of each attempt that nobody has told to stop: the managers count those here, too."""
-        return (attempt.gpus for attempt in self._attempts.values() if attempt.gpus and not attempt.stop)
+    def _staying_units(self) -> list[str]:
+        """What is bound to attempts that nobody has told to stop: the managers count those here, too."""
+        return [unit for attempt in self._attempts.values() if not attempt.stop for unit in attempt.units]
+
+    # Devices.
+
+    def _see_devices(self, devices: Iterable[Device], now: Now) -> None:
+        """Stop what has lost a device, and believe the ends that waited for this look."""
+        missing = self._devices.update(devices)
+        for attempt in note_losses(self._attempts.values(), missing) if missing else ():
+            self._out.append(StopAttempts((AttemptKey(*attempt.key),), attempt.stop))
+        doubted, self._doubted = self._doubted, []
+        for attempt in doubted:
+            if attempt.doubted is not None:
+                self._end(attempt, attempt.doubted, now)
+
+    def _doubt(self, attempt: Attempt, ended: AttemptEnded) -> None:
+        """Believe the end once the devices have been looked at."""
+        if attempt.doubted is None:
+            attempt.doubted = ended
+            self._doubted.append(attempt)
+            self._out.append(CheckDevices())
 
     # The table.
 
@@ -336,7 +360,10 @@ class AgentCore:
                     stray.append(key)
                 elif attempt.phase is not Phase.ENDED:
                     attempt.held = True
-                    self._end(attempt, report, now)
+                    if is_doubtful(attempt, report):
+                        self._doubt(attempt, report)
+                    else:
+                        self._end(attempt, report, now)
             elif isinstance(report, AttemptCheckpointed):
                 if attempt is not None and attempt.phase is Phase.RUNNING:
                     self._checkpointed(attempt, report.checkpoint_ms)
@@ -352,12 +379,14 @@ class AgentCore:
         self._outbox.add_checkpoint(attempt.checkpoint)
 
     def _end(self, attempt: Attempt, ended: AttemptEnded, now: Now) -> None:
+        ended = explain_end(attempt, ended)
         attempt.phase = Phase.ENDED
         attempt.ended = ended
         attempt.ended_at_ms = now.boot_ms
         attempt.spec = None
-        self._devices.release(attempt.gpus)
-        attempt.gpus = ()
+        self._devices.release(attempt.units)
+        attempt.units = ()
+        attempt.doubted = None
         self._ready.pop(attempt.key, None)
         self._outbox.add_end(ended)
         self._unsaved[attempt.key] = None
@@ -499,7 +528,7 @@ class AgentCore:
         for key in keys:
             attempt = self._attempts[key]
             self._unlearn(attempt)
-            self._devices.release(attempt.gpus)
+            self._devices.release(attempt.units)
             self._outbox.discard(key)
         if keys:
             self._save(removed=keys)
@@ -521,9 +550,10 @@ class AgentCore:
                 self._outbox.add_start(attempt.started, now.boot_ms)
                 if each.checkpoint_ms:
                     self._checkpointed(attempt, each.checkpoint_ms)
-                if not attempt.gpus:
-                    attempt.gpus, lacking = self._devices.claim(each.gpus, each.gpu_uuids)
+                if not attempt.units:
+                    attempt.units, lacking = self._devices.claim(each.gpus, each.gpu_uuids)
                     if lacking:
-                        attempt.stop = attempt.stop or gone(lacking)
+                        attempt.lost_device = gone(lacking)
+                        attempt.stop = attempt.stop or attempt.lost_device
         if added:
             self._save(added=added)

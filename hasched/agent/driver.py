@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import ssl
@@ -17,7 +18,9 @@ from hasched.agent.config import AgentConfig, Isolation
 from hasched.agent.core import AgentCore
 from hasched.agent.environment import Environment, Supervision
 from hasched.agent.events import (
+    CheckDevices,
     Connected,
+    DevicesSeen,
     Disconnected,
     Event,
     Happened,
@@ -34,6 +37,7 @@ from hasched.agent.events import (
     Tick,
 )
 from hasched.agent.health import Health
+from hasched.agent.inventory import describe, devices_of
 from hasched.agent.link import Link
 from hasched.agent.logs import LogServer, Retention
 from hasched.agent.protocol import Configure, FromSupervisor, Inventory, ToSupervisor
@@ -71,10 +75,13 @@ class Driver:
         )
         self._origin = ""  # of the cluster that this agent belongs to
         self._isolation = "rlimit"
-        self._info = environment.discover(config, self._isolation)
-        self._core = AgentCore(
-            self._info.resources.gpus, [gpu.uuid for gpu in self._info.gpus], config.node_id, self._info.gpus
-        )
+        self._found = environment.discover(config, self._isolation)  # but for its devices, where there is an inventory
+        self._info = self._found
+        self._inventory = environment.open_inventory(config)
+        self._devices_doubted = asyncio.Event()
+        self._devices = tuple(devices_of(self._info))
+        self._core = AgentCore(self._devices, config.node_id)
+        self._told_info = self._info
         self._table = environment.open_table(str(self._data_dir / "attempts.db"), self._on_saved, self._on_table_failed)
         self._table_failed: asyncio.Future[None] = self._loop.create_future()
         self._link = Link(
@@ -99,7 +106,9 @@ class Driver:
         """Read the table and meet the supervisor. Raises sqlite3.Error, SupervisorFailed, OSError."""
         self._origin = self._environment.read_origin(self._data_dir)
         rows = self._table.open()
-        self._info = msgspec.structs.replace(self._info, table_id=self._table.table_id)
+        self._found = msgspec.structs.replace(self._found, table_id=self._table.table_id)
+        self._info = self._found
+        await self._look_at_devices()
         self._handle(Recovered(rows))
         await self._connect_supervisor()
 
@@ -111,10 +120,13 @@ class Driver:
             tasks.create_task(self._link.run(), name="link")
             tasks.create_task(self._health.run(), name="health")
             tasks.create_task(self._sweep(), name="retention")
+            tasks.create_task(self._watch_devices(), name="devices")
 
     def close(self) -> None:
         """Let go of everything; the tasks go on under the supervisor."""
         self._logs.cancel_all()
+        if self._inventory is not None:
+            self._inventory.close()
         if self._timer is not None:
             self._timer.cancel()
         if self._supervisor is not None:
@@ -134,6 +146,8 @@ class Driver:
                 case Reconnect(reason=reason):
                     _log.info("session_dropped", cause=reason)
                     self._link.reconnect()
+                case CheckDevices():
+                    self._devices_doubted.set()
                 case _:
                     to_supervisor.append(instruction)
         if to_supervisor and self._supervisor is not None:
@@ -237,13 +251,46 @@ class Driver:
             return
         if inventory.isolation != self._isolation:
             self._isolation = inventory.isolation
+            self._found = msgspec.structs.replace(self._found, isolation=inventory.isolation)
             self._info = msgspec.structs.replace(self._info, isolation=inventory.isolation)
         self._handle(SupervisorUp(inventory, self._environment.now()))
         self._inventoried.set()
 
+    # Devices.
+
+    async def _watch_devices(self) -> None:
+        """Look at them every now and then, and whenever the core wants to know."""
+        refresh_s = self._config.devices.refresh / 1000 if self._inventory is not None else None
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(refresh_s):
+                    await self._devices_doubted.wait()
+            self._devices_doubted.clear()
+            await self._look_at_devices()
+
+    async def _look_at_devices(self) -> None:
+        """Tell the core what there is now and, if that is something else than before, the managers."""
+        if self._inventory is not None:
+            try:
+                self._devices = tuple(await self._inventory.read())
+            except Exception:  # of a driver's library anything may come, and tasks must not depend on it
+                _log.exception("devices_not_read", effect="what is known of them stands")
+        self._handle(DevicesSeen(self._devices, self._environment.now()))
+        info = describe(self._found, self._devices) if self._inventory is not None else self._found
+        if info != self._info:
+            _log.info(
+                "devices_changed",
+                gpus=info.resources.gpus,
+                countables=dict(info.resources.countables),
+                unwell={device.id: device.health for device in info.devices if device.health},
+            )
+            self._info = info
+            self._link.reconnect()
+
     # The link.
 
     def describe(self) -> tuple[NodeInfo, tuple[AttemptKey, ...]]:
+        self._told_info = self._info
         return self._info, self._core.attempts()
 
     def origin(self) -> str:
@@ -264,6 +311,8 @@ class Driver:
 
     def opened(self, welcome: Welcome, hello_ms: int) -> None:
         self._handle(Connected(welcome, hello_ms, self._environment.now()))
+        if self._told_info is not self._info:
+            self._link.reconnect()  # it has changed while the hello was on its way
 
     def heartbeat_sent(self, number: int, at_ms: int) -> None:
         self._handle(HeartbeatSent(number, at_ms))

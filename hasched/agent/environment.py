@@ -17,6 +17,7 @@ import msgspec
 from hasched.agent import discovery, health, origin, supervisor_client
 from hasched.agent.config import AgentConfig
 from hasched.agent.events import Now, Row, Save
+from hasched.agent.inventory import Inventory, MachineInventory
 from hasched.agent.processes import boot_ms, wall_ms
 from hasched.agent.protocol import Configure, FromSupervisor, ToSupervisor
 from hasched.agent.table import OnFailed, OnSaved, Table
@@ -63,6 +64,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     )
     collect_supervisor: Callable[[int], None] = supervisor_client.collect
     discover: Callable[[AgentConfig, str], NodeInfo] = discovery.discover
+    open_inventory: Callable[[AgentConfig], Inventory | None] = MachineInventory  # None: what `discover` says is all
     read_usage: Callable[[str], NodeUsage] = discovery.read_usage
     probe: Callable[[Path], None] = health.probe
     read_origin: Callable[[Path], str] = origin.read_origin

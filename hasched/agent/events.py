@@ -6,6 +6,7 @@ from typing import NamedTuple, TypeAlias
 
 import msgspec
 
+from hasched.agent.devices import Device
 from hasched.agent.protocol import Forget, FreezeAttempts, Inventory, Launch, Lease, Observed, StopAttempts
 from hasched.model.ids import AttemptId
 from hasched.model.wire import Assign, AttemptEnded, Freeze, HeartbeatAck, Reports, ReportsAck, Stop, Welcome
@@ -96,6 +97,13 @@ class Tick(msgspec.Struct, frozen=True):
     now: Now
 
 
+class DevicesSeen(msgspec.Struct, frozen=True):
+    """A look at the node's devices: at the start, every now and then, and after `CheckDevices`."""
+
+    devices: tuple[Device, ...]
+    now: Now
+
+
 Event: TypeAlias = (
     Recovered
     | SupervisorUp
@@ -108,6 +116,7 @@ Event: TypeAlias = (
     | HeartbeatSent
     | Received
     | Tick
+    | DevicesSeen
 )
 
 
@@ -135,4 +144,10 @@ class Reconnect(msgspec.Struct, frozen=True):
     reason: str
 
 
-Instruction: TypeAlias = Save | Send | Reconnect | Launch | StopAttempts | FreezeAttempts | Lease | Forget
+class CheckDevices(msgspec.Struct, frozen=True):
+    """Look at the devices now, and tell with `DevicesSeen`, whatever comes of it."""
+
+
+Instruction: TypeAlias = (
+    Save | Send | Reconnect | CheckDevices | Launch | StopAttempts | FreezeAttempts | Lease | Forget
+)

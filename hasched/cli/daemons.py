@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from hasched.cli.devices import devices
 from hasched.cli.settings import Settings, json_option
 
 config_option = click.option(
@@ -53,6 +54,9 @@ def simulate_agents(settings: Settings, path: Path) -> int:
 
     choose_log_format(settings)
     return run_pretenders(load_pretend_config(path, os.environ))
+
+
+agent.add_command(devices)
 
 
 def choose_log_format(settings: Settings) -> None:

@@ -46,6 +46,7 @@ class EndKind(IntEnum):
     GANG_RESTARTED = (
         8  # another task of its gang ended the gang's run, and all of it starts again. Never said by an agent
     )
+    DEVICE_LOST = 9  # a device that it held has disappeared: the node's fault, not the task's
 
 
 class NodeState(StrEnum):

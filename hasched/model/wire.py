@@ -85,6 +85,21 @@ class GpuDevice(_Message, frozen=True):
     nvlink_group: int = -1  # those with one number reach each other by NVLink
 
 
+class DeviceInfo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A device that is offered as a countable, `units` of its `kind`: a MIG instance, a shared GPU, a plugin's. Or any device
+    that isn't offered at all because of its `health`; of those, GPUs too.
+    """
+
+    id: str
+    kind: str
+    units: int = 1
+    model: str = ""
+    memory_bytes: int = 0
+    numa_node: int = -1
+    nvlink_group: int = -1
+    health: str = ""  # why it is not offered; empty: it is
+
+
 class NodeInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a node offers. `isolation` says how limits are enforced: `cgroup2`, `cgroup1` or `rlimit`.
 
@@ -103,6 +118,7 @@ class NodeInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     taints: tuple[Taint, ...] = ()
     address: str = ""  # how other nodes reach it; empty: by its hostname
     attributes: dict[str, str] = {}  # what constraints can ask for: kernel, arch and others; commas part several values
+    devices: tuple[DeviceInfo, ...] = ()  # all but those in `gpus`
 
 
 class Hello(_Message, frozen=True, tag="hello"):

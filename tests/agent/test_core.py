@@ -8,8 +8,11 @@ import msgspec
 import pytest
 
 from hasched.agent.core import SAVE_END_DELAY_MS, AgentCore
+from hasched.agent.devices import Device, number_gpus
 from hasched.agent.events import (
+    CheckDevices,
     Connected,
+    DevicesSeen,
     Disconnected,
     Event,
     Happened,
@@ -69,7 +72,8 @@ class Story:
     """A core with a supervisor and a session, and what it asked for last."""
 
     def __init__(self, gpus: int = 0, instance: str = "s1", rows: tuple[Row, ...] = ()) -> None:
-        self.core = AgentCore(gpus)
+        self.devices = tuple(number_gpus(gpus))  # as whoever looks finds them
+        self.core = AgentCore(self.devices)
         self.now_ms = 10_000
         self.saves = 0
         self.tell(Recovered(rows))
@@ -82,6 +86,8 @@ class Story:
 
     def tell(self, event: Event) -> list[Instruction]:
         instructions = self.core.handle(event)
+        if CheckDevices() in instructions:
+            instructions += self.core.handle(DevicesSeen(self.devices, self.now))
         self.saves += sum(isinstance(each, Save) for each in instructions)
         return instructions
 
@@ -378,7 +384,7 @@ def test_an_attempt_whose_gpu_is_gone_is_stopped_and_the_others_keep_theirs(
 ) -> None:
     """An agent starts again on a machine whose devices have changed, while the supervisor ran on."""
     story = Story()
-    story.core = AgentCore(len(uuids), uuids)
+    story.core = AgentCore(number_gpus(len(uuids), uuids))
     story.tell(Recovered(tuple(Row(AttemptId(job_id, 0, 1), "s1") for job_id in (1, 2))))
     running = (RunningAttempt(1, 0, 1, 500, "0", ("A",)), RunningAttempt(2, 0, 1, 500, "1", ("B",)))
     stops = only(StopAttempts, story.meet("s1", running=running))
@@ -392,11 +398,79 @@ def test_an_attempt_whose_gpu_is_gone_is_stopped_and_the_others_keep_theirs(
 
 def test_a_gpu_is_known_by_its_number_where_it_has_no_name() -> None:
     story = Story()
-    story.core = AgentCore(1)
+    story.core = AgentCore(number_gpus(1))
     story.tell(Recovered(tuple(Row(AttemptId(job_id, 0, 1), "s1") for job_id in (1, 2))))
     running = (RunningAttempt(1, 0, 1, 500, "0"), RunningAttempt(2, 0, 1, 500, "1"))
     (stop,) = only(StopAttempts, story.meet("s1", running=running))
     assert stop == StopAttempts((AttemptKey(2, 0, 1),), "a GPU that it held is gone: 1")
+
+
+def test_an_attempt_whose_gpu_disappears_is_stopped_and_ends_with_that_as_its_reason() -> None:
+    story = Story()
+    story.devices = tuple(number_gpus(2, ("A", "B")))
+    story.tell(DevicesSeen(story.devices, story.now))
+    (launch,) = only(Launch, story.launch(spec=gpu_spec(1)))
+    assert isinstance(launch, Launch)
+    task = launch.jobs[0].tasks[0]
+    assert (task.gpus, task.gpu_uuids, task.env) == ("0", ("A",), {"HASCHED_DEVICES": "gpu=A"})
+    story.happens(STARTED)
+    gone = "a GPU that it held is gone: A"
+    instructions = story.tell(DevicesSeen(tuple(number_gpus(1, ("B",))), story.now))
+    assert instructions == [StopAttempts((KEY,), gone)]
+    assert story.tell(DevicesSeen(tuple(number_gpus(1, ("B",))), story.now)) == [], "once"
+    (end,) = reported(story.happens(AttemptEnded(1, 0, 1, 1_000, 2_000, EndKind.STOPPED, reason="stopped")))
+    assert isinstance(end, AttemptEnded)
+    assert (end.kind, end.reason) == (EndKind.DEVICE_LOST, gone)
+
+
+@pytest.mark.parametrize(
+    ("found", "kind", "code"),
+    [
+        pytest.param(("A",), EndKind.EXITED, 3, id="its GPU is well: the task failed"),
+        pytest.param((), EndKind.DEVICE_LOST, 0, id="its GPU is gone: that is why it failed"),
+    ],
+)
+def test_a_failure_of_who_holds_a_device_is_believed_after_a_look(
+    found: tuple[str, ...], kind: EndKind, code: int
+) -> None:
+    """A GPU that falls off the bus ends its task with some error, long before anybody looks again."""
+    story = Story()
+    story.devices = tuple(number_gpus(1, ("A",)))
+    story.tell(DevicesSeen(story.devices, story.now))
+    story.launch(spec=gpu_spec(1))
+    story.devices = tuple(number_gpus(len(found), found))
+    instructions = story.happens(STARTED, ENDED)
+    assert CheckDevices() in instructions
+    end = reported(instructions)[-1]
+    assert isinstance(end, AttemptEnded)
+    assert (end.kind, end.code) == (kind, code)
+
+
+def test_a_success_needs_no_look() -> None:
+    story = Story(gpus=1)
+    story.launch(spec=gpu_spec(1))
+    instructions = story.happens(STARTED, AttemptEnded(1, 0, 1, 1_000, 2_000, EndKind.EXITED))
+    assert CheckDevices() not in instructions
+    assert isinstance(reported(instructions)[-1], AttemptEnded)
+
+
+def test_who_succeeds_though_its_device_is_gone_has_succeeded() -> None:
+    story = Story(gpus=1)
+    story.launch(spec=gpu_spec(1))
+    story.happens(STARTED)
+    story.tell(DevicesSeen((), story.now))
+    end = reported(story.happens(AttemptEnded(1, 0, 1, 1_000, 2_000, EndKind.EXITED)))[-1]
+    assert isinstance(end, AttemptEnded)
+    assert (end.kind, end.code) == (EndKind.EXITED, 0)
+
+
+def test_a_device_that_is_unwell_is_given_to_nobody_and_taken_from_nobody() -> None:
+    story = Story(gpus=1)
+    story.launch(spec=gpu_spec(1))
+    story.happens(STARTED)
+    unwell = (Device(id="0", visible="0", health="Xid 48"), Device(id="1", visible="1"))
+    assert story.tell(DevicesSeen(unwell, story.now)) == []
+    assert launched(story.launch(job_id=2, spec=gpu_spec(1))) == [AttemptId(2, 0, 1)]
 
 
 def test_a_job_without_gpus_sees_none() -> None:
@@ -409,7 +483,7 @@ def test_a_job_without_gpus_sees_none() -> None:
 def test_a_restarted_agent_knows_which_gpus_are_bound() -> None:
     rows = (Row(AttemptId(1, 0, 1), "s1"),)
     story = Story(gpus=2)
-    story.core = AgentCore(2)
+    story.core = AgentCore(number_gpus(2))
     story.tell(Recovered(rows))
     story.meet("s1", running=(RunningAttempt(1, 0, 1, 500, "0"),))
     story.connect()

@@ -12,8 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from hasched.agent.core import AgentCore
+from hasched.agent.devices import number_gpus
 from hasched.agent.events import (
+    CheckDevices,
     Connected,
+    DevicesSeen,
     Disconnected,
     Event,
     Happened,
@@ -69,7 +72,8 @@ class Histories(RuleBasedStateMachine):
         super().__init__()
         self.now_ms = 0
         self.gpus = FIRST_GPUS
-        self.core = AgentCore(len(self.gpus), self.gpus)
+        self.doubted = False  # the core wants the devices looked at
+        self.core = AgentCore(number_gpus(len(self.gpus), self.gpus))
         self.rows: dict[AttemptId, Row] = {}
         self.saves: list[Save] = []
         self.instance = 1
@@ -97,6 +101,8 @@ class Histories(RuleBasedStateMachine):
         reconnect = False
         for instruction in self.core.handle(event):
             match instruction:
+                case CheckDevices():
+                    self.doubted = True
                 case Save():
                     self.saves.append(instruction)
                 case Send(reports=reports):
@@ -142,11 +148,11 @@ class Histories(RuleBasedStateMachine):
             case _:
                 pass
 
-    def end(self, key: AttemptId, kind: EndKind) -> None:
+    def end(self, key: AttemptId, kind: EndKind, code: int = 0) -> None:
         if key in self.running:
             del self.running[key]
             kind = EndKind.STOPPED if key in self.stopping else kind
-            self.held[key] = AttemptEnded(*key, 1, 2, kind)
+            self.held[key] = AttemptEnded(*key, 1, 2, kind, code)
             self.news.append(self.held[key])
 
     def connect(self) -> None:
@@ -225,9 +231,9 @@ class Histories(RuleBasedStateMachine):
         self.obey_all()
 
     @precondition(lambda self: self.running)
-    @rule(number=st.integers(0, 10))
-    def a_task_ends(self, number: int) -> None:
-        self.end(list(self.running)[number % len(self.running)], EndKind.EXITED)
+    @rule(number=st.integers(0, 10), code=st.integers(0, 1))
+    def a_task_ends(self, number: int, code: int) -> None:
+        self.end(list(self.running)[number % len(self.running)], EndKind.EXITED, code)
 
     @precondition(lambda self: self.news)
     @rule()
@@ -274,11 +280,25 @@ class Histories(RuleBasedStateMachine):
         self.gpus = gpus
         self.start_again()
 
+    @precondition(lambda self: self.doubted)
+    @rule()
+    def the_devices_are_looked_at(self) -> None:
+        self.doubted = False
+        self.tell(DevicesSeen(tuple(number_gpus(len(self.gpus), self.gpus)), self.now))
+
+    @precondition(lambda self: any(task.gpu_uuids for task in self.running.values()))
+    @rule(gpus=GPUS)
+    def gpus_come_and_go(self, gpus: tuple[str, ...]) -> None:
+        self.gpus = gpus
+        self.doubted = True
+        self.the_devices_are_looked_at()
+
     def start_again(self) -> None:
+        self.doubted = False
         self.connected = False
         self.frames.clear()
         self.saves.clear()
-        self.core = AgentCore(len(self.gpus), self.gpus)
+        self.core = AgentCore(number_gpus(len(self.gpus), self.gpus))
         self.tell(Recovered(tuple(self.rows.values())))
         self.meet()
         self.connect()
@@ -323,6 +343,8 @@ class Histories(RuleBasedStateMachine):
             for key in list(self.running):
                 self.end(key, EndKind.EXITED)
             self.the_supervisor_tells()
+            if self.doubted:
+                self.the_devices_are_looked_at()
             while self.frames:
                 self.a_manager_commits_reports()
             self.time_passes(200)

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -204,24 +203,6 @@ def test_usage_is_read(tmp_path: Path) -> None:
     usage = discovery.read_usage(str(tmp_path))
     assert usage.memory_bytes > 0
     assert usage.disk_free_bytes > 0
-
-
-def test_a_gpu_that_can_not_be_read_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Lost(Exception):
-        pass
-
-    def handle(number: int) -> int:
-        if number == 1:
-            raise Lost("GPU is lost")
-        return number
-
-    names = {"Init": lambda: None, "Shutdown": lambda: None, "DeviceGetCount": lambda: 3}
-    names |= {"DeviceGetHandleByIndex": handle, "DeviceGetUUID": "GPU-{}".format, "DeviceGetName": "model {}".format}
-    names["DeviceGetMemoryInfo"] = lambda number: SimpleNamespace(total=2**30)
-    names["DeviceGetPciInfo"] = lambda number: SimpleNamespace(busId=f"0000:{9 - number}")
-    driver = SimpleNamespace(NVMLError=Lost, **{f"nvml{name}": value for name, value in names.items()})
-    monkeypatch.setitem(sys.modules, "pynvml", driver)
-    assert [gpu.uuid for gpu in discovery.find_gpus()] == ["GPU-2", "GPU-0"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user that isn't there")

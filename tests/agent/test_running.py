@@ -69,7 +69,14 @@ async def test_an_array_tells_its_tasks_apart(running: Peer) -> None:
 async def test_a_task_gets_a_small_environment_and_not_the_agents(running: Peer) -> None:
     ended = await running.run(shell("env | cut -d= -f1 | sort", env={"MINE": "1", "HASCHED_NODE": "stolen"}))
     names = (await running.log_of(ended)).decode().split()
-    ours = ["HASCHED_ATTEMPT", "HASCHED_JOB_ID", "HASCHED_JOB_NAME", "HASCHED_NODE", "HASCHED_OUTPUT"]
+    ours = [
+        "HASCHED_ATTEMPT",
+        "HASCHED_CHECKPOINT",
+        "HASCHED_JOB_ID",
+        "HASCHED_JOB_NAME",
+        "HASCHED_NODE",
+        "HASCHED_OUTPUT",
+    ]
     ours += ["HASCHED_TASK_COUNT", "HASCHED_TASK_INDEX"]
     assert names == sorted([*ours, "HOME", "LANG", "LOGNAME", "MINE", "PATH", "PWD", "SHELL", "USER"])
 
@@ -223,7 +230,7 @@ async def test_an_agent_that_finds_fewer_gpus_lets_go_of_what_needs_them(agent: 
     agent.settings = {"capacity": {"gpus": 1}}
     await agent.start()
     stopped = await peer.ended(2, 0, 1)
-    assert (stopped.kind, stopped.reason) == (EndKind.STOPPED, "a GPU that it held is gone: 1")
+    assert (stopped.kind, stopped.reason) == (EndKind.DEVICE_LOST, "a GPU that it held is gone: 1")
     await peer.assign(3, shell("true", resources=Resources(gpus=1)))  # placed before the managers knew
     given_back = await peer.ended(3, 0, 1)
     assert (given_back.kind, given_back.started_ms) == (EndKind.LOST, 0)

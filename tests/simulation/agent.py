@@ -241,6 +241,7 @@ class SimulatedAgent:
             connect_supervisor=connect,
             collect_supervisor=lambda _pid: None,
             discover=lambda _config, _isolation: self._info(),
+            open_inventory=lambda _config: None,
             read_usage=lambda _path: NodeUsage(),
             probe=self._probe,
             read_origin=lambda _: self.origin,

@@ -40,15 +40,17 @@ def test_the_hash_seed_of_a_process_leaves_no_trace() -> None:
 
 
 def test_a_life_meets_every_kind_of_event_and_all_can_be_shown() -> None:
-    events: list[Event] = []
-    for seed in range(4):
+    missing = dict.fromkeys(get_args(Event))
+    for seed in range(34, 100):  # some are rare: a life more each time, until all have been met
         machine = Machine()
-        live(machine, Random(seed), 900)
-        events += machine.events
-    assert {type(event).__name__ for event in events} == {kind.__name__ for kind in get_args(Event)}
-    for number, event in enumerate(events):
-        shown = view(event, 5, number, 17)
-        assert (shown.id, shown.type, shown.time_ms) == (f"5.{number}", type(event).__name__, 17)
+        live(machine, Random(seed), 500)
+        for number, event in enumerate(machine.events):
+            missing.pop(type(event), None)
+            shown = view(event, 5, number, 17)
+            assert (shown.id, shown.type, shown.time_ms) == (f"5.{number}", type(event).__name__, 17)
+        if not missing:
+            return
+    assert not missing
 
 
 def test_a_digest_tells_states_apart() -> None:

@@ -123,6 +123,7 @@ def _pretended(node: PretendNode) -> Environment:
         connect_supervisor=connect,
         collect_supervisor=lambda _pid: None,
         discover=lambda _config, _isolation: info,
+        open_inventory=lambda _config: None,
         read_usage=lambda _path: NodeUsage(),
         probe=lambda _path: None,
     )

@@ -78,6 +78,8 @@ def _reason_of(record: AttemptRecord, cancel: Cancel | None) -> Reason | None:
             return Reason(code=record.kind.name.lower(), text=record.reason)
         case TaskState.DEADLINE_EXCEEDED:
             return Reason(code="deadline", text="stopped at its job's deadline")
+        case TaskState.NODE_LOST if record.kind is EndKind.DEVICE_LOST:
+            return Reason(code="device_lost", text=record.reason or "a device that it held is gone")
         case TaskState.NODE_LOST:
             return Reason(code="node_lost", text=record.reason or "its node was lost")
         case TaskState.TIMED_OUT:

@@ -40,6 +40,8 @@ def judge(job: Job, active: ActiveAttempt | None, kind: EndKind, code: int) -> T
             return TaskState.TIMED_OUT
         case EndKind.OUT_OF_MEMORY:
             return TaskState.OUT_OF_MEMORY
+        case EndKind.DEVICE_LOST:
+            return TaskState.NODE_LOST
         case EndKind.STOPPED | EndKind.LOST | EndKind.PREEMPTED | EndKind.GANG_RESTARTED:
             # Nobody asked for a stop, so the agent ended it when its lease ran out: the node's fault, not the task's.
             return TaskState.NODE_LOST
