@@ -39,6 +39,11 @@ class Outcomes:
         if known != outcome:
             self.wrong.append(f"{_name(task)} ended as {known} and then as {outcome}")
 
+    def reopened(self, task: Task) -> None:
+        """A task of a gang had succeeded, and starts again with the others: its success wasn't the gang's."""
+        if self._final.pop(task, None) != "SUCCEEDED":
+            self.wrong.append(f"{_name(task)} starts again with its gang, and had not succeeded")
+
     def attempt_began(self, task: Task, attempt: int) -> None:
         if task in self._final:
             self.wrong.append(f"{_name(task)} ended as {self._final[task]}, and attempt {attempt} began after that")

@@ -154,6 +154,14 @@ class Checks:
                     )
                 case e.JobCancelRequested():
                     self._ended(event.job_id, event.indices, TaskState.CANCELLED)
+                case e.GangBroken(job_id=job_id, cancelled=cancelled):
+                    for task_index in cancelled:
+                        self.outcomes.task_ended((job_id, task_index), TaskState.CANCELLED.name)
+                case e.GangReopened(job_id=job_id, indices=indices):
+                    for task_index in indices:
+                        self.outcomes.reopened((job_id, task_index))
+                case e.GangShrunk(job_id=job_id, count=count):
+                    self._counts[job_id] = count
                 case e.JobDeadlineExceeded():
                     self._ended(event.job_id, (), TaskState.DEADLINE_EXCEEDED)
                 case e.NodeRegistered(node_id=node_id, info=info):

@@ -19,7 +19,15 @@ from hasched.model.errors import HaschedError, NoLeader, OutcomeUnknown
 from hasched.model.spec import JobSpec
 from hasched.raft.replica import Replica
 from hasched.statemachine import outcomes
-from hasched.statemachine.commands import CancelJob, Command, DeleteJob, ResumeJob, SubmitJob, SuspendJob
+from hasched.statemachine.commands import (
+    CancelJob,
+    Command,
+    DeleteJob,
+    PreemptTasks,
+    ResumeJob,
+    SubmitJob,
+    SuspendJob,
+)
 from hasched.statemachine.outcomes import JobAccepted, Outcome, Rejected
 from hasched.statemachine.state import State
 from tests.simulation.clocks import HostClock
@@ -71,6 +79,7 @@ class Client:
         self._options = options
         self._record = record
         self._random = world.stream(name)
+        self._preempting = world.stream(f"{name} preempts")
         self._submitted = 0
         self._stopping = False
         self._certificate = Certificate("user", name)
@@ -102,6 +111,8 @@ class Client:
         while not self._stopping:
             await asyncio.sleep(self._random.expovariate(1 / self._options.think_s))
             await getattr(self, self._random.choices(list(mix), list(mix.values()))[0])()
+            if self._preempting.random() < self._options.preempt:
+                await self.preempt()
 
     # --- what it does ---
 
@@ -134,6 +145,14 @@ class Client:
         (ending,) = await self._propose([submission_id], kind, [command])
         if ending == "unknown" and self._random.random() < 0.5:
             await self._propose([submission_id], kind, [command])
+
+    async def preempt(self) -> None:
+        """Have what runs of a job make room. What comes of it is no concern of the history: a task may have ended before."""
+        recent = list(self._record.jobs.values())[-self._options.crowd :]
+        if recent:
+            command = PreemptTasks(job_id=self._preempting.choice(recent), actor=self.name)
+            with contextlib.suppress(HaschedError):
+                await self._ask(lambda replica: replica.propose(command))
 
     async def read(self) -> None:
         """A default read: linearizable, of a few jobs at once, on any manager."""

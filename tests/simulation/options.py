@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from random import Random
+from typing import Any
 
 import msgspec
 
 from hasched.manager.settings import LeaderSettings
-from hasched.model.spec import Backoff, JobSpec, Resources, Retries
+from hasched.model.spec import Backoff, JobSpec, Preemption, Resources, Retries
 from hasched.model.states import BackoffKind, OnDisconnect, PlacementPolicy
 from hasched.raft.tuning import Tuning
 from tests.simulation.network import Weather
@@ -77,12 +78,34 @@ class Options:
     padding: int  # bytes that a spec may carry beyond what it needs
     stop_jobs: float  # how many of the jobs must never run twice at once
     task_s: float
+    preempt: float = 0.0  # how often a client has a task make room, besides its calls
 
     @property
     def election_s(self) -> float:
         return self.settings.tuning.election_max_s
 
     def draw_spec(self, random: Random, name: str) -> JobSpec:
+        spec = self._draw_plain_spec(random, name)
+        return msgspec.structs.replace(spec, **self._draw_together(Random(f"{self.seed} {name}"), spec.count))
+
+    def _draw_together(self, random: Random, count: int) -> dict[str, Any]:
+        """Some start together, some are warned before they make room. Of chances of its own: old seeds draw what they drew."""
+        fields: dict[str, Any] = {"preemption": Preemption(warning_ms=random.choice((0, 0, 700)))}
+        match random.randrange(6):
+            case 0:
+                fields |= {"gang": True, "max_running": 0, "count": min(count, 4)}
+            case 1:
+                fields |= {
+                    "gang": True,
+                    "max_running": 0,
+                    "count": min(count, 5),
+                    "min_count": (min(count, 5) + 1) // 2,
+                }
+            case 2:
+                fields |= {"max_running": 0, "min_count": min(count, 2)}
+        return fields
+
+    def _draw_plain_spec(self, random: Random, name: str) -> JobSpec:
         return JobSpec(
             name=name,
             command=("task",),
@@ -105,7 +128,7 @@ class Options:
 
     def _draw_task(self, random: Random) -> dict[str, str]:
         """What the simulated kernel makes of it, see tasks.py."""
-        task = {"RUN_MS": str(random.randrange(int(2000 * self.task_s))), "EXIT": random.choice("000001")}
+        task = {"RUN_MS": str(random.randrange(int(2000 * self.task_s))), "EXIT": random.choice("000001"), "SAVES": "1"}
         return task | ({"STUBBORN": "1"} if random.random() < 0.1 else {})
 
 
@@ -136,6 +159,7 @@ def draw(seed: int, profile: str = "any") -> Options:
         padding=random.choice((1, 50, 900)),
         stop_jobs=random.choice((0.0, 0.5, 1.0)),
         task_s=random.choice((0.05, 0.5, 3.0)),
+        preempt=Random(f"preempt {seed}").choice((0.0, 0.2, 1.0)),
     )
     return PROFILES[profile](options, random)
 

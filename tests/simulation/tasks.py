@@ -44,6 +44,7 @@ class _Process:
     ends_s: float  # when it ends by itself
     exit_code: int
     stubborn: bool
+    saves: bool
     left_s: float | None = None  # of its time, while it is stopped
     number: int = 0  # of the event that ends it
 
@@ -71,12 +72,16 @@ class Kernel:
             exit_code = int(job.env["EXIT"])
         self._next_pid += 1
         run = Run(AttemptId(job.job_id, task.index, task.attempt), self._host.name, now, job.stop_at_lease)
-        process = _Process(self._next_pid, run, now + lasts_s, exit_code, "STUBBORN" in job.env)
+        process = _Process(self._next_pid, run, now + lasts_s, exit_code, "STUBBORN" in job.env, "SAVES" in job.env)
         self._processes[process.pid] = process
         self._world.runs.append(run)
         self._world.note("task", self._host.name, run.key)
         self._end_at(process, process.ends_s, exit_code << 8)
         return process.pid
+
+    def saves(self, key: AttemptId) -> bool:
+        """Whether the attempt runs, and checkpoints."""
+        return any(process.saves and process.run.key == key for process in self._processes.values())
 
     # --- signals ---
 
@@ -180,6 +185,14 @@ class _System:
         pass
 
     makedirs = mkdir
+
+    def lstat(self, path: str) -> SimpleNamespace:
+        """Of a checkpoint: a task that saves does so all the time."""
+        folder = path.split("/")
+        index, attempt = folder[-2].split(".")
+        if not self.node.kernel.saves(AttemptId(int(folder[-3]), int(index), int(attempt))):
+            raise FileNotFoundError(path)
+        return SimpleNamespace(st_mtime_ns=self.wall_ms() * 1_000_000)
 
     def boot_ms(self) -> int:
         return self.node.clock.boot_ms()
