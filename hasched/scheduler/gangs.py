@@ -89,6 +89,9 @@ class Host(Protocol):
     def allowed(self, state: State, job: Job, least: int, most: int) -> int:
         """How many of the job's tasks may start now; 0 if not `least`, and then it waits until a gate opens."""
 
+    def enlist(self, state: State, job_id: JobId) -> None:
+        """Put a job into the line where it belongs now."""
+
     def take(self, state: State, job: Job, tasks: int) -> None:
         """Tell the gates of tasks that are on their way now; negative: not any more."""
 
@@ -112,7 +115,7 @@ class GangLine:
         self._recheck: dict[Shape, None] = {}  # shapes aside that are still to be looked at
 
     def add(self, group: RankGroup, job: Job, access: Access) -> None:
-        if job.id not in self._flights and (not job.is_gang or job.eligible == job.count):
+        if self._waits(job):
             self._line.add(group, self._shapes.of(job, access), job.id)
 
     def rerank(self, accounts: Iterable[Account] | None) -> None:
@@ -221,51 +224,52 @@ class GangLine:
         """Plan the first job of a class that was taken out of the line, and put the class where it belongs."""
         rooms, looks = self._look(state, waiting.shape)
         spent = 1 + looks // LOOKS_A_UNIT
-        if rooms is None:
-            self._line.enter(waiting)
-            return None, spent
-        job_id = waiting.first
-        job = state.jobs.get(job_id) if job_id is not None else None
+        plan, stays = (None, True) if rooms is None else self._plan_first(state, waiting, rooms)
+        if plan is not None:
+            spent += self._flights[plan.job_id].size
+        if not stays:
+            waiting.drop_first()
+        self._line.enter(waiting)
+        return plan, spent
+
+    def _plan_first(self, state: State, waiting: WaitingClass, rooms: Rooms) -> tuple[PlaceGang | None, bool]:
+        """The plan for the first job of a class, and whether the job stays in it: set aside, if it fits nowhere."""
+        job = state.jobs.get(waiting.first or 0)
         if job is None or not self._waits(job):
-            waiting.drop_first()
-            self._line.enter(waiting)
-            return None, spent
-        size = rooms.size_allowed(rooms.shape.most)
-        if not size:
-            self._line.set_aside(waiting)
-            return None, spent
-        size = self._host.allowed(state, job, rooms.shape.least, size)
-        if not size:
-            waiting.drop_first()
-            self._line.enter(waiting)
-            return None, spent
-        taken = rooms.choose(size, state.now_ms)
-        if taken is None:
-            self._line.set_aside(waiting)
-            return None, spent + len(self._slots) // LOOKS_A_UNIT
-        plan = self._make_plan(state, job, rooms, taken)
+            return None, False
+        shape = rooms.shape
+        if not waiting.group.holds(job) or self._shapes.of(job, shape.access) is not shape:
+            self._host.enlist(state, job.id)  # it has changed since
+            return None, False
+        size = rooms.size_allowed(shape.most)
+        taken = None
+        if size:
+            size = self._host.allowed(state, job, shape.least, size)
+            if not size:
+                return None, False
+            taken = rooms.choose(size, state.now_ms)
+        plan = self._make_plan(state, job, shape, taken) if taken is not None else None
         if plan is None:
-            rooms.give_back(taken)
-            self._line.set_aside(waiting)
-            return None, spent
-        for slot in dict.fromkeys(part.slot for part in taken):
+            if taken is not None:
+                rooms.give_back(taken)
+            self._line.stand_aside(waiting)
+            return None, True
+        for slot in dict.fromkeys(part.slot for part in taken or ()):
             slot.reserved_until_ms = max(slot.reserved_until_ms, state.now_ms + limit_of(job))
             self._changes.note(slot)
-        self._flights[job.id] = _Flight(plan, taken, rooms.shape, size)
+        self._flights[job.id] = _Flight(plan, taken or (), shape, size)
         self._host.take(state, job, size)
-        waiting.drop_first()
-        self._line.enter(waiting)
-        return plan, spent + size
+        return plan, False
 
     def _waits(self, job: Job) -> bool:
         if job.suspended or job.ending or job.active or job.not_before_ms or job.id in self._flights:
             return False
-        return job.eligible == job.count if job.is_gang else job.eligible > 0
+        return job.eligible == job.count if job.is_gang else job.eligible >= max(job.floor, 1)
 
-    def _make_plan(self, state: State, job: Job, rooms: Rooms, taken: list[Part]) -> PlaceGang | None:
+    def _make_plan(self, state: State, job: Job, shape: GangShape, taken: list[Part]) -> PlaceGang | None:
         """Ranks follow each other on a node as far as they can, and the node of rank 0 comes first."""
         indices: dict[NodeId, list[TaskIndex]] = {}
-        starts = _starts_of(rooms.shape)
+        starts = _starts_of(shape)
         pending = job.pending_indices()
         for slot, part, tasks in sorted(taken, key=lambda each: each.part):
             here = indices.setdefault(slot.node_id, [])

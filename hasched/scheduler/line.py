@@ -191,11 +191,15 @@ class Line:
 
     def set_aside(self, waiting: WaitingClass) -> None:
         """It fits nowhere, and so does nothing else of its shape: don't try them again before they are called back."""
+        self.stand_aside(waiting)
+        self.enter(waiting)
+
+    def stand_aside(self, waiting: WaitingClass) -> None:
+        """The same, before the class is entered again."""
         queue = self._queues[waiting.shape]
         queue.aside = True
         queue.rank = None
         self.aside[waiting.shape] = None
-        self.enter(waiting)
 
     def call_back(self, shape: Shape) -> None:
         """It may fit somewhere again."""

@@ -565,6 +565,10 @@ class Planner:
         """Whether a class that is out of line would come first if it entered now."""
         return self._line.is_next(waiting) and not self._gangs.stands_before(self._line.rank_of_class(waiting))
 
+    def enlist(self, state: State, job_id: JobId) -> None:
+        """Put a job into the line where it belongs now."""
+        self._enqueue(state, job_id)
+
     def allowed(self, state: State, job: Job, least: int, most: int) -> int:
         """How many of a job's tasks may start together now; 0 if not `least`, and then it is parked."""
         for gate in self._gates:

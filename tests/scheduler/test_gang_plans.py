@@ -8,7 +8,7 @@ import pytest
 
 from hasched.model.spec import JobAffinity, JobSelector, PlacementRules, Resources, TaskGroup
 from hasched.scheduler.explain import pending_reason
-from hasched.statemachine.commands import CancelJob, PlaceGang, PlacePlan
+from hasched.statemachine.commands import CancelJob, PlaceGang, PlacePlan, StepClock
 from hasched.statemachine.invariants import check, check_capacity
 from hasched.statemachine.job import Job
 from tests.scheduler.world import World
@@ -242,6 +242,29 @@ class TestElastic:
         assert isinstance(plan, PlacePlan)
         world.decide(plan)
         assert job.active == 4
+
+    def test_what_is_in_backoff_is_not_counted(self) -> None:
+        world = World()
+        world.node("n1", cpu=8)
+        job = world.submit(4, min_count=2, retries=1, backoff_ms=1000)
+        world.settle()
+        for index in range(4):
+            world.end(job.id, index, code=int(index > 0))
+        world.settle()
+        assert (job.active, job.in_backoff) == (0, 3)
+        world.now_ms += 1000
+        world.do(StepClock())
+        world.settle()
+        assert job.active == 3
+
+    def test_one_that_shrinks_while_it_waits_is_looked_at_anew(self) -> None:
+        world = World()
+        job = world.submit(6, min_count=4)
+        world.settle()
+        world.do(CancelJob(job_id=job.id, actor="ada", indices=(0, 1, 2)))
+        world.node("n1", cpu=8)
+        world.settle()
+        assert job.active == 3
 
     def test_more_tasks_than_start_at_once(self) -> None:
         world = World()
