@@ -17,6 +17,7 @@ from typing import BinaryIO, TypeAlias
 
 import msgspec
 
+from hasched.api.plugins import load_plugins
 from hasched.model.errors import HaschedError
 from hasched.scheduler.questions import Question, answer
 
@@ -94,6 +95,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the manager
     os.nice(NICE)
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
+    load_plugins()  # the manager has them too, or it wouldn't run
     try:
         serve(sys.stdin.buffer, sys.stdout.buffer)
     except BrokenPipeError:

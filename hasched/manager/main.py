@@ -20,6 +20,7 @@ from hasched.api.agents import AgentStreams, StreamSettings
 from hasched.api.auth import Authenticator
 from hasched.api.context import ApiContext
 from hasched.api.hub import AgentHub
+from hasched.api.plugins import load_plugins
 from hasched.api.server import ApiServer
 from hasched.client.daemon import configure_logs, feed_watchdog, notify
 from hasched.client.tls import client_context, server_context
@@ -41,7 +42,7 @@ def run_manager(config: ManagerConfig) -> int:
     """
     configure_logs()
     try:
-        if problems := list(find_file_problems(config)):
+        if problems := [*find_file_problems(config), *load_plugins()]:
             raise ConfigInvalid(f"manager {config.name}", problems)
         raise_file_limit()
         Path(config.data_dir).mkdir(mode=0o700, parents=True, exist_ok=True)

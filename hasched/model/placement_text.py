@@ -65,15 +65,30 @@ def fill_placement(given: dict[str, Any], base: Resources, problems: Problems) -
 
 
 def check_together(given: dict[str, Any], problems: Problems) -> None:
-    """Tasks that start together are placed at once, so none of them can be judged by where the others run."""
+    """Tasks that start together can be near to each other, or each on a node of its own; other relations they have none."""
     rules = given.get("placement")
     if rules is None or not (given.get("gang") or given.get("min_count")):
         return
-    for key, asked in (("affinity", rules.near), ("anti_affinity", rules.apart), ("spread", rules.spread)):
-        if asked:
-            together = "gang" if given.get("gang") else "min_count"
-            hint = "its tasks start at once: say where by constraints on nodes"
-            problems.note(f"placement.{key}", f"toward jobs and `{together}` exclude each other", hint)
+    together = "gang" if given.get("gang") else "min_count"
+    for key, relations, heeded in (
+        ("affinity", rules.near, "`jobs: self` with a label to be near `within`"),
+        ("anti_affinity", rules.apart, "`jobs: self`, a node for each task"),
+        ("spread", rules.spread, "none"),
+    ):
+        for relation in relations:
+            if key == "affinity":
+                good = relation.jobs.means_itself and relation.within
+            else:
+                good = (
+                    key == "anti_affinity"
+                    and relation.jobs.means_itself
+                    and not relation.within
+                    and not relation.weight
+                )
+            if not good:
+                hint = f"tasks that start together can have {heeded}"
+                problems.note(f"placement.{key}", f"has a rule that excludes `{together}`", hint)
+                break
 
 
 def _constraint() -> Kind:

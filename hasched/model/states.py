@@ -87,6 +87,7 @@ class PlacementPolicy(StrEnum):
     BIN_PACK = "bin_pack"
     SPREAD = "spread"
     ROUND_ROBIN = "round_robin"
+    WEIGHTED = "weighted"  # as bin_pack, what is scarce counting more
 
 
 class GpuLocality(StrEnum):

@@ -69,8 +69,27 @@ def _emptiest(total: Resources, request: Resources, free_gpus: bool) -> float:
     return share(total, request)
 
 
+_WEIGHTS = (("cpu_milli", 1.0), ("memory_bytes", 1.0), ("gpus", 4.0), ("disk_bytes", 0.5))
+
+
+def weighted_share(part: Slot | Resources, total: Resources) -> float:
+    """The part of a node that `part` is, over the resources that the node has, each with its weight: a GPU counts most."""
+    found = weights = 0.0
+    for name, weight in _WEIGHTS:
+        if whole := getattr(total, name):
+            found += weight * getattr(part, name) / whole
+            weights += weight
+    return found / weights if weights else 0.0
+
+
+def _fullest_by_weight(total: Resources, request: Resources, free_gpus: bool) -> float:
+    spared = 1.0 if free_gpus and not request.gpus else 0.0
+    return spared - weighted_share(request, total)
+
+
 SCORERS: dict[PlacementPolicy, Scorer] = {
     PlacementPolicy.BIN_PACK: Scorer(free_share, _fullest, fills=True),
     PlacementPolicy.SPREAD: Scorer(lambda slot: -free_share(slot), _emptiest, fills=False),
     PlacementPolicy.ROUND_ROBIN: Scorer(lambda slot: slot.turn, lambda total, request, free_gpus: 0.0, fills=False),
+    PlacementPolicy.WEIGHTED: Scorer(lambda slot: weighted_share(slot, slot.total), _fullest_by_weight, fills=True),
 }

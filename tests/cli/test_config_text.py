@@ -57,7 +57,7 @@ def test_all_mistakes_are_reported_at_once_each_with_its_line():
         (4, "parts[0].nam", "unknown key; did you mean 'name'?"),
         (4, "parts[0].name", "is missing"),
         (6, "parts[1].port", "expected int <= 65535, not 70000"),
-        (7, "policy", "must be one of bin_pack, spread, round_robin, not 'sprad'; did you mean 'spread'?"),
+        (7, "policy", "must be one of bin_pack, spread, round_robin, weighted, not 'sprad'; did you mean 'spread'?"),
         (8, "part", "must be a mapping, not an empty list"),
     ]
 
@@ -99,7 +99,7 @@ def test_the_environment_overrides_the_file_at_every_depth():
 def test_a_bad_override_names_its_variable():
     assert problems("", POLICY="x", PART__PORT="99999", PART__NAME="p", PARTS="[") == [
         (0, "HASCHED_PARTS", "did not find expected node content"),
-        (0, "HASCHED_POLICY", "must be one of bin_pack, spread, round_robin, not 'x'"),
+        (0, "HASCHED_POLICY", "must be one of bin_pack, spread, round_robin, weighted, not 'x'"),
         (0, "HASCHED_PART__PORT", "expected int <= 65535, not 99999"),
     ]
 

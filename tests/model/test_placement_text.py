@@ -144,12 +144,12 @@ def test_alternatives_stand_over_the_request_and_the_first_is_preferred() -> Non
         (
             {"gang": True, "placement": {"spread": "rack"}},
             "placement.spread",
-            "toward jobs and `gang` exclude each other",
+            "has a rule that excludes `gang`",
         ),
         (
-            {"count": 4, "min_count": 2, "placement": {"anti_affinity": {"jobs": "self"}}},
+            {"count": 4, "min_count": 2, "placement": {"anti_affinity": {"jobs": {"name": "db"}}}},
             "placement.anti_affinity",
-            "toward jobs and `min_count` exclude each other",
+            "has a rule that excludes `min_count`",
         ),
         ({"constraints": ["arch == amd64"]}, "constraints", "unknown key"),
         (
@@ -163,6 +163,12 @@ def test_a_mistake_is_named(document: dict[str, Any], place: str, cause: str) ->
     ((found, why),) = problems_of(document)
     assert found == place
     assert cause in why
+
+
+def test_a_gang_can_be_near_to_itself_and_each_rank_have_a_node() -> None:
+    rules = {"affinity": {"jobs": "self", "within": "rack"}, "anti_affinity": {"jobs": "self"}}
+    placement = parse_spec({"command": ["true"], "gang": True, "count": 4, "placement": rules}).placement
+    assert (placement.near, placement.apart) == ((JobAffinity(within="rack"),), (JobAffinity(),))
 
 
 @pytest.mark.parametrize("text", ["gpu", "dedicated=ml", "old:avoid", "dedicated=ml:avoid"])

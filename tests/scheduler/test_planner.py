@@ -243,6 +243,7 @@ def test_tasks_that_ask_for_nothing_are_still_bounded_per_node() -> None:
         pytest.param(PlacementPolicy.BIN_PACK, ["n1", "n1", "n1", "n1", "n2", "n2"], id="bin_pack fills a node"),
         pytest.param(PlacementPolicy.SPREAD, ["n2", "n1", "n2", "n1", "n2", "n2"], id="spread takes the emptiest"),
         pytest.param(PlacementPolicy.ROUND_ROBIN, ["n1", "n2", "n1", "n2", "n1", "n2"], id="round_robin takes turns"),
+        pytest.param(PlacementPolicy.WEIGHTED, ["n1", "n1", "n1", "n1", "n2", "n2"], id="weighted fills a node"),
     ],
 )
 @pytest.mark.parametrize("budget", [1000, 2])
@@ -361,3 +362,23 @@ def test_a_job_waits_for_its_time() -> None:
     world.now_ms += 1000
     world.do(StepClock())
     assert world.settle() == [f"{job.id}.0@n1"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "node"),
+    [(PlacementPolicy.BIN_PACK, "busy"), (PlacementPolicy.WEIGHTED, "held")],
+)
+def test_by_weight_half_the_gpus_of_a_node_count_more_than_most_of_its_cores(
+    policy: PlacementPolicy, node: str
+) -> None:
+    world = World(policy)
+    world.node("held", cpu=16, memory=16, gpus=2)
+    world.submit(cpu=0, gpus=1)
+    world.settle()
+    world.node("busy", cpu=16, memory=16, gpus=2)
+    world.do(SetNodeState(node_id="held", state=NodeState.UNHEALTHY, reason="late"))
+    world.submit(cpu=12, memory=12)
+    world.settle()
+    world.do(SetNodeState(node_id="held", state=NodeState.HEALTHY, reason=""))
+    world.submit(cpu=1, gpus=1)
+    assert [placed.partition("@")[2] for placed in world.settle()] == [node]

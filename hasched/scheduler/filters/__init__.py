@@ -15,6 +15,7 @@ from collections.abc import Hashable
 from typing import Protocol
 
 from hasched.model.facts import NodeFacts
+from hasched.model.reasons import ReasonCode
 from hasched.model.spec import ANYWHERE, PlacementRules, Resources
 from hasched.scheduler.blockers import Blocker
 from hasched.scheduler.filters.constraints import Constraints
@@ -40,6 +41,7 @@ class Filter(Protocol):
 
 
 BUILT_IN: tuple[Filter, ...] = (Pools(), Taints(), Constraints(), Gpus())
+MAX_FAULT_CHARS = 300
 ADDED: list[Filter] = []  # by other packages, in the order of their names
 
 
@@ -53,12 +55,20 @@ def is_accepted(
 ) -> bool:
     """Whether every added filter lets the task run there; of the built-in ones `Node.admits` is the short form."""
     wanted = Wanted(request, ANYWHERE if rules is None else rules)
-    return all(each.accepts(node, wanted, trait) is None for each, trait in zip(ADDED, traits, strict=True))
+    return all(_ask(each, node, wanted, trait) is None for each, trait in zip(ADDED, traits, strict=True))
 
 
 def find_blockers(node: NodeFacts, job: Job, choice: int = 0) -> list[Blocker]:
     """Everything that keeps the job from this node, whatever runs there."""
     wanted = wanted_by(job, choice)
     traits = (*(None for _ in BUILT_IN), *(each.reads(job) for each in ADDED))
-    verdicts = (each.accepts(node, wanted, trait) for each, trait in zip((*BUILT_IN, *ADDED), traits, strict=True))
+    verdicts = (_ask(each, node, wanted, trait) for each, trait in zip((*BUILT_IN, *ADDED), traits, strict=True))
     return [blocker for blocker in verdicts if blocker is not None]
+
+
+def _ask(judge: Filter, node: NodeFacts, wanted: Wanted, trait: Hashable) -> Blocker | None:
+    """Its verdict. One that fails refuses: the planner goes on, nothing is placed against it, and `why` says what went wrong."""
+    try:
+        return judge.accepts(node, wanted, trait)
+    except Exception as error:
+        return Blocker(ReasonCode.FILTER, f"the filter {judge.name} failed: {error!r}"[:MAX_FAULT_CHARS], 1)

@@ -44,4 +44,13 @@ def dislike(node: NodeFacts, rules: PlacementRules | None, request: Resources, t
     """The sum of what all scorers say of a node."""
     wanted = Wanted(request, ANYWHERE if rules is None else rules)
     total = sum(each.dislike(node, wanted, None) for each in BUILT_IN)
-    return total + sum(each.dislike(node, wanted, trait) for each, trait in zip(ADDED, traits, strict=True))
+    return total + sum(_ask(each, node, wanted, trait) for each, trait in zip(ADDED, traits, strict=True))
+
+
+def _ask(judge: Scorer, node: NodeFacts, wanted: Wanted, trait: Hashable) -> float:
+    """What it says. One that fails, or says what is no score, has no say."""
+    try:
+        score = float(judge.dislike(node, wanted, trait))
+    except Exception:
+        return 0.0
+    return score if 0.0 <= score < float("inf") else 0.0
