@@ -52,6 +52,8 @@ def test_a_page_is_cut_into_steps(tmp_path: Path):
         pytest.param("one\n…\ntwo\n", "one\nand\nmore\ntwo\n", True, id="any lines"),
         pytest.param("…\n", "", True, id="even none"),
         pytest.param("", "oops\n", False, id="nothing is nothing"),
+        pytest.param("JOB  NAME\n", "JOB     NAME\n", True, id="any width of columns"),
+        pytest.param("JOB NAME\n", "JOB  NAME\n", False, id="which have two spaces between them"),
         pytest.param("a.b\n", "axb\n", False, id="the rest is meant as it stands"),
     ],
 )

@@ -66,10 +66,13 @@ def _steps(text: str) -> Iterator[Step | File]:
 
 
 def matches(expected: str, said: str) -> bool:
-    """Whether output is what a page shows, with its `…`; spaces at the ends of lines don't count."""
+    """Whether output is what a page shows, with its `…`.
+
+    Spaces at the ends of lines don't count, and two of them stand for any more: columns are as wide as what is in them.
+    """
     lines = []
     for line in expected.rstrip().splitlines():
-        escaped = re.escape(line.rstrip()).replace("…", ".*")
+        escaped = re.sub(r"(\\ ){2,}", " {2,}", re.escape(line.rstrip())).replace("…", ".*")
         lines.append(r"(?:.*\n)*?" if line.strip() == "…" else escaped + r" *\n")
     return re.fullmatch("".join(lines), f"{said.rstrip()}\n" if said.strip() else "") is not None
 
