@@ -7,7 +7,7 @@ import functools
 import msgspec
 from aiohttp import web
 
-from hasched.api import answers, cluster, events, health, jobs, logs, managers, nodes, policies, shares, tasks
+from hasched.api import answers, cluster, events, health, jobs, logs, managers, nodes, policies, shares, tasks, usage
 from hasched.api.agents import AGENT_STREAM_PATH
 from hasched.api.call import Call
 from hasched.api.openapi import openapi_document
@@ -43,6 +43,7 @@ ROUTES: list[Route] = [
     *managers.routes.table,
     *policies.routes.table,
     *shares.routes.table,
+    *usage.routes.table,
     *cluster.routes.table,
     *events.routes.table,
     *health.routes.table,

@@ -123,18 +123,24 @@ def get(settings: Settings, kind: str, name: str) -> None:
 
 
 def show_policy(settings: Settings, kind: str, name: str) -> None:
-    from hasched.cli.output import moment, print_json
+    from hasched.cli.output import print_json
 
     with settings.client() as client:
         view = client.policy(kind, name)
     if settings.as_json:
         print_json(view)
-        return
+    else:
+        click.echo(document_text(view), nl=False)
+
+
+def document_text(view: PolicyView) -> str:
+    """A policy as a document, under a comment that says who put it."""
+    from hasched.cli.output import moment
+
     by = (
         "built in" if view.built_in else f"put by {view.actor} at {moment(view.changed_ms)}, log index {view.log_index}"
     )
-    click.echo(f"# {by}")
-    click.echo(as_yaml({"kind": view.kind, "name": view.name, **view.document}), nl=False)
+    return f"# {by}\n" + as_yaml({"kind": view.kind, "name": view.name, **view.document})
 
 
 def as_yaml(document: dict[str, Any]) -> str:

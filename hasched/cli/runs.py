@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from hasched.model.views import Submitted
 
 _CHECK_HELP = "Submit only while the plan that printed this check index still holds."
+_ESTIMATE_HELP = "Only say what it would cost; nothing is submitted."
 _WAIT_HELP = "Stay until it ends, show a single task's output as it comes, and exit with the job's own code."
 
 
@@ -55,6 +56,7 @@ _WAIT_HELP = "Stay until it ends, show a single task's output as it comes, and e
 @click.option("--on-disconnect", type=click.Choice(["run_on", "stop"]), help="What a task does if its node is cut off.")
 @click.option("--submission-id", metavar="ID", help="Submit at most once under this id, however often it is repeated.")
 @click.option("--check-index", "if_index", type=click.IntRange(min=1), metavar="INDEX", help=_CHECK_HELP)
+@click.option("--estimate", is_flag=True, help=_ESTIMATE_HELP)
 @click.option("--wait", is_flag=True, help=_WAIT_HELP)
 @json_option
 @click.pass_obj
@@ -68,6 +70,7 @@ def run(
     input_file: IO[bytes] | None,
     submission_id: str | None,
     if_index: int | None,
+    estimate: bool,
     wait: bool,
     **options: Any,
 ) -> int:
@@ -102,6 +105,8 @@ def run(
         "on_disconnect": options["on_disconnect"],
     }
     document |= {key: value for key, value in optional.items() if value is not None}
+    if estimate:
+        return _estimate(settings, [document])
     return _submit_one(settings, document, submission_id, if_index or 0, wait)
 
 
@@ -112,6 +117,7 @@ def run(
 @click.option(
     "--wait", is_flag=True, help="Stay until all have ended; exit with the code of the first that did not succeed."
 )
+@click.option("--estimate", is_flag=True, help=_ESTIMATE_HELP)
 @namespace_option("Of jobs that name none; by default the context's namespace.")
 @json_option
 @click.pass_obj
@@ -122,6 +128,7 @@ def submit(
     file: str,
     submission_id: str | None,
     if_index: int | None,
+    estimate: bool,
     namespace: str | None,
     wait: bool,
 ) -> int:
@@ -136,6 +143,8 @@ def submit(
     documents = read_job_file(file)
     base = submission_id or uuid.uuid4().hex
     chosen = settings.namespace(namespace)
+    if estimate:
+        return _estimate(settings, [_within(chosen, document.value) for document in documents])
     submitted = []
     with settings.client() as client:
         for number, document in enumerate(documents, 1):
@@ -165,6 +174,19 @@ def submit(
 def wait(settings: Settings, job_ids: tuple[int, ...], timeout_ms: int | None) -> int:
     """Wait until jobs have ended; exit with the code of the first that did not succeed."""
     return _wait(settings, list(job_ids), timeout_ms)
+
+
+def _estimate(settings: Settings, documents: list[dict[str, Any]]) -> int:
+    from hasched.cli.output import print_json
+    from hasched.cli.usage import say_estimate
+
+    with settings.client() as client:
+        estimates = [client.estimate(document) for document in documents]
+    if settings.as_json:
+        print_json({"estimates": estimates})
+    for estimate in estimates if not settings.as_json else ():
+        click.echo(say_estimate(estimate))
+    return Exit.OK
 
 
 def _within(namespace: str | None, document: dict[str, Any]) -> dict[str, Any]:

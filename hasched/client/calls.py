@@ -17,10 +17,12 @@ from hasched.model.taints import Taint
 from hasched.model.views import (
     CheckAsked,
     ClusterView,
+    EstimateView,
     FairShareView,
     JobPage,
     JobView,
     LeaderView,
+    LimitPage,
     ManagerPage,
     ManagerView,
     NodePage,
@@ -31,6 +33,7 @@ from hasched.model.views import (
     Submitted,
     TaskPage,
     TaskView,
+    UsagePage,
 )
 
 T = TypeVar("T")
@@ -311,6 +314,22 @@ def delete_policy(kind: str, name: str, if_index: int | None) -> Call[None]:
 
 def _policy_path(kind: str, name: str) -> str:
     return f"/v1/policies/{quote(kind, safe='')}/{quote(name, safe='')}"
+
+
+def usage(
+    by: str, *, namespace: str | None, user: str | None, week: str | None, cursor: str, limit: int | None
+) -> Call[UsagePage]:
+    path = path_of("/v1/usage", by=by, namespace=namespace, user=user, week=week, cursor=cursor, limit=limit)
+    return Call("GET", path, UsagePage)
+
+
+def limits(kind: str | None, name: str | None) -> Call[LimitPage]:
+    return Call("GET", path_of("/v1/limits", kind=kind, name=name), LimitPage)
+
+
+def estimate(document: Document) -> Call[EstimateView]:
+    body = document if isinstance(document, bytes) else msgspec.json.encode(document)
+    return Call("POST", "/v1/usage/estimate", EstimateView, body)
 
 
 def cluster() -> Call[ClusterView]:

@@ -31,9 +31,11 @@ from hasched.model.states import TaskState
 from hasched.model.taints import Taint
 from hasched.model.views import (
     ClusterView,
+    EstimateView,
     EventView,
     FairShareView,
     JobView,
+    LimitPage,
     ManagerPage,
     ManagerView,
     NodePage,
@@ -42,6 +44,7 @@ from hasched.model.views import (
     PolicyView,
     Submitted,
     TaskView,
+    UsagePage,
 )
 
 T = TypeVar("T")
@@ -367,6 +370,27 @@ class Client:
     def delete_policy(self, kind: str, name: str, if_index: int | None = None) -> None:
         """Delete a policy that nothing refers to."""
         self._do(calls.delete_policy(kind, name, if_index))
+
+    def usage(
+        self,
+        by: str = "account",
+        *,
+        namespace: str | None = None,
+        user: str | None = None,
+        week: str | None = None,
+        cursor: str = "",
+        limit: int | None = None,
+    ) -> UsagePage:
+        """What was used and what it cost, by account, user, namespace or week; or by job, a page at a time."""
+        return self._do(calls.usage(by, namespace=namespace, user=user, week=week, cursor=cursor, limit=limit))
+
+    def limits(self, kind: str | None = None, name: str | None = None) -> LimitPage:
+        """What of each quota and cap is used, and what is left."""
+        return self._do(calls.limits(kind, name))
+
+    def estimate(self, document: Document) -> EstimateView:
+        """What a job would cost; nothing is submitted."""
+        return self._do(calls.estimate(document))
 
     def cluster(self) -> ClusterView:
         return self._do(calls.cluster())

@@ -272,6 +272,61 @@ class PolicyPage(_View, frozen=True):
     policies: list[PolicyView]
 
 
+class UsageRow(_View, frozen=True):
+    """What attempts that have ended held, and what that cost. What it was summed up by is named, the rest is left out.
+
+    Amounts are times ms, memory and disk in GiB; `cpu_ms` is CPU time as measured. `cost_micro` is in millionths.
+    """
+
+    namespace: str | None = None
+    user: str | None = None
+    week: str | None = None  # the Monday on which it began
+    job_id: int | None = None
+    name: str | None = None  # of the job
+    attempts: int = 0
+    cpu_core_ms: int = 0
+    memory_gib_ms: int = 0
+    gpu_ms: int = 0
+    disk_gib_ms: int = 0
+    cpu_ms: int = 0
+    cost_micro: int = 0
+    running_tasks: int = 0  # now, and not counted in any of the amounts
+    holds: Resources = Resources()  # by them
+
+
+class UsagePage(_View, frozen=True):
+    usage: list[UsageRow]
+    currency: str = ""
+    next_cursor: str = ""
+
+
+class LimitView(_View, frozen=True):
+    """A quota or cap as it is used. `amount`: of what, as the policy's document calls it; `used` and `limit` in integers of it:
+    thousandths of a core, bytes, GPU-ms. `limit` is what may be used now: what was lent to others is not in it."""
+
+    kind: str  # quota, cap
+    name: str
+    of: str  # the user, name or tag of a policy of each by itself
+    amount: str
+    used: int
+    limit: int
+    available: int  # now, with what may be borrowed
+
+
+class LimitPage(_View, frozen=True):
+    limits: list[LimitView]
+
+
+class EstimateView(_View, frozen=True):
+    """What a job would cost, in millionths of `currency`. None: it has no timeout, so it may run for ever."""
+
+    hour_micro: int  # all its tasks, for an hour
+    cost_micro: int | None  # if each task has one attempt, as long as the timeout allows
+    most_micro: int | None  # if it needs all its retries for failures, too
+    priced: bool  # whether there is a price at all
+    currency: str = ""
+
+
 class ManagerPage(_View, frozen=True):
     managers: list[ManagerView]
     leader: str | None

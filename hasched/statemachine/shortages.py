@@ -58,7 +58,7 @@ class Shortage(msgspec.Struct, frozen=True):
     @property
     def key(self) -> str:
         """Where the limit stands in the policy's document."""
-        return "units" if self.kind is PolicyKind.CAP else f"limits.{_KEYS.get(self.dimension, self.dimension)}"
+        return "units" if self.kind is PolicyKind.CAP else f"limits.{key_of(self.dimension)}"
 
     @property
     def raised(self) -> int | str:
@@ -95,6 +95,11 @@ class Shortage(msgspec.Struct, frozen=True):
             return f"{self.title}: {used} of {limit} {self.noun} are used"
         missing = self.amount(self.missing)
         return f"{self.title}: {self.amount(self.asked)} {self.noun} asked for, {used} of {limit} in use, {missing} too little"
+
+
+def key_of(dimension: str) -> str:
+    """A dimension as documents call it."""
+    return _KEYS.get(dimension, dimension)
 
 
 def find_shortages(

@@ -14,6 +14,7 @@ import msgspec
 from hasched.model.policy import Policy
 from hasched.model.spec import Resources
 from hasched.model.states import TaskState
+from hasched.model.units import GIB, MAX_INTEGER
 from hasched.statemachine.job import Job
 from hasched.statemachine.limits import (
     COUNTABLE,
@@ -33,13 +34,16 @@ AccountSums: TypeAlias = tuple[tuple[int, int, int, int], tuple[int, int, int, i
 
 
 class WeekUse(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What the attempts of an account have used in a week: amounts x ms held, and CPU time as measured."""
+    """What the attempts of an account have used in a week: amounts x ms held, and CPU time as measured.
+
+    Memory and disk are in GiB, rounded down for each attempt: bytes x ms would outgrow what a snapshot can hold.
+    """
 
     attempts: int = 0  # that have ended
     cpu_milli_ms: int = 0
-    memory_byte_ms: int = 0
+    memory_gib_ms: int = 0
     gpu_ms: int = 0
-    disk_byte_ms: int = 0
+    disk_gib_ms: int = 0
     cpu_ms: int = 0
     cost_micro: int = 0
 
@@ -47,11 +51,11 @@ class WeekUse(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return WeekUse(
             self.attempts + other.attempts,
             self.cpu_milli_ms + other.cpu_milli_ms,
-            self.memory_byte_ms + other.memory_byte_ms,
+            self.memory_gib_ms + other.memory_gib_ms,
             self.gpu_ms + other.gpu_ms,
-            self.disk_byte_ms + other.disk_byte_ms,
-            self.cpu_ms + other.cpu_ms,
-            self.cost_micro + other.cost_micro,
+            self.disk_gib_ms + other.disk_gib_ms,
+            min(self.cpu_ms + other.cpu_ms, MAX_INTEGER),
+            min(self.cost_micro + other.cost_micro, MAX_INTEGER),
         )
 
 
@@ -287,9 +291,9 @@ def held(request: Resources, held_ms: int, cpu_ms: int = 0, cost_micro: int = 0,
     return WeekUse(
         attempts,
         request.cpu_milli * held_ms,
-        request.memory_bytes * held_ms,
+        request.memory_bytes * held_ms // GIB,
         request.gpus * held_ms,
-        request.disk_bytes * held_ms,
+        request.disk_bytes * held_ms // GIB,
         cpu_ms,
         cost_micro,
     )

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 
 from hasched.model.states import TaskState
 from hasched.model.views import JobPage, JobView, Reason
 from hasched.statemachine.job import Job
 from hasched.statemachine.queries.attempts import cancelled, words_of
-from hasched.statemachine.queries.pages import MAX_PAGE, parse_cursor
+from hasched.statemachine.queries.pages import MAX_PAGE, MAX_SCANNED, jobs_before, parse_cursor
 from hasched.statemachine.queries.tasks import show_task
 from hasched.statemachine.state import State
-
-MAX_SCANNED = 20_000  # jobs looked at for one page: a rare match must not hold up the manager
 
 
 def job_view(state: State, job_id: int, with_spec: bool = True) -> JobView | None:
@@ -95,7 +93,7 @@ def list_jobs(
     limit = max(1, min(limit, MAX_PAGE))
     shown: list[JobView] = []
     seen_id = 0
-    for job in islice(_jobs_before(state, parse_cursor(cursor)), MAX_SCANNED):
+    for job in islice(jobs_before(state, parse_cursor(cursor)), MAX_SCANNED):
         seen_id = job.id
         if matches(job):
             shown.append(show_job(state, job, with_spec=False))
@@ -103,15 +101,3 @@ def list_jobs(
                 break
     oldest_id = next(iter(state.jobs), 0)
     return JobPage(jobs=shown, next_cursor=str(seen_id) if seen_id > oldest_id else "")
-
-
-def _jobs_before(state: State, before_id: int | None) -> Iterator[Job]:
-    """Jobs with smaller ids, descending."""
-    if before_id is None:
-        yield from reversed(state.jobs.values())
-        return
-    oldest_id = next(iter(state.jobs), 0)
-    for job_id in range(min(before_id, state.next_job_id) - 1, oldest_id - 1, -1):
-        job = state.jobs.get(job_id)
-        if job is not None:
-            yield job

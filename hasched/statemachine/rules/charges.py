@@ -9,7 +9,7 @@ from __future__ import annotations
 from hasched.model.facts import gpu_class_of, is_model
 from hasched.model.policy import Price
 from hasched.model.spec import Resources
-from hasched.model.units import GIB, HOUR_MS
+from hasched.model.units import GIB, HOUR_MS, MAX_INTEGER
 from hasched.statemachine.job import ActiveAttempt, Job
 from hasched.statemachine.node import Node
 from hasched.statemachine.policies import PolicyTables, find_policy
@@ -26,8 +26,8 @@ def charge(state: State, job: Job, index: int, active: ActiveAttempt, cpu_ms: in
     price = price_on(state.policies, node.facts.pool)
     cost_micro = 0 if price is None else cost_of(price, request, model_on(node, request), held_ms)
     state.usage.charge(job.account, request, (active.scheduled_ms, state.now_ms), cpu_ms, cost_micro)
-    job.cpu_ms += cpu_ms
-    job.cost_micro += cost_micro
+    job.cpu_ms = min(job.cpu_ms + cpu_ms, MAX_INTEGER)
+    job.cost_micro = min(job.cost_micro + cost_micro, MAX_INTEGER)
     if not (part := job.part_of(index)):
         job.held_ms += held_ms
     else:
@@ -55,4 +55,4 @@ def cost_of(price: Price, request: Resources, gpu_model: str, held_ms: int) -> i
         + (request.memory_bytes * price.memory_micro + request.disk_bytes * price.disk_micro) * 1000
         + request.gpus * gpu_micro * 1000 * GIB
     )
-    return an_hour * held_ms // (1000 * GIB * HOUR_MS)
+    return min(an_hour * held_ms // (1000 * GIB * HOUR_MS), MAX_INTEGER)

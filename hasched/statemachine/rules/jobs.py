@@ -57,7 +57,7 @@ def decide_submit(state: State, command: SubmitJob) -> Decision | Rejected:
     spec = updates.with_class(state, command.spec)
     if isinstance(spec, Rejected):
         return spec
-    spec = _resolve_class(state, spec)
+    spec = resolve_class(state, spec)
     if isinstance(spec, Rejected):
         return spec
     if refused := admission.refuse(state, command.actor, spec):
@@ -69,7 +69,7 @@ def decide_submit(state: State, command: SubmitJob) -> Decision | Rejected:
     )
 
 
-def _resolve_class(state: State, spec: JobSpec) -> JobSpec | Rejected:
+def resolve_class(state: State, spec: JobSpec) -> JobSpec | Rejected:
     """The spec with the amounts of its resource class, as they are now: a later change of the class leaves the job as it is."""
     wanted = spec.placement.resource_class
     if not wanted:
