@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from hasched.cli.settings import Settings, json_option, namespace_option
+from hasched.model.units import HOUR_MS
 
 if TYPE_CHECKING:
     from hasched.model.views import EstimateView, UsageRow
-
-HOUR_MS = 3_600_000
 
 
 @click.command()
@@ -32,7 +31,10 @@ HOUR_MS = 3_600_000
 def usage(
     settings: Settings, /, *, by: str, namespace: str | None, user: str | None, week: str | None, limit: int
 ) -> None:
-    """Show what attempts that have ended held, in hours, and what it cost. By job: the newest first."""
+    """Show what attempts that have ended held, and what it cost: two cores for an hour are 2h of CPU, as is a core for two.
+
+    Memory and disk are in GiB. By job, the newest come first.
+    """
     from hasched.cli.output import print_json, print_table
 
     wanted = settings.namespace(namespace)
@@ -57,12 +59,15 @@ def _label(row: UsageRow, name: str) -> str:
 def _amounts(row: UsageRow) -> list[str]:
     held = (row.cpu_core_ms, row.memory_gib_ms, row.gpu_ms, row.disk_gib_ms, row.cpu_ms)
     running = str(row.running_tasks) if row.running_tasks else ""
-    return [*(hours(amount) for amount in held), running, money(row.cost_micro)]
+    return [*(times(amount) for amount in held), running, money(row.cost_micro)]
 
 
-def hours(amount_ms: int) -> str:
-    """An amount x ms as hours of it: `1.25`, or `0.0003`; empty for nothing."""
-    return f"{amount_ms / HOUR_MS:.4g}" if amount_ms else ""
+def times(amount_ms: int) -> str:
+    """An amount x ms, as a time of one of it: `350ms`, `12.3s`, `45.0m`, `1280.5h`; empty for nothing."""
+    if amount_ms < 1000:
+        return f"{amount_ms}ms" if amount_ms else ""
+    unit, length = next((each for each in (("s", 1000), ("m", 60_000)) if amount_ms < 60 * each[1]), ("h", HOUR_MS))
+    return f"{amount_ms / length:.1f}{unit}"
 
 
 def money(micro: int) -> str:

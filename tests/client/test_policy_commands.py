@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from click.testing import CliRunner, Result
 from scripted_manager import Scene, reply
 
@@ -92,7 +93,7 @@ def test_what_is_shown_can_be_applied(scene: Scene) -> None:
     shown = invoke(scene, "policy", "get", "quota", "red").stdout
     assert shown.splitlines()[0].startswith("# put by ada at ")
     assert shown.splitlines()[1:] == ["kind: quota", "name: red", "limits: {cpu: 8}"]
-    assert invoke(scene, "quota", "show", "red").stdout == shown
+    assert invoke(scene, "queue", "show", "red").stdout == shown
     assert json.loads(invoke(scene, "policy", "get", "quota", "red", "--json").stdout)["document"] == {
         "limits": {"cpu": 8}
     }
@@ -116,10 +117,9 @@ def test_lists_are_tables(scene: Scene) -> None:
     told = invoke(scene, "policy", "list").stdout.splitlines()
     assert told[1].startswith("quota  red      namespace: red, each_user: true, limits.cpu: 8  ada")
     assert told[2].split() == ["queue", "default", "built", "in"]
-    assert "each user of red" in invoke(scene, "quota", "list").stdout
     assert invoke(scene, "queue", "list").stdout.splitlines()[2].split()[:4] == ["default", "open", "0", "1"]
     assert "red" in invoke(scene, "namespace", "list").stdout
-    for command, key in (("quota", "quotas"), ("queue", "queues"), ("namespace", "namespaces"), ("policy", "policies")):
+    for command, key in (("queue", "queues"), ("namespace", "namespaces"), ("policy", "policies")):
         assert len(json.loads(invoke(scene, command, "list", "--json").stdout)[key]) == 2
 
 
@@ -176,8 +176,99 @@ def test_lists_are_of_the_contexts_namespace_too(scene: Scene) -> None:
     ]
 
 
+LIMITS = {
+    "limits": [
+        {"kind": "quota", "name": "red", "of": "", "amount": "cpu", "used": 1500, "limit": 8000, "available": 6500},
+        {"kind": "quota", "name": "red", "of": "", "amount": "memory", "used": 0, "limit": 2**30, "available": 2**30},
+        {
+            "kind": "quota",
+            "name": "red",
+            "of": "",
+            "amount": "gpu_hours_per_week",
+            "used": 9**7,
+            "limit": 9**8,
+            "available": 0,
+        },
+    ]
+}
+
+
+def test_a_quota_is_shown_with_its_use(scene: Scene) -> None:
+    document = {"namespace": "red", "limits": {"cpu": 8}}
+    scene.manager(
+        page(view("quota", "red", document)),
+        reply(200, LIMITS),
+        reply(200, view("quota", "red", document)),
+        reply(200, LIMITS),
+    )
+    listed = invoke(scene, "quota", "list").stdout.splitlines()[1]
+    assert "cpu 1.5/8, memory 0/1Gi, gpu_hours_per_week 1.33/11.96" in listed
+    shown = invoke(scene, "quota", "show", "red").stdout.splitlines()
+    assert shown[-4].split() == ["AMOUNT", "USED", "LIMIT", "AVAILABLE"]
+    assert shown[-3].split() == ["cpu", "1.5", "8", "6.5"]
+
+
+USAGE = {
+    "usage": [
+        {
+            "namespace": "red",
+            "user": "ada",
+            "attempts": 3,
+            "cpu_core_ms": 5_400_000,
+            "memory_gib_ms": 12_345,
+            "gpu_ms": 90_000,
+            "cpu_ms": 350,
+            "cost_micro": 12_340_000,
+            "running_tasks": 2,
+        },
+        {"namespace": "red", "user": "bob", "cost_micro": 1234},
+    ],
+    "currency": "EUR",
+}
+
+
+def test_usage_is_a_table_of_times_and_money(scene: Scene) -> None:
+    scene.manager(reply(200, USAGE))
+    lines = invoke(scene, "usage").stdout.splitlines()
+    assert lines[0].split() == [
+        *("NAMESPACE", "USER", "CPU", "MEMORY", "GPU", "DISK", "CPU", "USED", "RUNNING", "COST", "EUR"),
+    ]
+    assert lines[1].split() == ["red", "ada", "1.5h", "12.3s", "1.5m", "350ms", "2", "12.34"]
+    assert lines[2].split() == ["red", "bob", "0.001234"]
+    invoke(scene, "usage", "--by", "job", "--limit", "9", "--user", "ada", HASCHED_NAMESPACE="red")
+    invoke(scene, "usage", "--by", "week", "-n", "blue", "--week", "2026-11-30")
+    assert [path for _, path, _, _ in scene.requests()[1:]] == [
+        "/v1/usage?by=job&namespace=red&user=ada&limit=9",
+        "/v1/usage?by=week&namespace=blue&week=2026-11-30",
+    ]
+    assert json.loads(invoke(scene, "usage", "--json").stdout)["usage"][1]["cost_micro"] == 1234
+
+
+@pytest.mark.parametrize(
+    ("estimate", "said"),
+    [
+        ((1, None, None, True), "0.000001 EUR an hour; it has no timeout, so there is no upper bound"),
+        ((1, 2_500_000, 2_500_000, True), "at most 2.50 EUR"),
+        ((1, 0, 7_500_000, True), "at most 0 EUR, 7.50 EUR with all its retries"),
+        ((0, 0, 0, False), "there is no price: `hasched policy apply` puts one"),
+    ],
+)
+def test_an_estimate_is_a_sentence_and_submits_nothing(scene: Scene, estimate: tuple[Any, ...], said: str) -> None:
+    names = ("hour_micro", "cost_micro", "most_micro", "priced")
+    scene.manager(reply(200, {**dict(zip(names, estimate, strict=True)), "currency": "EUR"}))
+    assert invoke(scene, "job", "run", "--estimate", "--", "true").stdout == f"{said}\n"
+    assert (
+        invoke(scene, "job", "submit", "-", "--estimate", text="command: [a]\n---\ncommand: [b]\n").stdout
+        == f"{said}\n" * 2
+    )
+    assert len(json.loads(invoke(scene, "job", "run", "--estimate", "--json", "--", "x").stdout)["estimates"]) == 1
+    assert [path for _, path, _, _ in scene.requests()] == ["/v1/usage/estimate"] * 4
+
+
 async def test_both_clients_ask_alike(scene: Scene) -> None:
+    estimate = {"hour_micro": 1, "cost_micro": 1, "most_micro": 1, "priced": True}
     answers = [page(), *[reply(200, view("queue", "q", {}))] * 2, reply(204, b"")]
+    answers += [reply(200, USAGE), reply(200, LIMITS), reply(200, estimate)]
     first, second = scene.manager(*answers), scene.manager(*answers)
     assert first is not second
     with Client(scene.context(first.url)) as client:
@@ -185,9 +276,15 @@ async def test_both_clients_ask_alike(scene: Scene) -> None:
         assert isinstance(client.policy("queue", "q"), PolicyView)
         client.put_policy("queue", "q", {}, if_index=0)
         client.delete_policy("queue", "q")
+        assert len(client.usage("user", week="2026-11-30").usage) == 2
+        assert len(client.limits("quota", "red").limits) == 3
+        assert client.estimate({"command": ["true"]}).priced
     async with AsyncClient(scene.context(second.url)) as client:
         assert (await client.policies("queue")).policies == []
         assert isinstance(await client.policy("queue", "q"), PolicyView)
         await client.put_policy("queue", "q", {}, if_index=0)
         await client.delete_policy("queue", "q")
+        assert len((await client.usage("user", week="2026-11-30")).usage) == 2
+        assert len((await client.limits("quota", "red")).limits) == 3
+        assert (await client.estimate({"command": ["true"]})).priced
     assert [each[:2] for each in first.requests] == [each[:2] for each in second.requests]
