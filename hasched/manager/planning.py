@@ -16,10 +16,9 @@ from hasched.model.errors import HaschedError
 from hasched.model.ids import NodeId
 from hasched.model.states import PlacementPolicy
 from hasched.raft.replica import Replica
-from hasched.scheduler.planner import Planner
+from hasched.scheduler.planner import Plan, Planner
 from hasched.statemachine.apply import Applied
-from hasched.statemachine.commands import PlaceGang, PlacePlan
-from hasched.statemachine.outcomes import Outcome, PlanTaken
+from hasched.statemachine.outcomes import AttemptsPreempted, Outcome, PlanTaken
 
 SLICE_UNITS = 256
 MAX_PLANS_IN_FLIGHT = 2
@@ -70,7 +69,7 @@ class PlanningDuty:
                     proposals.create_task(self._propose(plan, slots))
                 await asyncio.sleep(0)
 
-    async def _propose(self, plan: PlacePlan | PlaceGang, slots: asyncio.Semaphore) -> None:
+    async def _propose(self, plan: Plan, slots: asyncio.Semaphore) -> None:
         """Have a plan decided. One that came to nothing slows down the next: whatever is wrong is not mended by haste."""
         outcome: Outcome | None = None
         try:
@@ -81,7 +80,9 @@ class PlanningDuty:
             self._planner.settle(self._replica.state, plan)
             slots.release()
             self._wake.set()
-        if isinstance(outcome, PlanTaken) and outcome.scheduled:
+        if (isinstance(outcome, PlanTaken) and outcome.scheduled) or (
+            isinstance(outcome, AttemptsPreempted) and outcome.stopping
+        ):
             self._pause_s = 0.0
         else:
             log.info("plan_refused", outcome=repr(outcome))

@@ -12,7 +12,7 @@ when something changes there (ADR 0015).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from hasched.model.ids import JobId, NodeId
@@ -27,6 +27,7 @@ from hasched.statemachine.state import State
 
 MOST_HOLDS = 8
 NODES_A_HOLD = 16  # of so many nodes one may be held; one always may
+ONCE = -1  # as many as there are
 CLOSE_LOOKS = 12  # nodes of which it is worked out when a task could start there
 
 
@@ -52,12 +53,27 @@ class Offer(NamedTuple):
 class Hold:
     """`beside` is what others may have on the node until its start and beyond."""
 
-    __slots__ = ("beside", "choice", "job_id", "rank", "shape", "slot", "stale", "start_ms")
+    __slots__ = (
+        "beside",
+        "choice",
+        "job_id",
+        "rank",
+        "searched",
+        "served",
+        "shape",
+        "slot",
+        "stale",
+        "start_ms",
+        "until",
+    )
 
     def __init__(self, blocked: Blocked, offer: Offer) -> None:
         self.rank, self.shape, self.job_id = blocked
         self.slot = offer.slot
         self.choice = offer.choice
+        self.searched = 0  # nodes looked at for tasks to be driven out,
+        self.until = ONCE  # of so many; those who come round look again
+        self.served = False  # they were found, or enough room comes by itself
         self.start_ms = 0  # not worked out yet
         self.beside = offer.slot
         self.stale = True
@@ -146,6 +162,8 @@ class Holds:
             wanted[one.shape] = None
             hold = self._holds.get(one.shape)
             if hold is not None:
+                if hold.job_id != one.job_id:
+                    hold.searched, hold.until, hold.served = 0, ONCE, False
                 hold.rank, hold.job_id = one.rank, one.job_id
             elif first is None:
                 first = one
@@ -160,6 +178,21 @@ class Holds:
         self._of_slot[hold.slot] = hold
         hold.slot.held = True
         self._changes.note(hold.slot)
+
+    def move(self, hold: Hold, slot: Slot) -> None:
+        """Hold another node for the same."""
+        self._release(hold)
+        hold.slot, hold.stale = slot, True
+        self._holds[hold.shape] = hold
+        self._of_slot[slot] = hold
+        slot.held = True
+        self._changes.note(slot)
+
+    def __iter__(self) -> Iterator[Hold]:
+        return iter(self._holds.values())
+
+    def of(self, slot: Slot) -> Hold:
+        return self._of_slot[slot]
 
     def forget_slot(self, slot: Slot) -> None:
         """The node is gone, or takes no work any more."""

@@ -95,7 +95,8 @@ class Line:
         self._made = 0
         self.aside: dict[Shape, None] = {}
 
-    def add(self, group: RankGroup, shape: Shape, job_id: JobId) -> None:
+    def add(self, group: RankGroup, shape: Shape, job_id: JobId) -> bool:
+        """Whether it wasn't there and now stands first of a shape that stands aside."""
         key = ClassKey(group, shape)
         waiting = self._classes.get(key)
         if waiting is None:
@@ -106,8 +107,10 @@ class Line:
             if queue is None:
                 queue = self._queues[shape] = ShapeQueue(shape, self._made)
             queue.classes += 1
-        if waiting.add(job_id):
-            self.enter(waiting)
+        if not waiting.add(job_id):
+            return False
+        self.enter(waiting)
+        return self._leads_aside(shape, job_id)
 
     def enter(self, waiting: WaitingClass) -> None:
         """Put a class where its first job belongs; an empty one is forgotten."""
@@ -224,6 +227,12 @@ class Line:
         """That of the first of its classes that isn't being tried."""
         best = self._queues[shape].best()
         return best[0] if best is not None else None
+
+    def _leads_aside(self, shape: Shape, job_id: JobId) -> bool:
+        if shape not in self.aside:
+            return False
+        best = self._queues[shape].best()
+        return best is not None and best[1].first == job_id
 
     def blocked(self) -> list[tuple[Rank, Shape, JobId]]:
         """The shapes that stand aside, each with its first job, in order."""

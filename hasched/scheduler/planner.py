@@ -23,18 +23,19 @@ from hasched.scheduler.candidates import Candidates, Cursor, View
 from hasched.scheduler.flights import Flights, JobInFlight, Landing
 from hasched.scheduler.gangs import GangLine, tasks_of
 from hasched.scheduler.gates import Gate, standard_gates
-from hasched.scheduler.holds import Blocked, Holds, best_offer
+from hasched.scheduler.holds import ONCE, Blocked, Hold, Holds, best_offer
 from hasched.scheduler.line import Line, WaitingClass
 from hasched.scheduler.order import Account, ByPolicies, Order, Rank, group_of
 from hasched.scheduler.parking import Parking
 from hasched.scheduler.placement import SCORERS
+from hasched.scheduler.preemption import choose_victims, victims_on
 from hasched.scheduler.related import RelatedCursor
 from hasched.scheduler.relations import Tallies
-from hasched.scheduler.shapes import Shape, Shapes, limit_of
+from hasched.scheduler.shapes import NEVER_MS, Shape, Shapes, limit_of
 from hasched.scheduler.slots import Changes, Slot
 from hasched.scheduler.windows import Windows
 from hasched.statemachine.apply import Applied
-from hasched.statemachine.commands import PlaceGang, Placement, PlacePlan
+from hasched.statemachine.commands import PlaceGang, Placement, PlacePlan, PreemptAttempts
 from hasched.statemachine.events import (
     NODE_CHANGES,
     AttemptEnded,
@@ -59,9 +60,11 @@ from hasched.statemachine.state import State
 REBUILD_SLICE = 1_000  # jobs or nodes
 _LOOKS_A_UNIT = 32  # looking at so many nodes costs about as much as placing a task
 
+VICTIM_SLICE = 64  # nodes looked at in a slice for tasks to be driven out
 _KEEP_UNITS = 2  # what it costs to see who needs a hold,
 _HOLD_UNITS = 32  # and to find one
 
+Plan: TypeAlias = PlacePlan | PlaceGang | PreemptAttempts
 _Draft: TypeAlias = dict[Landing, list[TaskIndex]]
 
 
@@ -108,6 +111,7 @@ class Planner:
         self._candidates = Candidates(self._scorer, self._changes, self._windows, self._slots, self._make_related)
         self._line = Line(self._order.rank, self._forget_shape)
         self._gangs.empty_line()
+        self._driving = False  # whether it isn't settled yet who holds a node, and who is driven out
         self._holds = Holds(self._changes, self._windows)
         self._hopeless: dict[Shape, None] = {}  # shapes that no node could hold, as long as nodes stay as they are
         self._recheck: dict[Shape, None] = {}  # shapes aside that are still to be looked at
@@ -153,9 +157,13 @@ class Planner:
             self._open_windows(state)
         self._rerank(self._order.observe(state, applied))
 
-    def settle(self, state: State, plan: PlacePlan | PlaceGang) -> None:
+    def settle(self, state: State, plan: Plan) -> None:
         """The plan has been decided, or its outcome won't be known: what of it was not scheduled is free again."""
-        if isinstance(plan, PlaceGang):
+        if isinstance(plan, PreemptAttempts):
+            for hold in self._holds:
+                if hold.job_id == plan.for_job and not self._is_served(state, hold):
+                    hold.served, hold.searched, hold.until = False, len(self._slots), ONCE  # till something changes
+        elif isinstance(plan, PlaceGang):
             for node_id in self._gangs.settle(state, plan):
                 self._move(state, plan.job_id, node_id, -tasks_of(plan, node_id))
                 self._refresh(state, node_id)
@@ -261,7 +269,9 @@ class Planner:
             if job.starts_together:
                 self._gangs.add(group, job, access)
             else:
-                self._line.add(group, self._shapes.of(job, access), job_id)
+                shape = self._shapes.of(job, access)
+                if self._line.add(group, shape, job_id):
+                    self._driving = True
 
     def _refresh(self, state: State, node_id: NodeId) -> None:
         node = state.nodes.get(node_id)
@@ -323,6 +333,14 @@ class Planner:
 
     # What to do
 
+    def _is_served(self, state: State, hold: Hold) -> bool:
+        """Whether what was told to stop makes room for the holder."""
+        job = state.jobs.get(hold.job_id)
+        if job is None:
+            return True
+        found = victims_on(state, job, hold.shape.requests[hold.choice], hold.slot)
+        return found is not None and not found.attempts
+
     @property
     def ready(self) -> bool:
         """Whether `plan` has anything to look at."""
@@ -333,13 +351,14 @@ class Planner:
             or self._line
             or self._unlisted
             or self._gangs.ready
+            or self._driving
         )
 
-    def plan(self, state: State, budget: int) -> PlacePlan | PlaceGang | None:
-        """The next slice of placements, or the next gang. It takes at most `budget` units of work: a task placed, or a class or
-        job looked at.
+    def plan(self, state: State, budget: int) -> Plan | None:
+        """The next slice of placements, or the next gang, or whom to drive out for a job at the head of the line.
 
-        None when the slice found nothing to start; ask again while `ready`.
+        It takes at most `budget` units of work: a task placed, or a class or job looked at. None when the slice found nothing to
+        propose; ask again while `ready`.
         """
         self._tallies.follow(state)
         draft = self._draft = {}
@@ -365,7 +384,9 @@ class Planner:
             self._keep_holds(state)
         self.units_spent += spent
         if not draft:
-            return None
+            command = self._drive_out(state) if looked else None
+            self._driving = any(self._searches(state, hold) for hold in self._holds)
+            return command
         plan = PlacePlan(
             placements=tuple(
                 Placement(job_id, node_id, tuple(tasks), choice) for (job_id, node_id, choice), tasks in draft.items()
@@ -374,6 +395,43 @@ class Planner:
         self._flights.depart(plan)
         self._draft = {}
         return plan
+
+    def _drive_out(self, state: State) -> PreemptAttempts | None:
+        """Whom a job that holds a node, and may drive others out, drives out; some nodes are looked at in a slice."""
+        hold = next((hold for hold in self._holds if self._searches(state, hold)), None)
+        if hold is None:
+            return None
+        job, request = state.jobs[hold.job_id], hold.shape.requests[hold.choice]
+        slots = list(self._slots.values())
+        first = hold.searched % len(slots)
+        view = self._candidates.cursors(hold.shape)[0].view
+        free = [slot for slot in slots[first : first + VICTIM_SLICE] if self._may_serve(slot, view)]
+        if not hold.searched:
+            free.insert(0, hold.slot)
+        hold.searched += len(slots[first : first + VICTIM_SLICE])
+        self.units_spent += VICTIM_SLICE
+        victims = choose_victims(state, job, request, free)
+        if victims is None:
+            return None
+        hold.served = True
+        if victims.node_id != hold.slot.node_id:
+            self._holds.move(hold, self._slots[victims.node_id])
+        if not victims.attempts:
+            return None
+        reason = f"job {job.id} has a higher priority and needs the room"
+        return PreemptAttempts(attempts=victims.attempts, for_job=job.id, reason=reason)
+
+    def _may_serve(self, slot: Slot, view: View) -> bool:
+        """Whether a node may be held for another in place of the one it holds."""
+        closes_ms = self._windows.closes_ms(slot.node_id, ())
+        return slot.usable and not slot.held and closes_ms == NEVER_MS and view.admits(slot)
+
+    def _searches(self, state: State, hold: Hold) -> bool:
+        """Whether it is still to be found out whom a holder could drive out."""
+        if hold.served or hold.searched >= (len(self._slots) if hold.until == ONCE else hold.until):
+            return False
+        job = state.jobs.get(hold.job_id)
+        return job is not None and job.preempts and hold.shape in self._line.aside and self._waits(state, job.id)
 
     @property
     def held_nodes(self) -> dict[NodeId, JobId]:

@@ -16,13 +16,14 @@ from hasched.statemachine.commands import (
     Command,
     PlaceGang,
     PlacePlan,
+    PreemptAttempts,
     RegisterNode,
     ReportAttempts,
     SetNodeState,
     SubmitJob,
 )
 from hasched.statemachine.job import Job
-from hasched.statemachine.outcomes import JobAccepted, Outcome, PlanTaken
+from hasched.statemachine.outcomes import AttemptsPreempted, JobAccepted, Outcome, PlanTaken
 from hasched.statemachine.state import State
 
 START_MS = 1_700_000_000_000
@@ -34,6 +35,7 @@ class World:
         self.reachable: dict[str, None] = {}
         self.planner = Planner(policy, self.reachable)
         self.submitted = 0
+        self.preempted: list[list[str]] = []  # tasks, by command
         self.now_ms = START_MS
 
     def apply(self, *commands: Command) -> Applied:
@@ -100,7 +102,15 @@ class World:
         return self.state.jobs[outcome.job_id]
 
     def plan(self, budget: int = 1000) -> PlacePlan | PlaceGang | None:
-        return self.planner.plan(self.state, budget)
+        """The next placements. What has to give way before is told so at once."""
+        plan = self.planner.plan(self.state, budget)
+        if not isinstance(plan, PreemptAttempts):
+            return plan
+        outcome = self.do(plan)
+        assert isinstance(outcome, AttemptsPreempted) and not outcome.refused
+        self.preempted.append([f"{key.job_id}.{key.index}" for key in plan.attempts])
+        self.planner.settle(self.state, plan)
+        return None
 
     def decide(self, plan: PlacePlan | PlaceGang) -> PlanTaken:
         """The log takes a plan, and the leader hears of it."""
