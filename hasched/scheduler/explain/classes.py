@@ -115,8 +115,11 @@ class Group:
     def column(self, name: str, free: Callable[[Node], int]) -> list[int]:
         """What is free of a resource on each of the nodes, worked out once; of a group whose nodes are short of something."""
         column = self._columns.get(name)
-        if column is None:
-            column = self._columns[name] = list(map(free, self.nodes))
+        if column is None and name == "gpus" and len(self.node_class.gpus) < 2:  # then all of a node's are alike
+            column = [node.info.resources.gpus - node.allocated_gpus for node in self.nodes]
+        elif column is None:
+            column = list(map(free, self.nodes))
+        self._columns[name] = column
         return column
 
 

@@ -121,7 +121,7 @@ def mark_shortages(node: Node, request: Resources) -> int:
         mark = CPU
     if total.memory_bytes - node.allocated_memory_bytes < request.memory_bytes:
         mark |= MEMORY
-    if request.gpus and node.free_gpus(request) < request.gpus:
+    if request.gpus and (total.gpus - node.allocated_gpus < request.gpus or node.free_gpus(request) < request.gpus):
         mark |= GPUS
     if request.disk_bytes and total.disk_bytes - node.allocated_disk_bytes < request.disk_bytes:
         mark |= DISK

@@ -8,6 +8,7 @@ tried on the node, by the sums that the state machine goes by, before it is said
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from heapq import nlargest
 from operator import ge, truediv
 from typing import Any, NamedTuple
 
@@ -27,6 +28,7 @@ from hasched.statemachine.node import Node
 from hasched.statemachine.state import State
 
 MOST_REMEDIES = 5
+_TRIED = 32  # nodes with the most of one resource, where more than two are short
 _SETTING = 1.0  # what changing a setting weighs, against the part of a request that has to be given up
 
 
@@ -195,18 +197,24 @@ def _lower(asker: Asker, group: Group) -> _Lowered | None:
 
 def _least_given_up(short: Sequence[Amount], columns: Sequence[list[int]]) -> int | None:
     """The place of the node that leaves the most of the request; None where every node leaves nothing of some resource."""
+    if any(max(column) <= 0 for column in columns):
+        return None
     if len(short) == 1:
-        (column,) = columns
-        most = max(column)
-        return column.index(most) if most > 0 else None
+        return columns[0].index(max(columns[0]))
     if len(short) == 2:
         (first, second), (a, b) = short, columns
         kept = [x / first.asked + y / second.asked if x > 0 and y > 0 else 0.0 for x, y in zip(a, b, strict=True)]
-    else:
-        asked = [amount.asked for amount in short]
-        kept = [sum(map(truediv, row, asked)) if min(row) > 0 else 0.0 for row in zip(*columns, strict=True)]
-    best = max(kept)
-    return kept.index(best) if best else None
+        best = max(kept)
+        return kept.index(best) if best else None
+    places = range(len(columns[0]))
+    tried = sorted({place for column in columns for place in nlargest(_TRIED, places, key=column.__getitem__)})
+    asked = [amount.asked for amount in short]
+    least: tuple[float, int] | None = None
+    for place in tried:
+        row = [column[place] for column in columns]
+        if min(row) > 0 and (least is None or sum(map(truediv, row, asked)) > least[0]):
+            least = (sum(map(truediv, row, asked)), place)
+    return least[1] if least is not None else None
 
 
 def _first_with_room(group: Group, request: Resources) -> int | None:
@@ -215,7 +223,7 @@ def _first_with_room(group: Group, request: Resources) -> int | None:
 
 def _count(group: Group, request: Resources, short: Sequence[Amount], columns: Sequence[list[int]]) -> int:
     """How many of the nodes have room for the lowered request. All of them had room for the rest of it."""
-    if request.picks_gpus or any(amount.bit == GPUS for amount in short):  # of which they may have several kinds
+    if len(group.node_class.gpus) > 1 and request.gpus:
         return sum(not mark_shortages(node, request) for node in group.nodes)
     names = [amount.name for amount in short]
     lows = [amount.asked for amount in amounts_of(request) if amount.name in names]
