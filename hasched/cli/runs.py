@@ -29,6 +29,20 @@ _WAIT_HELP = "Stay until it ends, show a single task's output as it comes, and e
 @click.option("--cpu", metavar="CPU", help="CPU cores for each task: 2, 0.5, 500m.")
 @click.option("--memory", metavar="SIZE", help="Memory for each task: 512Mi, 4G.")
 @click.option("--gpu", type=click.IntRange(min=0), help="GPUs for each task.")
+@click.option(
+    "--gpu-model", "gpu_models", multiple=True, metavar="MODEL", help="Which GPUs will do: A100, T4; of several, any."
+)
+@click.option("--pool", "pools", multiple=True, metavar="POOL", help="Run on nodes of this pool; of several, any.")
+@click.option(
+    "--constraint", "constraints", multiple=True, metavar="TEXT", help="What must hold of a node: 'kernel >= 5.15'."
+)
+@click.option(
+    "--tolerate",
+    "tolerations",
+    multiple=True,
+    metavar="KEY[=VALUE]",
+    help="A taint of nodes that doesn't keep it away.",
+)
 @click.option("--timeout", metavar="DURATION", help="Kill an attempt after so long: 10s, 1h30m.")
 @click.option("--retries", type=click.IntRange(min=0), help="Try a failed task again, so many times.")
 @click.option("--env", "env", multiple=True, metavar="KEY[=VALUE]", help="Set a variable, or pass ours on.")
@@ -82,12 +96,23 @@ def run(
     from hasched.cli.specs import read_input, read_pairs, read_units
 
     document: dict[str, Any] = {"command": list(command)}
-    resources = {"cpu": options["cpu"], "memory": options["memory"], "gpus": options["gpu"]}
+    resources = {
+        "cpu": options["cpu"],
+        "memory": options["memory"],
+        "gpus": options["gpu"],
+        "gpu_model": list(options["gpu_models"]) or None,
+    }
+    placement = {
+        "pool": list(options["pools"]),
+        "constraints": list(options["constraints"]),
+        "tolerations": list(options["tolerations"]),
+    }
     optional = {
         "name": options["name"],
         "count": options["count"],
         "max_running": options["max_running"],
         "resources": {key: value for key, value in resources.items() if value is not None} or None,
+        "placement": {key: value for key, value in placement.items() if value} or None,
         "timeout": options["timeout"],
         "retries": options["retries"],
         "env": read_pairs(env, "--env", from_environment=True) or None,

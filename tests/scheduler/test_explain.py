@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from hasched.model.spec import PlacementRules, Resources
 from hasched.model.states import NodeState
 from hasched.scheduler.explain import pending_reason
 from hasched.statemachine.commands import SetNodeState, SuspendJob
 from hasched.statemachine.job import Job
+from tests.scheduler.places import Places
 from tests.scheduler.world import World
 
 GIB = 2**30
@@ -83,3 +85,22 @@ def test_waiting_turn() -> None:
     world.node("n1")
     job = world.submit()
     assert why(world, job) == ("waiting_turn", "it will be started as soon as its turn comes")
+
+
+def test_no_node_may_run_it() -> None:
+    world = Places()
+    world.place("n1", pool="batch")
+    world.place("n2", taints=["dedicated=ml"])
+    assert why(world, world.ask()) == (
+        "pool",
+        "node n1: it is in the pool batch, and the job asks for default, and none of 2 in service may run it",
+    )
+
+
+def test_an_alternative_is_as_good_as_the_request() -> None:
+    world = Places()
+    world.place("n1", cpu=2)
+    large, small = Resources(cpu_milli=64_000), Resources(cpu_milli=1000)
+    assert why(world, world.ask(rules=PlacementRules(any_of=(large, small)))) is not None
+    assert why(world, world.ask(rules=PlacementRules(any_of=(large, small))))[0] == "waiting_turn"  # type: ignore[index]
+    assert why(world, world.ask(resources=Resources(disk_bytes=5 * GIB)))[0] == "unsatisfiable"  # type: ignore[index]

@@ -18,7 +18,7 @@ from hasched.model.reasons import ReasonCode
 from hasched.model.spec import ANYWHERE, Resources
 from hasched.model.states import NodeState, TaintEffect
 from hasched.scheduler.explain.surroundings import Surroundings
-from hasched.scheduler.filters import ADDED, wanted_by
+from hasched.scheduler.filters import ADDED, find_added
 from hasched.scheduler.order import Account
 from hasched.scheduler.shapes import limit_of
 from hasched.scheduler.slots import MAX_ATTEMPTS_PER_NODE
@@ -106,10 +106,7 @@ class Asker:
             if closes_ms < self._end_ms:
                 found.append(Lack(ReasonCode.RESERVATION, total=closes_ms))
         found += [Lack(code, detail) for code, detail in self._surroundings.refusals(node)]
-        for each in ADDED:
-            verdict = each.accepts(node.facts, wanted_by(self._job), each.reads(self._job))
-            if verdict is not None:
-                found.append(Lack(verdict.code, verdict.text))
+        found += [Lack(blocker.code, blocker.text) for blocker in find_added(node.facts, self._job)]
         return tuple(found)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from hasched.model.reasons import ReasonCode
 from hasched.model.spec import Resources
@@ -11,6 +11,7 @@ from hasched.model.times import format_time
 from hasched.model.units import format_bytes, format_cpu
 from hasched.model.views import Reason
 from hasched.scheduler.explain.gangs import gang_reason
+from hasched.scheduler.filters import find_blockers
 from hasched.scheduler.limits import LimitGate
 from hasched.scheduler.slots import MAX_ATTEMPTS_PER_NODE
 from hasched.statemachine.job import Job
@@ -39,15 +40,28 @@ def pending_reason(state: State, job: Job) -> Reason | None:
         return Reason(code=ReasonCode.NO_NODES, text=_no_nodes(state))
     if job.starts_together and (reason := gang_reason(state, job)) is not None:
         return reason
+    eligible = [node for node in healthy if node.admits(job.placement)]
+    if not eligible:
+        return _not_admitted(job, healthy)
+    healthy = eligible
     request = job.resources
-    if not any(_holds(node.total, request) for node in healthy):
+    requests = (job.placement.any_of if job.placement is not None else ()) or (request,)
+    if not any(_holds(node.total, each) for node in healthy for each in requests):
         return Reason(
             code=ReasonCode.UNSATISFIABLE,
             text=f"no healthy node has {_amounts(request)} in all; {_largest(request, healthy)}",
         )
-    if not any(_has_room(node, request) for node in healthy):
+    if not any(_has_room(node, each) for node in healthy for each in requests):
         return Reason(code=ReasonCode.INSUFFICIENT_RESOURCES, text=f"no node has {_amounts(request)} free now")
     return Reason(code=ReasonCode.WAITING_TURN, text="it will be started as soon as its turn comes")
+
+
+def _not_admitted(job: Job, nodes: Sequence[Node]) -> Reason:
+    """What keeps the job from the first of them; `hasched job why` has the others."""
+    node = nodes[0]
+    blocker = find_blockers(node.facts, job)[0]
+    rest = f", and none of {len(nodes)} in service may run it" if len(nodes) > 1 else ""
+    return Reason(code=blocker.code, text=f"node {node.id}: {blocker.text}{rest}")
 
 
 def _no_nodes(state: State) -> str:
@@ -67,6 +81,7 @@ def _holds(total: Resources, request: Resources) -> bool:
         request.cpu_milli <= total.cpu_milli
         and request.memory_bytes <= total.memory_bytes
         and request.gpus <= total.gpus
+        and request.disk_bytes <= total.disk_bytes
         and all(amount <= offered.get(name, 0) for name, amount in request.countables)
     )
 
@@ -83,6 +98,7 @@ def _largest(request: Resources, nodes: Iterable[Node]) -> str:
         cpu_milli=max(total.cpu_milli for total in totals) if request.cpu_milli else 0,
         memory_bytes=max(total.memory_bytes for total in totals) if request.memory_bytes else 0,
         gpus=max(total.gpus for total in totals) if request.gpus else 0,
+        disk_bytes=max(total.disk_bytes for total in totals) if request.disk_bytes else 0,
         countables=tuple((name, max(each.get(name, 0) for each in offered)) for name, _ in request.countables),
     )
     return f"the most of each on one node is {_amounts(most, zeros_of=request)}"
@@ -95,6 +111,7 @@ def _amounts(resources: Resources, zeros_of: Resources | None = None) -> str:
         *([f"{format_cpu(resources.cpu_milli)} CPU"] if shown.cpu_milli else []),
         *([f"{format_bytes(resources.memory_bytes)} memory"] if shown.memory_bytes else []),
         *([f"{resources.gpus} GPUs"] if shown.gpus else []),
+        *([f"{format_bytes(resources.disk_bytes)} disk"] if shown.disk_bytes else []),
         *(f"{amount} {name}" for name, amount in resources.countables),
     ]
     return ", ".join(parts) or "room for one more task"

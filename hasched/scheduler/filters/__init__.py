@@ -25,7 +25,7 @@ from hasched.scheduler.filters.taints import Taints
 from hasched.scheduler.filters.wanted import Wanted
 from hasched.statemachine.job import Job
 
-__all__ = ["ADDED", "BUILT_IN", "Filter", "Wanted", "find_blockers", "is_accepted", "wanted_by"]
+__all__ = ["ADDED", "BUILT_IN", "Filter", "Wanted", "find_added", "find_blockers", "is_accepted"]
 
 
 class Filter(Protocol):
@@ -45,7 +45,7 @@ MAX_FAULT_CHARS = 300
 ADDED: list[Filter] = []  # by other packages, in the order of their names
 
 
-def wanted_by(job: Job, choice: int = 0) -> Wanted:
+def _wanted_by(job: Job, choice: int = 0) -> Wanted:
     """What filters look at of a job, with one of its alternative requests."""
     return Wanted(job.request(choice), ANYWHERE if job.placement is None else job.placement)
 
@@ -60,9 +60,15 @@ def is_accepted(
 
 def find_blockers(node: NodeFacts, job: Job, choice: int = 0) -> list[Blocker]:
     """Everything that keeps the job from this node, whatever runs there."""
-    wanted = wanted_by(job, choice)
-    traits = (*(None for _ in BUILT_IN), *(each.reads(job) for each in ADDED))
-    verdicts = (_ask(each, node, wanted, trait) for each, trait in zip((*BUILT_IN, *ADDED), traits, strict=True))
+    wanted = _wanted_by(job, choice)
+    verdicts = (each.accepts(node, wanted, None) for each in BUILT_IN)
+    return [*(blocker for blocker in verdicts if blocker is not None), *find_added(node, job, choice)]
+
+
+def find_added(node: NodeFacts, job: Job, choice: int = 0) -> list[Blocker]:
+    """What the filters of other packages say against it."""
+    wanted = _wanted_by(job, choice)
+    verdicts = (_ask(each, node, wanted, each.reads(job)) for each in ADDED)
     return [blocker for blocker in verdicts if blocker is not None]
 
 
