@@ -12,8 +12,10 @@ from typing import NamedTuple, Protocol
 
 from hasched.model.ids import JobId, NodeId, TaskIndex
 from hasched.model.spec import GangTerms, Resources
+from hasched.scheduler.holds import Blocked, Holds, Wanted
 from hasched.scheduler.line import Line, WaitingClass
 from hasched.scheduler.order import Account, Order, Rank, RankGroup
+from hasched.scheduler.reserves import LOOKS_A_STEP, Reserve, keep, pick, release
 from hasched.scheduler.rooms import GangShape, Part, Rooms
 from hasched.scheduler.shapes import NEVER_MS, Shape, ShapeKey, limit_of, rounded_up
 from hasched.scheduler.slots import Changes, Slot
@@ -105,14 +107,18 @@ class GangLine:
         self._slots = slots
         self._flights: dict[JobId, _Flight] = {}
         self.ports = range(FIRST_PORT, LAST_PORT + 1)
-        self.empty_line()
+        self.empty_line(Holds(changes, windows))
 
-    def empty_line(self) -> None:
-        """Nobody waits; what is on its way stays so."""
+    def empty_line(self, holds: Holds) -> None:
+        """Nobody waits and nothing is held; what is on its way stays so."""
+        self._holds = holds
         self._shapes = GangShapes()
         self._rooms: dict[Shape, Rooms] = {}
         self._line = Line(self._order.rank, self._forget_shape)
         self._recheck: dict[Shape, None] = {}  # shapes aside that are still to be looked at
+        self._reserve: Reserve | None = None
+        self._picking: tuple[JobId, Iterator[dict[Slot, Wanted] | None]] | None = None
+        self._hopeless: dict[JobId, None] = {}  # that no nodes could hold, as long as nodes stay as they are
 
     def add(self, group: RankGroup, job: Job, access: Access) -> None:
         if self._waits(job):
@@ -129,10 +135,14 @@ class GangLine:
         """Something has grown: who stands aside may fit now."""
         self._recheck = dict(self._line.aside)
 
+    def nodes_changed(self) -> None:
+        """There are other nodes, or they are others."""
+        self._hopeless.clear()
+
     @property
     def ready(self) -> bool:
         """Whether `plan` has anything to look at."""
-        return bool(self._line or self._recheck)
+        return bool(self._line or self._recheck or self._picking)
 
     def stands_before(self, rank: Rank | None) -> bool:
         """Whether somebody here is to be tried before a place in the other line; None: its end."""
@@ -259,7 +269,50 @@ class GangLine:
             self._changes.note(slot)
         self._flights[job.id] = _Flight(plan, taken or (), shape, size)
         self._host.take(state, job, size)
+        if self._reserve is not None and self._reserve.job_id == job.id:
+            self._let_reserve_go(self._reserve)
         return plan, False
+
+    def keep_reserve(self, state: State) -> int:
+        """See to it that the first gang that fits nowhere has nodes kept for it, and no other. Returns the units spent."""
+        if not self._line.aside and self._reserve is None and self._picking is None:
+            return 0
+        first = self._first_blocked(state)
+        reserve = self._reserve
+        if reserve is not None:
+            kept = first is not None and first.job_id == reserve.job_id
+            if kept and all(self._holds.is_kept(hold) for hold in reserve.holds):
+                return 1
+            self._let_reserve_go(reserve)
+        if first is None or first.job_id in self._hopeless:
+            self._picking = None
+            return 1
+        rooms, looks = self._look(state, first.shape)
+        if rooms is None:
+            return 1 + looks // LOOKS_A_UNIT
+        if self._picking is None or self._picking[0] != first.job_id:
+            steps = pick(state, rooms, list(self._slots.values()), (first.rank, self._holds))
+            self._picking = (first.job_id, steps)
+        wanted = next(self._picking[1])
+        if wanted is not None:
+            self._picking = None
+            if wanted:
+                self._reserve = keep(self._holds, rooms, first, wanted)
+            else:
+                self._hopeless[first.job_id] = None
+        return 1 + LOOKS_A_STEP // LOOKS_A_UNIT
+
+    def _let_reserve_go(self, reserve: Reserve) -> None:
+        self._reserve = None
+        release(self._holds, reserve)
+
+    def _first_blocked(self, state: State) -> Blocked | None:
+        for rank, shape, job_id in self._line.blocked():
+            job = state.jobs.get(job_id)
+            if job is not None and self._waits(job):
+                return Blocked(rank, shape, job_id)
+            self._line.call_back(shape)
+        return None
 
     def _waits(self, job: Job) -> bool:
         if job.suspended or job.ending or job.active or job.not_before_ms or job.id in self._flights:

@@ -13,7 +13,7 @@ when something changes there (ADR 0015).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from hasched.model.ids import JobId, NodeId
 from hasched.model.spec import Resources
@@ -29,6 +29,9 @@ MOST_HOLDS = 8
 NODES_A_HOLD = 16  # of so many nodes one may be held; one always may
 ONCE = -1  # as many as there are
 CLOSE_LOOKS = 12  # nodes of which it is worked out when a task could start there
+
+
+Wanted: TypeAlias = tuple[tuple[Resources, int], ...]  # so many tasks with each request
 
 
 class Blocked(NamedTuple):
@@ -51,7 +54,7 @@ class Offer(NamedTuple):
 
 
 class Hold:
-    """`beside` is what others may have on the node until its start and beyond."""
+    """For some tasks; mostly it is one. `beside` is what others may have on the node until its start and beyond."""
 
     __slots__ = (
         "beside",
@@ -65,25 +68,27 @@ class Hold:
         "stale",
         "start_ms",
         "until",
+        "wanted",
     )
 
-    def __init__(self, blocked: Blocked, offer: Offer) -> None:
+    def __init__(self, blocked: Blocked, slot: Slot, wanted: Wanted) -> None:
         self.rank, self.shape, self.job_id = blocked
-        self.slot = offer.slot
-        self.choice = offer.choice
+        self.slot = slot
+        self.wanted = wanted
+        self.choice = 0
         self.searched = 0  # nodes looked at for tasks to be driven out,
         self.until = ONCE  # of so many; those who come round look again
         self.served = False  # they were found, or enough room comes by itself
         self.start_ms = 0  # not worked out yet
-        self.beside = offer.slot
+        self.beside = slot
         self.stale = True
 
     def refresh(self, state: State) -> None:
         """Work out anew when it can start, and what is left beside it."""
         self.stale = False
-        request = self.shape.requests[self.choice]
-        self.start_ms, then = room_in_time(state, self.slot, request)
-        then.take(request, 1)
+        self.start_ms, then = room_in_time(state, self.slot, self.wanted)
+        for request, tasks in self.wanted:
+            then.take(request, tasks)
         self.beside = then
 
     def room(self, shape: Shape, request: Resources, most: int, now_ms: int) -> int:
@@ -173,11 +178,29 @@ class Holds:
         return first
 
     def hold(self, blocked: Blocked, offer: Offer) -> None:
-        hold = Hold(blocked, offer)
-        self._holds[hold.shape] = hold
-        self._of_slot[hold.slot] = hold
-        hold.slot.held = True
-        self._changes.note(hold.slot)
+        wanted = ((blocked.shape.requests[offer.choice], 1),)
+        hold = self._holds[blocked.shape] = self.hold_for(blocked, offer.slot, wanted)
+        hold.choice = offer.choice
+
+    def hold_for(self, blocked: Blocked, slot: Slot, wanted: Wanted) -> Hold:
+        """Hold a node for some tasks of a gang, among others. These holds are the caller's to keep and to release."""
+        hold = self._of_slot[slot] = Hold(blocked, slot, wanted)
+        slot.held = True
+        self._changes.note(slot)
+        return hold
+
+    def is_kept(self, hold: Hold) -> bool:
+        """Whether it hasn't been released."""
+        return self._of_slot.get(hold.slot) is hold
+
+    def stands_before(self, slot: Slot, rank: Rank) -> bool:
+        """Whether a held node is held for somebody before this place."""
+        return self._of_slot[slot].rank < rank
+
+    def release(self, hold: Hold) -> None:
+        """Let a node go, if it is still held so."""
+        if self.is_kept(hold):
+            self._release(hold)
 
     def move(self, hold: Hold, slot: Slot) -> None:
         """Hold another node for the same."""
@@ -195,11 +218,13 @@ class Holds:
         return self._of_slot[slot]
 
     def forget_slot(self, slot: Slot) -> None:
-        """The node is gone, or takes no work any more."""
+        """The node is gone, takes no work any more, or is somebody else's to hold."""
         self._release(self._of_slot[slot])
 
     def _release(self, hold: Hold) -> None:
-        del self._holds[hold.shape], self._of_slot[hold.slot]
+        del self._of_slot[hold.slot]
+        if self._holds.get(hold.shape) is hold:
+            del self._holds[hold.shape]
         hold.slot.held = False
         self.released = True
         self._changes.note(hold.slot)
@@ -207,19 +232,20 @@ class Holds:
     @property
     def nodes(self) -> dict[NodeId, JobId]:
         """The nodes that are held, and for whom."""
-        return {hold.slot.node_id: hold.job_id for hold in self._holds.values()}
+        return {slot.node_id: hold.job_id for slot, hold in self._of_slot.items()}
 
     def start_of(self, state: State, job_id: JobId) -> int | None:
         """When a job that holds a node can start at the latest; None if it holds none, or that can't be known."""
-        for hold in self._holds.values():
+        start_ms = 0
+        for hold in self._of_slot.values():
             if hold.job_id == job_id:
                 if hold.stale:
                     hold.refresh(state)
-                return hold.start_ms if hold.start_ms < NEVER_MS else None
-        return None
+                start_ms = max(start_ms, hold.start_ms)
+        return start_ms if 0 < start_ms < NEVER_MS else None
 
     def release_all(self) -> None:
-        for hold in list(self._holds.values()):
+        for hold in list(self._of_slot.values()):
             self._release(hold)
 
     def forget_shape(self, shape: Shape) -> None:
@@ -233,7 +259,8 @@ class Holds:
         return len(self._holds) >= limit and all(hold.rank < rank for hold in self._holds.values())
 
     def __len__(self) -> int:
-        return len(self._holds)
+        """How many nodes are held."""
+        return len(self._of_slot)
 
 
 def best_offer(state: State, view: View, shape: Shape, windows: Windows) -> Offer | None:
@@ -246,16 +273,28 @@ def best_offer(state: State, view: View, shape: Shape, windows: Windows) -> Offe
                 near.append(Offer(0, slot.gpus > 0 and not request.gpus, lacks, slot.order, slot, choice))
     near.sort(key=lambda offer: offer[1:4])
     offers = [
-        offer._replace(start_ms=room_in_time(state, offer.slot, shape.requests[offer.choice])[0])
+        offer._replace(start_ms=room_in_time(state, offer.slot, ((shape.requests[offer.choice], 1),))[0])
         for offer in near[:CLOSE_LOOKS]
     ]
     return min(offers, key=lambda offer: offer[:4], default=None)
 
 
-def room_in_time(state: State, slot: Slot, request: Resources) -> tuple[int, Slot]:
-    """When a node has surely room for one task more, and what is free there then. `NEVER_MS`, and now, if one can't say."""
+def fits_all(slot: Slot, wanted: Wanted) -> bool:
+    """Whether there is room for all of these tasks."""
+    if len(wanted) > 1:
+        slot = slot.copy()
+    for number, (request, tasks) in enumerate(wanted):
+        if number:
+            slot.take(*wanted[number - 1])
+        if slot.room(request, tasks) < tasks:
+            return False
+    return True
+
+
+def room_in_time(state: State, slot: Slot, wanted: Wanted) -> tuple[int, Slot]:
+    """When a node has surely room for these tasks, and what is free there then. `NEVER_MS`, and now, if one can't say."""
     then = slot.copy()
-    if then.fits(request):
+    if fits_all(then, wanted):
         return state.now_ms, then
     ends: list[tuple[int, Resources | None]] = [*ends_of(state, slot.node)]
     if slot.reserved_until_ms:
@@ -269,6 +308,6 @@ def room_in_time(state: State, slot: Slot, request: Resources) -> tuple[int, Slo
             then.give_back_reserved(slot)
         else:
             then.give_back(asked)
-        if start_ms == NEVER_MS and then.fits(request):
+        if start_ms == NEVER_MS and fits_all(then, wanted):
             start_ms = end_ms
     return (start_ms, then) if start_ms < NEVER_MS else (NEVER_MS, slot.copy())

@@ -110,9 +110,9 @@ class Planner:
         self._tallies = Tallies(self._on_their_way)
         self._candidates = Candidates(self._scorer, self._changes, self._windows, self._slots, self._make_related)
         self._line = Line(self._order.rank, self._forget_shape)
-        self._gangs.empty_line()
         self._driving = False  # whether it isn't settled yet who holds a node, and who is driven out
         self._holds = Holds(self._changes, self._windows)
+        self._gangs.empty_line(self._holds)
         self._hopeless: dict[Shape, None] = {}  # shapes that no node could hold, as long as nodes stay as they are
         self._recheck: dict[Shape, None] = {}  # shapes aside that are still to be looked at
 
@@ -236,6 +236,7 @@ class Planner:
     def _node_changed(self, state: State, event: NodeRegistered, touched: dict[NodeId, None]) -> None:
         """Any of `NODE_CHANGES`."""
         self._hopeless.clear()
+        self._gangs.nodes_changed()
         touched[event.node_id] = None
         self._moved = True
         if self._tallies:
@@ -352,6 +353,7 @@ class Planner:
             or self._unlisted
             or self._gangs.ready
             or self._driving
+            or self._holds.released
         )
 
     def plan(self, state: State, budget: int) -> Plan | None:
@@ -381,6 +383,7 @@ class Planner:
                 break
             spent += self._plan_class(state, waiting, draft, budget - spent)
         if looked:
+            spent += self._gangs.keep_reserve(state)
             self._keep_holds(state)
         self.units_spent += spent
         if not draft:
@@ -547,14 +550,14 @@ class Planner:
 
     def _keep_holds(self, state: State) -> int:
         """See to it that those who stand first and fit nowhere hold a node, and nobody else. Returns the units spent."""
-        if not self._line.aside and not self._holds:
-            self._holds.released = False
+        if not self._line.aside and not self._holds and not self._holds.released:
             return 0
         limit = self._holds.limit(len(self._slots))
         missing = self._holds.keep(islice(self._blocked(state), limit))
         if self._holds.released:
             self._holds.released = False
             self._grown = True
+            self._gangs.stir()
         if missing is None:
             return _KEEP_UNITS
         view = self._candidates.cursors(missing.shape)[0].view

@@ -89,6 +89,7 @@ class Rooms:
         self._rooms: dict[Slot, tuple[tuple[int, ...], tuple[tuple[str, str], ...]]] = {}
         self.everywhere = Place(len(shape.requests))
         self.places: dict[tuple[str, str], Place] = {}  # by label and value
+        self.own: dict[Slot, None] = {}  # nodes that are held for the first gang of this shape
 
     @property
     def complete(self) -> bool:
@@ -133,7 +134,7 @@ class Rooms:
         """Take the room for a gang of this size: in the smallest place that has it, on as few nodes as will do."""
         needed = self.shape.needed(size)
         for place in self._by_fitness(needed):
-            found = self._fill(place, size, now_ms)
+            found = self.fill(place, size, now_ms)
             if found is not None:
                 return found
         return None
@@ -160,8 +161,11 @@ class Rooms:
         if not self.shape.must_be_near and self.everywhere.takes(needed):
             yield self.everywhere
 
-    def _fill(self, place: Place, size: int, now_ms: int) -> list[Part] | None:
-        """Take from the roomiest nodes first. What one part has taken, the next knows of; if it is in vain, it is undone."""
+    def fill(self, place: Place, size: int, now_ms: int) -> list[Part] | None:
+        """Find room for a gang of this size on the nodes of a place, and take it: on the roomiest first.
+
+        What one part has taken, the next knows of; if it is in vain, it is undone.
+        """
         taken: list[Part] = []
         used: dict[Slot, None] = {}
         parts = self.shape.parts if len(self.shape.parts) > 1 else ((self.shape.parts[0][0], size),)
@@ -170,7 +174,7 @@ class Rooms:
             rooms = {
                 slot: room
                 for slot in place.slots
-                if (room := self._room(slot, request, left)) and not self._closes(slot, now_ms)
+                if (room := self.room(slot, request, left)) and not self._closes(slot, now_ms)
             }
             for slot in heapq.nsmallest(left, rooms, key=lambda each: (each not in used, -rooms[each], each.order)):
                 last = slot
@@ -190,7 +194,8 @@ class Rooms:
                 return None
         return taken
 
-    def _room(self, slot: Slot, request: Resources, most: int) -> int:
+    def room(self, slot: Slot, request: Resources, most: int) -> int:
+        """How many tasks with a request a node takes now."""
         return slot.room(request, min(most, self.shape.most_on_a_node))
 
     def give_back(self, taken: list[Part]) -> None:
@@ -203,11 +208,9 @@ class Rooms:
     def _put(self, slot: Slot, now_ms: int) -> None:
         self._drop(slot)
         shape = self.shape
-        if not slot.usable or slot.held or not shape.static_fit(slot.node):
+        if not slot.usable or (slot.held and slot not in self.own) or not self.admits(slot, now_ms):
             return
-        if self._closes(slot, now_ms):
-            return
-        rooms = tuple(self._room(slot, request, shape.most) for request in shape.requests)
+        rooms = tuple(self.room(slot, request, shape.most) for request in shape.requests)
         if not any(rooms):
             return
         labels = slot.node.info.labels
@@ -217,6 +220,10 @@ class Rooms:
             place.slots[slot] = None
             for kind, room in enumerate(rooms):
                 place.totals[kind] += room
+
+    def admits(self, slot: Slot, now_ms: int) -> bool:
+        """Whether tasks of the gang may start on the node, if there is room."""
+        return self.shape.static_fit(slot.node) and not self._closes(slot, now_ms)
 
     def _closes(self, slot: Slot, now_ms: int) -> bool:
         """Whether the node belongs to others before the gang has surely ended."""

@@ -200,6 +200,16 @@ class Slot:
         twin.gpu_kinds = dict(self.gpu_kinds)
         return twin
 
+    def emptied(self) -> Slot:
+        """As it would be if nothing ran here, and nothing were on its way."""
+        twin = self.copy()
+        total = self.total
+        twin.cpu_milli, twin.memory_bytes, twin.disk_bytes = total.cpu_milli, total.memory_bytes, total.disk_bytes
+        twin.gpus, twin.attempts = total.gpus, 0
+        twin.countables = dict(total.countables)
+        twin.gpu_kinds = {kind: gpus.number for kind, gpus in enumerate(self.node.facts.gpus)} if self.gpu_kinds else {}
+        return twin
+
     def could_hold(self, request: Resources) -> bool:
         """Whether a task with this request would fit if nothing else ran here."""
         total = self.total

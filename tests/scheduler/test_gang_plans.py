@@ -280,3 +280,115 @@ def test_a_quota_of_running_tasks_holds_for_an_elastic_job() -> None:
     job = world.submit(8, min_count=2, max_running=3)
     world.settle()
     assert job.active == 3
+
+
+class TestReserves:
+    """A gang that fits nowhere is not passed for ever."""
+
+    def world(self, nodes: int = 4, cpu: int = 2) -> World:
+        world = World()
+        for number in range(nodes):
+            world.node(f"n{number}", cpu=cpu)
+        return world
+
+    @pytest.mark.parametrize("timeout_ms", [0, 60_000])
+    def test_a_stream_of_small_tasks_does_not_starve_it(self, timeout_ms: int) -> None:
+        world = self.world()
+        stream = world.submit(4000, limit_ms=timeout_ms)
+        world.settle()
+        gang = world.submit(6, gang=True)
+        behind = world.submit(4000, limit_ms=timeout_ms)
+        rounds = 0
+        while not gang.active:
+            world.do(CancelJob(job_id=stream.id, actor="ada")) if rounds == 0 else None
+            job_id, index, _ = world.active()[rounds % len(world.active())]
+            world.end(job_id, index)
+            world.settle(budget=20)
+            rounds += 1
+            assert rounds < 40, "every task of the nodes that are kept ends once"
+        assert gang.active == 6
+        world.settle()
+        assert behind.active == 2, "what is left is somebody's again"
+
+    def test_the_nodes_that_are_kept_are_those_that_are_free_first(self) -> None:
+        world = self.world(nodes=3)
+        ages = [world.submit(2, limit_ms=timeout_ms) for timeout_ms in (90_000, 10_000, 20_000)]
+        world.settle()
+        assert [set(placed(job)) for job in ages] == [{"n0"}, {"n1"}, {"n2"}]
+        gang = world.submit(4, gang=True)
+        world.settle()
+        assert world.planner.held_nodes == {"n1": gang.id, "n2": gang.id}
+        estimate = world.planner.estimate(world.state, gang.id)
+        assert estimate is not None and 19_000 < estimate - world.now_ms < 30_000
+
+    def test_others_get_what_ends_in_time_or_fits_beside(self) -> None:
+        world = self.world(nodes=2, cpu=4)
+        long = world.submit(3, limit_ms=100_000, cpu=1)
+        world.settle()
+        gang = world.submit(7, gang=True, cpu=1)
+        too_long, short = world.submit(1, cpu=1, limit_ms=500_000), world.submit(1, cpu=1, limit_ms=20_000)
+        world.settle()
+        assert (long.active, gang.active) == (3, 0)
+        assert (too_long.active, short.active) == (1, 1), "of eight cores the gang wants seven"
+        another = world.submit(1, cpu=1, limit_ms=500_000)
+        world.settle()
+        assert not another.active
+
+    def test_who_stands_before_it_may_use_its_nodes(self) -> None:
+        world = self.world()
+        small = world.submit(5, limit_ms=60_000)
+        world.settle()
+        gang = world.submit(8, gang=True)
+        world.settle()
+        assert set(world.planner.held_nodes.values()) == {gang.id}
+        urgent = world.submit(3, priority=5)
+        world.settle()
+        assert urgent.active == 3
+        for index in range(5):
+            world.end(small.id, index)
+        for index in range(3):
+            world.end(urgent.id, index)
+        world.settle()
+        assert gang.active == 8 and not world.planner.held_nodes
+
+    def test_a_gang_that_no_nodes_could_hold_keeps_none(self) -> None:
+        world = self.world()
+        gang = world.submit(9, gang=True)
+        behind = world.submit(8)
+        world.settle()
+        assert not world.planner.held_nodes and behind.active == 8
+        world.node("n9", cpu=1)
+        world.settle()
+        assert set(world.planner.held_nodes.values()) == {gang.id}
+
+    def test_a_gang_that_gives_up_lets_its_nodes_go(self) -> None:
+        world = self.world()
+        world.submit(1, cpu=2)
+        world.settle()
+        gang = world.submit(8, gang=True)
+        world.settle()
+        later = world.submit(6)
+        world.settle()
+        assert not later.active
+        world.do(CancelJob(job_id=gang.id, actor="ada"))
+        world.settle()
+        assert later.active == 6 and not world.planner.held_nodes
+
+    def test_groups_are_kept_room_for_what_each_asks_for(self) -> None:
+        world = World()
+        world.node("n1", cpu=4, gpus=2)
+        world.node("n2", cpu=4)
+        busy = world.submit(2, cpu=3, limit_ms=60_000)
+        world.settle()
+        groups = (
+            TaskGroup("driver", 1, Resources(cpu_milli=3000)),
+            TaskGroup("worker", 2, Resources(cpu_milli=1000, gpus=1)),
+        )
+        gang = world.submit(3, gang=True, groups=groups)
+        world.settle()
+        assert gang.id in world.planner.held_nodes.values()
+        later = world.submit(4)
+        for index in range(2):
+            world.end(busy.id, index)
+            world.settle()
+        assert gang.active == 3 and later.active == 3

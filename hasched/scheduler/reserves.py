@@ -1,0 +1,122 @@
+"""Reserves: the nodes that are kept for the first gang that fits nowhere, so that it isn't passed for ever.
+
+Each of them is a hold for some of the gang's tasks: others get what has surely ended by the time there is room for those, or
+what fits beside. So the nodes run empty, sooner or later all of them have room at once, and the gang starts there or, if
+there is room elsewhere before, there. They are those that are the emptiest, and of those the ones that are surely free first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from hasched.scheduler.holds import Blocked, Hold, Holds, Wanted
+from hasched.scheduler.order import Rank
+from hasched.scheduler.placement import free_share
+from hasched.scheduler.rooms import Part, Place, Rooms
+from hasched.scheduler.slots import Slot
+from hasched.scheduler.usage import ends_of
+from hasched.statemachine.state import State
+
+LOOKS_A_STEP = 500  # nodes looked at before others have their turn
+CLOSE_LOOKS = 64  # nodes of which it is worked out when they are surely free
+
+
+class Reserve(NamedTuple):
+    """The holds of a gang, one a node."""
+
+    job_id: int
+    rooms: Rooms
+    holds: list[Hold]
+
+
+class _Candidate(NamedTuple):
+    busy: float
+    order: int
+    slot: Slot
+    empty: Slot  # as it would be if nothing ran there
+    tasks: int  # so many of the hardest kind it would take then
+
+
+def pick(
+    state: State, rooms: Rooms, slots: list[Slot], standing: tuple[Rank, Holds]
+) -> Iterator[dict[Slot, Wanted] | None]:
+    """Step by step, None until the last: what of the smallest gang should be held on which nodes; nothing if no nodes could."""
+    rank, holds = standing
+    places: dict[str, list[_Candidate]] = {}
+    for number, slot in enumerate(slots):
+        if number % LOOKS_A_STEP == LOOKS_A_STEP - 1:
+            yield None
+        if not slot.usable or not rooms.admits(slot, state.now_ms) or (slot.held and holds.stands_before(slot, rank)):
+            continue
+        empty = slot.emptied()
+        tasks = min(rooms.room(empty, request, rooms.shape.most) for request in rooms.shape.requests)
+        if tasks or any(rooms.room(empty, request, 1) for request in rooms.shape.requests):
+            value = slot.node.info.labels.get(rooms.shape.near[0], "") if rooms.shape.must_be_near else ""
+            places.setdefault(value, []).append(
+                _Candidate(1.0 - free_share(slot), slot.order, slot, empty, max(tasks, 1))
+            )
+    if rooms.shape.must_be_near:
+        places.pop("", None)
+    found: list[tuple[float, str, list[Part], list[_Candidate]]] = []
+    for value, candidates in sorted(places.items()):
+        chosen = _first_to_be_free(state, sorted(candidates, key=lambda each: each[:2]), rooms.shape.least)
+        parts = _fill(rooms, chosen, state.now_ms) or _fill(rooms, candidates, state.now_ms)
+        if parts is not None:
+            found.append((sum(each.busy for each in chosen), value, parts, candidates))
+    yield _by_node(rooms, *min(found, key=lambda each: each[:2])[2:]) if found else {}
+
+
+def _first_to_be_free(state: State, candidates: list[_Candidate], least: int) -> list[_Candidate]:
+    """As many as will do, of the emptiest those that are free first."""
+    pool = _enough(candidates, 2 * least)
+    if len(pool) <= CLOSE_LOOKS:
+        pool.sort(key=lambda each: (_free_ms(state, each.slot), *each[:2]))
+    return _enough(pool, least)
+
+
+def _enough(candidates: list[_Candidate], tasks: int) -> list[_Candidate]:
+    taken: list[_Candidate] = []
+    for each in candidates:
+        if tasks <= 0:
+            break
+        taken.append(each)
+        tasks -= each.tasks
+    return taken
+
+
+def _free_ms(state: State, slot: Slot) -> int:
+    ends = ends_of(state, slot.node)
+    return ends[-1][0] if ends else state.now_ms
+
+
+def _fill(rooms: Rooms, candidates: list[_Candidate], now_ms: int) -> list[Part] | None:
+    place = Place(len(rooms.shape.requests))
+    place.slots = {each.empty: None for each in candidates}
+    return rooms.fill(place, rooms.shape.least, now_ms)
+
+
+def _by_node(rooms: Rooms, parts: list[Part], candidates: list[_Candidate]) -> dict[Slot, Wanted]:
+    slots = {each.empty: each.slot for each in candidates}
+    wanted: dict[Slot, Wanted] = {}
+    for empty, part, tasks in parts:
+        slot = slots[empty]
+        wanted[slot] = (*wanted.get(slot, ()), (rooms.shape.parts[part][0], tasks))
+    return wanted
+
+
+def keep(holds: Holds, rooms: Rooms, gang: Blocked, wanted: dict[Slot, Wanted]) -> Reserve:
+    """Hold these nodes for the gang; who holds one and stands behind it has to look for another."""
+    reserve = Reserve(gang.job_id, rooms, [])
+    for slot, tasks in wanted.items():
+        if slot.held:
+            holds.forget_slot(slot)
+        reserve.holds.append(holds.hold_for(gang, slot, tasks))
+    rooms.own = dict.fromkeys(wanted)
+    return reserve
+
+
+def release(holds: Holds, reserve: Reserve) -> None:
+    reserve.rooms.own = {}
+    for hold in reserve.holds:
+        holds.release(hold)
