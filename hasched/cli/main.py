@@ -42,7 +42,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "token": ("hasched.cli.certs:token", "Manage the tokens that people and programs log in with."),
     "top": ("hasched.cli.top:top", "Watch the cluster."),
     "what-if": ("hasched.cli.answers:what_if", "Compare who starts when, as things are and as they would be."),
-    "usage": ("hasched.cli.usage:usage", "Show what was used, and what it cost."),
+    "usage": ("hasched.cli.usage:usage", "Show what was used, and what that cost."),
     "version": ("hasched.cli.completion:version", "Print the version."),
 }
 

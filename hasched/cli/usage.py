@@ -31,9 +31,10 @@ if TYPE_CHECKING:
 def usage(
     settings: Settings, /, *, by: str, namespace: str | None, user: str | None, week: str | None, limit: int
 ) -> None:
-    """Show what attempts that have ended held, and what it cost: two cores for an hour are 2h of CPU, as is a core for two.
+    """Show what was used, and what that cost.
 
-    Memory and disk are in GiB. By job, the newest come first.
+    It is what attempts that have ended held: two cores for an hour are 2h of CPU, and so is a core for two. Memory and disk are
+    in GiB. By job, the newest come first.
     """
     from hasched.cli.output import print_json, print_table
 

@@ -104,13 +104,13 @@ async def test_what_is_no_longer_held_is_said_to_be_gone(manager: Manager) -> No
 
 
 async def test_compacted_events_are_a_problem_of_their_own(manager: Manager) -> None:
-    manager.server._context.feed._floor = 10**6
+    manager.server.context.feed._floor = 10**6
     answer = await manager.get("/v1/events?after=5.0")
     assert (answer.status, answer.code) == (410, "events_compacted")
 
 
 async def test_a_silent_stream_is_heard(manager: Manager) -> None:
-    context = manager.server._context
+    context = manager.server.context
     context.limits = msgspec.structs.replace(context.limits, keep_alive_s=0.02)
     async with manager.session.get(
         f"{manager.url}/v1/events",
@@ -131,7 +131,7 @@ async def test_a_stream_ends_when_the_manager_stops(manager: Manager) -> None:
 
 
 async def test_a_reader_that_left_is_forgotten(manager: Manager) -> None:
-    feed: Any = manager.server._context.feed
+    feed: Any = manager.server.context.feed
     job_id = await manager.submit()
     async with following(manager), following(manager, f"?job={job_id}"):
         assert len(feed._of_all) == 1

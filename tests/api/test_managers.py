@@ -108,9 +108,9 @@ async def test_an_event_has_the_same_id_everywhere(cluster: Cluster) -> None:
     seen = []
     for manager in cluster.managers.values():
         await manager.replica.wait_for(submitted["log_index"])
-        with manager.server._context.feed.follow(None, None) as nothing:
+        with manager.server.context.feed.follow(None, None) as nothing:
             assert not nothing.ended
-        seen.append([record.render() for record in manager.server._context.feed._kept])
+        seen.append([record.render() for record in manager.server.context.feed._kept])
     assert seen[0] == seen[1] == seen[2]
 
 
@@ -215,7 +215,7 @@ async def test_a_manager_is_added_and_removed_through_any_other(cluster: Cluster
     async with asyncio.timeout(PATIENCE_S):
         while await cluster.listed(asked, "m4") is not None:
             await asyncio.sleep(0.01)
-    events = [record.event for record in asked.server._context.feed._kept]
+    events = [record.event for record in asked.server.context.feed._kept]
     told = [event for event in events if isinstance(event, ManagerAdded | ManagerRemoved)]
     assert told == [
         ManagerAdded("m4", "alice", address.api_url, address.raft_address),

@@ -105,7 +105,7 @@ async def test_an_event_stream_that_nobody_reads_is_cut_off(impatient: Manager) 
         await reader.readuntil(b"retry: ")
         writer.transport.pause_reading()
         jobs = [{"spec": {"command": ["true"]}} for _ in range(5000)]
-        feed = impatient.server._context.feed
+        feed = impatient.server.context.feed
         async with asyncio.timeout(PATIENCE_S):
             while feed._of_all:
                 await impatient.post("/v1/jobs/batch", {"jobs": jobs})
