@@ -21,7 +21,7 @@ from hasched.model.parse import parse_spec
 from hasched.model.policy import PolicyKind
 from hasched.model.policy_text import parse_policy, write_policy
 from hasched.model.spec import MAX_PRIORITY
-from hasched.scheduler.explain import count_ahead, explain_waiting, show_resources
+from hasched.scheduler.explain import Known, count_ahead, explain_waiting, show_resources
 from hasched.scheduler.forecast import HORIZON_MS
 from hasched.scheduler.hypotheses import (
     MAX_NEW_NODES,
@@ -116,17 +116,19 @@ async def show_forecast(call: Call, query: ForecastQuery) -> Forecast:
     return await call.context.rehearsals.ask(asked, Forecast)
 
 
-@routes.add("GET", "/v1/jobs/{job_id}/why")
+@routes.add("GET", "/v1/jobs/{job_id}/why", by_leader=True)
 async def explain_job(call: Call, job_id: int, query: WhyQuery) -> Why:
     """Say why a job waits: everything that is in its way at once, and the smallest changes that would start it.
 
-    Nodes are told of by class: alike in inventory, pool, taints, GPUs and state. Each of the `remedies` alone is enough.
+    Nodes are told of by class: alike in inventory, pool, taints, GPUs and state. Each of the `remedies` alone is enough. The
+    leader answers, for it alone knows which nodes it reaches and which its planner keeps for jobs at the head of the line.
     """
-    state = await call.read_state(query.consistency)
+    state = await call.read_state("linearizable")
     job = state.jobs.get(job_id)
     if job is None:
         raise no_such_job(job_id)
-    answer = explain_waiting(state, job, call.context.node_classes)
+    hub = call.context.hub
+    answer = explain_waiting(state, job, call.context.node_classes, Known(hub.held_nodes(), hub.taking_work))
     if not answer.waiting:
         return answer
     ahead = 0
@@ -220,6 +222,7 @@ def _hypotheses(call: Call, state: State, body: WhatIfRequest) -> Iterator[Hypot
 def _change_policy(state: State, kind: PolicyKind, place: str, value: Any) -> PolicyChanged:
     """The policy with one key of its document set; of a quota, `NAME.gpus` means its nominal amount."""
     name, dot, key = place.rpartition(".")
+    name = name.removesuffix(".nominal")
     record = state.policies[kind].get(name)
     if not dot or record is None:
         raise NotFound(f"there is no {kind} {name[:100]!r}", "write NAME.KEY", code="no_such_policy")

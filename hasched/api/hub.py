@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Container, Iterator
+from collections.abc import AsyncGenerator, Callable, Container, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 
 import msgspec
@@ -37,6 +37,7 @@ class AgentHub:
         self.sessions: dict[NodeId, AgentSession] = {}
         self.leading = False
         self.taking_work: Container[NodeId] = _TakingWork(self)
+        self.held_nodes: Callable[[], Mapping[NodeId, JobId]] = dict  # by the leader's planner, and for which jobs
         self._last_seen: dict[NodeId, float] = {}
         self._refusing: set[NodeId] = set()
         self._watchers: list[Callable[[NodeId], None]] = []

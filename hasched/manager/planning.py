@@ -41,12 +41,14 @@ class PlanningDuty:
 
     async def run(self) -> None:
         forget = [self._replica.subscribe(self._observe), self._hub.watch(self._node_came_or_went)]
+        self._hub.held_nodes = lambda: self._planner.held_nodes
         try:
             for _ in self._planner.rebuild(self._replica.state):
                 await asyncio.sleep(0)
             async with asyncio.TaskGroup() as proposals:
                 await self._plan(proposals)
         finally:
+            self._hub.held_nodes = dict
             for stop in forget:
                 stop()
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from hasched.model.answers import Forecast, JobForecast
+from hasched.model.answers import Forecast, JobForecast, Preempted
 from hasched.model.ids import JobId
 from hasched.model.states import PlacementPolicy
 from hasched.model.views import Reason
 from hasched.scheduler.explain.reason import pending_reason
 from hasched.scheduler.rehearsal import Rehearsal
-from hasched.statemachine.events import TasksScheduled
+from hasched.statemachine.events import TasksPreempted, TasksScheduled
 from hasched.statemachine.job import Job
 from hasched.statemachine.state import State
 
@@ -57,7 +57,10 @@ class Forecaster:
     ) -> None:
         self.log_index = state.index
         self.until_ms = until_ms
-        self.rehearsal = Rehearsal(state, now_ms, policy=policy, on_start=self._take_start)
+        self.rehearsal = Rehearsal(
+            state, now_ms, policy=policy, on_start=self._take_start, on_preemption=self._take_preemption
+        )
+        self.preempted: dict[JobId, list[Preempted]] = {}  # for which job, at once
         self.now_ms = self.rehearsal.now_ms
         self._courses: dict[JobId, _Course] = {}
         self._left = 0
@@ -128,6 +131,16 @@ class Forecaster:
         if self.rehearsal.exhausted:
             notes.append(f"after {self.rehearsal.starts} starts the forecast was ended")
         return Reason(code=reason.code, text="; ".join(notes))
+
+    def _take_preemption(self, now_ms: int, event: TasksPreempted) -> None:
+        if event.for_job not in self._courses or now_ms > self.now_ms:
+            return
+        job = self.rehearsal.state.jobs[event.job_id]
+        for index in event.indices:
+            active = job.attempt_of(index)
+            assert active is not None, "only active tasks are preempted"
+            one = Preempted(job_id=job.id, task_index=index, node_id=active.node_id)
+            self.preempted.setdefault(event.for_job, []).append(one)
 
     def _take_start(self, now_ms: int, event: TasksScheduled) -> None:
         course = self._courses.get(event.job_id)

@@ -14,6 +14,7 @@ from hasched.model.answers import (
     Plan,
     PlannedJob,
     PlannedPlacement,
+    Preempted,
     WhatIf,
 )
 from hasched.model.ids import JobId
@@ -96,17 +97,18 @@ def _plan(question: AskPlan, snapshot: Iterable[bytes]) -> Plan:
             code = str(each.extra.get("code", each.code))
             jobs.append(PlannedJob(name=spec.name, tasks=spec.count, refused=Reason(code=code, text=each.cause)))
         else:
-            jobs.append(_planned(spec, at_once[each], forecaster.of(each)))
+            jobs.append(_planned(spec, at_once[each], forecaster.of(each), forecaster.preempted.get(each, [])))
     return Plan(check_index=forecaster.log_index, now_ms=forecaster.now_ms, until_ms=question.until_ms, jobs=jobs)
 
 
-def _planned(spec: JobSpec, at_once: dict[str, int], foreseen: JobForecast) -> PlannedJob:
+def _planned(spec: JobSpec, at_once: dict[str, int], foreseen: JobForecast, preempted: list[Preempted]) -> PlannedJob:
     starting = sum(at_once.values())
     return PlannedJob(
         name=spec.name,
         tasks=spec.count,
         starting_now=starting,
         placements=[PlannedPlacement(node_id=node_id, tasks=tasks) for node_id, tasks in at_once.items()],
+        preempts=preempted,
         later=foreseen if starting < spec.count else None,
     )
 

@@ -30,6 +30,7 @@ from hasched.statemachine.rules.clock import next_deadline
 from hasched.statemachine.state import State
 
 SLICE_UNITS = 256  # as the leader plans: where a slice ends may decide between equal nodes
+MOST_FRUITLESS = 100
 MOST_STARTS = 300_000  # of tasks in one rehearsal, so that it ends before patience does
 
 
@@ -70,11 +71,11 @@ class Rehearsal:
         self._numbers = 0
         for job in state.jobs.values():
             for index, active in sorted((job.active_attempts or {}).items()):
-                grace_ms = job.spec.kill_grace_ms if active.stopping else 0
+                if active.stopping or job.yield_of(index) is not None:
+                    self._stop([(job.id, index)])
+                    continue
                 started_ms = active.started_ms or active.scheduled_ms
-                end_ms = (
-                    self.now_ms + grace_ms if active.stopping else self.durations.end_of(job, started_ms, self.now_ms)
-                )
+                end_ms = self.durations.end_of(job, started_ms, self.now_ms)
                 self._expect(end_ms, active.node_id, job.id, ((index, active.attempt),))
 
     def begin(self) -> None:
@@ -101,13 +102,15 @@ class Rehearsal:
 
     def settle(self) -> None:
         """Start whatever may start now."""
-        while self.planner.ready and self.starts < MOST_STARTS:
+        fruitless = 0  # proposals in a row that came to nothing
+        while self.planner.ready and self.starts < MOST_STARTS and fruitless < MOST_FRUITLESS:
             plan = self.planner.plan(self.state, SLICE_UNITS)
             if plan is None:
                 continue
             applied = self.do(plan)
             self.planner.settle(self.state, plan)
             self._take_starts(applied)
+            fruitless = 0 if applied.events else fruitless + 1
 
     def advance(self, until_ms: int) -> bool:
         """Go on to the next moment at which something happens, and let it happen. False: nothing does up to `until_ms`."""

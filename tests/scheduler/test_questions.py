@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hasched.model.answers import Plan, PlannedPlacement, WhatIf
+from hasched.model.answers import Plan, PlannedPlacement, Preempted, WhatIf
+from hasched.model.policy import Amounts, PolicyKind, Quota
 from hasched.model.spec import JobSpec, Resources
 from hasched.scheduler.hypotheses import (
     Hypothesis,
@@ -14,9 +15,11 @@ from hasched.scheduler.hypotheses import (
     NodeGone,
     NodesAdded,
     NodesDrained,
+    PolicyChanged,
     PriorityChanged,
 )
 from hasched.scheduler.questions import AskPlan, AskWhatIf, answer
+from hasched.statemachine.commands import PutPolicy
 from tests.scheduler.cluster import MINUTE, T0, Cluster, make_spec
 
 DAY = 24 * 60 * MINUTE
@@ -82,6 +85,31 @@ def test_a_plan_counts_with_what_waits_already() -> None:
 def test_a_job_that_would_be_refused_says_why() -> None:
     (job,) = plan(Cluster(), make_spec(resources=Resources(cpu_milli=-1))).jobs
     assert job.refused is not None and job.refused.code == "invalid_spec"
+
+
+def test_a_plan_says_who_would_give_way() -> None:
+    cluster = Cluster()
+    cluster.node("n1")
+    low = cluster.submit(600, priority_class="low", kill_grace_ms=4000)
+    cluster.place()
+    (job,) = plan(cluster, make_spec(5, priority_class="high")).jobs
+    assert job.preempts == [Preempted(job_id=low.id, task_index=0, node_id="n1")]
+    assert job.starting_now == 0 and job.later is not None and job.later.start_ms == T0 + 4000
+    assert low.active == 1, "nothing has happened"
+
+
+def test_a_larger_quota_lets_more_start() -> None:
+    cluster = Cluster()
+    cluster.node("n1", 4)
+    quota = Quota(namespace="default", nominal=Amounts(cpu_milli=1000))
+    cluster.do(PutPolicy(kind=PolicyKind.QUOTA, name="small", body=quota, actor="bob"))
+    cluster.submit(10, count=3)
+    cluster.place()
+    larger = Quota(namespace="default", nominal=Amounts(cpu_milli=2000))
+    change = PolicyChanged(kind=PolicyKind.QUOTA, name="small", body=larger, text="twice as much")
+    (job,) = what_if(cluster, change).jobs
+    assert job.now is not None and job.then is not None
+    assert (job.now.start_ms, job.then.start_ms) == (T0 + 10 * MINUTE, T0)
 
 
 def queueing() -> Cluster:

@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 
 from hasched.model.answers import ChangeView, RemedyView, Why
 from hasched.model.parse import parse_spec
+from hasched.model.policy import Amounts, PolicyKind, Quota
+from hasched.model.policy_text import parse_policy, write_policy
 from hasched.model.reasons import ReasonCode
 from hasched.model.states import NodeState
 from hasched.model.taints import parse_taint
 from hasched.model.wire import GpuDevice
-from hasched.scheduler.explain import count_ahead, explain_waiting
+from hasched.scheduler.explain import Known, count_ahead, explain_waiting
 from hasched.scheduler.order import ByPriority, group_of
 from hasched.scheduler.rehearsal import Rehearsal
 from hasched.statemachine.commands import (
@@ -21,6 +23,7 @@ from hasched.statemachine.commands import (
     Command,
     DrainNode,
     EndQuarantine,
+    PutPolicy,
     QuarantineNode,
     ResumeJob,
     SetNodeEligibility,
@@ -33,6 +36,7 @@ from hasched.statemachine.commands import (
 from hasched.statemachine.job import Job
 from hasched.statemachine.outcomes import JobAccepted
 from hasched.statemachine.snapshot import restore
+from hasched.statemachine.state import State
 from tests.scheduler.cluster import Cluster
 
 GIB = 2**30
@@ -69,6 +73,8 @@ def starts_with(cluster: Cluster, job: Job, document: dict[str, Any], remedy: Re
     for change in remedy.changes:
         if change.target == "node":
             rehearsal.do(_command_for(change))
+        elif change.target == "policy":
+            rehearsal.do(_raise_policy(state, change))
         elif change.target == "time":
             rehearsal.now_ms = max(rehearsal.now_ms, change.value)
             rehearsal.do(StepClock())
@@ -114,6 +120,15 @@ def put(document: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]
     else:
         changed[name] = value
     return changed
+
+
+def _raise_policy(state: State, change: ChangeView) -> PutPolicy:
+    """As `hasched policy apply` would put it: the document with one amount raised."""
+    where, _, key = change.key.partition(".")
+    kind, _, name = where.partition("/")
+    document = write_policy(state.policies[PolicyKind(kind)][name].body)
+    _, body = parse_policy(kind, name, put(document, key.split("."), change.value))
+    return PutPolicy(kind=PolicyKind(kind), name=name, body=body, actor="bob")
 
 
 def _command_for(change: ChangeView) -> Command:
@@ -254,6 +269,37 @@ def test_a_job_whose_turn_comes_waits_for_nothing_else() -> None:
     answer = why(cluster, submit(cluster, {}))
     assert (codes(answer), remedies(answer)) == (["waiting_turn"], [])
     assert answer.classes[0].open == 1
+
+
+def test_a_quota_says_by_how_much_it_has_to_be_raised() -> None:
+    cluster = Cluster()
+    cluster.node("n1", cpu=8)
+    quota = Quota(namespace="default", nominal=Amounts(cpu_milli=3000))
+    cluster.do(PutPolicy(kind=PolicyKind.QUOTA, name="small", body=quota, actor="bob"))
+    document = {"resources": {"cpu": 2}, "count": 2}
+    job = submit(cluster, document)
+    cluster.place()
+    answer = why(cluster, job)
+    assert codes(answer) == ["quota"]
+    (remedy,) = answer.remedies
+    assert remedy.shared and [change.target for change in remedy.changes] == ["policy"]
+    assert starts_with(cluster, job, document, remedy)
+
+
+def test_only_the_leader_knows_whom_it_reaches_and_for_whom_a_node_is_kept() -> None:
+    cluster = Cluster()
+    for number in range(16):
+        cluster.node(f"n{number:02}", cpu=4)
+    submit(cluster, {"count": 48, "resources": {"cpu": 1}})
+    cluster.place()
+    large, small = submit(cluster, {"resources": {"cpu": 4}, "priority": 9}), submit(cluster, {"resources": {"cpu": 3}})
+    held = {"n12": large.id}
+    reachable = ["n12", "n13"]
+    answer = explain_waiting(cluster.state, small, known=Known(held, reachable))
+    found = {blocker.code: blocker.nodes for view in answer.classes for blocker in view.blockers}
+    assert (found["reserved"], found["node_unreachable"]) == (1, 14)
+    its_own = explain_waiting(cluster.state, large, known=Known(held, None))
+    assert "reserved" not in {blocker.code for view in its_own.classes for blocker in view.blockers}
 
 
 def test_its_place_in_the_order() -> None:

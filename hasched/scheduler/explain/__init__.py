@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from hasched.scheduler.explain.classes import NodeClasses
+from hasched.scheduler.explain.lacks import Known
 from hasched.scheduler.explain.reason import pending_reason
 from hasched.scheduler.explain.resources import show_resources
 from hasched.scheduler.explain.why import count_ahead, explain_waiting
 
-__all__ = ["NodeClasses", "count_ahead", "explain_waiting", "pending_reason", "show_resources"]
+__all__ = ["Known", "NodeClasses", "count_ahead", "explain_waiting", "pending_reason", "show_resources"]

@@ -7,6 +7,7 @@ may be ten thousand nodes, so the question is asked in two ways: `Asker.mark` on
 
 from __future__ import annotations
 
+from collections.abc import Container, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -14,6 +15,7 @@ import msgspec
 from hasched.model.constraints import compile_constraint
 from hasched.model.eligibility import is_in_pool
 from hasched.model.facts import gpu_class_of
+from hasched.model.ids import JobId, NodeId
 from hasched.model.reasons import ReasonCode
 from hasched.model.spec import ANYWHERE, Resources
 from hasched.model.states import NodeState, TaintEffect
@@ -38,16 +40,27 @@ class Lack(NamedTuple):
 
 
 Lacks = tuple[Lack, ...]
+_NONE: Lacks = ()
 
 # Bits of a mark. Those of countables follow, one for each that the request names.
 CPU, MEMORY, GPUS, DISK, SLOTS = 1, 2, 4, 8, 16
 FIRST_COUNTABLE = 5  # the number of the bit
 
 
+class Known(NamedTuple):
+    """What only the leader knows: for whom its planner keeps which nodes, and which nodes it can give work to (None: all)."""
+
+    held: Mapping[NodeId, JobId] = {}
+    reachable: Container[NodeId] | None = None
+
+
 class Asker:
     """A job's question to nodes: would you start one of my tasks now?"""
 
-    def __init__(self, state: State, job: Job) -> None:
+    def __init__(self, state: State, job: Job, known: Known | None = None) -> None:
+        self._reachable = known.reachable if known is not None else None
+        held = known.held if known is not None else {}
+        self._held = {node_id: holder for node_id, holder in held.items() if not _shares_hold(state, job, holder)}
         self.rules = job.placement if job.placement is not None else ANYWHERE
         self.requests = self.rules.any_of or (job.resources,)
         self._windows = Windows()
@@ -56,7 +69,14 @@ class Asker:
         self._end_ms = state.now_ms + limit_of(job)
         self._surroundings = Surroundings(state, job)
         self._job = job
-        self.looks_closer = bool(self.rules.constraints or self._windows or self._surroundings or ADDED)
+        self.looks_closer = bool(
+            self.rules.constraints
+            or self._windows
+            or self._surroundings
+            or ADDED
+            or self._held
+            or self._reachable is not None
+        )
 
     def mark(self, node: Node) -> tuple[int, int]:
         """Which of the alternative requests comes nearest on this node, and what it has too little of, as bits."""
@@ -96,18 +116,33 @@ class Asker:
 
     def lacks_of_itself(self, node: Node) -> Lacks:
         """What depends on the node alone: constraints, reservations, what runs around it. None unless `looks_closer`."""
-        found = [
-            Lack(ReasonCode.CONSTRAINT, constraint)
-            for constraint in self.rules.constraints
-            if not compile_constraint(constraint)(node.facts)
-        ]
+        constraints = self.rules.constraints
+        found = (
+            [Lack(ReasonCode.CONSTRAINT, each) for each in constraints if not compile_constraint(each)(node.facts)]
+            if constraints
+            else []
+        )
         if self._windows:
             closes_ms = self._windows.closes_ms(node.id, self._access)
             if closes_ms < self._end_ms:
                 found.append(Lack(ReasonCode.RESERVATION, total=closes_ms))
-        found += [Lack(code, detail) for code, detail in self._surroundings.refusals(node)]
-        found += [Lack(blocker.code, blocker.text) for blocker in find_added(node.facts, self._job)]
-        return tuple(found)
+        if self._reachable is not None and node.id not in self._reachable and node.takes_work:
+            found.append(Lack(ReasonCode.NODE_UNREACHABLE))
+        if self._held and node.id in self._held:
+            found.append(Lack(ReasonCode.RESERVED, str(self._held[node.id])))
+        if self._surroundings:
+            found += [Lack(code, detail) for code, detail in self._surroundings.refusals(node)]
+        if ADDED:
+            found += [Lack(blocker.code, blocker.text) for blocker in find_added(node.facts, self._job)]
+        return tuple(found) if found else _NONE
+
+
+def _shares_hold(state: State, job: Job, holder: JobId) -> bool:
+    """Whether a node that is kept for `holder` is kept for the job as well: all that ask for the same share it."""
+    other = state.jobs.get(holder)
+    return other is None or (
+        other.resources == job.resources and other.placement == job.placement and limit_of(other) == limit_of(job)
+    )
 
 
 def mark_shortages(node: Node, request: Resources) -> int:

@@ -18,7 +18,7 @@ from hasched.scheduler.blockers import Blocker, Change, Target
 from hasched.scheduler.explain.amounts import amounts_of
 from hasched.scheduler.explain.classes import Group, NodeClass, NodeClasses, sort_nodes
 from hasched.scheduler.explain.gangs import gang_reason, room_for, usable_nodes
-from hasched.scheduler.explain.lacks import GPUS, SLOTS, Asker, Lack, find_shortages
+from hasched.scheduler.explain.lacks import GPUS, SLOTS, Asker, Known, Lack, find_shortages
 from hasched.scheduler.explain.remedies import find_remedies
 from hasched.scheduler.gates import Gate, standard_gates
 from hasched.scheduler.order import Order, group_of
@@ -31,7 +31,11 @@ COUNT_SLICE = 2_000  # jobs looked at between two steps of `count_ahead`
 
 
 def explain_waiting(
-    state: State, job: Job, classes: NodeClasses | None = None, gates: Sequence[Gate] | None = None
+    state: State,
+    job: Job,
+    classes: NodeClasses | None = None,
+    known: Known | None = None,
+    gates: Sequence[Gate] | None = None,
 ) -> Why:
     """Everything but the job's place in the order and its forecast. `classes` is kept from one question to the next."""
     waiting = 0 if job.ended else job.eligible + job.in_backoff
@@ -39,7 +43,7 @@ def explain_waiting(
         return Why(job_id=job.id, name=job.name, log_index=state.index, waiting=0)
     classes = classes or NodeClasses()
     classes.forget_gone(state)
-    asker = Asker(state, job)
+    asker = Asker(state, job, known)
     groups = sort_nodes(state.nodes.values(), asker, classes)
     of_job = find_job_blockers(state, job, standard_gates() if gates is None else gates)
     if job.starts_together:  # room for one task doesn't help
@@ -234,6 +238,10 @@ def _tell(lack: Lack) -> str:
     match lack.code:
         case ReasonCode.NODE_UNHEALTHY:
             return f"the node is {lack.detail}"
+        case ReasonCode.NODE_UNREACHABLE:
+            return "the node has no connection to the leader now, or wants no work"
+        case ReasonCode.RESERVED:
+            return f"the node is kept for job {lack.detail}, which stands before this one"
         case ReasonCode.NODE_CORDONED:
             return "the node is cordoned"
         case ReasonCode.NODE_DRAINING:
