@@ -43,6 +43,7 @@ class Nvml:
         self._gpus: list[_Gpu] = []
         self._xids: dict[str, int] = {}  # by UUID; kept over sessions, until the GPU is gone
         self._count = 0
+        self._unread: list[int] = []  # the numbers of GPUs that didn't answer when the session was opened
         self._open = False
         self._events: Any = None
 
@@ -51,7 +52,7 @@ class Nvml:
         import pynvml
 
         try:
-            if self._open and pynvml.nvmlDeviceGetCount() != self._count:
+            if self._open and self._has_changed():
                 self.close()
             if not self._open and not self._begin():
                 return []
@@ -66,6 +67,12 @@ class Nvml:
             known = [msgspec.structs.replace(gpu.device, health=why) for gpu in self._gpus]
             self.close()
             return known
+
+    def _has_changed(self) -> bool:
+        """Whether GPUs have come, gone, or come to their senses since the session was opened. Raises NVMLError."""
+        import pynvml
+
+        return pynvml.nvmlDeviceGetCount() != self._count or any(map(_answers, self._unread))
 
     def close(self) -> None:
         """End the session."""
@@ -96,10 +103,12 @@ class Nvml:
         self._open = True
         self._count = pynvml.nvmlDeviceGetCount()
         found = []
+        self._unread = []
         for number in range(self._count):
             try:
                 found.append(_identify(number))
             except pynvml.NVMLError as error:
+                self._unread.append(number)
                 _log.error("gpu_not_read", number=number, cause=str(error), effect="it is not offered")
         found.sort(key=lambda gpu: gpu.bus_id)
         links = _link_groups(found)
@@ -174,6 +183,16 @@ def _identify(number: int) -> _Gpu:
         numa_node=_numa_node(handle),
     )
     return _Gpu(handle, _text(pynvml.nvmlDeviceGetPciInfo(handle).busId), device)
+
+
+def _answers(number: int) -> bool:
+    import pynvml
+
+    try:
+        pynvml.nvmlDeviceGetHandleByIndex(number)
+    except pynvml.NVMLError:
+        return False
+    return True
 
 
 def _numa_node(handle: Any) -> int:
