@@ -12,6 +12,7 @@ from hasched.cli.settings import Settings, json_option
 
 if TYPE_CHECKING:
     from hasched.model.views import NodeView
+    from hasched.model.wire import DeviceInfo
 
 
 @click.group()
@@ -64,6 +65,7 @@ def show(settings: Settings, node_id: str) -> None:
         ("running", str(view.running)),
         ("GPUs", ", ".join(f"{gpu.model} ({short_bytes(gpu.memory_bytes)})" for gpu in view.gpus)),
         ("pool", view.pool),
+        ("devices", "\n".join(map(_device, view.devices))),
         ("labels", pairs(view.labels)),
         ("taints", ", ".join(view.taints)),
         ("attributes", pairs(view.attributes)),
@@ -90,6 +92,15 @@ def remove(settings: Settings, node_id: str) -> None:
         print_json({"removed": node_id})
     else:
         click.echo(f"node {node_id} removed")
+
+
+def _device(device: DeviceInfo) -> str:
+    """`MIG-1 mig-1g.10gb (10Gi)`, and why it isn't offered."""
+    from hasched.cli.output import short_bytes
+
+    units = f" × {device.units}" if device.units > 1 else ""
+    memory = f" ({short_bytes(device.memory_bytes)})" if device.memory_bytes else ""
+    return f"{device.id}  {device.kind}{units}{memory}{f'  not offered: {device.health}' if device.health else ''}"
 
 
 def _cordoned(view: NodeView) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from hasched.model.spec import JobSpec, Resources
-from hasched.model.wire import GpuDevice
+from hasched.model.wire import DeviceInfo, GpuDevice
 
 
 class _View(msgspec.Struct, frozen=True, kw_only=True):
@@ -181,6 +181,7 @@ class NodeView(_View, frozen=True):
     cordon: CordonView | None = None
     drain: DrainView | None = None
     quarantine: QuarantineView | None = None
+    devices: list[DeviceInfo] = []  # all but the whole GPUs that are well, those are in `gpus`
 
 
 class NodePage(_View, frozen=True):

@@ -158,9 +158,15 @@ def test_a_node_shows_what_was_decided_about_it(scene: Scene) -> None:
     cordon = {"actor": "ada", "reason": "a fan is loud", "since_ms": 1_700_000_000_000}
     quarantine = {"reason": "launches of 5 jobs in a row failed", "since_ms": 1, "until_ms": 2, "times": 2}
     node = draining(running=3, deadline_ms=1_700_000_000_000)
+    node["devices"] = [
+        {"id": "MIG-1", "kind": "mig-1g.10gb", "memory_bytes": 10 * 2**30},
+        {"id": "fpga:c0", "kind": "fpga", "units": 4, "health": "too hot"},
+    ]
     scene.manager(reply(200, node | {"cordon": cordon, "quarantine": quarantine | {"probation": True}}))
     shown = invoke(scene, "show", "n1").stdout
     assert "by ada: a fan is loud" in shown
+    assert "MIG-1  mig-1g.10gb (10Gi)" in shown
+    assert "fpga:c0  fpga × 4  not offered: too hot" in shown
     assert "3 to go, the deadline is 2023-11-1" in shown
     assert "on probation until a launch succeeds, for the 2. time in a row: launches of 5 jobs" in shown
 

@@ -8,6 +8,7 @@ import pytest
 
 from hasched.model.spec import MAX_JOB_OUTPUT_BYTES, MAX_OUTPUT_BYTES, Backoff, Resources
 from hasched.model.states import BackoffKind, EndKind, NodeState, RestartPolicy, TaskState
+from hasched.model.views import Reason
 from hasched.model.wire import AttemptEnded, AttemptKey, AttemptReport, AttemptStarted, Usage
 from hasched.statemachine import queries
 from hasched.statemachine.commands import Placement, PlacePlan, ReportAttempts, SetNodeState
@@ -365,3 +366,18 @@ def test_an_unhealthy_node_may_still_report() -> None:
     machine, job = placed()
     machine.do(SetNodeState(node_id="n1", state=NodeState.UNHEALTHY, reason="late"))
     assert machine.end(job).outcomes == [TAKEN]
+
+
+def test_who_has_lost_a_device_is_tried_again_on_the_nodes_budget_and_says_why() -> None:
+    machine = Machine()
+    machine.node(gpus=1)
+    job = machine.submit(resources=Resources(gpus=1), retries=retries(node_lost=1))
+    for attempt, state in ((1, TaskState.PENDING), (2, TaskState.NODE_LOST)):
+        machine.place(job)
+        machine.end(job, attempt=attempt, kind=EndKind.DEVICE_LOST, reason="a GPU that it held is gone: GPU-A")
+        assert job.task_state(0) is state
+    shown = queries.task_view(machine.state, job.id, 0)
+    assert shown is not None
+    assert [attempt.reason for attempt in shown.attempts] == [
+        Reason(code="device_lost", text="a GPU that it held is gone: GPU-A")
+    ] * 2

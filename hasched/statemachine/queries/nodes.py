@@ -39,6 +39,7 @@ def _show_node(node: Node) -> NodeView:
         total=node.total,
         allocated=node.allocated,
         gpus=list(node.info.gpus),
+        devices=list(node.info.devices),
         pool=node.facts.pool,
         taints=[str(taint) for taint in node.facts.taints],
         attributes=dict(node.facts.attributes),

@@ -19,6 +19,7 @@ from hasched.statemachine.rules.yields import MAX_REASON_LENGTH
 from hasched.statemachine.state import State
 
 MAX_TAINTS = 32
+MAX_DEVICES = 4096
 MAX_ATTRIBUTES = 64
 MAX_ATTRIBUTE_CHARS = 512
 
@@ -68,6 +69,8 @@ def _fault_of(info: NodeInfo) -> str | None:
         for name, value in (*info.attributes.items(), *info.labels.items())
     ):
         return "too much to say of its attributes and labels"
+    if len(info.devices) > MAX_DEVICES:
+        return f"more than {MAX_DEVICES} devices"
     return None
 
 
