@@ -58,6 +58,7 @@ from hasched.statemachine.node import Node
 from hasched.statemachine.state import State
 
 REBUILD_SLICE = 1_000  # jobs or nodes
+RELATED_UNITS = 32  # to place a task that is judged by where others run costs as much as so many others
 _LOOKS_A_UNIT = 32  # looking at so many nodes costs about as much as placing a task
 
 VICTIM_SLICE = 64  # nodes looked at in a slice for tasks to be driven out
@@ -507,6 +508,7 @@ class Planner:
         first = waiting.first
         assert first is not None, "a class that stands in line has a job"
         shape, rank = waiting.shape, self._order.rank(waiting.group, first)
+        weight = RELATED_UNITS if shape.relations else 1
         if not self._waits(state, first):
             waiting.drop_first()
             self._line.enter(waiting)
@@ -526,10 +528,10 @@ class Planner:
                 continue
             wanted = 0 if job is None else self._wanted(state, job)
             if job is not None and wanted:
-                allowed = min(wanted, max(budget - spent, 1), self._order.burst)
+                allowed = min(wanted, max((budget - spent) // weight, 1), self._order.burst)
                 rank = self._order.rank(waiting.group, job_id)
                 placed, full = self._place(state, job, (shape, rank), allowed, draft)
-                spent += placed
+                spent += placed * weight
                 if placed < allowed and full:
                     return spent + self._set_aside(state, waiting, rank)
                 if placed == allowed < wanted:

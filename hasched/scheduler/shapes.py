@@ -54,6 +54,7 @@ class Shape:
     """
 
     __slots__ = (
+        "_wishes",
         "access",
         "key",
         "limit_ms",
@@ -82,6 +83,10 @@ class Shape:
         own = (
             filters.ADDED or scorers.ADDED or (key.rules is not None and key.rules.gpu_locality is not GpuLocality.ANY)
         )
+        rules = key.rules
+        self._wishes = bool(scorers.ADDED) or (
+            rules is not None and (bool(rules.prefer) or rules.gpu_locality is not GpuLocality.ANY)
+        )
         self.view_key: Hashable = (key.rules, key.access, self.places, key.traits, key.resources if own else None)
 
     def static_fit(self, node: Node) -> bool:
@@ -92,7 +97,7 @@ class Shape:
 
     def preference(self, node: Node) -> float:
         """How much less the node suits than others by what doesn't change with its load: added to its score, 0 is best."""
-        if self.rules is None and not scorers.ADDED and not node.facts.taints:
+        if not self._wishes and not node.facts.taints:
             return 0.0
         return scorers.dislike(node.facts, self.rules, self.resources, self.traits.scorers)
 
