@@ -66,6 +66,8 @@ class LimitGate:
             self._mirror.count(job.account, RUNNING_JOBS, 1)
 
     def take(self, state: State, job: Job, tasks: int) -> None:
+        if not self._on_their_way and not _is_limited(state, job):
+            return
         _, before = self._on_their_way.get(job.id, (job, 0))
         if tasks > 0 and _is_limited(state, job):
             self._follow(state)
@@ -92,10 +94,10 @@ class LimitGate:
         return Key(channel, (quotas, caps, job.resources, job.gang, starts_job))
 
     def opened(self, state: State, event: Event) -> Iterable[Hashable]:
+        if not self._channels and not self._returned:
+            return ()
         match event:
             case AttemptEnded():
-                if not self._channels:
-                    return ()
                 job = state.jobs.get(event.job_id)
                 return list(_channels_of(state, job)) if job is not None else list(self._channels)
             case PolicyChanged() | PolicyDeleted() if event.kind in LIMITING:

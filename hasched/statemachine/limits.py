@@ -193,6 +193,7 @@ class Limits:
     """The trees of quotas, and the caps. Without any, nothing here costs anything."""
 
     def __init__(self) -> None:
+        self.any_quotas = self.any_caps = False  # without any, nothing here costs anything
         self.weekly = False  # whether a quota counts by the week
         self.epoch = 0  # grows with every change of the policies
         self.version = 0  # grows with every change of what is used
@@ -201,34 +202,32 @@ class Limits:
         self._policies: tuple[Mapping[str, Policy], Mapping[str, Policy]] = ({}, {})
         self._each_user: list[tuple[str, Quota]] = []
         self._rules: list[tuple[str, Cap]] = []
+        self._by_namespace: dict[str, list[QuotaNode]] = {}  # that jobs may count in themselves
         self._quotas_of: dict[AccountKey, tuple[QuotaNode, ...]] = {}
         self._caps_of: dict[Group, tuple[tuple[CapNode, int], ...]] = {}
-
-    @property
-    def any_quotas(self) -> bool:
-        return bool(self.quotas or self._each_user)
-
-    @property
-    def any_caps(self) -> bool:
-        return bool(self._rules)
 
     def set_policies(self, quotas: Mapping[str, Policy], caps: Mapping[str, Policy]) -> None:
         """Start with these, and nothing used."""
         self.epoch += 1
         self._policies = (dict(quotas), dict(caps))
         self.quotas, self.caps, self._each_user, self._rules = {}, {}, [], []
-        self._quotas_of, self._caps_of = {}, {}
+        self._quotas_of, self._caps_of, self._by_namespace = {}, {}, {}
         self.weekly = any(
             isinstance(quota, Quota) and quota.nominal.gpu_ms_per_week is not None for quota in quotas.values()
         )
         for name in sorted(quotas):
             self._plant(name, quotas)
+        trees: dict[tuple[str, str], list[QuotaNode]] = {}
         for node in self.quotas.values():
-            if node.parent is None:
-                self._share(node)
+            trees.setdefault(node.root.key, []).append(node)
+            if not node.quota.cohort and node.quota.scope is not QuotaScope.WORKFLOW:
+                self._by_namespace.setdefault(node.quota.namespace, []).append(node)
+        for tree in trees.values():
+            _share(tree)
         for name, cap in sorted(caps.items()):
             assert isinstance(cap, Cap), "these are the caps"
             self._rules.append((name, cap))
+        self.any_quotas, self.any_caps = bool(quotas), bool(caps)
 
     def blank(self) -> Limits:
         """The same limits, with nothing used."""
@@ -273,20 +272,6 @@ class Limits:
             node = self.quotas[name, ""] = QuotaNode((name, ""), quota, parent)
         return node
 
-    def _share(self, root: QuotaNode) -> None:
-        """Sum up a tree: what any quota of it names is limited in all of it."""
-        tree = [node for node in self.quotas.values() if node.root is root]
-        dimensions = sorted({name: None for node in tree for name in amounts_of(node.quota.nominal)})
-        for node in tree:
-            nominal, borrow = amounts_of(node.quota.nominal), amounts_of(node.quota.borrow_limit)
-            node.shares = {name: Share(nominal.get(name, 0), borrow.get(name)) for name in dimensions}
-        for node in sorted(tree, key=lambda node: -node.depth):
-            lend = amounts_of(node.quota.lend_limit)
-            for name, share in node.shares.items():
-                if node.parent is not None:
-                    share.guaranteed = max(0, share.subtree - lend[name]) if name in lend else 0
-                    node.parent.shares[name].subtree += share.subtree - share.guaranteed
-
     # ── Who counts where ────────────────────────────────────────────────────────────────────────────────────────────
 
     def quotas_of(self, account: AccountKey) -> tuple[QuotaNode, ...]:
@@ -300,9 +285,7 @@ class Limits:
 
     def _find_quotas(self, namespace: str, user: str) -> Iterator[QuotaNode]:
         best: dict[tuple[str, str], QuotaNode] = {}
-        for node in self.quotas.values():
-            if node.key[1] or node.quota.cohort or node.quota.scope is QuotaScope.WORKFLOW:
-                continue
+        for node in (*self._by_namespace.get(namespace, ()), *self._by_namespace.get("", ())):
             if not all(each.counts(namespace, user) for each in node.chain):
                 continue
             root = node.root.key
@@ -427,6 +410,20 @@ def total_demand(wanted: Sequence[tuple[Resources, int]], dimension: str, starts
     if dimension == RUNNING_JOBS:
         return int(starts_job)
     return sum(demand_of(request, dimension) * times for request, times in wanted)
+
+
+def _share(tree: Sequence[QuotaNode]) -> None:
+    """Sum up a tree: what any quota of it names is limited in all of it."""
+    dimensions = sorted({name: None for node in tree for name in amounts_of(node.quota.nominal)})
+    for node in tree:
+        nominal, borrow = amounts_of(node.quota.nominal), amounts_of(node.quota.borrow_limit)
+        node.shares = {name: Share(nominal.get(name, 0), borrow.get(name)) for name in dimensions}
+    for node in sorted(tree, key=lambda node: -node.depth):
+        lend = amounts_of(node.quota.lend_limit)
+        for name, share in node.shares.items():
+            if node.parent is not None:
+                share.guaranteed = max(0, share.subtree - lend[name]) if name in lend else 0
+                node.parent.shares[name].subtree += share.subtree - share.guaranteed
 
 
 def _exactness(node: QuotaNode) -> tuple[int, bool, bool, str]:

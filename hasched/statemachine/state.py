@@ -160,8 +160,11 @@ class State:
         for state, tasks in enumerate(job.counts):
             self.task_counts[state] -= tasks
 
-    def move_task(self, job: Job, index: int, phase: int) -> None:
-        """Give a task its new phase. Follow it with `settle` once the event's tasks have all moved."""
+    def move_task(self, job: Job, index: int, phase: int, *, counted: bool = False) -> None:
+        """Give a task its new phase. Follow it with `settle` once the event's tasks have all moved.
+
+        `counted`: the caller tells `usage` itself of all its tasks that wait no more.
+        """
         old_phase = job.phases[index]
         old, new = STATE_OF_PHASE[old_phase], STATE_OF_PHASE[phase]
         job.phases[index] = phase
@@ -175,7 +178,7 @@ class State:
             counts[new] += 1
         self.task_counts[old] -= 1
         self.task_counts[new] += 1
-        if (old is TaskState.PENDING) is not (new is TaskState.PENDING):
+        if not counted and (old is TaskState.PENDING) is not (new is TaskState.PENDING):
             self.usage.wait(job, 1 if new is TaskState.PENDING else -1)
 
     def hold(self, job: Job, node: Node, request: Resources, tasks: int) -> None:

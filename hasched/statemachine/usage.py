@@ -30,6 +30,7 @@ from hasched.statemachine.weeks import WeekMeter, split_by_week, week_of
 
 KEPT_WEEKS = 27  # half a year
 
+GroupKey: TypeAlias = tuple[str, str, str, tuple[str, ...] | None, tuple[tuple[str, int], ...] | None]  # as in Group
 AccountSums: TypeAlias = tuple[tuple[int, int, int, int], tuple[int, int, int, int], tuple[tuple[str, int], ...]]
 
 
@@ -125,7 +126,7 @@ class Account:
 class Usage:
     def __init__(self) -> None:
         self.accounts: dict[AccountKey, Account] = {}
-        self.groups: dict[Group, int] = {}  # running tasks
+        self.groups: dict[GroupKey, int] = {}  # running tasks
         self.semaphore_jobs: dict[str, int] = {}  # jobs that have not ended, by the semaphores that they take
         self.limits = Limits()
         self.ledger: dict[AccountKey, dict[int, WeekUse]] = {}
@@ -147,7 +148,7 @@ class Usage:
     def wait(self, job: Job, tasks: int) -> None:
         """So many more tasks of the job wait; fewer where negative."""
         if tasks:
-            self.account(job.account).queued_tasks += tasks
+            self.account((job.namespace, job.actor)).queued_tasks += tasks
             if self.limits.any_quotas:
                 self.limits.count(job.account, QUEUED_TASKS, tasks)
 
@@ -172,7 +173,7 @@ class Usage:
                 del self.semaphore_jobs[name]
 
     def _count_jobs(self, job: Job, dimension: str, jobs: int) -> None:
-        account = self.account(job.account)
+        account = self.account((job.namespace, job.actor))
         if dimension == QUEUED_JOBS:
             account.queued_jobs += jobs
         else:
@@ -182,21 +183,21 @@ class Usage:
 
     def start(self, job: Job, request: Resources, tasks: int, now_ms: int) -> None:
         """Tasks of the job hold what they ask for from now on."""
-        account = self.account(job.account)
+        account = self.account((job.namespace, job.actor))
         account.hold(request, tasks)
-        group = group_of(job)
+        group = (job.namespace, job.actor, job.name, job.tags, job.semaphores)
         self.groups[group] = self.groups.get(group, 0) + tasks
         if request.gpus:
             for meter in self._meters_of(job.account, account):
                 meter.start(request.gpus * tasks, now_ms)
         if self.limits.any_quotas or self.limits.any_caps:
-            self.limits.hold(group, request, tasks)
+            self.limits.hold(Group(*group), request, tasks)
 
     def end(self, job: Job, request: Resources, start_ms: int, now_ms: int) -> None:
         """A task of the job, which held it from `start_ms`, gives back what it held."""
-        account = self.account(job.account)
+        account = self.account((job.namespace, job.actor))
         account.hold(request, -1)
-        group = group_of(job)
+        group = (job.namespace, job.actor, job.name, job.tags, job.semaphores)
         left = self.groups[group] - 1
         if left:
             self.groups[group] = left
@@ -206,7 +207,7 @@ class Usage:
             for meter in self._meters_of(job.account, account):
                 meter.end(request.gpus, start_ms, now_ms)
         if self.limits.any_quotas or self.limits.any_caps:
-            self.limits.hold(group, request, -1)
+            self.limits.hold(Group(*group), request, -1)
 
     def _meters_of(self, key: AccountKey, account: Account) -> Iterable[WeekMeter]:
         return (account.meter, *self.limits.meters_of(key)) if self.limits.any_quotas else (account.meter,)
@@ -278,7 +279,7 @@ class Usage:
                     meter.add(account.meter, now_ms)
         if limits.any_caps:
             for group, tasks in self.groups.items():
-                for cap, units in limits.caps_of(group):
+                for cap, units in limits.caps_of(Group(*group)):
                     cap.used += units * tasks
 
 

@@ -42,11 +42,12 @@ def evolve_scheduled(state: State, event: TasksScheduled) -> None:
         job.active_attempts = {}
         state.usage.start_job(job)
     for index, attempt in zip(event.indices, event.attempts, strict=True):
-        state.move_task(job, index, TaskState.SCHEDULED)
+        state.move_task(job, index, TaskState.SCHEDULED, counted=True)
         job.active_attempts[index] = ActiveAttempt(
             attempt, node.id, TaskState.SCHEDULED, state.now_ms, state.index, state.now_ms
         )
         node.attempts[job.id, index] = attempt
+    state.usage.wait(job, -len(event.indices))
     if event.choice:
         job.choices = (job.choices or {}) | dict.fromkeys(event.indices, event.choice)
     if job.gang is not None and job.gang.groups:
