@@ -114,11 +114,15 @@ class Holds:
         self._windows = windows
         self._holds: dict[Shape, Hold] = {}
         self._of_slot: dict[Slot, Hold] = {}
+        self._denied: dict[Cursor, Rank] = {}  # who found nothing here as things are, by their best rank
         self.released = False  # whether a node was let go since somebody last set it to False
 
     def find(self, state: State, cursor: Cursor, asked: tuple[Shape, int, Rank]) -> Slot | None:
         """The best held node on which a task of this shape may start."""
-        shape, choice, _ = asked
+        shape, choice, rank = asked
+        denied = self._denied.get(cursor)
+        if denied is not None and denied <= rank:  # time goes on, so what a hold leaves to others only gets less
+            return None
         request = shape.requests[choice]
         best: tuple[float, int] | None = None
         found: Slot | None = None
@@ -130,6 +134,8 @@ class Holds:
                 continue
             if self.room(state, slot, asked, 1) and (best is None or cursor.score(slot) < best):
                 best, found = cursor.score(slot), slot
+        if found is None:
+            self._denied[cursor] = rank
         return found
 
     def room(self, state: State, slot: Slot, asked: tuple[Shape, int, Rank], most: int) -> int:
@@ -149,11 +155,12 @@ class Holds:
         if hold.is_for(shape, rank):
             self._release(hold)
         else:
-            hold.stale = True
+            self.touch(slot)
 
     def touch(self, slot: Slot) -> None:
         """Something has changed on a held node."""
         self._of_slot[slot].stale = True
+        self._denied.clear()
 
     def limit(self, nodes: int) -> int:
         """How many holds there may be."""
@@ -186,6 +193,7 @@ class Holds:
         """Hold a node for some tasks of a gang, among others. These holds are the caller's to keep and to release."""
         hold = self._of_slot[slot] = Hold(blocked, slot, wanted)
         slot.held = True
+        self._denied.clear()
         self._changes.note(slot)
         return hold
 
@@ -209,6 +217,7 @@ class Holds:
         self._holds[hold.shape] = hold
         self._of_slot[slot] = hold
         slot.held = True
+        self._denied.clear()
         self._changes.note(slot)
 
     def __iter__(self) -> Iterator[Hold]:
@@ -227,6 +236,7 @@ class Holds:
             del self._holds[hold.shape]
         hold.slot.held = False
         self.released = True
+        self._denied.clear()
         self._changes.note(hold.slot)
 
     @property

@@ -115,7 +115,7 @@ class Planner:
         self._holds = Holds(self._changes, self._windows)
         self._gangs.empty_line(self._holds)
         self._hopeless: dict[Shape, None] = {}  # shapes that no node could hold, as long as nodes stay as they are
-        self._recheck: dict[Shape, None] = {}  # shapes aside that are still to be looked at
+        self._recheck: list[tuple[Rank, int, Shape]] = []  # shapes aside that are still to be looked at, the first last
 
     def rebuild(self, state: State) -> Iterator[None]:
         """Start anew from the state, a slice at each step. Entries may be applied and observed between the steps."""
@@ -309,7 +309,6 @@ class Planner:
     def _forget_shape(self, shape: Shape) -> None:
         self._shapes.forget(shape)
         self._candidates.forget_shape(shape)
-        self._recheck.pop(shape, None)
         self._hopeless.pop(shape, None)
         self._holds.forget_shape(shape)
 
@@ -365,30 +364,37 @@ class Planner:
         """
         self._tallies.follow(state)
         draft = self._draft = {}
-        spent = self._list_again(state) if self._unlisted else self._open_gates(state) + self._call_back(state, budget)
-        looked = not self._unlisted and not self._recheck  # what is first in line is known
-        while looked and spent < budget:
-            if self._gangs.stands_before(self._line.first_rank):
+        spent = self._list_again(state) if self._unlisted else self._open_gates(state)
+        self._begin_recheck(state)
+        looks = 0
+        while not self._unlisted and spent + looks // _LOOKS_A_UNIT < budget:
+            first = self._first_rank
+            if self._gangs.stands_before(first):
                 if draft:
                     break
-                gang, units = self._gangs.plan(state, self._line.first_rank, budget - spent)
+                gang, units = self._gangs.plan(state, first, budget - spent)
                 spent += units
                 if gang is not None:
                     for node_id in dict.fromkeys(placement.node_id for placement in gang.placements):
                         self._move(state, gang.job_id, node_id, tasks_of(gang, node_id))
                     self.units_spent += spent
                     return gang
-                continue
-            waiting = self._line.next()
-            if waiting is None:
+            elif self._recheck and self._recheck[-1][0] == first:
+                looked, ready = self._look_again(state)
+                looks += looked
+                if not ready:
+                    break
+            elif (waiting := self._line.next()) is not None:
+                spent += self._plan_class(state, waiting, draft, max(budget - spent - looks // _LOOKS_A_UNIT, 1))
+            else:
                 break
-            spent += self._plan_class(state, waiting, draft, budget - spent)
-        if looked:
+        settled = not self._unlisted and not self._recheck
+        if settled:
             spent += self._gangs.keep_reserve(state)
             self._keep_holds(state)
-        self.units_spent += spent
+        self.units_spent += spent + looks // _LOOKS_A_UNIT
         if not draft:
-            command = self._drive_out(state) if looked else None
+            command = self._drive_out(state) if settled else None
             self._driving = any(self._searches(state, hold) for hold in self._holds)
             return command
         plan = PlacePlan(
@@ -455,31 +461,43 @@ class Planner:
             self._enqueue(state, job_id)
         return len(jobs) // 4
 
-    def _call_back(self, state: State, budget: int) -> int:
-        """Look whether shapes that stand aside fit on what has grown. Returns the units spent.
-
-        Nothing is placed before all were looked at: what is behind in line must not take what one of them may want.
-        """
+    def _begin_recheck(self, state: State) -> None:
+        """After something has grown: whoever stands aside is looked at again, each when its turn comes."""
         if self._grown:
-            self._grown = self._moved = False
-            self._recheck = dict(self._line.aside)
+            again = self._line.aside
+            for hold in self._holds:
+                if not hold.served and hold.searched >= len(self._slots):
+                    hold.until = hold.searched + VICTIM_SLICE
+                    self._driving = True
         elif self._moved:
-            self._moved = False
-            self._recheck |= {shape: None for shape in self._line.aside if shape.relations}
-        looks = 0
-        while self._recheck and looks < budget * _LOOKS_A_UNIT:
-            shape = next(iter(self._recheck))
-            cursors = self._candidates.cursors(shape)
-            rank = self._line.rank_of(shape)
-            looks += 1
-            if rank is not None:
-                found, looked = self._find(state, shape, rank)
-                looks += looked
-                if found is not None:
-                    self._line.call_back(shape)
-            if all(cursor.ready for cursor in cursors):
-                del self._recheck[shape]
-        return looks // _LOOKS_A_UNIT
+            known = {shape: None for _, _, shape in self._recheck}
+            again = known | {shape: None for shape in self._line.aside if shape.relations}
+        else:
+            return
+        self._grown = self._moved = False
+        ranks = [(self._line.rank_of(shape), shape) for shape in again if shape in self._line.aside]
+        self._recheck = [(rank, shape.number, shape) for rank, shape in ranks if rank is not None]
+        self._recheck.sort(reverse=True)
+
+    @property
+    def _first_rank(self) -> Rank | None:
+        """That of whoever is next, in line or to be looked at again."""
+        while self._recheck and self._recheck[-1][2] not in self._line.aside:
+            self._recheck.pop()
+        first = self._line.first_rank
+        again = self._recheck[-1][0] if self._recheck else None
+        return min(first, again) if first is not None and again is not None else first if again is None else again
+
+    def _look_again(self, state: State) -> tuple[int, bool]:
+        """See whether the next shape that stands aside fits by now. The looks it took, and whether it is known."""
+        rank, _, shape = self._recheck[-1]
+        found, looks = self._find(state, shape, rank)
+        if not all(cursor.ready for cursor in self._candidates.cursors(shape)):
+            return looks, False
+        self._recheck.pop()
+        if found is not None:
+            self._line.call_back(shape)
+        return 1 + looks, True
 
     def _find(self, state: State, shape: Shape, rank: Rank) -> tuple[tuple[Slot, int] | None, int]:
         """The best node and the request for it, or None if there is none yet, and the looks it took."""
@@ -626,7 +644,10 @@ class Planner:
 
     def _is_next(self, waiting: WaitingClass) -> bool:
         """Whether a class that is out of line would come first if it entered now."""
-        return self._line.is_next(waiting) and not self._gangs.stands_before(self._line.rank_of_class(waiting))
+        if not self._line.is_next(waiting):
+            return False
+        rank = self._line.rank_of_class(waiting)
+        return not self._gangs.stands_before(rank) and not (self._recheck and self._recheck[-1][0] < rank)
 
     def enlist(self, state: State, job_id: JobId) -> None:
         """Put a job into the line where it belongs now."""

@@ -146,7 +146,8 @@ class PlacesStory(RuleBasedStateMachine):
     # What the rules say
 
     def fits_anywhere(self, job: Job, choice: int) -> bool:
-        nodes = [node for node in self.world.state.nodes.values() if self.usable(node)]
+        held = self.world.planner.held_nodes  # for who stands before
+        nodes = [node for node in self.world.state.nodes.values() if self.usable(node) and node.id not in held]
         return any(self.may_run(job, node) and node.room_for(job.request(choice), 1) for node in nodes)
 
     def usable(self, node: Node) -> bool:

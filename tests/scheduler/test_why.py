@@ -95,12 +95,11 @@ def starts_with(cluster: Cluster, job: Job, document: dict[str, Any], remedy: Re
     rehearsal = Rehearsal(state, rehearsal.now_ms, on_start=lambda now_ms, event: started.append(event.job_id))
     rehearsal.begin()
     rehearsal.settle()
-    if remedy.shared:  # then those that come before it are served first
+    if remedy.shared or cluster.planner.held_nodes:  # then those that come before it are served first
         order = ByPriority()
         mine = order.rank(group_of(state.jobs[job_id]), job_id)
-        return any(each == job_id or order.rank(group_of(state.jobs[each]), each) < mine for each in started)
-    if any(holder != job_id for holder in rehearsal.planner.held_nodes.values()):
-        return True  # the node may be held for a job that stands before it
+        held = rehearsal.planner.held_nodes.values()
+        return any(each == job_id or order.rank(group_of(state.jobs[each]), each) < mine for each in (*started, *held))
     return state.jobs[job_id].active > before
 
 
