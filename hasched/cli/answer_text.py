@@ -9,6 +9,7 @@ import click
 
 from hasched.cli.output import moment, print_fields, print_table, printable, short_bytes, span
 from hasched.cli.output import resources as tell_resources
+from hasched.cli.usage import say_estimate
 from hasched.model.units import format_cpu
 
 if TYPE_CHECKING:
@@ -55,10 +56,10 @@ def _print_planned(job: PlannedJob, now_ms: int) -> None:
         click.echo(f"  and on {plural(more, 'more node')}")
     for preempted in job.preempts:
         click.echo(f"  task {preempted.job_id}.{preempted.task_index} on {preempted.node_id} would give way")
+    if job.cost is not None:
+        click.echo(f"  it costs {say_estimate(job.cost)}")
     if job.later is not None:
         click.echo(f"  the other {plural(job.tasks - job.starting_now, 'task')}: {_later(job.later, now_ms)}")
-    for blocker in job.blockers:
-        click.echo(f"  {_blocker(blocker)}")
 
 
 def _later(foreseen: JobForecast, now_ms: int) -> str:

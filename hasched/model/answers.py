@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from hasched.model.spec import Resources
-from hasched.model.views import Reason
+from hasched.model.views import EstimateView, Reason
 
 
 class _View(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,7 +68,7 @@ class PlannedJob(_View, frozen=True):
     preempts: list[Preempted] = []
     later: JobForecast | None = None  # of the tasks that wait
     refused: Reason | None = None
-    blockers: list[BlockerView] = []  # why the others wait
+    cost: EstimateView | None = None  # by the prices of now; None where there are none
 
 
 class Plan(_View, frozen=True):

@@ -23,6 +23,7 @@ from hasched.model.states import PlacementPolicy
 from hasched.model.views import Reason
 from hasched.scheduler.forecast import Forecaster, forecast
 from hasched.scheduler.hypotheses import Hypothesis, Impossible, submit_supposed, suppose
+from hasched.statemachine.queries.usage import estimate
 from hasched.statemachine.snapshot import restore
 
 MOST_JOBS = 1000  # that one answer speaks of
@@ -97,7 +98,9 @@ def _plan(question: AskPlan, snapshot: Iterable[bytes]) -> Plan:
             code = str(each.extra.get("code", each.code))
             jobs.append(PlannedJob(name=spec.name, tasks=spec.count, refused=Reason(code=code, text=each.cause)))
         else:
-            jobs.append(_planned(spec, at_once[each], forecaster.of(each), forecaster.preempted.get(each, [])))
+            planned = _planned(spec, at_once[each], forecaster.of(each), forecaster.preempted.get(each, []))
+            cost = estimate(forecaster.rehearsal.state, forecaster.rehearsal.state.jobs[each].spec)
+            jobs.append(msgspec.structs.replace(planned, cost=cost if cost.priced else None))
     return Plan(check_index=forecaster.log_index, now_ms=forecaster.now_ms, until_ms=question.until_ms, jobs=jobs)
 
 

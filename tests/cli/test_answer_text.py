@@ -22,7 +22,7 @@ from hasched.model.answers import (
     Why,
 )
 from hasched.model.spec import Resources
-from hasched.model.views import Reason
+from hasched.model.views import EstimateView, Reason
 
 NOW = 1_700_000_000_000
 MINUTE = 60_000
@@ -75,6 +75,7 @@ def test_a_plan(capsys: pytest.CaptureFixture[str]) -> None:
             placements=[PlannedPlacement(node_id="n1", tasks=1), PlannedPlacement(node_id="n2", tasks=2)],
             preempts=[Preempted(job_id=3, task_index=1, node_id="n2")],
             later=foreseen(5, 5, waiting=4),
+            cost=EstimateView(hour_micro=1, cost_micro=2_500_000, most_micro=2_500_000, priced=True, currency="EUR"),
         ),
         PlannedJob(name="bad", tasks=1, refused=Reason(code="quota", text="team-a has no GPUs left")),
     ]
@@ -86,9 +87,10 @@ def test_a_plan(capsys: pytest.CaptureFixture[str]) -> None:
         "  2 tasks on n2",
         "  task 3.1 on n2 would give way",
     ]
-    assert out[4].startswith("  the other 1 task: expected to have started by ") and "(in 5m)" in out[4]
-    assert out[4].endswith("estimated by its time limit")
-    assert out[5:] == ["job bad: would be refused: team-a has no GPUs left (quota)", "check index 42"]
+    assert out[4] == "  it costs at most 2.50 EUR"
+    assert out[5].startswith("  the other 1 task: expected to have started by ") and "(in 5m)" in out[5]
+    assert out[5].endswith("estimated by its time limit")
+    assert out[6:] == ["job bad: would be refused: team-a has no GPUs left (quota)", "check index 42"]
 
 
 def test_why(capsys: pytest.CaptureFixture[str]) -> None:

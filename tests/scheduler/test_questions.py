@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hasched.model.answers import Plan, PlannedPlacement, Preempted, WhatIf
-from hasched.model.policy import Amounts, PolicyKind, Quota
+from hasched.model.policy import Amounts, PolicyKind, Price, Quota
 from hasched.model.spec import JobSpec, Resources
 from hasched.scheduler.hypotheses import (
     Hypothesis,
@@ -96,6 +96,17 @@ def test_a_plan_says_who_would_give_way() -> None:
     assert job.preempts == [Preempted(job_id=low.id, task_index=0, node_id="n1")]
     assert job.starting_now == 0 and job.later is not None and job.later.start_ms == T0 + 4000
     assert low.active == 1, "nothing has happened"
+
+
+def test_a_plan_says_what_it_costs_where_there_are_prices() -> None:
+    cluster = Cluster()
+    cluster.node("n1")
+    (free,) = plan(cluster, make_spec(30)).jobs
+    price = Price(currency="EUR", cpu_micro=100_000)
+    cluster.do(PutPolicy(kind=PolicyKind.PRICE, name="default", body=price, actor="bob"))
+    (priced,) = plan(cluster, make_spec(30, count=2)).jobs
+    assert free.cost is None and priced.cost is not None
+    assert (priced.cost.cost_micro, priced.cost.currency) == (100_000, "EUR")
 
 
 def test_a_larger_quota_lets_more_start() -> None:
