@@ -2,6 +2,9 @@
 
 Jobs stand in classes (one rank group, one shape), classes with their shape, and shapes in line, each by the rank of the first
 within. A shape that fits nowhere stands aside with all its classes: ten thousand classes of it cost nothing then.
+
+A rank that has become larger since it was noted is found out when its class is first: nobody is passed by that, and what many
+classes have in common may change at no cost. One that has become smaller has to be told (`rerank`).
 """
 
 from __future__ import annotations
@@ -13,6 +16,8 @@ from typing import NamedTuple, TypeAlias
 from hasched.model.ids import JobId
 from hasched.scheduler.order import Account, Rank, RankGroup
 from hasched.scheduler.shapes import Shape
+
+MOST_MOVES = 100  # classes that are put where they belong in one look, for a slice must not be long
 
 Ranker: TypeAlias = Callable[[RankGroup, JobId], Rank]
 
@@ -159,12 +164,20 @@ class Line:
                 heapq.heappush(self._line, (rank, queue.number, queue))
 
     def _first(self) -> ShapeQueue | None:
-        line = self._line
+        """Whoever is first: in truth, but for one whose rank has grown while that of too many others had to be put right."""
+        line, moves = self._line, 0
         while line:
             rank, _, queue = line[0]
             if queue.rank == rank:
                 if (best := queue.best()) is not None and best[0] == rank:
-                    return queue
+                    waiting = queue.heap[0][2]
+                    assert waiting.first is not None, "an empty class stands nowhere"
+                    now = self._ranker(waiting.group, waiting.first)
+                    if now == rank or moves == MOST_MOVES:
+                        return queue
+                    moves += 1
+                    waiting.rank = now
+                    heapq.heapreplace(queue.heap, (now, waiting.number, waiting))
                 heapq.heappop(line)
                 queue.rank = None
                 self._line_up(queue)
@@ -243,6 +256,10 @@ class Line:
                 found.append((best[0], shape, best[1].first))
         found.sort(key=lambda one: one[0])
         return found
+
+    def __len__(self) -> int:
+        """How many classes there are, wherever they stand."""
+        return len(self._classes)
 
     def __bool__(self) -> bool:
         return self._first() is not None

@@ -13,7 +13,7 @@ Queue priority, then (with fair share) the queue's share, then the job's priorit
 - The older job: ids are given in the order of acceptance.
 
 A rank may change while a class waits. The planner shows the order every applied entry, and everything that it puts on its
-way, and ranks anew the classes of the accounts that it names.
+way. Ranks that grow are seen when their class is first in line; of those that fall the order names the accounts.
 """
 
 from __future__ import annotations
@@ -67,17 +67,17 @@ class Order(Protocol):
         """Start anew from the state, with nothing on its way."""
 
     def observe(self, state: State, applied: Applied) -> Iterable[Account] | None:
-        """Take in an applied entry; the accounts whose classes have another rank now. None: all may have."""
+        """Take in an applied entry; accounts whose classes may have a smaller rank now. None: all may have."""
 
-    def take(self, state: State, job: Job, tasks: int) -> Iterable[Account] | None:
-        """So many tasks are on their way now; negative: not any more. Gives what `observe` gives."""
+    def take(self, state: State, job: Job, tasks: int) -> None:
+        """So many tasks are on their way now; negative: not any more."""
 
     def rank(self, group: RankGroup, first: JobId) -> Rank:
         """The place of a class whose first job is `first`. Among jobs of one group the smaller id comes first."""
 
     @property
     def burst(self) -> int:
-        """How many tasks of a class may be placed before the order is asked again."""
+        """How many tasks of a class may be placed before the order is asked again; more, where very many classes wait."""
 
 
 class ByPriority:
@@ -91,8 +91,8 @@ class ByPriority:
     def observe(self, state: State, applied: Applied) -> Iterable[Account]:
         return ()
 
-    def take(self, state: State, job: Job, tasks: int) -> Iterable[Account]:
-        return ()
+    def take(self, state: State, job: Job, tasks: int) -> None:
+        pass
 
     def rank(self, group: RankGroup, first: JobId) -> Rank:
         return (-group.priority, first)
@@ -139,17 +139,13 @@ class ByPolicies:
             return ()
         for event in applied.events:
             if isinstance(event, _USED_BY) and (job := state.jobs.get(event.job_id)) is not None:
-                shares.note(job.queue, Account(job.namespace, job.actor))
-        return _accounts(shares.refresh())
+                shares.note(job.queue, (job.namespace, job.actor))
+        return [Account(*user) for user in shares.refresh()]
 
-    def take(self, state: State, job: Job, tasks: int) -> Iterable[Account] | None:
+    def take(self, state: State, job: Job, tasks: int) -> None:
         shares = self._shares
-        if shares is None or state.shares is None:
-            return ()
-        account = Account(job.namespace, job.actor)
-        shares.take(job.queue, account, rate_of(job.resources, state.shares.charges) * tasks)
-        shares.note(job.queue, account)
-        return _accounts(shares.refresh())
+        if shares is not None and state.shares is not None:
+            shares.take(job.queue, (job.namespace, job.actor), rate_of(job.resources, state.shares.charges) * tasks)
 
     def rank(self, group: RankGroup, first: JobId) -> Rank:
         level = -group.priority
@@ -161,7 +157,3 @@ class ByPolicies:
         if shares is None:
             return (queue, level, first)
         return (queue, shares.of_queue(group.queue), level, *shares.of_account(group.account), first)
-
-
-def _accounts(changed: Iterable[tuple[str, str]] | None) -> Iterable[Account] | None:
-    return None if changed is None else [Account(*key) for key in changed]

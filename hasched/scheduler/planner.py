@@ -11,7 +11,7 @@ but the first few that fit nowhere each hold a node meanwhile, so that they aren
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from itertools import islice
 from typing import Any, TypeAlias
 
@@ -25,7 +25,7 @@ from hasched.scheduler.gangs import GangLine, tasks_of
 from hasched.scheduler.gates import Gate, standard_gates
 from hasched.scheduler.holds import ONCE, Blocked, Hold, Holds, best_offer
 from hasched.scheduler.line import Line, WaitingClass
-from hasched.scheduler.order import Account, ByPolicies, Order, Rank, group_of
+from hasched.scheduler.order import ByPolicies, Order, Rank, group_of
 from hasched.scheduler.parking import Parking
 from hasched.scheduler.placement import SCORERS
 from hasched.scheduler.preemption import choose_victims, victims_on
@@ -57,6 +57,7 @@ from hasched.statemachine.job import Job
 from hasched.statemachine.node import Node
 from hasched.statemachine.state import State
 
+CLASSES_A_TASK = 16  # so many classes waiting, and one task more of a class is placed in a row
 REBUILD_SLICE = 1_000  # jobs or nodes
 RELATED_UNITS = 32  # to place a task that is judged by where others run costs as much as so many others
 _LOOKS_A_UNIT = 32  # looking at so many nodes costs about as much as placing a task
@@ -156,7 +157,11 @@ class Planner:
             self._refresh(state, node_id)
         if self._windows.next_end_ms <= state.now_ms:
             self._open_windows(state)
-        self._rerank(self._order.observe(state, applied))
+        accounts = self._order.observe(state, applied)
+        again = None if accounts is None else tuple(accounts)
+        if again != ():
+            self._line.rerank(again)
+            self._gangs.rerank(again)
 
     def settle(self, state: State, plan: Plan) -> None:
         """The plan has been decided, or its outcome won't be known: what of it was not scheduled is free again."""
@@ -546,7 +551,8 @@ class Planner:
                 continue
             wanted = 0 if job is None else self._wanted(state, job)
             if job is not None and wanted:
-                allowed = min(wanted, max((budget - spent) // weight, 1), self._order.burst)
+                burst = max(self._order.burst, len(self._line) // CLASSES_A_TASK)
+                allowed = min(wanted, max((budget - spent) // weight, 1), burst)
                 rank = self._order.rank(waiting.group, job_id)
                 placed, full = self._place(state, job, (shape, rank), allowed, draft)
                 spent += placed * weight
@@ -666,14 +672,7 @@ class Planner:
         """Tell the gates and the order of tasks that are on their way now; negative: not any more."""
         for gate in self._gates:
             gate.take(state, job, tasks)
-        self._rerank(self._order.take(state, job, tasks))
-
-    def _rerank(self, accounts: Iterable[Account] | None) -> None:
-        """Some accounts' classes, None: all, have another place."""
-        again = None if accounts is None else tuple(accounts)
-        if again != ():
-            self._line.rerank(again)
-            self._gangs.rerank(again)
+        self._order.take(state, job, tasks)
 
     def _waiting(self, job: Job) -> int:
         """How many tasks of the job are neither held nor on their way."""

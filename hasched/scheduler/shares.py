@@ -5,12 +5,13 @@ namespace; each level by usage divided by weight. What is running or on its way 
 sixteenth of a half-life, so accounts that have used the same start in turns.
 
 Keys are logarithms in steps: half a percent for users, two for namespaces and queues. So what somebody uses changes his place
-now and then, and not with every task; within a step the older job is first. All keys of a level are of one time.
+now and then, and not with every task; within a step the older job is first. A key that grows does so at once, one that falls
+once in a second: everybody whom that moves has to be ranked anew, a few at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from itertools import islice
 from math import log2
 
 from hasched.model.policy import WEIGHT_ONE, FairShare, Queue
@@ -21,8 +22,9 @@ from hasched.statemachine.state import State
 STEPS_OF_USERS, STEPS_OF_GROUPS = 128, 32  # for each doubling
 LITTLE = 3_600_000_000  # thousandths of a core times milliseconds, a core-hour: differences below it hardly count
 AHEAD = 16  # a half-life divided by this is how long running work is counted in advance
-REFRESH_MS = 10_000  # keys of accounts of which nothing is heard are looked at again after so long,
-REFRESHED_AT_ONCE = 100  # so many at a time
+FALL_MS = 1_000  # so often at most keys fall
+REFRESH_MS = 10_000  # keys of users of whom nothing is heard are looked at again after so long,
+AT_ONCE = 50  # so many at a time
 _LAST = 2**40  # the key of a weight of 0
 
 User = tuple[str, str]  # namespace and name
@@ -35,83 +37,91 @@ class ShareKeys:
         self._ahead_ms = policy.half_life_ms // AHEAD
         self.on_their_way: dict[tuple[str, ...], int] = {}  # rates, by queue, by namespace, or by both parts of a user
         self._queues: dict[str, int] = {}
-        self._spread = False  # whether there is one more queue or namespace now, so that all places may be others
-        self._namespaces: dict[str, dict[User, None]] = {}  # with those of their users who have a key
-        self._of_namespaces: dict[str, int] = {}
-        self._users: dict[User, int] = {}
-        self._noted: dict[User, None] = {}
-        self._noted_queues: dict[str, None] = {}
-        self._round: list[User] = []
-        self._round_ms = state.now_ms
+        self._namespaces: dict[str, int] = {}
+        self._users: dict[str, dict[str, int]] = {}  # by namespace
+        self._noted: dict[User, None] = {}  # users of whom something has changed,
+        self._noted_queues: dict[str, None] = {}  # and queues
+        self._moved: dict[User, None] = {}  # who is to be ranked anew
+        self._looked_ms = self._round_ms = state.now_ms
 
     def take(self, queue: str, user: User, rate: int) -> None:
-        """So much more is on its way."""
+        """So much more is on its way; negative: not any more."""
         for key in (("queue", queue, ""), ("namespace", user[0], ""), ("user", *user)):
             left = self.on_their_way.get(key, 0) + rate
             if left:
                 self.on_their_way[key] = left
             else:
                 self.on_their_way.pop(key, None)
+        self.note(queue, user)
 
     def note(self, queue: str, user: User) -> None:
-        """What this user uses has changed; `refresh` looks at it."""
-        self._noted[user] = None
-        self._noted_queues[queue] = None
+        """What this user uses has changed. Keys that grow do so now, and `refresh` looks at those that fall."""
+        namespace, name = user
+        if queue in self._queues:
+            self._queues[queue] = max(self._queues[queue], self._queue_key(queue))
+            self._noted_queues[queue] = None
+        if namespace in self._namespaces:
+            self._namespaces[namespace] = max(self._namespaces[namespace], self._namespace_key(namespace))
+            names = self._users[namespace]
+            if name in names:
+                names[name] = max(names[name], self._user_key(user))
+            self._noted[user] = None
 
     def of_queue(self, queue: str) -> int:
+        """The key of a queue; 0 while it is the only one."""
         key = self._queues.get(queue)
         if key is None:
             key = self._queues[queue] = self._queue_key(queue)
-            self._spread = len(self._queues) > 1
         return key if len(self._queues) > 1 else 0
 
     def of_account(self, user: User) -> tuple[int, int]:
-        """The keys of a user's namespace and of the user."""
-        key = self._users.get(user)
+        """The keys of a user's namespace and of the user; 0 for the only one."""
+        namespace, name = user
+        names = self._users.get(namespace)
+        if names is None:
+            names = self._users[namespace] = {}
+            self._namespaces[namespace] = self._namespace_key(namespace)
+        key = names.get(name)
         if key is None:
-            key = self._users[user] = self._user_key(user)
-            self._namespaces.setdefault(user[0], {})[user] = None
-            if user[0] not in self._of_namespaces:
-                self._of_namespaces[user[0]] = self._namespace_key(user[0])
-                self._spread = len(self._of_namespaces) > 1
-        return self._of_namespaces[user[0]] if len(self._of_namespaces) > 1 else 0, key
+            key = names[name] = self._user_key(user)
+        return self._namespaces[namespace] if len(self._namespaces) > 1 else 0, key if len(names) > 1 else 0
 
-    def refresh(self) -> Iterable[User] | None:
-        """Whose keys have changed; None: anybody's may have."""
-        changed: dict[User, None] = {}
-        all_of_them = self._look_at_queues() or self._spread
-        self._spread = False
-        if self._state.now_ms - self._round_ms >= REFRESH_MS and not self._round:
-            self._round_ms, self._round = self._state.now_ms, list(self._users)
-        for _ in range(min(len(self._round), REFRESHED_AT_ONCE)):
-            self._noted[self._round.pop()] = None
-        for user in self._noted:
-            before = self._users.get(user)
-            if before is None:
-                continue
-            key = self._user_key(user)
-            if key != before:
-                self._users[user] = key
-                changed[user] = None
-            namespace = user[0]
-            key = self._namespace_key(namespace)
-            if key != self._of_namespaces[namespace]:
-                self._of_namespaces[namespace] = key
-                if len(self._of_namespaces) > 1:
-                    changed.update(self._namespaces[namespace])
-        self._noted.clear()
-        return None if all_of_them else changed
-
-    def _look_at_queues(self) -> bool:
-        """Whether the order of the queues may be another one now."""
-        moved = False
-        for queue in self._noted_queues:
-            before = self._queues.get(queue)
-            if before is not None and (key := self._queue_key(queue)) != before:
-                self._queues[queue] = key
-                moved = len(self._queues) > 1
-        self._noted_queues.clear()
+    def refresh(self) -> list[User]:
+        """Some of those who are to be ranked anew because a key of theirs has fallen."""
+        if self._state.now_ms - self._looked_ms >= FALL_MS:
+            self._looked_ms = self._state.now_ms
+            self._let_fall()
+        moved = list(islice(self._moved, AT_ONCE))
+        for user in moved:
+            del self._moved[user]
         return moved
+
+    def _let_fall(self) -> None:
+        if self._state.now_ms - self._round_ms >= REFRESH_MS:
+            self._round_ms = self._state.now_ms
+            self._noted.update(dict.fromkeys((space, name) for space, names in self._users.items() for name in names))
+            self._noted_queues.update(dict.fromkeys(self._queues))
+        for queue in self._noted_queues:
+            key, before = self._queue_key(queue), self._queues[queue]
+            self._queues[queue] = key
+            if key < before and len(self._queues) > 1:
+                self._moved.update(
+                    dict.fromkeys((space, name) for space, names in self._users.items() for name in names)
+                )
+        for namespace in dict.fromkeys(namespace for namespace, _ in self._noted):
+            key, before = self._namespace_key(namespace), self._namespaces[namespace]
+            self._namespaces[namespace] = key
+            if key < before and len(self._namespaces) > 1:
+                self._moved.update(dict.fromkeys((namespace, name) for name in self._users[namespace]))
+        for user in self._noted:
+            names = self._users[user[0]]
+            known = names.get(user[1])
+            if known is not None:
+                key = names[user[1]] = self._user_key(user)
+                if key < known:
+                    self._moved[user] = None
+        self._noted.clear()
+        self._noted_queues.clear()
 
     def _queue_key(self, queue: str) -> int:
         shares = self._state.shares

@@ -175,6 +175,34 @@ class TestFairShare:
         world.settle()
         assert (ada.active, bob.active) == (20, 20)
 
+    @pytest.mark.parametrize(
+        ("ada", "bob"),
+        [
+            pytest.param({"actor": "ada"}, {"actor": "bob"}, id="users"),
+            pytest.param({"namespace": "red"}, {"namespace": "blue"}, id="namespaces"),
+            pytest.param({"queue": "one"}, {"queue": "other"}, id="queues"),
+        ],
+    )
+    def test_who_stops_to_use_much_is_first_again(self, ada: dict[str, str], bob: dict[str, str]) -> None:
+        """All wait the whole time, for a room that isn't there: ada's place has to be made a better one while she waits."""
+        world = World()
+        put(world, "red", Namespace())
+        put(world, "blue", Namespace())
+        put(world, "default", FairShare())
+        world.node("n1", cpu=12)
+        heavy, light = world.submit(count=8, **ada), world.submit(count=4, **bob)
+        world.settle()
+        bobs = world.submit(**bob)
+        adas = world.submit(**{"actor": "eve", **ada})  # a user of hers, who has used nothing himself
+        assert world.settle() == []
+        world.node("n1", cpu=4)  # what becomes free now is gone at once
+        for index in range(heavy.count):
+            world.end(heavy.id, index)
+        world.now_ms += 2_000
+        world.submit(cpu=99)  # anything that happens
+        assert (light.active, world.settle()) == (4, [])
+        assert started(world) == ids(adas, bobs)
+
     def test_switched_on_while_work_waits_it_counts_at_once(self) -> None:
         world = World()
         ada, bob = world.submit(count=100, actor="ada"), world.submit(count=100, actor="bob")
