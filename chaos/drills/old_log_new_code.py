@@ -14,6 +14,7 @@ from chaos.drills.scene import Scene
 from hasched.model.views import JobView
 
 UNKNOWN_KIND = 99
+LATER_VERSION = 99  # of a batch
 COMMANDS = 0  # the kind of an entry that holds a batch of commands
 
 # As version 0.1.0 wrote it: none of the fields that came later.
@@ -31,7 +32,7 @@ def foreign_entries() -> dict[str, tuple[int, object]]:
     return {
         "a kind of entry that isn't known": (UNKNOWN_KIND, {}),
         "a command that isn't known": (COMMANDS, {"v": 1, "now_ms": now_ms, "commands": [{"type": "paint_job_blue"}]}),
-        "a batch of a later version": (COMMANDS, {"v": 2, "now_ms": now_ms, "commands": []}),
+        "a batch of a later version": (COMMANDS, {"v": LATER_VERSION, "now_ms": now_ms, "commands": []}),
     }
 
 

@@ -14,6 +14,7 @@ import contextlib
 import errno
 import os
 import signal
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -181,6 +182,7 @@ def _version_2(name: str) -> Cgroups | None:
     tasks = base / TASKS / name
     for parent in (base, base / TASKS, tasks):
         parent.mkdir(exist_ok=True)
+        _make_enterable(parent)
         _write(f"{parent}/cgroup.subtree_control", " ".join(f"+{controller}" for controller in wanted))
     return Cgroups(2, {controller: str(tasks) for controller in wanted})
 
@@ -196,13 +198,22 @@ def _version_1(name: str) -> Cgroups | None:
                 base = Path(point + own.get(controller, "/"))
                 tasks = (base if base.is_dir() else Path(point)) / TASKS / name
                 try:
-                    tasks.mkdir(parents=True, exist_ok=True)
+                    tasks.parent.mkdir(exist_ok=True)
+                    _make_enterable(tasks.parent)
+                    tasks.mkdir(exist_ok=True)
                 except OSError:
                     if controller == "memory":
                         raise
                     continue
                 roots[controller] = str(tasks)
     return Cgroups(1, roots) if "memory" in roots else None
+
+
+def _make_enterable(directory: Path) -> None:
+    """A directory of ours that hasched 0.1 has made can be entered by root alone."""
+    found = directory.stat()
+    if not found.st_mode & stat.S_IXUSR and found.st_uid == os.geteuid():
+        directory.chmod(stat.S_IMODE(found.st_mode) | stat.S_IRWXU)
 
 
 def _works(cgroups: Cgroups) -> bool:

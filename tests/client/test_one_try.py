@@ -14,7 +14,7 @@ import pytest
 from scripted_manager import Handler, Scene, hang_up, reply
 
 from hasched.certs.issuing import create_ca
-from hasched.client import policy
+from hasched.client import calls as client_calls
 from hasched.client.aio import AsyncClient
 from hasched.client.context import Context
 from hasched.model import errors
@@ -136,7 +136,7 @@ def test_a_change_that_never_had_a_connection_did_not_happen(scene: Scene, monke
     async def crowd(client: AsyncClient) -> None:
         first = asyncio.create_task(client.submit(JOB))
         await asyncio.to_thread(taken.wait, 60)
-        monkeypatch.setattr(policy, "ATTEMPT_TIMEOUT_S", 0.2)
+        monkeypatch.setattr(client_calls, "ATTEMPT_TIMEOUT_S", 0.2)
         with pytest.raises(errors.ClusterUnreachable):
             await client.submit(JOB)
         over.set()
