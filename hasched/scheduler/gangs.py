@@ -12,15 +12,15 @@ from typing import NamedTuple, Protocol
 
 from hasched.model.ids import JobId, NodeId, TaskIndex
 from hasched.model.spec import GangTerms, Resources
-from hasched.scheduler.holds import Blocked, Holds, Wanted
+from hasched.scheduler.holds import Blocked, Holds
 from hasched.scheduler.line import Line, WaitingClass
 from hasched.scheduler.order import Account, Order, Rank, RankGroup
-from hasched.scheduler.reserves import LOOKS_A_STEP, Reserve, keep, pick, release
+from hasched.scheduler.reserves import LOOKS_A_STEP, Picking, Reserve, find_victims, keep, pick, pick_by_force, release
 from hasched.scheduler.rooms import GangShape, Part, Rooms
 from hasched.scheduler.shapes import NEVER_MS, Shape, ShapeKey, limit_of, rounded_up
 from hasched.scheduler.slots import Changes, Slot
 from hasched.scheduler.windows import Access, Windows
-from hasched.statemachine.commands import PlaceGang, Placement
+from hasched.statemachine.commands import PlaceGang, Placement, PreemptAttempts
 from hasched.statemachine.job import Job
 from hasched.statemachine.rules.gangs import ports_in_use
 from hasched.statemachine.state import State
@@ -117,7 +117,7 @@ class GangLine:
         self._line = Line(self._order.rank, self._forget_shape)
         self._recheck: dict[Shape, None] = {}  # shapes aside that are still to be looked at
         self._reserve: Reserve | None = None
-        self._picking: tuple[JobId, Iterator[dict[Slot, Wanted] | None]] | None = None
+        self._picking: tuple[JobId, Picking] | None = None
         self._hopeless: dict[JobId, None] = {}  # that no nodes could hold, as long as nodes stay as they are
 
     def add(self, group: RankGroup, job: Job, access: Access) -> None:
@@ -142,7 +142,7 @@ class GangLine:
     @property
     def ready(self) -> bool:
         """Whether `plan` has anything to look at."""
-        return bool(self._line or self._recheck or self._picking)
+        return bool(self._line or self._recheck or self._picking or (self._reserve and not self._reserve.asked))
 
     def stands_before(self, rank: Rank | None) -> bool:
         """Whether somebody here is to be tried before a place in the other line; None: its end."""
@@ -291,7 +291,13 @@ class GangLine:
         if rooms is None:
             return 1 + looks // LOOKS_A_UNIT
         if self._picking is None or self._picking[0] != first.job_id:
-            steps = pick(state, rooms, list(self._slots.values()), (first.rank, self._holds))
+            slots, standing = list(self._slots.values()), (first.rank, self._holds)
+            job = state.jobs[first.job_id]
+            steps = (
+                pick_by_force(state, rooms, slots, standing, job)
+                if job.preempts
+                else pick(state, rooms, slots, standing)
+            )
             self._picking = (first.job_id, steps)
         wanted = next(self._picking[1])
         if wanted is not None:
@@ -301,6 +307,19 @@ class GangLine:
             else:
                 self._hopeless[first.job_id] = None
         return 1 + LOOKS_A_STEP // LOOKS_A_UNIT
+
+    def drive_out(self, state: State) -> PreemptAttempts | None:
+        """Whom the gang that nodes are kept for drives out of them, if it may: asked once, when they are chosen."""
+        reserve = self._reserve
+        job = state.jobs.get(reserve.job_id) if reserve is not None else None
+        if reserve is None or reserve.asked:
+            return None
+        reserve.asked = True
+        victims = find_victims(state, reserve, job) if job is not None and job.preempts else ()
+        if job is None or not victims:
+            return None
+        reason = f"gang {job.id} has a higher priority and needs the room"
+        return PreemptAttempts(attempts=victims, for_job=job.id, reason=reason)
 
     def _let_reserve_go(self, reserve: Reserve) -> None:
         self._reserve = None

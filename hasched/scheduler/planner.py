@@ -399,7 +399,7 @@ class Planner:
             self._keep_holds(state)
         self.units_spent += spent + looks // _LOOKS_A_UNIT
         if not draft:
-            command = self._drive_out(state) if settled else None
+            command = (self._gangs.drive_out(state) or self._drive_out(state)) if settled else None
             self._driving = any(self._searches(state, hold) for hold in self._holds)
             return command
         plan = PlacePlan(

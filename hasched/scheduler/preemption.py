@@ -100,3 +100,13 @@ def victims_on(state: State, winner: Job, request: Resources, slot: Slot) -> Vic
         attempts.append(AttemptKey(loss.job_id, loss.task, active.attempt))
     priority = max((loss.priority for loss in chosen), default=winner.priority)
     return Victims(node.id, tuple(attempts), priority, sum(loss.work_ms for loss in chosen))
+
+
+def without_lower(state: State, winner: Job, slot: Slot) -> Slot:
+    """The node as it would be if everybody had gone whom `winner` may drive out, or who goes anyway."""
+    then = slot.copy()
+    for job_id, index in slot.node.attempts:
+        job = state.jobs[job_id]
+        if not can_yield(job, index) or (may_preempt(winner, job) and not job.is_gang):
+            then.give_back(job.request_of(index))
+    return then

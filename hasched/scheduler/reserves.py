@@ -7,27 +7,40 @@ there is room elsewhere before, there. They are those that are the emptiest, and
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeAlias
 
+import msgspec
+
+from hasched.model.spec import Resources
+from hasched.model.wire import AttemptKey
 from hasched.scheduler.holds import Blocked, Hold, Holds, Wanted
 from hasched.scheduler.order import Rank
 from hasched.scheduler.placement import free_share
+from hasched.scheduler.preemption import victims_on, without_lower
 from hasched.scheduler.rooms import Part, Place, Rooms
 from hasched.scheduler.slots import Slot
 from hasched.scheduler.usage import ends_of
+from hasched.statemachine.job import Job
 from hasched.statemachine.state import State
 
 LOOKS_A_STEP = 500  # nodes looked at before others have their turn
 CLOSE_LOOKS = 64  # nodes of which it is worked out when they are surely free
 
 
-class Reserve(NamedTuple):
-    """The holds of a gang, one a node."""
+Picking: TypeAlias = Iterator[dict[Slot, Wanted] | None]
 
-    job_id: int
-    rooms: Rooms
-    holds: list[Hold]
+
+class Reserve:
+    """The holds of a gang, one a node. `asked`: whoever had to go for it was told so, or nobody has to."""
+
+    __slots__ = ("asked", "holds", "job_id", "rooms")
+
+    def __init__(self, job_id: int, rooms: Rooms) -> None:
+        self.job_id = job_id
+        self.rooms = rooms
+        self.holds: list[Hold] = []
+        self.asked = False
 
 
 class _Candidate(NamedTuple):
@@ -38,10 +51,24 @@ class _Candidate(NamedTuple):
     tasks: int  # so many of the hardest kind it would take then
 
 
-def pick(
-    state: State, rooms: Rooms, slots: list[Slot], standing: tuple[Rank, Holds]
-) -> Iterator[dict[Slot, Wanted] | None]:
+def pick(state: State, rooms: Rooms, slots: list[Slot], standing: tuple[Rank, Holds]) -> Picking:
     """Step by step, None until the last: what of the smallest gang should be held on which nodes; nothing if no nodes could."""
+    yield from _pick(state, rooms, slots, standing, Slot.emptied)
+
+
+def pick_by_force(state: State, rooms: Rooms, slots: list[Slot], standing: tuple[Rank, Holds], winner: Job) -> Picking:
+    """The same for a gang that may drive others out: nodes on which that is enough, if there are so many."""
+    picked: dict[Slot, Wanted] | None = None
+    for picked in _pick(state, rooms, slots, standing, lambda slot: without_lower(state, winner, slot)):
+        if picked is None:
+            yield None
+    yield from (picked,) if picked else pick(state, rooms, slots, standing)
+
+
+def _pick(
+    state: State, rooms: Rooms, slots: list[Slot], standing: tuple[Rank, Holds], clear: Callable[[Slot], Slot]
+) -> Picking:
+    """`clear` says what a node would be without those who have to go."""
     rank, holds = standing
     places: dict[str, list[_Candidate]] = {}
     for number, slot in enumerate(slots):
@@ -49,7 +76,7 @@ def pick(
             yield None
         if not slot.usable or not rooms.admits(slot, state.now_ms) or (slot.held and holds.stands_before(slot, rank)):
             continue
-        empty = slot.emptied()
+        empty = clear(slot)
         tasks = min(rooms.room(empty, request, rooms.shape.most) for request in rooms.shape.requests)
         if tasks or any(rooms.room(empty, request, 1) for request in rooms.shape.requests):
             value = slot.node.info.labels.get(rooms.shape.near[0], "") if rooms.shape.must_be_near else ""
@@ -107,7 +134,7 @@ def _by_node(rooms: Rooms, parts: list[Part], candidates: list[_Candidate]) -> d
 
 def keep(holds: Holds, rooms: Rooms, gang: Blocked, wanted: dict[Slot, Wanted]) -> Reserve:
     """Hold these nodes for the gang; who holds one and stands behind it has to look for another."""
-    reserve = Reserve(gang.job_id, rooms, [])
+    reserve = Reserve(gang.job_id, rooms)
     for slot, tasks in wanted.items():
         if slot.held:
             holds.forget_slot(slot)
@@ -120,3 +147,31 @@ def release(holds: Holds, reserve: Reserve) -> None:
     reserve.rooms.own = {}
     for hold in reserve.holds:
         holds.release(hold)
+
+
+def find_victims(state: State, reserve: Reserve, winner: Job) -> tuple[AttemptKey, ...]:
+    """Who has to go so that the whole gang can start on the nodes that it holds; nobody, if that wouldn't be enough."""
+    found: list[AttemptKey] = []
+    for hold in reserve.holds:
+        victims = victims_on(state, winner, sum_of(hold.wanted), hold.slot)
+        if victims is None:
+            return ()
+        found += victims.attempts
+    return tuple(found)
+
+
+def sum_of(wanted: Wanted) -> Resources:
+    """What all of these tasks ask for together. Where they differ in the GPUs that will do, it is those of the first."""
+    countables: dict[str, int] = {}
+    for request, tasks in wanted:
+        for name, amount in request.countables:
+            countables[name] = countables.get(name, 0) + amount * tasks
+    first = next((request for request, _ in wanted if request.gpus), wanted[0][0])
+    return msgspec.structs.replace(
+        first,
+        cpu_milli=sum(request.cpu_milli * tasks for request, tasks in wanted),
+        memory_bytes=sum(request.memory_bytes * tasks for request, tasks in wanted),
+        gpus=sum(request.gpus * tasks for request, tasks in wanted),
+        disk_bytes=sum(request.disk_bytes * tasks for request, tasks in wanted),
+        countables=tuple(sorted(countables.items())),
+    )

@@ -392,3 +392,30 @@ class TestReserves:
             world.end(busy.id, index)
             world.settle()
         assert gang.active == 3 and later.active == 3
+
+    def test_one_that_may_drives_others_out_of_its_nodes(self) -> None:
+        world = self.world(nodes=4, cpu=2)
+        equals = world.submit(3, priority_class="high")
+        world.settle()
+        lower = world.submit(5)
+        world.settle()
+        gang = world.submit(4, gang=True, priority_class="high")
+        world.settle()
+        (driven,) = world.preempted
+        assert len(driven) == 4 and all(task.startswith(f"{lower.id}.") for task in driven)
+        for index in sorted(lower.yields or {}):
+            assert not gang.active
+            world.end(lower.id, index, code=1)
+            world.settle()
+        assert (gang.active, equals.active) == (4, 3)
+        assert lower.active == 1
+
+    def test_nobody_is_driven_out_in_vain(self) -> None:
+        world = self.world(nodes=2, cpu=2)
+        world.submit(3, priority_class="high")
+        world.settle()
+        lower = world.submit(1)
+        world.settle()
+        world.submit(2, gang=True, priority_class="high")
+        world.settle()
+        assert lower.active == 1 and not lower.yields
