@@ -15,6 +15,7 @@ from scripted_manager import Scene, hang_up, reply, stream
 
 from hasched.certs.issuing import create_ca
 from hasched.client import aio, connection, policy, sync, vigil
+from hasched.client import calls as client_calls
 from hasched.client.context import Context
 from hasched.model import errors
 
@@ -102,7 +103,7 @@ def test_a_dead_manager_is_left_for_a_living_one(scene: Scene, ask: Ask, dead_ur
 def test_a_frozen_manager_costs_only_a_short_while(scene: Scene, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel takes its connections; nobody answers the handshake."""
     monkeypatch.setattr(policy, "CONNECT_TIMEOUTS_S", (0.2,))
-    monkeypatch.setattr(policy, "ATTEMPT_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(client_calls, "ATTEMPT_TIMEOUT_S", 0.5)
     living = scene.manager(ACCEPTED)
     with socket.create_server(("127.0.0.1", 0)) as frozen:
         url = f"https://127.0.0.1:{frozen.getsockname()[1]}"
@@ -116,7 +117,7 @@ def test_a_manager_that_freezes_with_a_request_is_left_for_a_living_one(
     for module in (connection, vigil):
         monkeypatch.setattr(module, "QUIET_S", 0.05)
         monkeypatch.setattr(module, "LIFE_TIMEOUT_S", 0.2)
-    monkeypatch.setattr(policy, "ATTEMPT_TIMEOUT_S", 1000)
+    monkeypatch.setattr(client_calls, "ATTEMPT_TIMEOUT_S", 1000)
     monkeypatch.setattr(random, "randrange", lambda _: 0)
     over = threading.Event()
 
