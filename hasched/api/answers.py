@@ -220,15 +220,15 @@ def _hypotheses(call: Call, state: State, body: WhatIfRequest) -> Iterator[Hypot
 
 
 def _change_policy(state: State, kind: PolicyKind, place: str, value: Any) -> PolicyChanged:
-    """The policy with one key of its document set; of a quota, `NAME.gpus` means its nominal amount."""
+    """The policy with one key of its document set; of a quota, `NAME.gpus` is short for `NAME.limits.gpus`."""
     name, dot, key = place.rpartition(".")
-    name = name.removesuffix(".nominal")
+    name = name.removesuffix(".limits")
     record = state.policies[kind].get(name)
     if not dot or record is None:
         raise NotFound(f"there is no {kind} {name[:100]!r}", "write NAME.KEY", code="no_such_policy")
     document = write_policy(record.body)
     if kind is PolicyKind.QUOTA:
-        document["nominal"] = {**document.get("nominal", {}), key: value}
+        document["limits"] = {**document.get("limits", {}), key: value}
     else:
         document[key] = value
     _, changed = parse_policy(kind, name, document)

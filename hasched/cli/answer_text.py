@@ -31,6 +31,7 @@ _BASIS = {
     "unknown": "it has no time limit, and none of its name has ended yet",
 }
 SHOWN_PLACEMENTS = 20
+SHOWN_REMEDIES = 2  # of a plan
 
 
 def plural(number: int, word: str) -> str:
@@ -60,6 +61,8 @@ def _print_planned(job: PlannedJob, now_ms: int) -> None:
         click.echo(f"  it costs {say_estimate(job.cost)}")
     if job.later is not None:
         click.echo(f"  the other {plural(job.tasks - job.starting_now, 'task')}: {_later(job.later, now_ms)}")
+    for remedy in job.remedies[:SHOWN_REMEDIES]:
+        click.echo(f"  one more would start now: {printable(remedy.text)} ({plural(remedy.nodes, 'node')})")
 
 
 def _later(foreseen: JobForecast, now_ms: int) -> str:

@@ -47,6 +47,37 @@ class Forecast(_View, frozen=True):
     cut_short: bool = False  # it grew too long and was ended before the horizon
 
 
+class ChangeView(_View, frozen=True):
+    """The smallest change that lifts a blocker: `value` at `key` of a `job`, `node` or `policy`, or a `time` to wait for."""
+
+    text: str
+    target: str
+    key: str = ""
+    value: Any = None
+
+
+class BlockerView(_View, frozen=True):
+    """One reason why a task doesn't start. `nodes`: how many nodes it rules out; 0: it isn't about nodes."""
+
+    code: str
+    text: str
+    doc: str  # the section of docs/reasons.md
+    nodes: int = 0
+    change: ChangeView | None = None
+
+
+class RemedyView(_View, frozen=True):
+    """Changes that, all together and nothing else, would start a task now; `nodes`: on so many nodes.
+
+    `shared`: they make room for every job and not for this one alone, so jobs that come before it may take the room first.
+    """
+
+    text: str
+    nodes: int
+    changes: list[ChangeView]
+    shared: bool = False
+
+
 class PlannedPlacement(_View, frozen=True):
     node_id: str
     tasks: int
@@ -68,6 +99,7 @@ class PlannedJob(_View, frozen=True):
     preempts: list[Preempted] = []
     later: JobForecast | None = None  # of the tasks that wait
     refused: Reason | None = None
+    remedies: list[RemedyView] = []  # what would start one more task now
     cost: EstimateView | None = None  # by the prices of now; None where there are none
 
 
@@ -80,25 +112,6 @@ class Plan(_View, frozen=True):
     jobs: list[PlannedJob]
 
 
-class ChangeView(_View, frozen=True):
-    """The smallest change that lifts a blocker: `value` at `key` of a `job`, `node` or `policy`, or a `time` to wait for."""
-
-    text: str
-    target: str
-    key: str = ""
-    value: Any = None
-
-
-class BlockerView(_View, frozen=True):
-    """One reason why a task doesn't start. `nodes`: how many nodes it rules out; 0: it isn't about nodes."""
-
-    code: str
-    text: str
-    doc: str  # the section of docs/reasons.md
-    nodes: int = 0
-    change: ChangeView | None = None
-
-
 class NodeClassView(_View, frozen=True):
     """Nodes alike in inventory, pool, taints, GPUs and state; what keeps the task from them, each with how many of them."""
 
@@ -108,18 +121,6 @@ class NodeClassView(_View, frozen=True):
     examples: list[str]  # some of them by name
     open: int  # so many would take a task now
     blockers: list[BlockerView] = []
-
-
-class RemedyView(_View, frozen=True):
-    """Changes that, all together and nothing else, would start a task now; `nodes`: on so many nodes.
-
-    `shared`: they make room for every job and not for this one alone, so jobs that come before it may take the room first.
-    """
-
-    text: str
-    nodes: int
-    changes: list[ChangeView]
-    shared: bool = False
 
 
 class Why(_View, frozen=True):

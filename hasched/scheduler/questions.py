@@ -15,12 +15,14 @@ from hasched.model.answers import (
     PlannedJob,
     PlannedPlacement,
     Preempted,
+    RemedyView,
     WhatIf,
 )
 from hasched.model.ids import JobId
 from hasched.model.spec import JobSpec
 from hasched.model.states import PlacementPolicy
 from hasched.model.views import Reason
+from hasched.scheduler.explain import Known, explain_waiting
 from hasched.scheduler.forecast import Forecaster, forecast
 from hasched.scheduler.hypotheses import Hypothesis, Impossible, submit_supposed, suppose
 from hasched.statemachine.queries.usage import estimate
@@ -90,6 +92,7 @@ def _plan(question: AskPlan, snapshot: Iterable[bytes]) -> Plan:
             asked.append(refused)
     forecaster.watch([each for each in asked if isinstance(each, int)])
     forecaster.begin()
+    remedies = {each: _find_remedies(forecaster, each) for each in asked if isinstance(each, int)}
     at_once = {each: dict(forecaster.starts_of(each)) for each in asked if isinstance(each, int)}
     forecaster.run()
     jobs = []
@@ -100,8 +103,15 @@ def _plan(question: AskPlan, snapshot: Iterable[bytes]) -> Plan:
         else:
             planned = _planned(spec, at_once[each], forecaster.of(each), forecaster.preempted.get(each, []))
             cost = estimate(forecaster.rehearsal.state, forecaster.rehearsal.state.jobs[each].spec)
-            jobs.append(msgspec.structs.replace(planned, cost=cost if cost.priced else None))
+            jobs.append(msgspec.structs.replace(planned, cost=cost if cost.priced else None, remedies=remedies[each]))
     return Plan(check_index=forecaster.log_index, now_ms=forecaster.now_ms, until_ms=question.until_ms, jobs=jobs)
+
+
+def _find_remedies(forecaster: Forecaster, job_id: JobId) -> list[RemedyView]:
+    """What would start one more task of a job, once all has started that can."""
+    rehearsal = forecaster.rehearsal
+    known = Known(rehearsal.planner.held_nodes)
+    return explain_waiting(rehearsal.state, rehearsal.state.jobs[job_id], known=known).remedies
 
 
 def _planned(spec: JobSpec, at_once: dict[str, int], foreseen: JobForecast, preempted: list[Preempted]) -> PlannedJob:

@@ -69,6 +69,11 @@ async def test_what_if_compares_two_futures(manager: Manager) -> None:
         (waiting, compared["now_ms"] - compared["jobs"][0]["now"]["start_ms"]),
         (waiting + 1, None),
     ]
+    quota = {"namespace": "default", "limits": {"cpu": 1}}
+    assert (await manager.request("PUT", "/v1/policies/quota/small", json=quota)).status == 200
+    enough = {"quotas": {"small.cpu": 2}, "queues": {"default.priority": 7}}
+    changed = (await manager.post("/v1/what-if", enough)).json["changes"]
+    assert changed == ["quota small with cpu 2", "queue default with priority 7"]
     drained = (await manager.post("/v1/what-if", {"drain": [{"label": "rack", "value": "r1"}]})).json
     assert drained["jobs"][0]["then"]["reason"]["code"] == "no_nodes"
 

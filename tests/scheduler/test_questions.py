@@ -64,6 +64,14 @@ def test_a_plan_says_what_starts_where_now_and_when_the_rest_does() -> None:
     assert small.later is not None and small.later.last_start_ms == T0 + 5 * MINUTE
     assert large.starting_now == 0 and large.later is not None and large.later.reason is not None
     assert large.later.reason.code == "unsatisfiable"
+    assert small.remedies == [], "everything is full"
+
+
+def test_a_plan_says_what_would_start_at_once() -> None:
+    cluster = Cluster()
+    cluster.node("n1", 2)
+    (job,) = plan(cluster, make_spec(5, cpu=3)).jobs
+    assert [remedy.text for remedy in job.remedies] == ["ask for 2 CPU instead of 3 CPU"]
 
 
 def test_the_second_job_of_a_plan_comes_after_the_first() -> None:
