@@ -27,7 +27,7 @@ from hasched.statemachine.state import State
 
 FIRST_PORT, LAST_PORT = 29_400, 29_999  # of rank 0, unless the managers' configuration says otherwise
 MOST_AT_ONCE = 512  # tasks of an elastic job that start together, if that many have to; the others follow one by one
-LOOKS_A_UNIT = 32
+LOOKS_A_UNIT = 2
 
 
 class _Key(NamedTuple):

@@ -24,7 +24,7 @@ from hasched.scheduler.usage import ends_of
 from hasched.statemachine.job import Job
 from hasched.statemachine.state import State
 
-LOOKS_A_STEP = 500  # nodes looked at before others have their turn
+LOOKS_A_STEP = 150  # nodes looked at before others have their turn
 CLOSE_LOOKS = 64  # nodes of which it is worked out when they are surely free
 
 
@@ -48,7 +48,11 @@ class _Candidate(NamedTuple):
     order: int
     slot: Slot
     empty: Slot  # as it would be if nothing ran there
-    tasks: int  # so many of the hardest kind it would take then
+    rooms: tuple[int, ...]  # how many tasks with each request it would take then
+
+    @property
+    def tasks(self) -> int:
+        return max(min(self.rooms), 1)
 
 
 def pick(state: State, rooms: Rooms, slots: list[Slot], standing: tuple[Rank, Holds]) -> Picking:
@@ -77,21 +81,19 @@ def _pick(
         if not slot.usable or not rooms.admits(slot, state.now_ms) or (slot.held and holds.stands_before(slot, rank)):
             continue
         empty = clear(slot)
-        tasks = min(rooms.room(empty, request, rooms.shape.most) for request in rooms.shape.requests)
-        if tasks or any(rooms.room(empty, request, 1) for request in rooms.shape.requests):
+        found = tuple(rooms.room(empty, request, rooms.shape.most) for request in rooms.shape.requests)
+        if any(found):
             value = slot.node.info.labels.get(rooms.shape.near[0], "") if rooms.shape.must_be_near else ""
-            places.setdefault(value, []).append(
-                _Candidate(1.0 - free_share(slot), slot.order, slot, empty, max(tasks, 1))
-            )
+            places.setdefault(value, []).append(_Candidate(1.0 - free_share(slot), slot.order, slot, empty, found))
     if rooms.shape.must_be_near:
         places.pop("", None)
-    found: list[tuple[float, str, list[Part], list[_Candidate]]] = []
+    offers: list[tuple[float, str, list[Part], list[_Candidate]]] = []
     for value, candidates in sorted(places.items()):
         chosen = _first_to_be_free(state, sorted(candidates, key=lambda each: each[:2]), rooms.shape.least)
         parts = _fill(rooms, chosen, state.now_ms) or _fill(rooms, candidates, state.now_ms)
         if parts is not None:
-            found.append((sum(each.busy for each in chosen), value, parts, candidates))
-    yield _by_node(rooms, *min(found, key=lambda each: each[:2])[2:]) if found else {}
+            offers.append((sum(each.busy for each in chosen), value, parts, candidates))
+    yield _by_node(rooms, *min(offers, key=lambda each: each[:2])[2:]) if offers else {}
 
 
 def _first_to_be_free(state: State, candidates: list[_Candidate], least: int) -> list[_Candidate]:
@@ -119,7 +121,7 @@ def _free_ms(state: State, slot: Slot) -> int:
 
 def _fill(rooms: Rooms, candidates: list[_Candidate], now_ms: int) -> list[Part] | None:
     place = Place(len(rooms.shape.requests))
-    place.slots = {each.empty: None for each in candidates}
+    place.slots = {each.empty: each.rooms for each in candidates}
     return rooms.fill(place, rooms.shape.least, now_ms)
 
 

@@ -17,7 +17,7 @@ from hasched.scheduler.slots import Changes, Slot
 from hasched.scheduler.windows import Windows
 
 NEAR_LABELS = ("switch", "rack", "zone")  # a gang had better share one of them, the first above all
-BUILD_SLICE = 1_000  # nodes taken in at a time
+BUILD_SLICE = 250  # nodes taken in at a time
 
 
 class GangShape(Shape):
@@ -60,7 +60,7 @@ class Place:
     __slots__ = ("slots", "totals")
 
     def __init__(self, kinds: int) -> None:
-        self.slots: dict[Slot, None] = {}
+        self.slots: dict[Slot, tuple[int, ...]] = {}  # with the rooms of each
         self.totals = [0] * kinds
 
     def takes(self, needed: tuple[int, ...]) -> bool:
@@ -171,10 +171,13 @@ class Rooms:
         parts = self.shape.parts if len(self.shape.parts) > 1 else ((self.shape.parts[0][0], size),)
         for number in sorted(range(len(parts)), key=lambda each: _weight(parts[each][0]), reverse=True):
             request, left = parts[number]
+            kind, most = self.shape.requests.index(request), min(left, self.shape.most_on_a_node)
             rooms = {
-                slot: room
-                for slot in place.slots
-                if (room := self.room(slot, request, left)) and not self._closes(slot, now_ms)
+                slot: min(room, most)
+                for slot, of_kind in place.slots.items()
+                if of_kind[kind]
+                and (room := slot.room(request, most) if slot in used else of_kind[kind])
+                and not self._closes(slot, now_ms)
             }
             for slot in heapq.nsmallest(left, rooms, key=lambda each: (each not in used, -rooms[each], each.order)):
                 last = slot
@@ -217,7 +220,7 @@ class Rooms:
         where = tuple((label, labels[label]) for label in shape.near if label in labels)
         self._rooms[slot] = (rooms, where)
         for place in (self.everywhere, *(self._place(each) for each in where)):
-            place.slots[slot] = None
+            place.slots[slot] = rooms
             for kind, room in enumerate(rooms):
                 place.totals[kind] += room
 
