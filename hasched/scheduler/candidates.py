@@ -208,6 +208,7 @@ class Cursor:
                 self._marks[shelf] = END  # too late for all of it, and time only goes on
                 headed = None
             heapq.heappop(heap)
+            self.looks += 1
             if headed is not None:
                 self._advance(headed)
         return None
