@@ -136,6 +136,7 @@ def print_task(task: TaskView) -> None:
             ("state", task.state),
             ("reason", f"{task.reason.text} ({task.reason.code})" if task.reason else ""),
             ("node", task.node_id),
+            ("holds", resources(task.holds) if task.holds is not None else ""),
             ("output", (task.output or "").rstrip("\n")),
         ]
     )

@@ -71,6 +71,7 @@ class TaskView(_View, frozen=True):
     output: str | None = None  # UTF-8, undecodable bytes replaced
     stopping: bool = False
     attempts: list[AttemptView] = []  # only where one task is shown
+    holds: Resources | None = None  # while it does, if its job has alternatives
 
 
 class JobView(_View, frozen=True):

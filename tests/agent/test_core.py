@@ -45,7 +45,7 @@ from hasched.agent.protocol import (
     StopAttempts,
 )
 from hasched.model.ids import AttemptId
-from hasched.model.spec import JobSpec, Resources
+from hasched.model.spec import JobSpec, PlacementRules, Resources
 from hasched.model.states import EndKind
 from hasched.model.wire import (
     Assign,
@@ -146,6 +146,19 @@ def test_a_row_is_on_disk_before_the_launch() -> None:
     (launch,) = story.saved()
     assert isinstance(launch, Launch)
     assert launch.jobs[0].tasks == (LaunchTask(0, 1, None),)
+
+
+def test_a_task_gets_what_its_alternative_asks_for() -> None:
+    first, second = Resources(cpu_milli=4000), Resources(cpu_milli=500, memory_bytes=2**20)
+    spec = JobSpec(
+        name="job", command=("true",), count=2, resources=first, placement=PlacementRules(any_of=(first, second))
+    )
+    story = Story()
+    story.receive(Assign((Assignment(1, spec, ((0, 1), (1, 1)), choices=((1, 1),)),)))
+    (launch,) = story.saved()
+    assert isinstance(launch, Launch)
+    asked = {task.index: (job.cpu_milli, job.memory_bytes) for job in launch.jobs for task in job.tasks}
+    assert asked == {0: (4000, 0), 1: (500, 2**20)}
 
 
 def test_a_known_attempt_is_not_taken_again() -> None:

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from hasched.model.errors import OutcomeUnknown, Overloaded
-from hasched.model.spec import MAX_INPUT_BYTES, JobSpec, Resources
+from hasched.model.spec import MAX_INPUT_BYTES, JobSpec, PlacementRules, Resources
 from hasched.model.states import EndKind, NodeState, TaskState
 from hasched.model.wire import (
     Assign,
@@ -230,6 +230,19 @@ async def test_a_spec_is_sent_once_per_session(manager: Manager) -> None:
     async with manager.agent() as agent:
         again = (await agent.expect(Assign)).assignments
         assert [assignment.spec is None for assignment in again] == [False]
+
+
+async def test_an_agent_is_told_which_alternative_a_task_was_given(manager: Manager) -> None:
+    first, second = Resources(gpus=9), Resources(cpu_milli=500)
+    rules = PlacementRules(any_of=(first, second))
+    async with manager.agent() as agent:
+        job_id = await submit(manager, count=2, resources=first, placement=rules)
+        (assignment,) = (await agent.expect(Assign)).assignments
+        assert (assignment.tasks, assignment.choices) == (((0, 1), (1, 1)), ((0, 1), (1, 1)))
+    async with manager.agent() as agent:
+        (assignment,) = (await agent.expect(Assign)).assignments
+        assert assignment.choices == ((0, 1), (1, 1))
+    assert manager.replica.state.jobs[job_id].request_of(1) == second
 
 
 async def test_jobs_planned_together_travel_in_one_message(manager: Manager) -> None:

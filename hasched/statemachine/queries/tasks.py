@@ -163,6 +163,7 @@ def _show_running_task(job: Job, index: int, active: ActiveAttempt, attempts: li
         changed_ms=active.changed_ms,
         started_ms=active.started_ms,
         stopping=active.stopping or yielding is not None,
+        holds=job.request_of(index) if job.placement is not None and job.placement.any_of else None,
         attempts=attempts,
     )
 
