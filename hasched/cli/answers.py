@@ -9,7 +9,7 @@ import click
 
 from hasched.cli.exits import Exit
 from hasched.cli.patience import patience
-from hasched.cli.settings import DurationType, Settings, json_option
+from hasched.cli.settings import DurationType, Settings, json_option, namespace_option
 from hasched.model.errors import SpecInvalid
 
 if TYPE_CHECKING:
@@ -24,9 +24,10 @@ _HORIZON_HELP = "How far to look ahead, at most a week."
     "files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, allow_dash=True), metavar="FILE..."
 )
 @click.option("--horizon", "horizon_ms", type=DurationType(), default="24h", show_default=True, help=_HORIZON_HELP)
+@namespace_option("Of jobs that name none; by default the context's namespace.")
 @json_option
 @click.pass_obj
-def plan(settings: Settings, files: tuple[str, ...], horizon_ms: int) -> int:
+def plan(settings: Settings, files: tuple[str, ...], horizon_ms: int, namespace: str | None) -> int:
     """Say what would come of the jobs of YAML files if they were submitted now, in their order. Nothing is submitted.
 
     Exits with 0 if all of it would start now, with 75 if something would wait, with 76 if a job would be refused. The check
@@ -34,11 +35,13 @@ def plan(settings: Settings, files: tuple[str, ...], horizon_ms: int) -> int:
     """
     from hasched.cli.answer_text import print_plan
     from hasched.cli.output import print_json
+    from hasched.cli.specs import within
 
     documents = _read(files)
     with settings.client(quiet=True) as client, patience(settings, "planning"):
         try:
-            planned = client.plan([document.value for _, document in documents], horizon_ms)
+            chosen = settings.namespace(namespace)
+            planned = client.plan([within(chosen, document.value) for _, document in documents], horizon_ms)
         except SpecInvalid as error:
             raise _place(documents, error) from None
     if settings.as_json:
@@ -119,9 +122,10 @@ def why(settings: Settings, job_id: int, no_forecast: bool) -> None:
 )
 @click.option("--without-job", "without_jobs", multiple=True, type=int, metavar="JOB", help="This job not there.")
 @click.option("--horizon", "horizon_ms", type=DurationType(), default="24h", show_default=True, help=_HORIZON_HELP)
+@namespace_option("Of added jobs that name none; by default the context's namespace.")
 @json_option
 @click.pass_obj
-def what_if(settings: Settings, /, *, horizon_ms: int, **options: Any) -> None:
+def what_if(settings: Settings, /, *, horizon_ms: int, namespace: str | None, **options: Any) -> None:
     """Compare who starts when, as things are and as they would be. Options can be combined; nothing is changed.
 
     The cluster is rehearsed twice in virtual time, on copies of its state, with its own planner and rules.
@@ -129,7 +133,7 @@ def what_if(settings: Settings, /, *, horizon_ms: int, **options: Any) -> None:
     from hasched.cli.answer_text import print_what_if
     from hasched.cli.output import print_json
 
-    changes = _changes(options)
+    changes = _changes(options, settings.namespace(namespace))
     if not changes:
         raise click.UsageError("suppose something: see `hasched what-if --help`")
     with settings.client(quiet=True) as client, patience(settings, "rehearsing both"):
@@ -140,8 +144,10 @@ def what_if(settings: Settings, /, *, horizon_ms: int, **options: Any) -> None:
         print_what_if(compared)
 
 
-def _changes(options: dict[str, Any]) -> dict[str, Any]:
+def _changes(options: dict[str, Any], namespace: str | None) -> dict[str, Any]:
     """What the API takes, without what isn't supposed."""
+    from hasched.cli.specs import within
+
     if bool(options["add_nodes"]) != bool(options["like"]):
         raise click.UsageError("--add-nodes and --like go together")
     wait = {} if options["wait_ms"] is None else {"wait_ms": options["wait_ms"]}
@@ -154,7 +160,7 @@ def _changes(options: dict[str, Any]) -> dict[str, Any]:
         "quotas": {place: _number(value) for place, value in _pairs(options["quotas"], "--quota")},
         "queues": {place: _number(value) for place, value in _pairs(options["queues"], "--queue")},
         "priorities": _priorities(options["priorities"]),
-        "add_jobs": [document.value for _, document in _read(options["add_jobs"])],
+        "add_jobs": [within(namespace, document.value) for _, document in _read(options["add_jobs"])],
         "without_jobs": list(options["without_jobs"]),
     }
     return {key: value for key, value in changes.items() if value}

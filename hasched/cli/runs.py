@@ -163,19 +163,19 @@ def submit(
     only if nothing but the ones before it came between.
     """
     from hasched.cli.output import print_json
-    from hasched.cli.specs import place_errors, read_job_file
+    from hasched.cli.specs import place_errors, read_job_file, within
 
     documents = read_job_file(file)
     base = submission_id or uuid.uuid4().hex
     chosen = settings.namespace(namespace)
     if estimate:
-        return _estimate(settings, [_within(chosen, document.value) for document in documents])
+        return _estimate(settings, [within(chosen, document.value) for document in documents])
     submitted = []
     with settings.client() as client:
         for number, document in enumerate(documents, 1):
             identity = base if len(documents) == 1 else f"{base}-{number}"
             try:
-                submitted.append(client.submit(_within(chosen, document.value), identity, if_index=if_index or 0))
+                submitted.append(client.submit(within(chosen, document.value), identity, if_index=if_index or 0))
             except SpecInvalid as error:
                 raise place_errors(file, document, error) from None
             except OutcomeUnknown as error:
@@ -212,11 +212,6 @@ def _estimate(settings: Settings, documents: list[dict[str, Any]]) -> int:
     for estimate in estimates if not settings.as_json else ():
         click.echo(say_estimate(estimate))
     return Exit.OK
-
-
-def _within(namespace: str | None, document: dict[str, Any]) -> dict[str, Any]:
-    """The document in this namespace, unless it names one itself."""
-    return document if namespace is None else {"namespace": namespace} | document
 
 
 def _submit_one(

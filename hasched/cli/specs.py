@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Iterable
-from typing import IO
+from typing import IO, Any
 
 import click
 
@@ -115,3 +115,8 @@ def read_units(texts: Iterable[str]) -> dict[str, int]:
 def _sentence(error: FieldError) -> str:
     text = f"{error.path}: {error.cause}" if error.path else error.cause
     return f"{text}; {error.hint}" if error.hint else text
+
+
+def within(namespace: str | None, document: dict[str, Any]) -> dict[str, Any]:
+    """The document in this namespace, unless it names one itself."""
+    return document if namespace is None else {"namespace": namespace} | document

@@ -11,6 +11,9 @@ import pytest
 from api_server import Manager
 
 from hasched.api import rehearsals
+from hasched.client.aio import AsyncClient
+from hasched.client.context import Context
+from hasched.client.sync import Client
 from hasched.model.spec import Resources
 from hasched.model.states import NodeState
 from hasched.model.wire import NodeInfo
@@ -158,3 +161,25 @@ async def test_the_process_ends_with_its_manager(manager: Manager) -> None:
     assert process is not None and process.returncode is None
     await manager.server.context.rehearsals.close()
     assert process.returncode is not None
+
+
+async def test_both_clients_ask_them_all(manager: Manager) -> None:
+    context = Context(managers=[manager.url], ca=str(manager.pki.ca), token=manager.pki.token)
+    await add_node(manager, "n1")
+    job_id = await manager.submit(**SLEEP)
+    suppose = {"add_nodes": [{"count": 1, "like": "n1"}]}
+
+    def ask() -> list[Any]:
+        with Client(context) as client:
+            return [client.plan([SLEEP]), client.what_if(suppose), client.why(job_id), client.resources("pool")]
+
+    async with AsyncClient(context) as client:
+        asked = [await client.plan([SLEEP]), await client.what_if(suppose)]
+        asked += [await client.why(job_id), await client.resources("pool")]
+        foreseen = await client.forecast(job_id)
+        explained = await client.why(job_id, forecast=True)
+    plan, compared, answer, view = await asyncio.to_thread(ask)
+    assert (plan.check_index, answer, view) == (asked[0].check_index, asked[2], asked[3])
+    assert [job.job_id for job in foreseen.jobs] == [job_id]
+    assert compared.changes == asked[1].changes == ["1 more nodes like n1"]
+    assert explained.forecast is not None and explained.forecast.job_id == job_id
