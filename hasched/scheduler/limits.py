@@ -2,7 +2,8 @@
 
 What is on its way isn't in the state yet. So the gate keeps a mirror of the state's limits in which it counts as used; the
 mirror is brought up to date when the state's has changed, which costs a look at each quota, not at any job. A job that is
-held back waits on the one limit that leaves the least, and is looked at again when something gives that limit back.
+held back waits on the one limit that leaves the least, and is looked at again when something gives that limit back. Of a job
+with alternatives, each has to be within the limits: by which of them a task is placed isn't known here.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from hasched.scheduler.blockers import Blocker, Change, Target
 from hasched.scheduler.keys import Key
 from hasched.statemachine.events import AttemptEnded, Event, PolicyChanged, PolicyDeleted, TasksScheduled, WeekBegan
 from hasched.statemachine.job import Job
-from hasched.statemachine.limits import RUNNING_JOBS, Limits
+from hasched.statemachine.limits import Limits
+from hasched.statemachine.quotas import RUNNING_JOBS
 from hasched.statemachine.rules.gangs import requests_of
 from hasched.statemachine.shortages import Shortage, find_shortages
 from hasched.statemachine.state import LIMITING, State
-from hasched.statemachine.usage import group_of
+from hasched.statemachine.usage import group_of, limited_request
 
 
 class LimitGate:
@@ -47,7 +49,7 @@ class LimitGate:
         if job.gang is not None and job.gang.groups:
             wanted = list(requests_of(job, tuple(range(asked))))
             return asked if self._mirror.fit(group_of(job), wanted, starts_job, state.now_ms) else 0
-        return self._mirror.room(group_of(job), job.resources, asked, starts_job, state.now_ms)
+        return self._mirror.room(group_of(job), limited_request(job), asked, starts_job, state.now_ms)
 
     def _follow(self, state: State) -> None:
         limits = state.usage.limits
@@ -61,7 +63,7 @@ class LimitGate:
             self._use(job, tasks, not job.active)
 
     def _use(self, job: Job, tasks: int, starts_job: bool) -> None:
-        self._mirror.hold(group_of(job), job.resources, tasks)
+        self._mirror.hold(group_of(job), limited_request(job), tasks)
         if starts_job:
             self._mirror.count(job.account, RUNNING_JOBS, 1)
 
@@ -87,11 +89,11 @@ class LimitGate:
         self._follow(state)
         group = group_of(job)
         starts_job = not job.active and job.id not in self._on_their_way
-        channel: Hashable = self._mirror.tightest(group, job.resources, starts_job, state.now_ms)
+        channel: Hashable = self._mirror.tightest(group, limited_request(job), starts_job, state.now_ms)
         self._channels[channel] = None
         quotas = tuple(node.key for node in self._mirror.quotas_of(job.account))
         caps = tuple((cap.key, units) for cap, units in self._mirror.caps_of(group))
-        return Key(channel, (quotas, caps, job.resources, job.gang, starts_job))
+        return Key(channel, (quotas, caps, limited_request(job), job.gang, starts_job))
 
     def opened(self, state: State, event: Event) -> Iterable[Hashable]:
         if not self._channels and not self._returned:
@@ -129,7 +131,7 @@ class LimitGate:
 
 def shortages_of(state: State, job: Job) -> Iterator[Shortage]:
     """Every limit that keeps the next task of the job from starting now, whatever is on its way."""
-    return find_shortages(state.usage.limits, group_of(job), job.resources, not job.active, state.now_ms)
+    return find_shortages(state.usage.limits, group_of(job), limited_request(job), not job.active, state.now_ms)
 
 
 def blocker_of(short: Shortage) -> Blocker:

@@ -10,15 +10,13 @@ import msgspec
 from hasched.model.policy import Cap, CapSubject, PolicyKind
 from hasched.model.spec import Resources
 from hasched.model.units import HOUR_MS, format_bytes, format_cpu
-from hasched.statemachine.limits import (
+from hasched.statemachine.limits import CapNode, Group, Limits
+from hasched.statemachine.quotas import (
     COUNTABLE,
     GPU_WEEK,
     QUEUED_JOBS,
     QUEUED_TASKS,
     RUNNING_JOBS,
-    CapNode,
-    Group,
-    Limits,
     QuotaNode,
     total_demand,
 )
@@ -93,8 +91,9 @@ class Shortage(msgspec.Struct, frozen=True):
         used, limit = self.amount(self.used), self.amount(self.limit)
         if self.dimension == GPU_WEEK:
             return f"{self.title}: {used} of {limit} {self.noun} are used"
-        missing = self.amount(self.missing)
-        return f"{self.title}: {self.amount(self.asked)} {self.noun} asked for, {used} of {limit} in use, {missing} too little"
+        asked, missing = self.amount(self.asked), self.amount(self.missing)
+        noun = self.noun.removesuffix("s") if asked == "1" else self.noun
+        return f"{self.title}: {asked} {noun} asked for, {used} of {limit} in use, {missing} too little"
 
 
 def key_of(dimension: str) -> str:
@@ -178,9 +177,9 @@ def find_refusal(
 ) -> Shortage | str:
     """Why a job can't be taken in: it could never start, or too much waits already. Empty if it can.
 
-    `options` are what has to start at once, of which one must be possible. `caps` are the semaphores.
+    `options` are what has to start at once, by each alternative, all of which must be possible. `caps` are the semaphores.
     """
-    together = min(sum(times for _, times in wanted) for wanted in options)
+    together = max(sum(times for _, times in wanted) for wanted in options)
     for name, units in group.semaphores or ():
         cap = caps.get(name)
         if cap is None or cap.subject is not CapSubject.SEMAPHORE or cap.namespace not in ("", group.namespace):
@@ -193,11 +192,9 @@ def find_refusal(
         for dimension, more in ((QUEUED_JOBS, 1), (QUEUED_TASKS, count)):
             if dimension in node.shares and more > node.available(dimension):
                 return _short_of_quota(node, dimension, more)
-        impossible = [_never(node, wanted) for wanted in options]
-        if all(impossible):
-            first = impossible[0]
-            assert first is not None, "all of them are something"
-            return first
+        for wanted in options:
+            if (never := _never(node, wanted)) is not None:
+                return never
     return ""
 
 

@@ -7,6 +7,7 @@ state is restored (`take_in`). What was used follows from nothing that is kept, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import TypeAlias
 
 import msgspec
@@ -16,16 +17,8 @@ from hasched.model.spec import Resources
 from hasched.model.states import TaskState
 from hasched.model.units import GIB, MAX_INTEGER
 from hasched.statemachine.job import Job
-from hasched.statemachine.limits import (
-    COUNTABLE,
-    QUEUED_JOBS,
-    QUEUED_TASKS,
-    RUNNING_JOBS,
-    RUNNING_TASKS,
-    AccountKey,
-    Group,
-    Limits,
-)
+from hasched.statemachine.limits import AccountKey, Group, Limits
+from hasched.statemachine.quotas import COUNTABLE, QUEUED_JOBS, QUEUED_TASKS, RUNNING_JOBS, RUNNING_TASKS
 from hasched.statemachine.weeks import WeekMeter, split_by_week, week_of
 
 KEPT_WEEKS = 27  # half a year
@@ -285,6 +278,27 @@ class Usage:
 
 def group_of(job: Job) -> Group:
     return Group(job.namespace, job.actor, job.name, job.tags, job.semaphores)
+
+
+@lru_cache(maxsize=1024)
+def largest_of(alternatives: tuple[Resources, ...]) -> Resources:
+    """The most of everything that any of them asks for."""
+    countables: dict[str, int] = {}
+    for request in alternatives:
+        for name, amount in request.countables:
+            countables[name] = max(amount, countables.get(name, 0))
+    return Resources(
+        cpu_milli=max(request.cpu_milli for request in alternatives),
+        memory_bytes=max(request.memory_bytes for request in alternatives),
+        gpus=max(request.gpus for request in alternatives),
+        disk_bytes=max(request.disk_bytes for request in alternatives),
+        countables=tuple(sorted(countables.items())),
+    )
+
+
+def limited_request(job: Job) -> Resources:
+    """What a task of the job may come to hold, before it is known by which of its alternatives it is placed."""
+    return largest_of(job.placement.any_of) if job.placement is not None and job.placement.any_of else job.resources
 
 
 def held(request: Resources, held_ms: int, cpu_ms: int = 0, cost_micro: int = 0, attempts: int = 0) -> WeekUse:

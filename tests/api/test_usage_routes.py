@@ -30,7 +30,7 @@ async def test_limits_are_shown_as_they_are_used(manager: Manager) -> None:
     assert (await manager.get("/v1/limits?kind=quotas")).code == "no_such_kind"
     refused = await manager.post("/v1/jobs", {"command": ["true"]})
     assert (refused.status, refused.code) == (409, "quota_exceeded")
-    assert refused.json["cause"] == "quota all: 1 queued jobs asked for, 1 of 1 in use, 1 too little"
+    assert refused.json["cause"] == "quota all: 1 queued job asked for, 1 of 1 in use, 1 too little"
 
 
 async def test_a_job_that_a_limit_holds_back_says_so(manager: Manager) -> None:
@@ -38,7 +38,7 @@ async def test_a_job_that_a_limit_holds_back_says_so(manager: Manager) -> None:
     shown = (await manager.get(f"/v1/jobs/{await manager.submit()}")).json
     assert shown["reason"] == {
         "code": "cap",
-        "text": "cap mine: 1 running tasks asked for, 0 of 0 in use, 1 too little",
+        "text": "cap mine: 1 running task asked for, 0 of 0 in use, 1 too little",
     }
 
 

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from hasched.model.policy import PolicyKind
 from hasched.model.policy_text import parse_policy
-from hasched.model.spec import JobSpec, Resources
+from hasched.model.spec import JobSpec, PlacementRules, Resources
 from hasched.model.states import NodeState
 from hasched.scheduler.blockers import Blocker
 from hasched.scheduler.limits import LimitGate
@@ -117,6 +117,20 @@ def test_a_small_task_passes_a_large_one(world: Limited) -> None:
     assert (large.active, small.active) == (1, 1)
 
 
+def test_each_alternative_has_to_be_within_the_quota(world: Limited) -> None:
+    """Else a task would be proposed by one that is refused, over and over."""
+    world.put("quota", "red", namespace="red", limits={"cpu": 4, "gpus": 1})
+    by_cpu, by_gpu = Resources(cpu_milli=3000), Resources(cpu_milli=1000, gpus=1)
+    rules = PlacementRules(any_of=(by_gpu, by_cpu))
+    job = world.enter(namespace="red", count=3, resources=by_gpu, placement=rules)
+    world.settle()
+    assert job.active == 1
+    assert not world.planner.ready
+    world.end(job.id, next(iter(job.active_attempts or ())))
+    world.settle()
+    assert job.active == 1
+
+
 def test_a_part_waits_for_the_whole(world: Limited) -> None:
     world.put("quota", "company", cohort=True, limits={"running_tasks": 3})
     for name in ("red", "blue"):
@@ -174,7 +188,7 @@ def test_the_week_ends(world: Limited) -> None:
             "people",
             {"each_user": True, "limits": {"running_tasks": 1}},
             "quota",
-            "quota people of user ada: 1 running tasks asked for, 1 of 1 in use, 1 too little",
+            "quota people of user ada: 1 running task asked for, 1 of 1 in use, 1 too little",
             "quota/people.limits.running_tasks",
             2,
         ),
@@ -183,7 +197,7 @@ def test_the_week_ends(world: Limited) -> None:
             "night",
             {"subject": "tag", "units": 1},
             "cap",
-            "cap night of x: 1 running tasks asked for, 1 of 1 in use, 1 too little",
+            "cap night of x: 1 running task asked for, 1 of 1 in use, 1 too little",
             "cap/night.units",
             2,
         ),

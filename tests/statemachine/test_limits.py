@@ -222,7 +222,7 @@ def test_a_semaphore_is_taken_and_given_back(machine: Machine) -> None:
             "8 GPUs asked for, 0 of 4 in use, 4 too little; it could never",
         ),
         ({"memory": "1Gi"}, {"resources": Resources(memory_bytes=2 * GIB)}, "2Gi memory asked for, 0 of 1Gi in use"),
-        ({"running_jobs": 0}, {}, "1 running jobs asked for, 0 of 0 in use"),
+        ({"running_jobs": 0}, {}, "1 running job asked for, 0 of 0 in use"),
         ({"queued_tasks": 3}, {"count": 4}, "4 queued tasks asked for, 0 of 3 in use, 1 too little"),
         ({"gpu_hours_per_week": 0}, {"resources": Resources(gpus=1)}, "0 of 0 GPU-hours a week are used"),
         ({"gpus": 3}, {"resources": Resources(gpus=1), "count": 4, "gang": True}, "4 GPUs asked for, 0 of 3 in use"),
@@ -248,7 +248,7 @@ def test_no_more_waits_than_may(machine: Machine) -> None:
     first, _ = job_of(machine, namespace="red"), job_of(machine, namespace="red")
     refused = submit(machine, namespace="red")
     assert isinstance(refused, Rejected)
-    assert refused.cause == "quota red: 1 queued jobs asked for, 2 of 2 in use, 1 too little"
+    assert refused.cause == "quota red: 1 queued job asked for, 2 of 2 in use, 1 too little"
     started(machine, first)
     assert isinstance(submit(machine, namespace="red"), Job)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hasched.model.policy import PolicyKind
 from hasched.model.views import LimitPage, LimitView
-from hasched.statemachine.limits import GPU_WEEK
+from hasched.statemachine.quotas import GPU_WEEK
 from hasched.statemachine.shortages import key_of
 from hasched.statemachine.state import State
 
