@@ -8,7 +8,8 @@ import pytest
 
 from hasched.model.errors import MalformedBody, PolicyInvalid
 from hasched.model.policy import BUILT_IN, TYPES, PolicyKind, Queue, QueueState, Quota, Reservation, kind_of
-from hasched.model.policy_text import TABLES, name_of, parse_policy, policy_schema, write_policy
+from hasched.model.policy_tables import TABLES
+from hasched.model.policy_text import name_of, parse_policy, policy_schema, write_policy
 from hasched.model.units import format_micro, parse_micro
 
 DOCUMENTS: list[tuple[str, dict[str, Any]]] = [
