@@ -84,6 +84,9 @@ def _check_job(state: State, job: Job, holders: dict[tuple[int, int], str]) -> I
     ):
         yield f"{name} remembers checkpoints that nobody needs"
     yield from _check_gang(state, job)
+    for index, choice in (job.choices or {}).items():
+        if not choice or not job.has_choice(choice) or job.attempt_of(index) is None:
+            yield f"task {job.id}.{index} isn't active with alternative {choice}, which is kept of it"
     waiting = dict.fromkeys((due_ms, index) for due_ms, job_id, index in state.backoffs if job_id == job.id)
     for index, history in (job.histories or {}).items():
         if [record.attempt for record in history.attempts] != list(range(1, len(history.attempts) + 1)):
