@@ -203,3 +203,12 @@ def test_only_the_verdicts_of_the_latest_watch_count() -> None:
 def test_an_impossible_node_is_refused(node_id: str, resources: Resources) -> None:
     info = NodeInfo(hostname="h", agent_version="1", resources=resources)
     assert Machine().refusal(RegisterNode(node_id=node_id, info=info)) == "invalid_node"
+
+
+def test_an_address_that_is_none_is_refused() -> None:
+    machine = Machine()
+    good = NodeInfo(hostname="h", agent_version="1", resources=Resources(), address="10.0.0.7")
+    machine.do(RegisterNode(node_id="n1", info=good))
+    for address in ("a b", "x" * 1000):
+        bad = msgspec.structs.replace(good, address=address)
+        assert machine.refusal(RegisterNode(node_id="n2", info=bad)) == "invalid_node"

@@ -148,6 +148,7 @@ def _write_configs(layout: Layout, ports: list[int]) -> None:
     for name in layout.agents:
         config = {
             "name": name,
+            "address": "127.0.0.1",
             "data_dir": str(layout.directory / name),
             "managers": layout.urls,
             "tls": _tls(layout, name),

@@ -69,6 +69,8 @@ def _fault_of(info: NodeInfo) -> str | None:
         for name, value in (*info.attributes.items(), *info.labels.items())
     ):
         return "too much to say of its attributes and labels"
+    if len(info.address) > MAX_ATTRIBUTE_CHARS or any(char.isspace() for char in info.address):
+        return "an address that is none"
     if len(info.devices) > MAX_DEVICES:
         return f"more than {MAX_DEVICES} devices"
     return None
