@@ -19,6 +19,7 @@ from hasched.cli.output import (
     short_bytes,
     took,
 )
+from hasched.cli.placement_words import placement_fields
 from hasched.cli.tasks import ending, summary
 from hasched.model.spec import JobSpec
 from hasched.model.states import BackoffKind, TaskState
@@ -98,6 +99,7 @@ def _spec_fields(spec: JobSpec) -> list[tuple[str, str]]:
         ("env", "\n".join(f"{key}={shlex.quote(value)}" for key, value in sorted(spec.env.items()))),
         ("input", short_bytes(len(spec.input)) if spec.input else ""),
         ("each task asks", resources(spec.resources)),
+        *placement_fields(spec.placement),
         ("max running", str(spec.max_running) if spec.max_running else ""),
         ("timeout", format_duration(spec.timeout_ms) if spec.timeout_ms else ""),
         ("kill grace", format_duration(spec.kill_grace_ms) if spec.kill_grace_ms != usual.kill_grace_ms else ""),

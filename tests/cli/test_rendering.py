@@ -13,7 +13,9 @@ import pytest
 from hasched.cli.managers import MANAGER_COLUMNS, MANAGER_SPARE, manager_row
 from hasched.cli.nodes import NODE_COLUMNS, NODE_SPARE, node_row
 from hasched.cli.output import clock, print_table, printable
+from hasched.cli.placement_words import placement_fields
 from hasched.cli.rendering import JOB_COLUMNS, JOB_SPARE, job_row, print_job, print_task
+from hasched.model.parse import parse_spec
 from hasched.model.spec import Backoff, JobSpec, Resources, Retries
 from hasched.model.views import AttemptView, JobView, ManagerView, NodeView, TaskView
 
@@ -171,3 +173,31 @@ def test_what_others_wrote_can_not_steer_the_terminal(capsys):
     assert printable("a\x1b[2J\tb") == "a\\x1b[2J    b"
     print_job(JOB, None)
     assert "\x1b" not in capsys.readouterr().out
+
+
+def test_where_a_job_may_run_is_shown():
+    document = {
+        "command": ["true"],
+        "placement": {
+            "pool": ["a", "b"],
+            "constraints": ["arch==amd64", "has label.ssd"],
+            "affinity": [{"nodes": "has label.fast", "weight": 5}, {"jobs": {"name": "db", "labels": {"app": "x"}}}],
+            "anti_affinity": {"jobs": "self", "within": "rack", "weight": 7},
+            "spread": ["zone", {"max_skew": 2, "weight": 3}],
+            "tolerations": ["gpu", "dedicated=ml"],
+            "any_of": [{"cpu": 4}, {"cpu": 2, "gpus": 1, "gpu_model": ["A100", "H100"], "gpu_memory": "40Gi"}],
+            "gpu_locality": "nvlink",
+        },
+    }
+    assert [(name, text) for name, text in placement_fields(parse_spec(document).placement) if text] == [
+        ("alternatives", "2 CPU, 1 GPU (A100 or H100, 40Gi)"),
+        ("pool", "a, b"),
+        ("constraints", "arch == amd64\nhas label.ssd"),
+        ("better nodes", "has label.fast (+5)"),
+        ("near", "name=db app=x within a node"),
+        ("apart from", "itself within rack (+7)"),
+        ("spread", "over zone, skew 1\nover nodes, skew 2 (+3)"),
+        ("tolerates", "gpu, dedicated=ml"),
+        ("GPU locality", "nvlink"),
+    ]
+    assert not any(text for _, text in placement_fields(parse_spec({"command": ["true"]}).placement))
