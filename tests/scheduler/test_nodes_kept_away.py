@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from hasched.model.taints import Taint
 from hasched.scheduler.explain import pending_reason
 from hasched.statemachine.commands import (
     Command,
@@ -11,6 +12,7 @@ from hasched.statemachine.commands import (
     EndQuarantine,
     QuarantineNode,
     SetNodeEligibility,
+    SetNodeProperties,
     UndrainNode,
 )
 from tests.scheduler.world import World
@@ -59,3 +61,14 @@ def test_a_job_that_waits_is_told_what_keeps_work_away() -> None:
     reason = pending_reason(world.state, job)
     assert reason is not None
     assert reason.text == "none of 2 nodes is healthy and takes work: 1 cordoned, 1 drained, 1 quarantined"
+
+
+def test_a_taint_a_pool_and_their_end_reach_the_planner() -> None:
+    world = World()
+    world.node("n1")
+    for properties in ({"taints": {"loud": Taint("loud")}}, {"pool": "lab"}):
+        world.do(SetNodeProperties(node_id="n1", actor="ada", **properties))  # type: ignore[arg-type]
+        job = world.submit()
+        assert world.settle() == []
+        world.do(SetNodeProperties(node_id="n1", actor="ada", reset=True))
+        assert world.settle() == [f"{job.id}.0@n1"]
