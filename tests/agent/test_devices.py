@@ -201,4 +201,5 @@ def test_nothing_is_bound_twice_and_what_managers_count_as_free_can_be_had(
 def test_gpus_of_which_nothing_is_known_are_numbered() -> None:
     devices = Devices(number_gpus(2))
     assert devices.take(Resources(gpus=2)) == ("0", "1")
+    assert Devices(number_gpus(12)).take(Resources(gpus=12)) == tuple(map(str, range(12))), "in the order of the bus"
     assert devices.known_as(("0", "1")) == (), "a number says nothing once the devices have changed"
