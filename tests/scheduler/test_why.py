@@ -164,7 +164,7 @@ def test_less_memory_is_suggested_as_much_as_is_free_and_no_less() -> None:
     (view,) = [each for each in answer.classes if each.total.memory_bytes == 28 * GIB]
     assert (view.nodes, view.open, view.examples) == (2, 0, ["n0", "n1"])
     assert [(each.code, each.nodes) for each in view.blockers] == [("insufficient_memory", 2)]
-    assert view.blockers[0].text == "32Gi memory isn't free there; the most is 28Gi memory"
+    assert view.blockers[0].text == "it asks for 32Gi memory; the most that is free is 28Gi memory"
     assert view.blockers[0].doc == "docs/reasons.md#insufficient_memory"
 
 
@@ -297,8 +297,10 @@ def test_only_the_leader_knows_whom_it_reaches_and_for_whom_a_node_is_kept() -> 
     answer = explain_waiting(cluster.state, small, known=Known(held, reachable))
     found = {blocker.code: blocker.nodes for view in answer.classes for blocker in view.blockers}
     assert (found["reserved"], found["node_unreachable"]) == (1, 14)
-    its_own = explain_waiting(cluster.state, large, known=Known(held, None))
-    assert "reserved" not in {blocker.code for view in its_own.classes for blocker in view.blockers}
+    for other in (large, submit(cluster, {"resources": {"cpu": 3}, "priority": 10})):
+        answer = explain_waiting(cluster.state, other, known=Known(held, None))
+        found = {blocker.code: blocker.nodes for view in answer.classes for blocker in view.blockers}
+        assert "reserved" not in found, "neither from whom it is kept for, nor from who comes before that one"
 
 
 def test_its_place_in_the_order() -> None:

@@ -21,7 +21,7 @@ from hasched.model.spec import ANYWHERE, Resources
 from hasched.model.states import NodeState, TaintEffect
 from hasched.scheduler.explain.surroundings import Surroundings
 from hasched.scheduler.filters import ADDED, find_added
-from hasched.scheduler.order import Account
+from hasched.scheduler.order import Account, ByPolicies, group_of
 from hasched.scheduler.shapes import limit_of
 from hasched.scheduler.slots import MAX_ATTEMPTS_PER_NODE
 from hasched.scheduler.windows import Windows
@@ -59,8 +59,7 @@ class Asker:
 
     def __init__(self, state: State, job: Job, known: Known | None = None) -> None:
         self._reachable = known.reachable if known is not None else None
-        held = known.held if known is not None else {}
-        self._held = {node_id: holder for node_id, holder in held.items() if not _shares_hold(state, job, holder)}
+        self._held = _held_from(state, job, known.held) if known is not None and known.held else {}
         self.rules = job.placement if job.placement is not None else ANYWHERE
         self.requests = self.rules.any_of or (job.resources,)
         self._windows = Windows()
@@ -137,12 +136,20 @@ class Asker:
         return tuple(found) if found else _NONE
 
 
-def _shares_hold(state: State, job: Job, holder: JobId) -> bool:
-    """Whether a node that is kept for `holder` is kept for the job as well: all that ask for the same share it."""
-    other = state.jobs.get(holder)
-    return other is None or (
-        other.resources == job.resources and other.placement == job.placement and limit_of(other) == limit_of(job)
-    )
+def _held_from(state: State, job: Job, held: Mapping[NodeId, JobId]) -> dict[NodeId, JobId]:
+    """The nodes that are kept from the job: not those kept for jobs that ask for the same, or that come after it."""
+    order = ByPolicies()
+    order.rebuild(state)
+    mine = order.rank(group_of(job), job.id)
+    kept = {}
+    for node_id, holder in held.items():
+        other = state.jobs.get(holder)
+        if other is None or order.rank(group_of(other), holder) > mine:
+            continue
+        alike = other.resources == job.resources and other.placement == job.placement
+        if not (alike and limit_of(other) == limit_of(job)):
+            kept[node_id] = holder
+    return kept
 
 
 def mark_shortages(node: Node, request: Resources) -> int:

@@ -229,9 +229,8 @@ def _shortages_of(asker: Asker, group: Group) -> Iterator[tuple[_Short, _Free]]:
 
 
 def _tell_shortage(short: _Short, free: _Free) -> str:
-    return (
-        f"{short.asked} isn't free there; {f'the most is {free.tell(free.most)}' if free.most else 'nothing of it is'}"
-    )
+    most = f"the most that is free is {free.tell(free.most)}" if free.most else "nothing is free"
+    return f"it asks for {short.asked}; {most}"
 
 
 def _tell(lack: Lack) -> str:
