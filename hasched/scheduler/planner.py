@@ -23,15 +23,15 @@ from hasched.scheduler.candidates import Candidates, Cursor, View
 from hasched.scheduler.flights import Flights, JobInFlight, Landing
 from hasched.scheduler.gangs import GangLine, tasks_of
 from hasched.scheduler.gates import Gate, standard_gates
-from hasched.scheduler.holds import ONCE, Blocked, Hold, Holds, best_offer
+from hasched.scheduler.head import Head
+from hasched.scheduler.holds import Holds
 from hasched.scheduler.line import Line, WaitingClass
 from hasched.scheduler.order import ByPolicies, Order, Rank, group_of
 from hasched.scheduler.parking import Parking
 from hasched.scheduler.placement import SCORERS
-from hasched.scheduler.preemption import choose_victims, victims_on
 from hasched.scheduler.related import RelatedCursor
 from hasched.scheduler.relations import Tallies
-from hasched.scheduler.shapes import NEVER_MS, Shape, Shapes, limit_of
+from hasched.scheduler.shapes import Shape, Shapes, limit_of
 from hasched.scheduler.slots import Changes, Slot
 from hasched.scheduler.windows import Windows
 from hasched.statemachine.apply import Applied
@@ -62,9 +62,6 @@ REBUILD_SLICE = 1_000  # jobs or nodes
 RELATED_UNITS = 32  # to place a task that is judged by where others run costs as much as so many others
 _LOOKS_A_UNIT = 32  # looking at so many nodes costs about as much as placing a task
 
-VICTIM_SLICE = 64  # nodes looked at in a slice for tasks to be driven out
-_KEEP_UNITS = 2  # what it costs to see who needs a hold,
-_HOLD_UNITS = 32  # and to find one
 
 Plan: TypeAlias = PlacePlan | PlaceGang | PreemptAttempts
 _Draft: TypeAlias = dict[Landing, list[TaskIndex]]
@@ -112,10 +109,9 @@ class Planner:
         self._tallies = Tallies(self._on_their_way)
         self._candidates = Candidates(self._scorer, self._changes, self._windows, self._slots, self._make_related)
         self._line = Line(self._order.rank, self._forget_shape)
-        self._driving = False  # whether it isn't settled yet who holds a node, and who is driven out
         self._holds = Holds(self._changes, self._windows)
         self._gangs.empty_line(self._holds)
-        self._hopeless: dict[Shape, None] = {}  # shapes that no node could hold, as long as nodes stay as they are
+        self._head = Head(self._line, self._candidates, self._holds, self._slots, self._waits)
         self._recheck: list[tuple[Rank, int, Shape]] = []  # shapes aside that are still to be looked at, the first last
 
     def rebuild(self, state: State) -> Iterator[None]:
@@ -166,9 +162,7 @@ class Planner:
     def settle(self, state: State, plan: Plan) -> None:
         """The plan has been decided, or its outcome won't be known: what of it was not scheduled is free again."""
         if isinstance(plan, PreemptAttempts):
-            for hold in self._holds:
-                if hold.job_id == plan.for_job and not self._is_served(state, hold):
-                    hold.served, hold.searched, hold.until = False, len(self._slots), ONCE  # till something changes
+            self._head.settle(state, plan)
         elif isinstance(plan, PlaceGang):
             for node_id in self._gangs.settle(state, plan):
                 self._move(state, plan.job_id, node_id, -tasks_of(plan, node_id))
@@ -241,7 +235,7 @@ class Planner:
 
     def _node_changed(self, state: State, event: NodeRegistered, touched: dict[NodeId, None]) -> None:
         """Any of `NODE_CHANGES`."""
-        self._hopeless.clear()
+        self._head.nodes_changed()
         self._gangs.nodes_changed()
         touched[event.node_id] = None
         self._moved = True
@@ -278,7 +272,7 @@ class Planner:
             else:
                 shape = self._shapes.of(job, access)
                 if self._line.add(group, shape, job_id):
-                    self._driving = True
+                    self._head.unsettled = True
 
     def _refresh(self, state: State, node_id: NodeId) -> None:
         node = state.nodes.get(node_id)
@@ -314,8 +308,7 @@ class Planner:
     def _forget_shape(self, shape: Shape) -> None:
         self._shapes.forget(shape)
         self._candidates.forget_shape(shape)
-        self._hopeless.pop(shape, None)
-        self._holds.forget_shape(shape)
+        self._head.forget_shape(shape)
 
     def _move(self, state: State, job_id: JobId, node_id: NodeId, tasks: int) -> None:
         """So many tasks of a job more, or fewer, run on a node or are on their way to it."""
@@ -339,14 +332,6 @@ class Planner:
 
     # What to do
 
-    def _is_served(self, state: State, hold: Hold) -> bool:
-        """Whether what was told to stop makes room for the holder."""
-        job = state.jobs.get(hold.job_id)
-        if job is None:
-            return True
-        found = victims_on(state, job, hold.shape.requests[hold.choice], hold.slot)
-        return found is not None and not found.attempts
-
     @property
     def ready(self) -> bool:
         """Whether `plan` has anything to look at."""
@@ -357,7 +342,7 @@ class Planner:
             or self._line
             or self._unlisted
             or self._gangs.ready
-            or self._driving
+            or self._head.unsettled
             or self._holds.released
         )
 
@@ -399,8 +384,11 @@ class Planner:
             self._keep_holds(state)
         self.units_spent += spent + looks // _LOOKS_A_UNIT
         if not draft:
-            command = (self._gangs.drive_out(state) or self._drive_out(state)) if settled else None
-            self._driving = any(self._searches(state, hold) for hold in self._holds)
+            command = self._gangs.drive_out(state) if settled else None
+            if command is None and settled:
+                command, units = self._head.drive_out(state, self._windows)
+                self.units_spent += units
+            self._head.see(state)
             return command
         plan = PlacePlan(
             placements=tuple(
@@ -410,43 +398,6 @@ class Planner:
         self._flights.depart(plan)
         self._draft = {}
         return plan
-
-    def _drive_out(self, state: State) -> PreemptAttempts | None:
-        """Whom a job that holds a node, and may drive others out, drives out; some nodes are looked at in a slice."""
-        hold = next((hold for hold in self._holds if self._searches(state, hold)), None)
-        if hold is None:
-            return None
-        job, request = state.jobs[hold.job_id], hold.shape.requests[hold.choice]
-        slots = list(self._slots.values())
-        first = hold.searched % len(slots)
-        view = self._candidates.cursors(hold.shape)[0].view
-        free = [slot for slot in slots[first : first + VICTIM_SLICE] if self._may_serve(slot, view)]
-        if not hold.searched:
-            free.insert(0, hold.slot)
-        hold.searched += len(slots[first : first + VICTIM_SLICE])
-        self.units_spent += VICTIM_SLICE
-        victims = choose_victims(state, job, request, free)
-        if victims is None:
-            return None
-        hold.served = True
-        if victims.node_id != hold.slot.node_id:
-            self._holds.move(hold, self._slots[victims.node_id])
-        if not victims.attempts:
-            return None
-        reason = f"job {job.id} has a higher priority and needs the room"
-        return PreemptAttempts(attempts=victims.attempts, for_job=job.id, reason=reason)
-
-    def _may_serve(self, slot: Slot, view: View) -> bool:
-        """Whether a node may be held for another in place of the one it holds."""
-        closes_ms = self._windows.closes_ms(slot.node_id, ())
-        return slot.usable and not slot.held and closes_ms == NEVER_MS and view.admits(slot)
-
-    def _searches(self, state: State, hold: Hold) -> bool:
-        """Whether it is still to be found out whom a holder could drive out."""
-        if hold.served or hold.searched >= (len(self._slots) if hold.until == ONCE else hold.until):
-            return False
-        job = state.jobs.get(hold.job_id)
-        return job is not None and job.preempts and hold.shape in self._line.aside and self._waits(state, job.id)
 
     @property
     def held_nodes(self) -> dict[NodeId, JobId]:
@@ -470,10 +421,7 @@ class Planner:
         """After something has grown: whoever stands aside is looked at again, each when its turn comes."""
         if self._grown:
             again = self._line.aside
-            for hold in self._holds:
-                if not hold.served and hold.searched >= len(self._slots):
-                    hold.until = hold.searched + VICTIM_SLICE
-                    self._driving = True
+            self._head.stir()
         elif self._moved:
             known = {shape: None for _, _, shape in self._recheck}
             again = known | {shape: None for shape in self._line.aside if shape.relations}
@@ -570,38 +518,16 @@ class Planner:
     def _set_aside(self, state: State, waiting: WaitingClass, rank: Rank) -> int:
         """Nothing of the shape fits anywhere; before others pass it, it may get a hold. Returns the units spent."""
         self._line.set_aside(waiting)
-        if self._holds.all_before(rank, self._holds.limit(len(self._slots))):
-            return 0
-        return self._keep_holds(state)
+        return self._keep_holds(state) if self._head.needs_look(rank) else 0
 
     def _keep_holds(self, state: State) -> int:
-        """See to it that those who stand first and fit nowhere hold a node, and nobody else. Returns the units spent."""
-        if not self._line.aside and not self._holds and not self._holds.released:
-            return 0
-        limit = self._holds.limit(len(self._slots))
-        missing = self._holds.keep(islice(self._blocked(state), limit))
+        """See who holds a node now. Returns the units spent."""
+        spent = self._head.keep(state, self._windows)
         if self._holds.released:
             self._holds.released = False
             self._grown = True
             self._gangs.stir()
-        if missing is None:
-            return _KEEP_UNITS
-        view = self._candidates.cursors(missing.shape)[0].view
-        view.catch_up()
-        offer = best_offer(state, view, missing.shape, self._windows)
-        if offer is None:
-            self._hopeless[missing.shape] = None
-        else:
-            self._holds.hold(missing, offer)
-        return _HOLD_UNITS
-
-    def _blocked(self, state: State) -> Iterator[Blocked]:
-        """The shapes that fit nowhere though some node could hold them, in order. One whose first job is out of it is tried."""
-        for rank, shape, job_id in self._line.blocked():
-            if not self._waits(state, job_id):
-                self._line.call_back(shape)
-            elif shape not in self._hopeless and not shape.relations:
-                yield Blocked(rank, shape, job_id)
+        return spent
 
     def _waits(self, state: State, job_id: JobId) -> bool:
         """Whether the job has tasks that want to start, or would if no gate held them back."""
