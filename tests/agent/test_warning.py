@@ -62,7 +62,7 @@ async def test_a_frozen_task_can_make_ready(running: Peer) -> None:
 async def test_a_warning_outlives_the_agent_and_is_given_once(running: Peer, agent: AgentProcess) -> None:
     await running.assign(1, shell(f"trap 'echo warned' USR1; trap 'exit 3' TERM; {LOOP}", kill_grace_ms=60_000))
     await said(running, 1, 0, 1)
-    await warn(running, 3_000, 1, 0, 1)
+    await warn(running, 1_500, 1, 0, 1)
     request = await running.request_log(1, 0, 1, follow=True)
     await running.until(lambda: b"warned" in text_of(running.of(request)))
     await agent.kill()

@@ -128,5 +128,5 @@ class GangStory(RuleBasedStateMachine):
 
 TestGangStory = GangStory.TestCase
 TestGangStory.settings = settings(
-    max_examples=80, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
