@@ -1,7 +1,7 @@
 """Questions about what would be, answered without holding up the manager.
 
 To rehearse what follows means to copy the state and run the planner for minutes of somebody's patience, so it is done in a
-process of its own (`rehearsal_process.py`): here the state is only encoded, in slices of less than a millisecond with pauses
+process of its own (`rehearsal_process.py`): here the state is only encoded, in slices of a few milliseconds with pauses
 between, as for a snapshot, and no more than a chunk of it is held. One question is worked on at a time and few may wait; the
 process is started when it is needed and let go when nobody has asked for a while.
 """
