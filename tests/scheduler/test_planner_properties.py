@@ -79,12 +79,14 @@ class PlannerStory(RuleBasedStateMachine):
         max_running=st.integers(0, 3),
         retries=st.integers(0, 2),
         backoff_ms=st.sampled_from([0, 50]),
+        limit_ms=st.sampled_from([0, 40, 200]),
+        priority_class=st.sampled_from(["", "", "high"]),
         not_before_ms=st.sampled_from([0, 0, 50]),
         actor=st.sampled_from(["ada", "bob"]),
         queue=st.sampled_from(["default", "default", "batch"]),
     )
     def submit(self, request: dict[str, int], **options: int | str) -> None:
-        self.world.submit(**options, **request)  # type: ignore[arg-type]
+        self.world.submit(**options, **request)
 
     @rule(data=st.data(), code=st.integers(0, 1))
     def end(self, data: st.DataObject, code: int) -> None:
