@@ -65,6 +65,7 @@ class Limits:
         self.quotas: dict[tuple[str, str], QuotaNode] = {}
         self.caps: dict[tuple[str, str], CapNode] = {}
         self._policies: tuple[Mapping[str, Policy], Mapping[str, Policy]] = ({}, {})
+        self._most_caps = _REMEMBERED
         self._each_user: list[tuple[str, Quota]] = []
         self._rules: list[tuple[str, Cap]] = []
         self._by_namespace: dict[str, list[QuotaNode]] = {}  # that jobs may count in themselves
@@ -77,6 +78,7 @@ class Limits:
         self._policies = (dict(quotas), dict(caps))
         self.quotas, self.caps, self._each_user, self._rules = {}, {}, [], []
         self._quotas_of, self._caps_of, self._by_namespace = {}, {}, {}
+        self._most_caps = _REMEMBERED
         self.weekly = any(
             isinstance(quota, Quota) and quota.nominal.gpu_ms_per_week is not None for quota in quotas.values()
         )
@@ -191,8 +193,16 @@ class Limits:
     def _cap(self, key: tuple[str, str], cap: Cap) -> CapNode:
         node = self.caps.get(key)
         if node is None:
+            if len(self.caps) >= self._most_caps:
+                self._drop_unused_caps()
             node = self.caps[key] = CapNode(key, cap.units)
         return node
+
+    def _drop_unused_caps(self) -> None:
+        """A cap of each name by itself meets any number of names."""
+        self._caps_of.clear()
+        self.caps = {key: cap for key, cap in self.caps.items() if cap.used}
+        self._most_caps = max(_REMEMBERED, 2 * len(self.caps))
 
     # ── What is used ────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -123,6 +123,7 @@ class Usage:
         self.semaphore_jobs: dict[str, int] = {}  # jobs that have not ended, by the semaphores that they take
         self.limits = Limits()
         self.ledger: dict[AccountKey, dict[int, WeekUse]] = {}
+        self.latest_week = 0  # in the ledger
 
     def account(self, key: AccountKey) -> Account:
         account = self.accounts.get(key)
@@ -215,8 +216,16 @@ class Usage:
             ledger[week] = ledger.get(week, NO_USE).plus(held(request, held_ms))
         in_last = held(request, spans[-1][1] if spans else 0, cpu_ms, cost_micro, attempts=1)
         ledger[last] = ledger.get(last, NO_USE).plus(in_last)
-        while len(ledger) > KEPT_WEEKS:
-            del ledger[min(ledger)]
+        if last > self.latest_week:
+            self.latest_week = last
+            self._forget_before(last - KEPT_WEEKS + 1)
+
+    def _forget_before(self, first: int) -> None:
+        for key, weeks in list(self.ledger.items()):
+            for week in [week for week in weeks if week < first]:
+                del weeks[week]
+            if not weeks:
+                del self.ledger[key]
 
     # ── Starting anew ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -225,6 +234,7 @@ class Usage:
         week = week_of(now_ms)
         for line in lines:
             self.ledger.setdefault((line.namespace, line.user), {})[line.week] = line.use
+            self.latest_week = max(self.latest_week, line.week)
         for key, weeks in self.ledger.items():
             if week in weeks:
                 meter = self.account(key).meter

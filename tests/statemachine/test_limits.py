@@ -191,6 +191,20 @@ def test_no_placement_exceeds_a_cap(machine: Machine, document: Any, match: Any,
         assert started(machine, first) == 2
 
 
+def test_any_number_of_names_may_be_capped_each_by_itself(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nobody uses any more is forgotten."""
+    monkeypatch.setattr("hasched.statemachine.limits._REMEMBERED", 8)
+    put(machine, "cap", "c", subject="name", units=1)
+    kept = job_of(machine, name="kept", count=2)
+    assert started(machine, kept) == 1
+    for number in range(40):
+        job = job_of(machine, name=f"job-{number}")
+        assert started(machine, job) == 1
+        machine.end(job)
+    assert len(machine.state.usage.limits.caps) <= 16
+    assert started(machine, kept) == 1
+
+
 def test_a_semaphore_is_taken_and_given_back(machine: Machine) -> None:
     refused = submit(machine, semaphores=(("licence-x", 2),))
     assert isinstance(refused, Rejected) and refused.code == "unknown_semaphore"

@@ -98,6 +98,16 @@ def test_what_others_refer_to_stays() -> None:
     assert delete(machine, PolicyKind.NAMESPACE, "red") == ""
 
 
+def test_a_quota_of_each_user_has_no_parts() -> None:
+    machine = Machine()
+    put(machine, "people", Quota(each_user=True))
+    assert put(machine, "red", Quota(parent="people")) == "unknown_quota"
+    put(machine, "company", Quota())
+    put(machine, "red", Quota(parent="company"))
+    assert put(machine, "company", Quota(each_user=True)) == "policy_in_use"
+    assert put(machine, "each", Quota(each_user=True, parent="company")) == "invalid_policy"
+
+
 def test_no_quota_is_a_part_of_itself() -> None:
     machine = Machine()
     put(machine, "a", Quota())

@@ -108,6 +108,9 @@ def test_what_crosses_a_week_is_of_both(machine: Machine) -> None:
 
 
 def test_old_weeks_are_forgotten(machine: Machine) -> None:
+    once = job_of(machine, "bob", resources=Resources(cpu_milli=1000))
+    started(machine, once)
+    machine.end(once)
     for _ in range(KEPT_WEEKS + 2):
         job = job_of(machine, resources=Resources(cpu_milli=1000))
         started(machine, job)
@@ -115,6 +118,7 @@ def test_old_weeks_are_forgotten(machine: Machine) -> None:
         machine.end(job)
         machine.wait(WEEK_MS)
     assert len(rows(machine, "week")) == KEPT_WEEKS
+    assert [row["user"] for row in rows(machine, "user")] == ["ada"]
 
 
 def test_snapshots_and_digests_have_the_ledger(machine: Machine) -> None:

@@ -73,11 +73,15 @@ def _refuse_body(state: State, name: str, body: Policy) -> Rejected | None:
     if body.namespace and body.namespace not in state.policies[PolicyKind.NAMESPACE]:
         return Rejected("unknown_namespace", f"there is no namespace {body.namespace}", "put the namespace first")
     quotas = state.policies[PolicyKind.QUOTA]
+    if body.each_user and body.parent:
+        return Rejected("invalid_policy", f"quota/{name} is of each user, and has no parent", "use parse_policy")
+    if body.each_user and any(isinstance(each.body, Quota) and each.body.parent == name for each in quotas.values()):
+        return Rejected(
+            "policy_in_use", f"quota/{name} has parts, and a quota of each user can't", "change those first"
+        )
     parent, depth = body.parent, 1
     while parent:
         above = quotas.get(parent)
-        if body.each_user:
-            break
         if parent == name or depth > MAX_DEPTH:
             return Rejected(
                 "quota_cycle", f"quota/{name} would be a part of itself, or of more than {MAX_DEPTH}", "name another"
