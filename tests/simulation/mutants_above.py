@@ -176,8 +176,8 @@ def _removed_manager_disrupts(patches: Patches) -> None:
 @mutant("report-not-repeated", "an agent repeats its reports until they are acknowledged", profile="agents")
 def _report_not_repeated(patches: Patches) -> None:
     def forgetting(open_session: Any) -> Any:
-        def open_without_old_ends(self: Outbox, ends: Any, starts: Any, now_ms: int) -> None:
-            open_session(self, (), starts, now_ms)
+        def open_without_old_ends(self: Outbox, ends: Any, starts: Any, checkpoints: Any, now_ms: int) -> None:
+            open_session(self, (), starts, checkpoints, now_ms)
 
         return open_without_old_ends
 

@@ -86,7 +86,15 @@ class Options:
 
     def draw_spec(self, random: Random, name: str) -> JobSpec:
         spec = self._draw_plain_spec(random, name)
-        return msgspec.structs.replace(spec, **self._draw_together(Random(f"{self.seed} {name}"), spec.count))
+        spec = msgspec.structs.replace(spec, **self._draw_together(Random(f"{self.seed} {name}"), spec.count))
+        return msgspec.structs.replace(spec, **self._draw_times(Random(f"{self.seed} {name} times")))
+
+    def _draw_times(self, random: Random) -> dict[str, int]:
+        """Some may not start at once, some have to end in time, which a few can't."""
+        return {
+            "not_before_after_ms": random.choice((0, 0, 0, 0, 800)),
+            "deadline_after_ms": random.choice((0, 0, 0, 0, 0, 1000 + int(random.randrange(6000) * self.task_s))),
+        }
 
     def _draw_together(self, random: Random, count: int) -> dict[str, Any]:
         """Some start together, some are warned before they make room. Of chances of its own: old seeds draw what they drew."""
