@@ -136,7 +136,7 @@ class SimulatedManager:
         if not jobs:
             return False
         job = self.random.choice(jobs)
-        job.name = chr(ord(job.name[0]) ^ 1) + job.name[1:]
+        job.submitted_ms ^= 1
         self.world.flips += 1
         self.world.note("flip", self.name, job.id)
         return True
