@@ -119,6 +119,9 @@ class GangLine:
         self._reserve: Reserve | None = None
         self._picking: tuple[JobId, Picking] | None = None
         self._hopeless: dict[JobId, None] = {}  # that no nodes could hold, as long as nodes stay as they are
+        self._later: tuple[JobId, int] | None = (
+            None  # whom the holds of now leave too few nodes, and the version of those
+        )
 
     def add(self, group: RankGroup, job: Job, access: Access) -> None:
         if self._waits(job):
@@ -284,7 +287,7 @@ class GangLine:
             if kept and all(self._holds.is_kept(hold) for hold in reserve.holds):
                 return 1
             self._let_reserve_go(reserve)
-        if first is None or first.job_id in self._hopeless:
+        if first is None or first.job_id in self._hopeless or self._later == (first.job_id, self._holds.version):
             self._picking = None
             return 1
         rooms, looks = self._look(state, first.shape)
@@ -304,6 +307,8 @@ class GangLine:
             self._picking = None
             if wanted:
                 self._reserve = keep(self._holds, rooms, first, wanted)
+            elif self._holds.any_before(first.rank):
+                self._later = (first.job_id, self._holds.version)
             else:
                 self._hopeless[first.job_id] = None
         return 1 + LOOKS_A_STEP // LOOKS_A_UNIT

@@ -116,6 +116,7 @@ class Holds:
         self._of_slot: dict[Slot, Hold] = {}
         self._denied: dict[Cursor, Rank] = {}  # who found nothing here as things are, by their best rank
         self.released = False  # whether a node was let go since somebody last set it to False
+        self.version = 0  # rises whenever other nodes are held, or for others
 
     def find(self, state: State, cursor: Cursor, asked: tuple[Shape, int, Rank]) -> Slot | None:
         """The best held node on which a task of this shape may start."""
@@ -193,8 +194,7 @@ class Holds:
         """Hold a node for some tasks of a gang, among others. These holds are the caller's to keep and to release."""
         hold = self._of_slot[slot] = Hold(blocked, slot, wanted)
         slot.held = True
-        self._denied.clear()
-        self._changes.note(slot)
+        self._changed(slot)
         return hold
 
     def is_kept(self, hold: Hold) -> bool:
@@ -204,6 +204,10 @@ class Holds:
     def stands_before(self, slot: Slot, rank: Rank) -> bool:
         """Whether a held node is held for somebody before this place."""
         return self._of_slot[slot].rank < rank
+
+    def any_before(self, rank: Rank) -> bool:
+        """Whether any node is."""
+        return any(hold.rank < rank for hold in self._of_slot.values())
 
     def release(self, hold: Hold) -> None:
         """Let a node go, if it is still held so."""
@@ -217,8 +221,7 @@ class Holds:
         self._holds[hold.shape] = hold
         self._of_slot[slot] = hold
         slot.held = True
-        self._denied.clear()
-        self._changes.note(slot)
+        self._changed(slot)
 
     def __iter__(self) -> Iterator[Hold]:
         return iter(self._holds.values())
@@ -236,8 +239,12 @@ class Holds:
             del self._holds[hold.shape]
         hold.slot.held = False
         self.released = True
+        self._changed(hold.slot)
+
+    def _changed(self, slot: Slot) -> None:
+        self.version += 1
         self._denied.clear()
-        self._changes.note(hold.slot)
+        self._changes.note(slot)
 
     @property
     def nodes(self) -> dict[NodeId, JobId]:

@@ -361,6 +361,19 @@ class TestReserves:
         world.settle()
         assert set(world.planner.held_nodes.values()) == {gang.id}
 
+    def test_a_gang_that_needs_a_node_which_somebody_before_it_holds_has_its_turn_later(self) -> None:
+        world = self.world(nodes=2)
+        busy = world.submit(2, cpu=2, limit_ms=60_000)
+        world.settle()
+        before = world.submit(1, cpu=2, limit_ms=60_000)
+        gang = world.submit(2, cpu=2, gang=True)
+        world.settle()
+        assert set(world.planner.held_nodes.values()) == {before.id}
+        world.end(busy.id, 0)
+        world.settle()
+        assert before.active == 1
+        assert list(world.planner.held_nodes.values()) == [gang.id, gang.id]
+
     def test_a_gang_that_gives_up_lets_its_nodes_go(self) -> None:
         world = self.world()
         world.submit(1, cpu=2)
