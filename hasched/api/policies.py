@@ -47,7 +47,9 @@ async def show_policy(call: Call, kind: str, name: str, query: ReadOne) -> Polic
     known = kind_named(kind)
     view = queries.policy_view(await call.read_state(query.consistency), known, name)
     if view is None:
-        raise NotFound(f"there is no {kind}/{name[:128]}", "see the list of policies", code="no_such_policy")
+        raise NotFound(
+            f"there is no {kind}/{name[:128]}", f"see `hasched policy list --kind {kind}`", code="no_such_policy"
+        )
     return view
 
 

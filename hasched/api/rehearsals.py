@@ -19,7 +19,7 @@ import structlog
 
 from hasched.api.rehearsal_process import ANSWER_S, PREFIX_BYTES, Answered, Failed, Reply, frame, read_length
 from hasched.model.answers import Forecast
-from hasched.model.errors import Conflict, Overloaded
+from hasched.model.errors import Conflict, NotFound, Overloaded
 from hasched.model.states import PlacementPolicy
 from hasched.raft.driver import pace
 from hasched.raft.replica import Replica
@@ -71,7 +71,7 @@ class Rehearsals:
     async def ask(self, question: Question, answer: type[_A]) -> _A:
         """Its answer, asked of the state as it is when its turn has come.
 
-        Raises Overloaded if too many wait or it took too long, Impossible if what is asked can't be supposed.
+        Raises Overloaded if too many wait or it took too long, NotFound or Impossible if what is asked can't be supposed.
         """
         if self.waiting >= MOST_WAITING:
             raise Overloaded(f"{self.waiting} questions like this wait for their answers", "ask again in a moment")
@@ -84,8 +84,10 @@ class Rehearsals:
         match reply:
             case Answered(answer=data):
                 return msgspec.msgpack.decode(data, type=answer)
-            case Failed(code=code, cause=cause, hint=hint) if code.startswith("no_such_") or code == Impossible.code:
-                raise Impossible(cause, hint, code=code)
+            case Failed(code=code, cause=cause, hint=hint) if code.startswith("no_such_"):
+                raise NotFound(cause, hint, code=code)
+            case Failed(code=Impossible.code, cause=cause, hint=hint):
+                raise Impossible(cause, hint, code=Impossible.code)
             case Failed(code=code, cause=cause, hint=hint):
                 raise Conflict(cause, hint, code=code)
 

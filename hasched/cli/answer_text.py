@@ -31,6 +31,7 @@ _BASIS = {
     "unknown": "it has no time limit, and none of its name has ended yet",
 }
 SHOWN_PLACEMENTS = 20
+NO_NAME = "(none)"  # the group of the nodes that have nothing of what is asked for
 SHOWN_REMEDIES = 2  # of a plan
 
 
@@ -186,7 +187,7 @@ def print_resources(view: ResourcesView) -> None:
         ("group", "nodes", "resource", "total", "allocated", "held", "unusable", "free", "largest", "scattered"),
         [
             (
-                group.name or "(none)",
+                group.name or NO_NAME,
                 f"{group.usable}/{group.nodes}" if group.usable != group.nodes else str(group.nodes),
                 line.resource,
                 *_amounts(line),
@@ -199,7 +200,10 @@ def print_resources(view: ResourcesView) -> None:
     )
     print_fields(
         [
-            (f"largest task{f' in {group.name}' if len(view.groups) > 1 else ''}", tell_resources(group.largest_task))
+            (
+                f"largest task{f' in {group.name or NO_NAME}' if len(view.groups) > 1 else ''}",
+                tell_resources(group.largest_task),
+            )
             for group in view.groups
             if group.largest_task is not None
         ]

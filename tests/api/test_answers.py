@@ -85,10 +85,11 @@ async def test_what_if_compares_two_futures(manager: Manager) -> None:
     ("body", "status", "code"),
     [
         pytest.param({}, 400, "bad_request", id="nothing"),
-        pytest.param({"remove_nodes": ["n9"]}, 422, "no_such_node", id="no such node"),
+        pytest.param({"remove_nodes": ["n9"]}, 404, "no_such_node", id="no such node"),
         pytest.param({"quotas": {"team.gpus": 3}}, 404, "no_such_policy", id="no such quota"),
         pytest.param({"drain": [{}]}, 400, "bad_request", id="a drain of nothing"),
-        pytest.param({"without_jobs": [7]}, 422, "no_such_job", id="no such job"),
+        pytest.param({"without_jobs": [7]}, 404, "no_such_job", id="no such job"),
+        pytest.param({"drain": [{"label": "rack", "value": "r9"}]}, 422, "what_if_impossible", id="no such label"),
         pytest.param({"add_jobs": [{"x": 1}]}, 422, "invalid_spec", id="a job that is none"),
     ],
 )

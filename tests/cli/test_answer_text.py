@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from hasched.cli.answer_text import brief_start, expected_start, print_plan, print_resources, print_what_if, print_why
@@ -168,3 +169,7 @@ def test_resources(capsys: pytest.CaptureFixture[str]) -> None:
     assert head.split()[2:] == "RESOURCE TOTAL ALLOCATED HELD UNUSABLE FREE LARGEST SCATTERED".split()
     assert row.split() == ["all", "2/3", "memory", "16Gi", "1Gi", "0", "0", "15Gi", "8Gi", "46%"]
     assert largest == "largest task  1.5 CPU, 8Gi"
+    print_resources(
+        ResourcesView(log_index=1, by="label.rack", groups=[msgspec.structs.replace(group, name=""), group])
+    )
+    assert "largest task in (none)  1.5 CPU, 8Gi" in capsys.readouterr().out

@@ -188,6 +188,11 @@ def test_an_estimate_is_of_the_timeout(machine: Machine) -> None:
     put(machine, "price", "default", cpu="1", currency="EUR")
     view = queries.estimate(machine.state, spec)
     assert (view.hour_micro, view.cost_micro, view.most_micro) == (10_000_000, 5_000_000, 15_000_000)
+    put(machine, "price", "default", cpu="1", gpu="2", gpu_models={"H100": "5", "T4": "1"}, currency="EUR")
+    for models, gpu in (((), 5), (("T4",), 1), (("T4", "A100"), 2), (("T4", "H100"), 5)):
+        wants = Resources(cpu_milli=1000, gpus=2, gpu_models=models)
+        view = queries.estimate(machine.state, JobSpec(name="a", command=("a",), resources=wants))
+        assert view.hour_micro == (1 + 2 * gpu) * 1_000_000, "the dearest that it may get"
     endless = queries.estimate(machine.state, JobSpec(name="a", command=("a",)))
     assert (endless.hour_micro, endless.cost_micro, endless.currency) == (1_000_000, None, "EUR")
 

@@ -150,7 +150,10 @@ def currency(state: State) -> str:
 
 
 def estimate(state: State, spec: JobSpec) -> EstimateView:
-    """What a job would cost by the prices of now, from its timeout. Of alternatives, the first counts."""
+    """What a job would cost at most by the prices of now, from its timeout.
+
+    Of alternatives and of pools the first counts; of GPUs that will do, the dearest.
+    """
     pool = spec.placement.pools[0] if spec.placement.pools else DEFAULT_PRICE
     price = price_on(state.policies, pool)
     parts = [(group.resources, group.count) for group in spec.groups] or [(spec.resources, spec.count)]
@@ -158,9 +161,7 @@ def estimate(state: State, spec: JobSpec) -> EstimateView:
     def cost(held_ms: int) -> int:
         if price is None:
             return 0
-        return sum(
-            cost_of(price, asked, asked.gpu_models[0] if asked.gpu_models else "", held_ms) * n for asked, n in parts
-        )
+        return sum(_dearest(price, asked, held_ms) * n for asked, n in parts)
 
     return EstimateView(
         hour_micro=cost(HOUR_MS),
@@ -169,3 +170,9 @@ def estimate(state: State, spec: JobSpec) -> EstimateView:
         priced=price is not None,
         currency=price.currency if price is not None else "",
     )
+
+
+def _dearest(price: Price, asked: Resources, held_ms: int) -> int:
+    """What it costs if it gets the dearest of the GPUs that will do."""
+    models = asked.gpu_models or ("", *(model for model, _ in price.gpu_models))
+    return max(cost_of(price, asked, model, held_ms) for model in models)
