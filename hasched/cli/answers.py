@@ -54,7 +54,7 @@ def plan(settings: Settings, files: tuple[str, ...], horizon_ms: int, namespace:
 def _exit_of(planned: Plan) -> int:
     if any(job.refused is not None for job in planned.jobs):
         return Exit.REFUSED
-    return Exit.OK if all(job.starting_now == job.tasks for job in planned.jobs) else Exit.TEMPORARY
+    return Exit.OK if all(job.later is None for job in planned.jobs) else Exit.TEMPORARY
 
 
 def _read(files: Iterable[str]) -> list[tuple[str, Document]]:

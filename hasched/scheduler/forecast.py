@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterable
 
 from hasched.model.answers import Forecast, JobForecast, Preempted
 from hasched.model.ids import JobId
+from hasched.model.reasons import ReasonCode
 from hasched.model.states import PlacementPolicy
+from hasched.model.times import format_time
 from hasched.model.views import Reason
 from hasched.scheduler.explain.reason import pending_reason
 from hasched.scheduler.rehearsal import Rehearsal
@@ -25,17 +27,17 @@ SHOWN_NODES = 10
 class _Course:
     """What becomes of one job."""
 
-    __slots__ = ("first_ms", "last_ms", "nodes", "starting", "waiting")
+    __slots__ = ("first_ms", "last_ms", "needed", "nodes", "starting", "waiting")
 
     def __init__(self, waiting: int) -> None:
-        self.waiting = waiting
+        self.waiting = self.needed = waiting
         self.starting = 0
         self.first_ms = self.last_ms = 0
         self.nodes: dict[str, int] = {}  # tasks by node, of those that start first
 
     def take(self, now_ms: int, event: TasksScheduled) -> int:
         """How many of the tasks that waited have started now; a task that is started twice counts once."""
-        tasks = min(len(event.indices), self.waiting - self.starting)
+        tasks = min(len(event.indices), self.needed - self.starting)
         if not tasks:
             return 0
         self.first_ms = self.first_ms or now_ms
@@ -44,6 +46,12 @@ class _Course:
         self.starting += tasks
         self.last_ms = now_ms
         return tasks
+
+    def need_only(self, tasks: int) -> int:
+        """It has become a gang of so many tasks; how many others are not needed any more."""
+        spared = max(0, self.needed - tasks)
+        self.needed -= spared
+        return spared
 
 
 class Forecaster:
@@ -102,7 +110,7 @@ class Forecaster:
         course = self._courses[job_id]
         job = self.rehearsal.state.jobs[job_id]
         estimate = self.rehearsal.durations.of(job)
-        all_started = course.starting == course.waiting
+        all_started = course.starting == course.needed
         return JobForecast(
             job_id=job_id,
             name=job.name,
@@ -122,7 +130,9 @@ class Forecaster:
 
     def _why_not(self, job: Job) -> Reason:
         reason = pending_reason(self.rehearsal.state, job)
-        assert reason is not None, "a task that has not started waits"
+        if reason is None:  # It has ended before all of it could start, which nothing but its deadline does here.
+            when = f", {format_time(job.deadline_ms)}" if job.deadline_ms else ""
+            return Reason(code=ReasonCode.DEADLINE, text=f"not before its deadline{when}")
         notes = [f"not before the horizon of the forecast: {reason.text}"]
         if self.rehearsal.endless:
             notes.append(
@@ -145,6 +155,9 @@ class Forecaster:
     def _take_start(self, now_ms: int, event: TasksScheduled) -> None:
         course = self._courses.get(event.job_id)
         if course is not None:
+            job = self.rehearsal.state.jobs[event.job_id]
+            if job.is_gang and job.gang_run is not None:
+                self._left -= course.need_only(job.gang_run.size)
             self._left -= course.take(now_ms, event)
 
 

@@ -122,7 +122,7 @@ def _planned(spec: JobSpec, at_once: dict[str, int], foreseen: JobForecast, pree
         starting_now=starting,
         placements=[PlannedPlacement(node_id=node_id, tasks=tasks) for node_id, tasks in at_once.items()],
         preempts=preempted,
-        later=foreseen if starting < spec.count else None,
+        later=foreseen if starting < (spec.count if not spec.gang else 1) else None,  # A gang starts but once.
     )
 
 

@@ -139,3 +139,28 @@ def test_the_live_state_is_left_alone() -> None:
     before = b"".join(records(cluster.state))
     cluster.foresee()
     assert b"".join(records(cluster.state)) == before
+
+
+def test_an_elastic_gang_has_started_with_as_many_tasks_as_it_needs() -> None:
+    cluster = Cluster()
+    cluster.node("n1", 4)
+    cluster.submit(10, 2, count=2)
+    cluster.place()
+    gang = cluster.submit(5, count=9, gang=True, min_count=3)
+    after = cluster.submit(5, 4)
+    first, second = cluster.foresee().jobs
+    assert (first.job_id, first.waiting, first.starting, first.reason) == (gang.id, 9, 4, None)
+    assert (first.start_ms, first.last_start_ms) == (T0 + 10 * MINUTE, T0 + 10 * MINUTE)
+    assert (second.job_id, second.start_ms) == (after.id, T0 + 15 * MINUTE)
+
+
+def test_a_job_that_waits_until_its_deadline_never_starts() -> None:
+    cluster = Cluster()
+    cluster.node("n1")
+    cluster.submit(60)
+    cluster.place()
+    late = cluster.submit(5, deadline_ms=T0 + 10 * MINUTE)
+    (job,) = cluster.foresee().jobs
+    assert (job.job_id, job.starting) == (late.id, 0)
+    assert job.reason is not None and job.reason.code == "deadline"
+    assert "not before its deadline, 2023-11-14T22:23:20Z" in job.reason.text

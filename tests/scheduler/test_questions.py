@@ -67,6 +67,13 @@ def test_a_plan_says_what_starts_where_now_and_when_the_rest_does() -> None:
     assert small.remedies == [], "everything is full"
 
 
+def test_an_elastic_gang_that_starts_smaller_leaves_nothing_for_later() -> None:
+    cluster = Cluster()
+    cluster.node("n1", 4)
+    (job,) = plan(cluster, make_spec(5, count=9, gang=True, min_count=2)).jobs
+    assert (job.tasks, job.starting_now, job.later) == (9, 4, None)
+
+
 def test_a_plan_says_what_would_start_at_once() -> None:
     cluster = Cluster()
     cluster.node("n1", 2)
