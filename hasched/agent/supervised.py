@@ -32,6 +32,7 @@ from hasched.model.states import EndKind
 from hasched.model.wire import AttemptCheckpointed, AttemptEnded, AttemptKey, AttemptReport, AttemptStarted, Usage
 
 LEASE_MARGIN_MS = 250  # a leased task is dead this long before its lease ends
+MARK_STEP_MS = 30_000  # a checkpoint so soon after the last that was told waits for the next look, or for the end
 CHECK_INTERVAL_MS = 2_000  # how often logs are kept within their bound and memory is sampled
 FINISHED_SESSIONS = 4096  # how many ended sessions are remembered, to recognise their orphans
 
@@ -373,18 +374,18 @@ class Supervised:
         for running in self._by_pid.values():
             running.peak_bytes = max(running.peak_bytes, processes.peak_memory_bytes(running.pid))
             self._bound_logs(running)
-            if self._look_for_checkpoint(running):
+            if self._look_for_checkpoint(running, MARK_STEP_MS):
                 self._checkpoints[running.key] = AttemptCheckpointed(*running.key, running.checkpoint_ms)
         self._unremoved = [cgroup for cgroup in self._unremoved if not cgroup.remove()]
 
-    def _look_for_checkpoint(self, running: _Running) -> bool:
-        """Whether the task has written to its checkpoint file since the last look; when, is what the file says."""
+    def _look_for_checkpoint(self, running: _Running, least_ms: int = 1) -> bool:
+        """Whether the task has written to its checkpoint file so long after the last mark; when, is what the file says."""
         try:
             status = os.lstat(f"{running.directory}/{CHECKPOINT}")
         except OSError:
             return False
         written_ms = min(status.st_mtime_ns // 1_000_000, wall_ms())
-        if written_ms <= running.checkpoint_ms:
+        if written_ms < running.checkpoint_ms + least_ms:
             return False
         running.checkpoint_ms = written_ms
         return True

@@ -49,7 +49,9 @@ def evolve_scheduled(state: State, event: TasksScheduled) -> None:
         node.attempts[job.id, index] = attempt
     state.usage.wait(job, -len(event.indices))
     if event.choice:
-        job.choices = (job.choices or {}) | dict.fromkeys(event.indices, event.choice)
+        if job.choices is None:
+            job.choices = {}
+        job.choices.update(dict.fromkeys(event.indices, event.choice))
     if job.gang is not None and job.gang.groups:
         for index in event.indices:
             state.hold(job, node, job.request_of(index), 1)
