@@ -171,6 +171,8 @@ class Limits:
         if found is None:
             if len(self._caps_of) >= _REMEMBERED:
                 self._caps_of.clear()
+            if len(self.caps) >= self._most_caps:
+                self._drop_unused_caps()  # never while a group's caps are being found: one found already would be lost
             found = self._caps_of[group] = tuple(self._find_caps(group))
         return found
 
@@ -193,8 +195,6 @@ class Limits:
     def _cap(self, key: tuple[str, str], cap: Cap) -> CapNode:
         node = self.caps.get(key)
         if node is None:
-            if len(self.caps) >= self._most_caps:
-                self._drop_unused_caps()
             node = self.caps[key] = CapNode(key, cap.units)
         return node
 

@@ -15,7 +15,7 @@ from hasched.model.spec import JobSpec, Resources
 from hasched.model.states import EndKind
 from hasched.statemachine.commands import DeletePolicy, Placement, PlacePlan, PutPolicy, SubmitJob
 from hasched.statemachine.events import WeekBegan
-from hasched.statemachine.limits import Limits
+from hasched.statemachine.limits import Group, Limits
 from hasched.statemachine.outcomes import JobAccepted, Rejected
 from hasched.statemachine.rules.clock import next_deadline
 from hasched.statemachine.snapshot import capture, restore
@@ -471,3 +471,14 @@ def assert_lent(limits: Limits) -> None:
 
 TestLimited = Limited.TestCase
 TestLimited.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+def test_what_counts_for_a_cap_is_not_lost_when_unused_ones_are_forgotten() -> None:
+    """Caps of ada and of the name `x` are new: making room for the second must not throw away the first."""
+    limits = Limits()
+    limits.set_policies({}, {"a": Cap(units=1, subject=CapSubject.USER), "b": Cap(units=1, subject=CapSubject.NAME)})
+    for number in range(4094):
+        limits.caps_of(Group("default", "bob", f"n{number}", None, None))
+    limits.hold(Group("default", "ada", "x", None, None), Resources(), 1)
+    assert limits.room_of_caps(Group("default", "ada", "y", None, None), 1) == 0
+    assert limits.room_of_caps(Group("default", "bob", "x", None, None), 1) == 0
