@@ -66,7 +66,10 @@ class QuotaNode:
 
     @property
     def root(self) -> QuotaNode:
-        return self if self.parent is None else self.parent.root
+        node = self
+        while node.parent is not None:
+            node = node.parent
+        return node
 
     def counts(self, namespace: str, user: str) -> bool:
         """Whether jobs of the account are of those that it is about, its parents aside."""

@@ -120,6 +120,18 @@ def test_no_quota_is_a_part_of_itself() -> None:
     assert put(machine, "j", Quota(parent="i")) == "quota_cycle"
 
 
+def test_no_tree_of_quotas_grows_deeper_at_its_root() -> None:
+    machine = Machine()
+    for tree in ("a", "b"):
+        for level in range(6):
+            last = put(machine, f"{tree}{level}", Quota(parent=f"{tree}{level - 1}" if level else ""))
+        assert last == ""
+    assert put(machine, "a0", Quota(parent="b5")) == put(machine, "a0", Quota(parent="b3")) == "quota_cycle"
+    assert put(machine, "a0", Quota(parent="b2")) == ""
+    assert put(machine, "b0", Quota(description="It stands where it stood.")) == ""
+    assert put(machine, "a5", Quota(parent="a4", description="So does the deepest.")) == ""
+
+
 @pytest.mark.parametrize(
     ("kind", "name"), [(PolicyKind.QUEUE, "a/b"), (PolicyKind.QUEUE, ""), (PolicyKind.QUOTA, "batch")]
 )

@@ -6,7 +6,7 @@ that asks for what is there already changes nothing and succeeds whatever `if_in
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from hasched.model.ids import is_name
 from hasched.model.policy import Cap, CapSubject, FairShare, Policy, PolicyKind, Quota, kind_of
@@ -92,7 +92,28 @@ def _refuse_body(state: State, name: str, body: Policy) -> Rejected | None:
         if above.body.each_user:
             return Rejected("unknown_quota", f"quota/{above.name} is of each user, and has no parts", "name another")
         parent, depth = above.body.parent, depth + 1
+    # What an old log has made deeper may still be put anew where it stands.
+    present = quotas.get(name)
+    moves = present is None or not isinstance(present.body, Quota) or present.body.parent != body.parent
+    if body.parent and moves and depth + _height_below(quotas, name) > MAX_DEPTH + 1:
+        return Rejected(
+            "quota_cycle",
+            f"quota/{name} and its parts would stand more than {MAX_DEPTH} deep",
+            "name a parent higher up",
+        )
     return None
+
+
+def _height_below(quotas: Mapping[str, PolicyRecord], name: str) -> int:
+    """How many levels of parts a quota has; MAX_DEPTH is as good as more."""
+    level: dict[str, None] = {name: None}
+    for height in range(MAX_DEPTH):
+        level = {
+            each.name: None for each in quotas.values() if isinstance(each.body, Quota) and each.body.parent in level
+        }
+        if not level:
+            return height
+    return MAX_DEPTH
 
 
 def _users_of(state: State, kind: PolicyKind, name: str) -> Iterator[str]:
