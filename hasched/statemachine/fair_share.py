@@ -27,6 +27,7 @@ from hasched.model.spec import Resources
 BITS = 48
 ONE = 1 << BITS  # in fixed point
 MOST = 2**62
+MOST_RATE = 2**36  # of a task: 68 million cores. So 2^27 tasks of an account still add up to what a snapshot can hold
 THE_POLICY = "default"  # the name of the one that counts
 
 _FINE = 96  # bits of the roots
@@ -61,12 +62,13 @@ def rate_of(request: Resources, charges: Charges) -> int:
     The largest and not the sum: who takes a node's GPUs keeps others from the node whether he takes the cores or not
     (dominant resource: Ghodsi et al., NSDI 2011; ADR 0018 says why at fixed rates of exchange).
     """
-    return max(
+    rate = max(
         request.cpu_milli * charges.cpu_milli // 1000,
         request.memory_bytes * charges.memory_milli // _GIB,
         request.gpus * charges.gpu_milli,
         1,
     )
+    return min(rate, MOST_RATE)
 
 
 class Account(msgspec.Struct, array_like=True, gc=False):

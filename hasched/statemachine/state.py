@@ -33,7 +33,7 @@ from hasched.statemachine.job import (
 from hasched.statemachine.manager import ManagerRecord
 from hasched.statemachine.node import Node
 from hasched.statemachine.policies import initial_policies
-from hasched.statemachine.usage import Usage
+from hasched.statemachine.usage import USE_KEPT_SINCE, Usage
 
 __all__ = ["ActiveAttempt", "AttemptRecord", "Cancel", "Job", "Late", "Node", "State", "TaskHistory", "Tombstone"]
 
@@ -191,7 +191,8 @@ class State:
         """An attempt gives back what it held on the node."""
         node.allocate(request, -1)
         self.charge(job, request, -1)
-        self.usage.end(job, request, active.scheduled_ms, self.now_ms)
+        kept = self.entry_version >= USE_KEPT_SINCE
+        self.usage.end(job, request, active.scheduled_ms, self.now_ms, kept=kept)
 
     def limit(self) -> None:
         """The quotas and caps are others."""

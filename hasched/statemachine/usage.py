@@ -22,6 +22,7 @@ from hasched.statemachine.quotas import COUNTABLE, QUEUED_JOBS, QUEUED_TASKS, RU
 from hasched.statemachine.weeks import WeekMeter, split_by_week, week_of
 
 KEPT_WEEKS = 27  # half a year
+USE_KEPT_SINCE = 2  # the version of entries; before, nobody asked what was used
 
 GroupKey: TypeAlias = tuple[str, str, str, tuple[str, ...] | None, tuple[tuple[str, int], ...] | None]  # as in Group
 AccountSums: TypeAlias = tuple[tuple[int, int, int, int], tuple[int, int, int, int], tuple[tuple[str, int], ...]]
@@ -43,11 +44,11 @@ class WeekUse(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     def plus(self, other: WeekUse) -> WeekUse:
         return WeekUse(
-            self.attempts + other.attempts,
-            self.cpu_milli_ms + other.cpu_milli_ms,
-            self.memory_gib_ms + other.memory_gib_ms,
-            self.gpu_ms + other.gpu_ms,
-            self.disk_gib_ms + other.disk_gib_ms,
+            min(self.attempts + other.attempts, MAX_INTEGER),
+            min(self.cpu_milli_ms + other.cpu_milli_ms, MAX_INTEGER),
+            min(self.memory_gib_ms + other.memory_gib_ms, MAX_INTEGER),
+            min(self.gpu_ms + other.gpu_ms, MAX_INTEGER),
+            min(self.disk_gib_ms + other.disk_gib_ms, MAX_INTEGER),
             min(self.cpu_ms + other.cpu_ms, MAX_INTEGER),
             min(self.cost_micro + other.cost_micro, MAX_INTEGER),
         )
@@ -187,8 +188,8 @@ class Usage:
         if self.limits.any_quotas or self.limits.any_caps:
             self.limits.hold(Group(*group), request, tasks)
 
-    def end(self, job: Job, request: Resources, start_ms: int, now_ms: int) -> None:
-        """A task of the job, which held it from `start_ms`, gives back what it held."""
+    def end(self, job: Job, request: Resources, start_ms: int, now_ms: int, *, kept: bool = True) -> None:
+        """A task of the job, which held it from `start_ms`, gives back what it held. `kept`: the ledger has what it used."""
         account = self.account((job.namespace, job.actor))
         account.hold(request, -1)
         group = (job.namespace, job.actor, job.name, job.tags, job.semaphores)
@@ -199,7 +200,7 @@ class Usage:
             del self.groups[group]
         if request.gpus:
             for meter in self._meters_of(job.account, account):
-                meter.end(request.gpus, start_ms, now_ms)
+                meter.end(request.gpus, start_ms, now_ms, kept=kept)
         if self.limits.any_quotas or self.limits.any_caps:
             self.limits.hold(Group(*group), request, -1)
 
@@ -315,10 +316,10 @@ def held(request: Resources, held_ms: int, cpu_ms: int = 0, cost_micro: int = 0,
     """What it is to hold a request for so long."""
     return WeekUse(
         attempts,
-        request.cpu_milli * held_ms,
-        request.memory_bytes * held_ms // GIB,
-        request.gpus * held_ms,
-        request.disk_bytes * held_ms // GIB,
-        cpu_ms,
-        cost_micro,
+        min(request.cpu_milli * held_ms, MAX_INTEGER),
+        min(request.memory_bytes * held_ms // GIB, MAX_INTEGER),
+        min(request.gpus * held_ms, MAX_INTEGER),
+        min(request.disk_bytes * held_ms // GIB, MAX_INTEGER),
+        min(cpu_ms, MAX_INTEGER),
+        min(cost_micro, MAX_INTEGER),
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hasched.model.units import MAX_INTEGER
+
 WEEK_MS = 7 * 86_400_000
 _FIRST_MONDAY_MS = -3 * 86_400_000  # 1970-01-01 was a Thursday
 
@@ -33,7 +35,7 @@ class WeekMeter:
 
     def __init__(self) -> None:
         self.week = 0
-        self.done = 0  # amount x ms, of what has ended
+        self.done = 0  # amount x ms, of what has ended; MAX_INTEGER is as good as more
         self.rate = 0  # the amount that is held now
         self.starts = 0  # the sum of amount x when it began, or when the week did if that was later
 
@@ -48,12 +50,14 @@ class WeekMeter:
         self.rate += amount
         self.starts += amount * max(start_ms, start_of_week(self.week))
 
-    def end(self, amount: int, start_ms: int, now_ms: int) -> None:
+    def end(self, amount: int, start_ms: int, now_ms: int, *, kept: bool = True) -> None:
+        """Without `kept`, as if it had never run: so it is after a restore, which finds no trace of it in the ledger."""
         self.turn(now_ms)
         begun_ms = max(start_ms, start_of_week(self.week))
         self.rate -= amount
         self.starts -= amount * begun_ms
-        self.done += amount * (now_ms - begun_ms)
+        if kept:
+            self.done = min(self.done + amount * (now_ms - begun_ms), MAX_INTEGER)
 
     def used(self, now_ms: int) -> int:
         """Amount x ms in the week that holds `now_ms`."""
@@ -66,6 +70,6 @@ class WeekMeter:
         """Count what the other has counted too."""
         self.turn(now_ms)
         other.turn(now_ms)
-        self.done += other.done
+        self.done = min(self.done + other.done, MAX_INTEGER)
         self.rate += other.rate
         self.starts += other.starts

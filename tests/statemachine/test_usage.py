@@ -9,11 +9,13 @@ from hasched.model.spec import MAX_TASKS, JobSpec, PlacementRules, Resources
 from hasched.model.units import MAX_INTEGER
 from hasched.model.wire import GpuDevice, NodeInfo, Usage
 from hasched.statemachine import queries
-from hasched.statemachine.commands import Placement, PlacePlan, RegisterNode
+from hasched.statemachine.apply import apply
+from hasched.statemachine.commands import Batch, Placement, PlacePlan, RegisterNode, ReportAttempts
 from hasched.statemachine.digest import digest
+from hasched.statemachine.invariants import check
 from hasched.statemachine.rules.charges import cost_of
 from hasched.statemachine.snapshot import capture, restore
-from hasched.statemachine.usage import KEPT_WEEKS
+from hasched.statemachine.usage import KEPT_WEEKS, NO_USE, held
 from hasched.statemachine.weeks import WEEK_MS, start_of_week, week_of
 from tests.statemachine.machine import GIB, Machine, retries
 from tests.statemachine.test_limits import job_of, put, started
@@ -209,3 +211,30 @@ def test_no_amount_outgrows_what_can_be_kept(machine: Machine) -> None:
     captured = capture(machine.state)
     assert digest(restore(iter(captured.next_chunk, None))) == digest(machine.state)
     assert (job.cpu_ms, job.cost_micro) == (MAX_INTEGER, MAX_INTEGER)
+
+
+def test_what_ended_before_use_was_kept_is_measured_nowhere(machine: Machine) -> None:
+    """A restored state knows nothing of it, so neither may the one that saw it."""
+    job = job_of(machine, resources=Resources(gpus=4))
+    started(machine, job)
+    reports = (machine.ended(job),)
+    old = Batch(1, machine.now_ms + HOUR_MS, [ReportAttempts(node_id="n1", reports=reports)])
+    apply(machine.state, machine.state.index + 1, old)
+    assert machine.state.usage.accounts[job.account].meter.used(machine.state.now_ms) == 0
+    assert check(machine.state) == []
+
+
+def test_no_use_is_more_than_a_snapshot_can_hold(machine: Machine) -> None:
+    most = Resources(*[MAX_INTEGER] * 4)
+    use = held(most, WEEK_MS, MAX_INTEGER, MAX_INTEGER, 1)
+    both = use.plus(use)
+    assert max(use.plus(NO_USE).__reduce__()[1]) == max(both.__reduce__()[1]) == both.gpu_ms == MAX_INTEGER
+    machine.node("n2", cpu=MAX_INTEGER // 1000, gpus=MAX_INTEGER)
+    put(machine, "fair_share", "default")
+    for _ in range(2):
+        job = job_of(machine, resources=Resources(gpus=MAX_INTEGER))
+        machine.place(job, 0, node_id="n2")
+        assert digest(machine.state)
+        machine.wait(HOUR_MS)
+        machine.end(job, node_id="n2")
+        assert digest(machine.state)

@@ -15,7 +15,6 @@ from hasched.statemachine.node import Node
 from hasched.statemachine.policies import PolicyTables, find_policy
 from hasched.statemachine.state import State
 
-USE_KEPT_SINCE = 2  # the version of entries; before, nobody asked what was used
 DEFAULT_PRICE = "default"
 
 

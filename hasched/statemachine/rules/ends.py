@@ -20,9 +20,10 @@ from hasched.statemachine.job import IN_BACKOFF, ActiveAttempt, AttemptRecord, J
 from hasched.statemachine.node import Node
 from hasched.statemachine.records import OUTPUT_DROPPED
 from hasched.statemachine.rules import gangs
-from hasched.statemachine.rules.charges import USE_KEPT_SINCE, charge
+from hasched.statemachine.rules.charges import charge
 from hasched.statemachine.rules.yields import MAX_REASON_LENGTH, words_of_yield
 from hasched.statemachine.state import State
+from hasched.statemachine.usage import USE_KEPT_SINCE
 
 NO_USAGE = Usage()
 
