@@ -172,7 +172,7 @@ def _change(job: Comparison) -> str:
             return "gone"
         return "can start" if job.then.start_ms else "can't start"
     if not job.change_ms and job.now is not None and job.then is not None:
-        if job.now.last_start_ms and job.then.last_start_ms:
+        if job.now.last_start_ms and job.then.last_start_ms and job.now.last_start_ms != job.then.last_start_ms:
             return f"all {_moved(job.then.last_start_ms - job.now.last_start_ms)}"
         return "more of it" if job.then.starting > job.now.starting else "less of it"
     return _moved(job.change_ms)

@@ -139,7 +139,7 @@ def report(error: HaschedError, as_json: bool) -> None:
         click.echo(error.cause, err=True)
     else:
         click.echo(f"hasched: {error.cause}", err=True)
-        if error.hint:
+        if error.hint and error.hint not in error.cause:  # A file's mistakes have theirs behind them.
             click.echo(f"  {error.hint}", err=True)
 
 

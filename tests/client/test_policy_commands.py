@@ -85,6 +85,8 @@ def test_a_mistake_has_its_line_and_then_nothing_is_sent(scene: Scene, tmp_path:
     told = json.loads(result.stderr)
     assert told["code"] == "invalid_policy"
     assert [(each["path"], each["line"]) for each in told["errors"]] == [("kind", 9), ("wieght", 13)]
+    said = invoke(scene, "policy", "apply", str(file)).stderr
+    assert said.count("did you mean 'weight'?") == 1 and said.endswith("did you mean 'weight'?\n")
     assert "there is no policy in it" in invoke(scene, "policy", "apply", "-", text="").stderr
 
 

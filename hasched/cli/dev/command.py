@@ -19,6 +19,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from hasched.cli.answer_text import plural
 from hasched.cli.dev.layout import CLUSTER, SIMULATION, Layout, prepare
 from hasched.cli.dev.processes import Child, Processes, kill_daemons, kill_work
 from hasched.cli.exits import Exit
@@ -144,8 +145,9 @@ class _Teller:
             )
             return
         apis = ", ".join(f"{name} {url}" for name, url in zip(layout.managers, layout.urls, strict=True))
+        counted = f"{plural(len(layout.managers), 'manager')}, {plural(len(layout.agents), 'agent')}"
         pretending = f", {len(layout.simulated)} simulated nodes" if layout.simulated else ""
-        self._say(f"ready in {took_s:.1f} s: {len(layout.managers)} managers, {len(layout.agents)} agents{pretending}")
+        self._say(f"ready in {took_s:.1f} s: {counted}{pretending}")
         self._say(f"  API      {apis}")
         self._say(f"  context  {CLUSTER}, now the current one")
         self._say(f"  data     {layout.directory} (logs: *.log)")
