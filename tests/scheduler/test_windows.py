@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hasched.model.policy import PolicyKind, Reservation
+from hasched.scheduler.explain import explain_waiting
 from hasched.statemachine.commands import DeletePolicy, PutPolicy, StepClock
 from hasched.statemachine.rules.clock import next_deadline
 from tests.scheduler.world import World
@@ -90,3 +91,14 @@ def test_a_hold_is_not_taken_on_a_node_that_will_be_others() -> None:
     head = world.submit(cpu=4)
     world.settle()
     assert world.planner.held_nodes == {"n2": head.id}
+
+
+def test_a_window_elsewhere_is_no_reason() -> None:
+    world = World()
+    world.node("n1")
+    reserve(world, "n2")
+    job = world.submit(cpu=64_000)
+    assert world.settle() == []
+    why = explain_waiting(world.state, job)
+    codes = [each.code for view in why.classes for each in view.blockers]
+    assert codes == ["insufficient_cpu"] and [each.code for each in why.blockers] == ["unsatisfiable"]

@@ -22,7 +22,7 @@ from hasched.model.states import NodeState, TaintEffect
 from hasched.scheduler.explain.surroundings import Surroundings
 from hasched.scheduler.filters import ADDED, find_added
 from hasched.scheduler.order import Account, ByPolicies, group_of
-from hasched.scheduler.shapes import limit_of
+from hasched.scheduler.shapes import NEVER_MS, limit_of
 from hasched.scheduler.slots import MAX_ATTEMPTS_PER_NODE
 from hasched.scheduler.windows import Windows
 from hasched.statemachine.job import Job
@@ -123,7 +123,7 @@ class Asker:
         )
         if self._windows:
             closes_ms = self._windows.closes_ms(node.id, self._access)
-            if closes_ms < self._end_ms:
+            if closes_ms < min(self._end_ms, NEVER_MS):  # The end of what has no limit lies beyond never.
                 found.append(Lack(ReasonCode.RESERVATION, total=closes_ms))
         if self._reachable is not None and node.id not in self._reachable and node.takes_work:
             found.append(Lack(ReasonCode.NODE_UNREACHABLE))
