@@ -123,6 +123,8 @@ class JobModel:
                 return [msgspec.structs.replace(state, end=state.end or "?")]
             case "job_cancelling" if there and kind == SUSPEND:
                 return [state] if state.cancelling and not state.suspended and not state.end else []
+            case "job_ending" if there and kind == SUSPEND:  # it is being stopped at its deadline
+                return [] if state.cancelling or state.suspended or state.end else [state]
             case "job_active" if there and kind == DELETE:
                 return [] if state.end else [state]
             case _:

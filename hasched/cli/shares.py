@@ -1,4 +1,4 @@
-"""`hasched fairshare`: who has used how much of what is his due."""
+"""`hasched fairshare`: who has used how much of what is due to them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _COLUMNS = ("account", "weight", "due", "used", "factor", "core-hours", "cores n
 
 @click.group()
 def fairshare() -> None:
-    """See who has used how much of what is his due."""
+    """See who has used how much of what is due to them."""
 
 
 @fairshare.command()

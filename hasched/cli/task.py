@@ -17,7 +17,7 @@ CHECKPOINT = "HASCHED_CHECKPOINT"
 
 @click.group()
 def task() -> None:
-    """Have a task make room, or say in a task that it has checkpointed."""
+    """Have tasks make room, or tell of a checkpoint."""
 
 
 @task.command()

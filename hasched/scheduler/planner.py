@@ -91,7 +91,6 @@ class Planner:
 
     def _reset(self) -> None:
         self._slots: dict[NodeId, Slot] = {}
-        self._slots_made = 0
         self._changes = Changes()
         self._shapes = Shapes()
         self._windows = Windows()
@@ -287,8 +286,7 @@ class Planner:
                 self._changes.forget(slot)
             return
         if slot is None:
-            self._slots_made += 1
-            slot = self._slots[node_id] = Slot(node, self._slots_made)
+            slot = self._slots[node_id] = Slot(node, node.number)
         changed, grown = slot.refresh(node, self._usable(node))
         if slot.held:
             if slot.usable:

@@ -83,6 +83,14 @@ def unknown(kind, start):
         pytest.param(
             [
                 call("submit", 0, 1, Accepted(7, False)),
+                call("suspend", 2, 3, Refused("job_ending")),
+                call("read", 4, 5, RUNNING),
+            ],
+            id="a job that is being stopped at its deadline",
+        ),
+        pytest.param(
+            [
+                call("submit", 0, 1, Accepted(7, False)),
                 call("suspend", 2, 3, Done()),
                 call("resume", 4, 5, Done()),
                 call("read", 6, 7, RUNNING),
@@ -212,7 +220,7 @@ RESULTS = {
     "submit": [Accepted(7, False), Accepted(7, True), Accepted(8, True)],
     "read": [None, RUNNING, CANCELLING, SUSPENDED, ENDED],
     "cancel": [Done(), Refused("no_such_job"), Refused("job_ended")],
-    "suspend": [Done(), Refused("job_cancelling")],
+    "suspend": [Done(), Refused("job_cancelling"), Refused("job_ending")],
     "resume": [Done(), Refused("no_such_job")],
     "delete": [Done(), Refused("job_active"), Refused("no_such_job")],
 }

@@ -70,6 +70,12 @@ class Cluster:
         assert isinstance(outcome, JobAccepted)
         return self.state.jobs[outcome.job_id]
 
+    def change_leader(self) -> None:
+        """Another planner begins from the state, as a forecast does: who holds which node is found anew."""
+        self.planner = Planner()
+        for _ in self.planner.rebuild(self.state):
+            pass
+
     def place(self) -> None:
         """Start what may start, as the leader does."""
         while self.planner.ready:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hasched.model.states import NodeState
@@ -14,6 +14,9 @@ jobs = st.tuples(st.integers(1, 9), st.integers(1, 4), st.integers(1, 5), st.int
 
 
 @settings(max_examples=40, deadline=None)
+@example([4], [(1, 1, 1, 0, 0)] * 3 + [(2, 1, 2, 0, 0), (1, 4, 1, 0, 0)], [(1, 4, 1, 1, 0)])
+@example([1, 2, 2], [(1, 1, 1, 0, 0)] * 2 + [(1, 3, 1, 0, 0), (1, 2, 3, 0, 0)], [(1, 1, 1, 0, 0), (1, 1, 4, 1, 0)])
+@example([1, 2, 2], [(1, 1, 1, 0, 0)] * 2 + [(1, 3, 1, 0, 0), (1, 2, 2, 0, 0)], [(1, 1, 1, 0, 0), (1, 1, 4, 1, 0)])
 @given(
     nodes=st.lists(st.integers(1, 4), min_size=1, max_size=4), before=st.lists(jobs, max_size=5), after=st.lists(jobs)
 )
@@ -29,6 +32,7 @@ def test_a_forecast_is_what_then_happens(
         for minutes, cpu, count, priority, max_running in batch:
             cluster.submit(minutes, cpu, count=count, priority=priority, max_running=max_running)
     foreseen = cluster.foresee()
+    cluster.change_leader()
     cluster.starts.clear()
     cluster.run_on()
     for job in foreseen.jobs:
