@@ -32,8 +32,7 @@ class ReasonCode(StrEnum):
 
     # What its owners may use
     QUOTA = "quota", "A quota of its namespace or user is used up."
-    QUEUE_QUOTA = "queue_quota", "Its queue runs as much as it may."
-    QUEUE_CLOSED = "queue_closed", "Its queue is closed: what waits there does not start."
+    QUEUE_QUOTA = "queue_quota", "As many tasks of its queue run as the queue's `max_running` allows."
     CAP = "cap", "As many tasks of its name, user or tag run as a cap allows."
     SEMAPHORE = "semaphore", "A semaphore that it takes is taken by others."
 

@@ -9,14 +9,26 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable
 from typing import Protocol
 
+from hasched.model.ids import JobId
+from hasched.model.policy import PolicyKind
 from hasched.model.reasons import ReasonCode
 from hasched.model.times import format_time
 from hasched.model.units import format_duration
-from hasched.scheduler.blockers import Blocker, Change
+from hasched.scheduler.blockers import Blocker, Change, Target
 from hasched.scheduler.keys import Key
 from hasched.scheduler.limits import LimitGate
-from hasched.statemachine.events import AttemptEnded, Event, JobDue, JobResumed
+from hasched.statemachine.events import (
+    AttemptEnded,
+    Event,
+    JobDue,
+    JobResumed,
+    JobUpdated,
+    PolicyChanged,
+    PolicyDeleted,
+    TasksScheduled,
+)
 from hasched.statemachine.job import Job
+from hasched.statemachine.rules.queues import max_running_of
 from hasched.statemachine.state import State
 
 
@@ -129,5 +141,96 @@ class MaxRunning(OneJobGate):
                 self._on_their_way.pop(job.id, None)
 
 
+class QueueRoom:
+    """No more tasks at once than the queue of their job may run."""
+
+    def __init__(self) -> None:
+        self._forget()
+
+    def _forget(self) -> None:
+        self._on_their_way: dict[JobId, tuple[str, int]] = {}  # the queue of each job, and how many tasks
+        self._sums: dict[str, int] = {}  # of those, by queue
+        self._full: dict[str, None] = {}  # queues that jobs may be waiting for
+        self._returned: dict[str, None] = {}  # of what was on its way and isn't any more
+
+    def rebuild(self, state: State) -> None:
+        self._forget()
+
+    def allowed(self, state: State, job: Job, asked: int) -> int:
+        most = max_running_of(state, job.queue)
+        if not most:
+            return asked
+        taken = state.usage.queues.get(job.queue, 0) + self._sums.get(job.queue, 0)
+        return max(0, min(asked, most - taken))
+
+    def blockers(self, state: State, job: Job) -> list[Blocker]:
+        most, running = max_running_of(state, job.queue), state.usage.queues.get(job.queue, 0)
+        enough = running + (max(job.floor, 1) if job.starts_together else 1)
+        if not most or enough <= most:
+            return []
+        text = f"queue {job.queue} runs {running} tasks, and its max_running is {most}"
+        key = f"queue/{job.queue}.max_running"
+        return [
+            Blocker(ReasonCode.QUEUE_QUOTA, text, change=Change(f"raise {key} to {enough}", Target.POLICY, key, enough))
+        ]
+
+    def key(self, state: State, job: Job) -> Key:
+        self._full[job.queue] = None
+        return Key(_channel_of(job.queue), (job.gang, job.starts_together))
+
+    def opened(self, state: State, event: Event) -> Iterable[Hashable]:
+        match event:
+            case AttemptEnded():
+                job = state.jobs.get(event.job_id)
+                return (_channel_of(job.queue),) if job is not None else self._all_channels()
+            case JobUpdated():
+                return self._all_channels() if self._follow(state, event) else ()
+            case PolicyChanged() | PolicyDeleted() if event.kind is PolicyKind.QUEUE:
+                return (_channel_of(event.name),)
+            case TasksScheduled():
+                self._returned.clear()  # it runs
+        return ()
+
+    def _follow(self, state: State, event: JobUpdated) -> bool:
+        """Whether a job that holds a queue's room may have gone to another queue."""
+        _, tasks = self._on_their_way.pop(event.job_id, ("", 0))
+        if tasks:
+            self._sums = {}
+            self._on_their_way[event.job_id] = (event.queue, tasks)
+            for queue, each in self._on_their_way.values():
+                self._sums[queue] = self._sums.get(queue, 0) + each
+        job = state.jobs.get(event.job_id)
+        return bool(tasks) or job is None or bool(job.active)
+
+    def _all_channels(self) -> list[Hashable]:
+        channels: list[Hashable] = [_channel_of(queue) for queue in self._full]
+        self._full.clear()
+        return channels
+
+    def take(self, state: State, job: Job, tasks: int) -> None:
+        queue, before = self._on_their_way.get(job.id, (job.queue, 0))
+        after = max(0, before + tasks)
+        if after:
+            self._on_their_way[job.id] = (queue, after)
+        else:
+            self._on_their_way.pop(job.id, None)
+        left = self._sums.get(queue, 0) + after - before
+        if left:
+            self._sums[queue] = left
+        else:
+            self._sums.pop(queue, None)
+        if tasks < 0 and self._full:
+            self._returned[queue] = None
+
+    def given_back(self) -> list[Hashable]:
+        channels: list[Hashable] = [_channel_of(queue) for queue in self._returned]
+        self._returned.clear()
+        return channels
+
+
+def _channel_of(queue: str) -> Hashable:
+    return (QueueRoom.__name__, queue)
+
+
 def standard_gates() -> tuple[Gate, ...]:
-    return (Suspended(), NotBefore(), MaxRunning(), LimitGate())
+    return (Suspended(), NotBefore(), MaxRunning(), QueueRoom(), LimitGate())

@@ -279,6 +279,8 @@ def _check_usage(state: State) -> Iterator[str]:
             yield f"account {key} measures {one.meter.used(state.now_ms)} GPU-ms, its jobs {other.meter.used(state.now_ms)}"
     if usage.groups != counted.groups or usage.semaphore_jobs != counted.semaphore_jobs:
         yield "the groups of running tasks, or the takers of semaphores, are others than the jobs say"
+    if usage.queues != counted.queues:
+        yield f"queues count {usage.queues} running tasks, their jobs say {counted.queues}"
     yield from _compare_limits(usage.limits, counted.limits, state.now_ms)
 
 

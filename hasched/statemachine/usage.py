@@ -121,6 +121,7 @@ class Usage:
     def __init__(self) -> None:
         self.accounts: dict[AccountKey, Account] = {}
         self.groups: dict[GroupKey, int] = {}  # running tasks
+        self.queues: dict[str, int] = {}  # running tasks
         self.semaphore_jobs: dict[str, int] = {}  # jobs that have not ended, by the semaphores that they take
         self.limits = Limits()
         self.ledger: dict[AccountKey, dict[int, WeekUse]] = {}
@@ -182,6 +183,7 @@ class Usage:
         account.hold(request, tasks)
         group = (job.namespace, job.actor, job.name, job.tags, job.semaphores)
         self.groups[group] = self.groups.get(group, 0) + tasks
+        self._count_running(job.queue, tasks)
         if request.gpus:
             for meter in self._meters_of(job.account, account):
                 meter.start(request.gpus * tasks, now_ms)
@@ -198,11 +200,24 @@ class Usage:
             self.groups[group] = left
         else:
             del self.groups[group]
+        self._count_running(job.queue, -1)
         if request.gpus:
             for meter in self._meters_of(job.account, account):
                 meter.end(request.gpus, start_ms, now_ms, kept=kept)
         if self.limits.any_quotas or self.limits.any_caps:
             self.limits.hold(Group(*group), request, -1)
+
+    def change_queue(self, before: str, after: str, tasks: int) -> None:
+        """So many tasks that run are another queue's from now on."""
+        self._count_running(before, -tasks)
+        self._count_running(after, tasks)
+
+    def _count_running(self, queue: str, tasks: int) -> None:
+        running = self.queues.get(queue, 0) + tasks
+        if running:
+            self.queues[queue] = running
+        else:
+            self.queues.pop(queue, None)
 
     def _meters_of(self, key: AccountKey, account: Account) -> Iterable[WeekMeter]:
         return (account.meter, *self.limits.meters_of(key)) if self.limits.any_quotas else (account.meter,)
@@ -259,6 +274,7 @@ class Usage:
             account.hold(request, 1)
             group = group_of(job)
             self.groups[group] = self.groups.get(group, 0) + 1
+            self._count_running(job.queue, 1)
             if request.gpus:
                 account.meter.turn(now_ms)
                 account.meter.start(request.gpus, active.scheduled_ms)

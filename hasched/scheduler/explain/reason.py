@@ -12,6 +12,7 @@ from hasched.model.units import format_bytes, format_cpu
 from hasched.model.views import Reason
 from hasched.scheduler.explain.gangs import gang_reason
 from hasched.scheduler.filters import find_blockers
+from hasched.scheduler.gates import QueueRoom
 from hasched.scheduler.limits import LimitGate
 from hasched.scheduler.slots import MAX_ATTEMPTS_PER_NODE
 from hasched.statemachine.job import Job
@@ -33,7 +34,7 @@ def pending_reason(state: State, job: Job) -> Reason | None:
         )
     if job.max_running and job.active >= job.max_running:
         return Reason(code=ReasonCode.MAX_RUNNING, text=f"as many tasks run as max_running allows: {job.max_running}")
-    for short in LimitGate().blockers(state, job):
+    for short in (*QueueRoom().blockers(state, job), *LimitGate().blockers(state, job)):
         return Reason(code=short.code, text=short.text)
     healthy = [node for node in state.nodes.values() if node.takes_work]
     if not healthy:

@@ -33,6 +33,7 @@ from hasched.statemachine.node import Node
 from hasched.statemachine.outcomes import PlanTaken, Rejected
 from hasched.statemachine.records import attempt_records
 from hasched.statemachine.rules import Decision
+from hasched.statemachine.rules.queues import room_in
 from hasched.statemachine.rules.yields import mark_yielding
 from hasched.statemachine.state import State
 from hasched.statemachine.usage import group_of
@@ -55,6 +56,8 @@ def decide_gang(state: State, command: PlaceGang) -> Decision | Rejected:
         return Rejected("gang_no_room", fault, "plan again")
     if not _within_limits(state, job, tuple(indices)):
         return Rejected("gang_no_room", "a quota or cap leaves too little for all of it", "plan again")
+    if room_in(state, job.queue, len(indices)) < len(indices):
+        return Rejected("gang_no_room", f"queue {job.queue} may not run all of it now", "plan again")
     events: list[Event] = []
     if job.gang.whole:
         nodes = tuple(placement.node_id for placement in command.placements)

@@ -24,7 +24,7 @@ from hasched.statemachine.events import (
 from hasched.statemachine.job import IN_BACKOFF, Cancel, Job, TaskHistory, derive_state
 from hasched.statemachine.outcomes import JobAccepted, Rejected
 from hasched.statemachine.policies import find_policy
-from hasched.statemachine.rules import Decision, admission, deadlines, updates
+from hasched.statemachine.rules import Decision, admission, deadlines, queues, updates
 from hasched.statemachine.rules.planned import find_outdated
 from hasched.statemachine.state import State, Tombstone
 
@@ -60,7 +60,7 @@ def decide_submit(state: State, command: SubmitJob) -> Decision | Rejected:
     spec = resolve_class(state, spec)
     if isinstance(spec, Rejected):
         return spec
-    if refused := admission.refuse(state, command.actor, spec):
+    if refused := queues.refuse_closed(state, spec.queue) or admission.refuse(state, command.actor, spec):
         return refused
     job_id = state.next_job_id
     return Decision(

@@ -6,6 +6,7 @@ from hasched.model.states import TaskState
 from hasched.statemachine.commands import Placement
 from hasched.statemachine.events import TasksScheduled
 from hasched.statemachine.job import ActiveAttempt
+from hasched.statemachine.rules.queues import room_in
 from hasched.statemachine.state import State
 from hasched.statemachine.usage import group_of
 
@@ -27,6 +28,7 @@ def decide_placement(state: State, placement: Placement) -> TasksScheduled | Non
         room = usage.limits.room(group_of(job), job.request(placement.choice), room, not job.active, state.now_ms)
     if job.max_running:
         room = min(room, job.max_running - job.active)
+    room = room_in(state, job.queue, room)
     if room <= 0 or not indices:
         return None
     placed = tuple(indices[:room])

@@ -17,7 +17,7 @@ from hasched.statemachine.events import JobUpdated
 from hasched.statemachine.job import Job
 from hasched.statemachine.outcomes import Rejected
 from hasched.statemachine.policies import find_policy
-from hasched.statemachine.rules import Decision, deadlines
+from hasched.statemachine.rules import Decision, deadlines, queues
 from hasched.statemachine.state import State
 
 
@@ -68,6 +68,8 @@ def decide_update(state: State, command: UpdateJob) -> Decision | Rejected:
     if not_before_ms and job.active:
         return Rejected("job_started", f"{job.active} tasks of job {job.id} run already", "suspend it instead")
     queue = job.queue if command.queue is None else command.queue
+    if queue != job.queue and (refused := queues.refuse_closed(state, queue)):
+        return refused
     updated = JobUpdated(job.id, command.actor, priority, name, preempts, queue, not_before_ms, deadline_ms)
     return Decision([] if updated == _as_it_is(job, command.actor) else [updated])
 
@@ -102,6 +104,7 @@ def evolve_updated(state: State, event: JobUpdated) -> None:
         active = list(job.active_attempts or ())
         for index in active:
             state.charge(job, job.request_of(index), -1)
+        state.usage.change_queue(job.queue, event.queue, len(active))
         job.queue = state.intern(event.queue)
         for index in active:
             state.charge(job, job.request_of(index), 1)
