@@ -41,6 +41,7 @@ SUBMISSION_MEMORY_MS = 24 * 3600 * 1000  # a submission id is known as long as i
 MAX_TOMBSTONES = 1_000_000  # and of jobs that are gone at most so many, the latest
 RETENTION_MS = 7 * 24 * 3600 * 1000  # an ended job is kept so long
 MAX_ENDED_JOBS = 1_000_000  # and at most so many of them, the latest
+STALE_TIMERS = 1000  # so many that mean nothing more, and as many as there are others, are never worth sorting out
 
 LIMITING = (PolicyKind.QUOTA, PolicyKind.CAP)
 
@@ -98,6 +99,7 @@ class State:
         self.backoffs: list[tuple[int, int, int]] = []  # heap of (not before, job, index); may hold what is past
         self.shares: Shares | None = None  # what accounts have used; none while fair share is off
         self.job_timers: list[tuple[int, int]] = []  # heap of (when, job); may hold what is past, or means nothing more
+        self._timers_kept = 0  # how many of these meant something when they were sorted out last
         self.job_counts = [0] * PHASES
         self.task_counts = [0] * PHASES
         self.savers: list[JobSaver] = []
@@ -236,14 +238,31 @@ class State:
 
     def set_times(self, job: Job, not_before_ms: int, deadline_ms: int) -> None:
         """Set the clock for a job; 0 is no time."""
+        before = (job.not_before_ms, job.deadline_ms)
         job.not_before_ms, job.deadline_ms = not_before_ms, deadline_ms
-        self.time_job(job)
+        for due_ms in (not_before_ms, deadline_ms):
+            if due_ms not in before:
+                self._add_timer(due_ms, job)
 
     def time_job(self, job: Job) -> None:
-        """Have the clock stepped when something comes due for the job."""
+        """Have the clock stepped when something comes due for a job that was read."""
         for due_ms in (job.not_before_ms, job.deadline_ms):
-            if due_ms and not job.ending:
-                heapq.heappush(self.job_timers, (due_ms, job.id))
+            self._add_timer(due_ms, job)
+
+    def _add_timer(self, due_ms: int, job: Job) -> None:
+        if not due_ms or job.ending:
+            return
+        heapq.heappush(self.job_timers, (due_ms, job.id))
+        if len(self.job_timers) > 2 * self._timers_kept + STALE_TIMERS:
+            self.job_timers = list(dict.fromkeys(filter(self.is_timed, self.job_timers)))
+            heapq.heapify(self.job_timers)
+            self._timers_kept = len(self.job_timers)
+
+    def is_timed(self, timer: tuple[int, int]) -> bool:
+        """Whether this is a time that its job still has."""
+        due_ms, job_id = timer
+        job = self.jobs.get(job_id)
+        return job is not None and not job.ended and not job.ending and due_ms in (job.not_before_ms, job.deadline_ms)
 
     def drop_output(self, job: Job, index: int) -> None:
         """Forget a task's output, if one is kept."""

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from hasched.model.spec import JobSpec
 from hasched.model.states import TaskState
-from hasched.statemachine.commands import SubmitJob
+from hasched.statemachine import state as tables
+from hasched.statemachine.apply import apply
+from hasched.statemachine.commands import SubmitJob, UpdateJob, decode_batch
 from hasched.statemachine.digest import digest
 from hasched.statemachine.events import JobDeadlineExceeded, JobDue
 from hasched.statemachine.rules import deadlines
@@ -72,6 +74,33 @@ def test_times_of_jobs_that_are_gone_mean_nothing() -> None:
     machine.cancel(machine.submit(not_before_after_ms=10, deadline_after_ms=20))
     assert not [event for event in machine.wait(50).events if isinstance(event, JobDue | JobDeadlineExceeded)]
     assert machine.state.job_timers == []
+
+
+def test_a_time_that_a_job_had_before_decides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deadlines, "MAX_JOBS_PER_STEP", 2)
+    machine = Machine()
+    jobs = [machine.submit(deadline_after_ms=ms) for ms in (50, 51, 10)]
+    machine.do(UpdateJob(job_id=3, actor="ada", deadline_ms=T0 + 90))
+    captured = capture(machine.state)
+    restored = restore(iter(captured.next_chunk, None))
+    machine.wait(100)
+    apply(restored, machine.state.index, decode_batch(machine.log[-1]))
+    assert [job.id for job in jobs if job.ended] == [1, 2]
+    assert digest(machine.state) == digest(restored)
+
+
+def test_times_that_mean_nothing_more_are_sorted_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "STALE_TIMERS", 10)
+    machine = Machine()
+    job = machine.submit(deadline_ms=T0 + 1000)
+    for priority in range(5):
+        machine.do(UpdateJob(job_id=job.id, actor="ada", priority=priority))
+    assert machine.state.job_timers == [(T0 + 1000, job.id)], "its times are what they were"
+    for number in range(100):
+        machine.do(UpdateJob(job_id=job.id, actor="ada", deadline_ms=T0 + 2000 + number % 50))
+        machine.cancel(machine.submit(not_before_after_ms=100, deadline_after_ms=3000))
+        assert len(machine.state.job_timers) <= 2 * 3 + 10
+    assert JobDeadlineExceeded(job.id, 1, ()) in machine.wait(2049).events
 
 
 TIMES = st.tuples(st.integers(0, 40), st.integers(0, 40)).filter(lambda times: not times[1] or times[1] > times[0])

@@ -62,9 +62,9 @@ def warnings_of(job: Job, spec: JobSpec) -> list[str]:
 def decide_due(state: State) -> Iterator[Event]:
     """What the clock does to jobs, at most `MAX_JOBS_PER_STEP` of them."""
     due: dict[int, None] = {}
-    for _, job_id in _passed(state):
-        if _is_due(state, state.jobs.get(job_id)):
-            due[job_id] = None
+    for timer in _passed(state):
+        if _is_due(state, timer):
+            due[timer[1]] = None
             if len(due) == MAX_JOBS_PER_STEP:
                 break
     for job_id in sorted(due):
@@ -89,11 +89,10 @@ def _passed(state: State) -> Iterator[tuple[int, int]]:
                 heappush(frontier, (heap[below], below))
 
 
-def _is_due(state: State, job: Job | None) -> bool:
-    """Whether the clock has to do something to the job now. False of what a timer is left over from."""
-    if job is None or job.ended or job.ending:
-        return False
-    return 0 < job.not_before_ms <= state.now_ms or _is_over(state, job)
+def _is_due(state: State, timer: tuple[int, int]) -> bool:
+    """Whether the clock has to do something to the timer's job now. One that is left over from an earlier time of the job, as
+    a restored state has none, decides nothing."""
+    return timer[0] <= state.now_ms and state.is_timed(timer)
 
 
 def _is_over(state: State, job: Job) -> bool:
@@ -135,5 +134,5 @@ def evolve_exceeded(state: State, event: JobDeadlineExceeded) -> None:
 def drop_past(state: State) -> None:
     """Forget the timers that have done what they were for."""
     timers = state.job_timers
-    while timers and timers[0][0] <= state.now_ms and not _is_due(state, state.jobs.get(timers[0][1])):
+    while timers and timers[0][0] <= state.now_ms and not _is_due(state, timers[0]):
         heappop(timers)
