@@ -133,8 +133,8 @@ class Node(msgspec.Struct, gc=False, kw_only=True):
             disk_bytes=self.allocated_disk_bytes,
         )
 
-    def room_for(self, resources: Resources, at_most: int) -> int:
-        """How many times so much is free now, counted up to `at_most`."""
+    def room_for(self, resources: Resources, at_most: int, *, by_kind: bool = True) -> int:
+        """How many times so much is free now, counted up to `at_most`. `by_kind`: the kinds of its GPUs matter."""
         total = self.info.resources
         room = at_most
         if resources.cpu_milli:
@@ -142,7 +142,8 @@ class Node(msgspec.Struct, gc=False, kw_only=True):
         if resources.memory_bytes:
             room = min(room, (total.memory_bytes - self.allocated_memory_bytes) // resources.memory_bytes)
         if resources.gpus:
-            room = min(room, self.free_gpus(resources) // resources.gpus)
+            free = self.free_gpus(resources) if by_kind else total.gpus - self.allocated_gpus
+            room = min(room, free // resources.gpus)
         if resources.disk_bytes:
             room = min(room, (total.disk_bytes - self.allocated_disk_bytes) // resources.disk_bytes)
         if resources.countables:

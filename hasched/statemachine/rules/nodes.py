@@ -18,6 +18,7 @@ from hasched.statemachine.rules.ends import decide_losses
 from hasched.statemachine.rules.yields import MAX_REASON_LENGTH
 from hasched.statemachine.state import State
 
+INVENTORIES_BOUNDED_SINCE = 2  # the version of entries; before, only their amounts were looked at
 MAX_TAINTS = 32
 MAX_DEVICES = 4096
 MAX_ATTRIBUTES = 64
@@ -28,7 +29,7 @@ def decide_register(state: State, command: RegisterNode) -> Decision | Rejected:
     """A smaller inventory than what is allocated is taken as it is: nothing more fits until enough has ended."""
     if not is_name(command.node_id):
         return Rejected("invalid_node", f"{command.node_id[:100]!r} can't name a node")
-    if (fault := _fault_of(command.info)) is not None:
+    if (fault := _fault_of(command.info, state.entry_version)) is not None:
         return Rejected("invalid_node", f"the inventory of node {command.node_id} holds {fault}")
     node = state.nodes.get(command.node_id)
     if node is not None and node.state is NodeState.HEALTHY and node.said == command.info:
@@ -57,10 +58,14 @@ def _is_forgotten(state: State, node: Node, command: RegisterNode) -> bool:
     return False
 
 
-def _fault_of(info: NodeInfo) -> str | None:
+def _fault_of(info: NodeInfo, version: int) -> str | None:
     total = info.resources
-    amounts = (total.cpu_milli, total.memory_bytes, total.gpus, total.disk_bytes, *(n for _, n in total.countables))
+    amounts = (total.cpu_milli, total.memory_bytes, total.gpus, *(n for _, n in total.countables))
     if not all(0 <= amount <= MAX_INTEGER for amount in amounts):
+        return "an impossible amount"
+    if version < INVENTORIES_BOUNDED_SINCE:
+        return None
+    if not 0 <= total.disk_bytes <= MAX_INTEGER:
         return "an impossible amount"
     if not is_name(info.pool) or len(info.taints) > MAX_TAINTS or not all(is_name(taint.key) for taint in info.taints):
         return "a pool or a taint that can't be named so"

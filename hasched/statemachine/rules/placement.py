@@ -10,6 +10,8 @@ from hasched.statemachine.rules.queues import room_in
 from hasched.statemachine.state import State
 from hasched.statemachine.usage import group_of
 
+GPU_KINDS_SINCE = 2  # the version of entries; before, all GPUs of a node were alike
+
 
 def decide_placement(state: State, placement: Placement) -> TasksScheduled | None:
     """As many of the placement's tasks as may start there now, in its order; None if none may."""
@@ -22,7 +24,7 @@ def decide_placement(state: State, placement: Placement) -> TasksScheduled | Non
     if not job.has_choice(placement.choice) or not node.admits(job.placement):
         return None
     indices = [index for index in dict.fromkeys(placement.indices) if job.is_eligible(index)]
-    room = node.room_for(job.request(placement.choice), len(indices))
+    room = node.room_for(job.request(placement.choice), len(indices), by_kind=state.entry_version >= GPU_KINDS_SINCE)
     usage = state.usage
     if usage.limits.any_quotas or usage.limits.any_caps or job.semaphores:
         room = usage.limits.room(group_of(job), job.request(placement.choice), room, not job.active, state.now_ms)

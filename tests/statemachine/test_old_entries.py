@@ -1,0 +1,82 @@
+"""Entries of version 1, as 0.1 wrote them, mean what they meant to it."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from hasched.model.spec import JobSpec, Resources
+from hasched.model.states import EndKind
+from hasched.model.wire import AttemptEnded, GpuDevice, NodeInfo, Usage
+from hasched.statemachine.apply import Applied, apply
+from hasched.statemachine.commands import (
+    Batch,
+    Command,
+    Placement,
+    PlacePlan,
+    RegisterNode,
+    ReportAttempts,
+    SubmitJob,
+)
+from hasched.statemachine.digest import digest
+from hasched.statemachine.invariants import check
+from hasched.statemachine.outcomes import PlanTaken, Rejected, ReportsTaken
+from hasched.statemachine.snapshot import capture, restore
+from hasched.statemachine.state import State
+from tests.statemachine.machine import GIB, T0
+
+GPUS = tuple(
+    GpuDevice(name, model, 16 * GIB) for name, model in zip("abcd", ("A100", "A100", "V100", "V100"), strict=True)
+)
+INFO = NodeInfo(
+    hostname="n1", agent_version="0.1", resources=Resources(cpu_milli=64_000, memory_bytes=GIB, gpus=4), gpus=GPUS
+)
+
+
+def do(state: State, command: Command, version: int = 1) -> Applied:
+    applied = apply(state, state.index + 1, Batch(version, T0, [command]))
+    assert applied.faults == [] and check(state) == []
+    return applied
+
+
+@pytest.mark.parametrize("gpus", [1, 2, 3])
+@pytest.mark.parametrize("version", [1, 2])
+def test_gpus_of_a_node_were_all_alike(gpus: int, version: int) -> None:
+    state = State()
+    do(state, RegisterNode(node_id="n1", info=INFO))
+    spec = JobSpec(name="job", command=("true",), count=4, resources=Resources(cpu_milli=1000, gpus=gpus))
+    do(state, SubmitJob(submission_id="a", actor="ada", spec=spec))
+    placed = {1: 4 // gpus, 2: 2 // gpus}[version]
+    assert do(state, PlacePlan(placements=(Placement(1, "n1", (0, 1, 2, 3)),)), version).outcomes == [
+        PlanTaken(placed, 4 - placed)
+    ]
+    captured = capture(state)
+    restored = restore(iter(captured.next_chunk, None))
+    usage = Usage(1, 1)
+    ends = tuple(
+        AttemptEnded(1, index, 1, T0, T0 + 1, kind=EndKind.EXITED, code=0, usage=usage) for index in range(placed)
+    )
+    for each in (state, restored):
+        if version == 1:
+            assert do(each, PlacePlan(placements=(Placement(1, "n1", (3,)),)), 2).outcomes == [PlanTaken(0, 1)]
+        assert do(each, ReportAttempts(node_id="n1", reports=ends), 2).outcomes == [ReportsTaken(())]
+        node = each.nodes["n1"]
+        assert (node.allocated_gpus, node.allocated_gpu_kinds) == (0, {})
+    assert digest(state) == digest(restored)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"pool": "no name"},
+        {"attributes": {"a": "b" * 1000}},
+        {"labels": {"rack": "r" * 1000}},
+        {"resources": Resources(cpu_milli=1, disk_bytes=-1)},
+    ],
+)
+def test_of_an_inventory_only_its_amounts_were_looked_at(told: dict[str, object]) -> None:
+    command = RegisterNode(node_id="n1", info=msgspec.structs.replace(INFO, **told))
+    assert not isinstance(do(State(), command).outcomes[0], Rejected)
+    assert isinstance(do(State(), command, 2).outcomes[0], Rejected)
+    impossible = msgspec.structs.replace(INFO, resources=Resources(cpu_milli=-1))
+    assert isinstance(do(State(), RegisterNode(node_id="n1", info=impossible)).outcomes[0], Rejected)
