@@ -276,8 +276,9 @@ class State:
             job.outputs = None
 
     def drop_tasks(self, job: Job, count: int) -> None:
-        """Leave the job its first `count` tasks; the others wait, without a backoff."""
+        """Leave the job its first `count` tasks; the others wait."""
         dropped = job.count - count
+        job.in_backoff -= job.phases.count(IN_BACKOFF, count)
         assert job.counts_of_many is not None, "a job of one task has none to drop"
         del job.phases[count:]
         job.count = count

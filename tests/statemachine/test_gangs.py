@@ -10,6 +10,7 @@ from hasched.model.wire import AttemptKey
 from hasched.statemachine import queries
 from hasched.statemachine.commands import PlaceGang, Placement, PreemptAttempts, SuspendJob
 from hasched.statemachine.outcomes import AttemptsPreempted, PlanTaken, Rejected
+from hasched.statemachine.rules.clock import next_deadline
 from hasched.statemachine.snapshot import capture, restore
 from hasched.statemachine.state import Job
 from tests.statemachine.machine import Machine, retries
@@ -259,6 +260,37 @@ def test_an_elastic_gang_that_fails_cancels_what_it_never_started() -> None:
     assert states(job) == ["FAILED", "SCHEDULED", "CANCELLED", "CANCELLED"]
     machine.end(job, 1, **STOPPED)
     assert job.state is TaskState.FAILED
+
+
+def test_an_elastic_gang_waits_for_the_backoff_of_whom_it_could_do_without() -> None:
+    machine = Machine()
+    machine.node()
+    job = machine.submit(count=3, gang=True, min_count=2, retries=retries(3, initial_ms=1000))
+    machine.gang(job, ("n1", (0, 1, 2)))
+    for index in (2, 0, 1):
+        machine.end(job, index, code=1)
+    assert (job.eligible, job.in_backoff) == (2, 1)
+    there = (Placement(job.id, "n1", (0, 1)),)
+    assert machine.refusal(PlaceGang(job_id=job.id, placements=there, port=1)) == "gang_moot"
+    machine.wait(1000)
+    machine.gang(job, ("n1", (0, 1)))
+    for index in (0, 1):
+        machine.end(job, index, 2)
+    assert (job.state, job.count) == (TaskState.SUCCEEDED, 2)
+
+
+def test_a_task_that_is_dropped_takes_its_backoff_along() -> None:
+    machine = Machine()
+    machine.node()
+    job = machine.submit(count=3, gang=True, min_count=2, retries=retries(3, initial_ms=1000))
+    machine.gang(job, ("n1", (0, 1, 2)))
+    for index in (2, 0, 1):
+        machine.end(job, index, code=1)
+    machine.state.drop_tasks(job, 2)
+    assert (job.count, job.eligible, job.in_backoff) == (2, 2, 0)
+    (job.histories or {}).pop(2)
+    machine.wait(1000)
+    assert next_deadline(machine.state) is None
 
 
 class TestElasticJobs:

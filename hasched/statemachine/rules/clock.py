@@ -71,8 +71,8 @@ def _due_retries(state: State) -> Iterator[tuple[int, int]]:
         places += (2 * place + 1, 2 * place + 2)
         _, job_id, index = heap[place]
         job = state.jobs.get(job_id)
-        if job is not None and job.phases[index] == IN_BACKOFF:  # it leaves backoff only here or for good, by a cancel
-            yield job_id, index
+        if job is not None and index < job.count and job.phases[index] == IN_BACKOFF:
+            yield job_id, index  # it leaves backoff only here or for good, by a cancel or with its gang's shrinking
 
 
 def _due_jobs(state: State) -> Iterator[int]:

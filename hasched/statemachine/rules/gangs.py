@@ -47,6 +47,8 @@ def decide_gang(state: State, command: PlaceGang) -> Decision | Rejected:
     job = state.jobs.get(command.job_id)
     if job is None or job.gang is None or job.active or job.suspended or job.ending or job.not_before_ms:
         return Rejected("gang_moot", f"job {command.job_id} doesn't wait to start together", "plan again")
+    if job.is_gang and job.in_backoff:
+        return Rejected("gang_moot", f"the backoff of job {job.id} isn't over", "plan again once it is")
     indices = [index for placement in command.placements for index in placement.indices]
     if not all(each.job_id == job.id and each.indices and not each.choice for each in command.placements):
         return Rejected("gang_refused", "a part of the plan is empty, or of something else", "plan again")
