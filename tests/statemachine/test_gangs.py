@@ -9,7 +9,9 @@ from hasched.model.states import EndKind, TaskState
 from hasched.model.wire import AttemptKey
 from hasched.statemachine import queries
 from hasched.statemachine.commands import PlaceGang, Placement, PreemptAttempts, SuspendJob
+from hasched.statemachine.job import STATE_OF_PHASE
 from hasched.statemachine.outcomes import AttemptsPreempted, PlanTaken, Rejected
+from hasched.statemachine.rules import ends
 from hasched.statemachine.rules.clock import next_deadline
 from hasched.statemachine.snapshot import capture, restore
 from hasched.statemachine.state import Job
@@ -291,6 +293,29 @@ def test_a_task_that_is_dropped_takes_its_backoff_along() -> None:
     (job.histories or {}).pop(2)
     machine.wait(1000)
     assert next_deadline(machine.state) is None
+
+
+def test_what_a_gang_costs_grows_with_its_tasks_and_not_with_their_square(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine, job = running_gang(retries=retries(0, node_lost=1))
+    sums = []
+    monkeypatch.setattr(ends, "_used_retries", lambda *args: sums.append(args) or (0, 0))
+    machine.lose("n2")
+    assert len(sums) == 1, "its histories are gone through once for all of its tasks that are lost together"
+    looked_at = []
+    monkeypatch.setattr(
+        Job, "task_state", lambda job, index: looked_at.append(index) or STATE_OF_PHASE[job.phases[index]]
+    )
+    ended = ends.decide_end(machine.state, job, job.attempt_of(0), machine.ended(job, 0, **STOPPED))  # type: ignore[arg-type]
+    assert len(ended) == 1 and not looked_at, "an end that others still follow asks for no other task's state"
+
+
+@pytest.mark.parametrize("retry", [0, 1])
+def test_what_broke_a_gang_is_kept_by_each_rank_in_short(retry: int) -> None:
+    machine, job = running_gang(retries=retries(retry))
+    end(machine, job, 0, kind=EndKind.LAUNCH_FAILED, reason="x" * 900)
+    notes = job.yields or {index: active.cancel for index, active in (job.active_attempts or {}).items()}
+    assert [len(note.reason) for note in notes.values() if note is not None] == [100] * 3
+    assert len((job.histories or {})[0].attempts[0].reason) == 900
 
 
 class TestElasticJobs:

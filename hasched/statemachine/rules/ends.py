@@ -99,6 +99,7 @@ def decide_losses(state: State, node: Node, reason: str) -> list[Event]:
     """Give up every attempt on a node: tried again elsewhere where the job's budget allows, else NODE_LOST for good."""
     events: list[Event] = []
     counts_of: dict[int, list[int]] = {}
+    used_by_gangs: dict[int, tuple[int, int]] = {}
     of_gangs: dict[int, list[AttemptEnded]] = {}
     for job_id, index in sorted(node.attempts):
         job = state.jobs[job_id]
@@ -110,7 +111,9 @@ def decide_losses(state: State, node: Node, reason: str) -> list[Event]:
         if yielding is not None and not active.stopping:
             end = TaskState.PENDING
             kind, why = yielding.kind, f"{words_of_yield(yielding)}; {reason}"[:MAX_REASON_LENGTH]
-        task_state, not_before_ms = _what_next(state, job, index, end)
+        if job.is_gang and job_id not in used_by_gangs:
+            used_by_gangs[job_id] = _used_retries(job, index)
+        task_state, not_before_ms = _what_next(state, job, index, end, used_by_gangs.get(job_id))
         ended = AttemptEnded(
             job_id,
             index,
@@ -144,14 +147,17 @@ def decide_losses(state: State, node: Node, reason: str) -> list[Event]:
     return events
 
 
-def _what_next(state: State, job: Job, index: int, end: TaskState) -> tuple[TaskState, int]:
-    """The task's state after an attempt that didn't succeed, and when it may be tried again (0: at once)."""
+def _what_next(
+    state: State, job: Job, index: int, end: TaskState, used: tuple[int, int] | None = None
+) -> tuple[TaskState, int]:
+    """The task's state after an attempt that didn't succeed, and when it may be tried again (0: at once). `used`: its retries,
+    where they are known already."""
     if end in (TaskState.CANCELLED, TaskState.DEADLINE_EXCEEDED, TaskState.PENDING):
         return end, 0
     spec = job.spec
     if spec.restart is RestartPolicy.NEVER:
         return end, 0
-    failures, losses = _used_retries(job, index)
+    failures, losses = _used_retries(job, index) if used is None else used
     if end is TaskState.NODE_LOST:
         return (TaskState.PENDING, 0) if losses < spec.retries.node_lost else (end, 0)
     if failures >= spec.retries.max:

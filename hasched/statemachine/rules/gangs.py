@@ -40,6 +40,7 @@ from hasched.statemachine.usage import group_of
 
 SCHEDULER = "hasched"  # who cancels the rest of a gang that is broken for good
 MAX_PORT = 65_535
+MAX_KEPT_REASON = 100  # characters of what broke a gang, for each of its ranks; the event has all of it
 
 
 def decide_gang(state: State, command: PlaceGang) -> Decision | Rejected:
@@ -169,8 +170,9 @@ def decide_follow(job: Job, ended: list[AttemptEnded]) -> list[Event]:
         ended = [end if end is breaking else _taken_along(end, breaking) for end in ended]
     events: list[Event] = [*ended]
     after = {end.index: end.task_state for end in ended}
-    running = sorted(index for index in job.active_attempts or () if index not in after)
+    left = job.active - len(after)
     if breaking is not None:
+        running = sorted(index for index in job.active_attempts or () if index not in after)
         restarts = breaking.task_state is TaskState.PENDING
         waiting = (index for index in range(job.count) if job.task_state(index) is TaskState.PENDING)
         cancelled = () if restarts else tuple(index for index in waiting if index not in after)
@@ -178,7 +180,7 @@ def decide_follow(job: Job, ended: list[AttemptEnded]) -> list[Event]:
         why = f"task {breaking.index} of the gang ended as {breaking.state.name}"
         why = f"{why}: {breaking.reason}" if breaking.reason else why
         events.append(GangBroken(job.id, breaking.index, restarts, tuple(running), cancelled, why))
-    if running:
+    if left:  # before anything is made of all the tasks, for there may be thousands whose ends come one by one
         return events
     states = [after[index] if index in after else job.task_state(index) for index in range(job.count)]
     of_run = states[: run.size]
@@ -208,13 +210,12 @@ def _taken_along(end: AttemptEnded, breaking: AttemptEnded) -> AttemptEnded:
 def evolve_broken(state: State, event: GangBroken) -> None:
     job = state.jobs[event.job_id]
     state.touch(job)
+    reason = event.reason[:MAX_KEPT_REASON]
     if event.restarts:
         if event.stopping:
-            mark_yielding(
-                job, event.stopping, Yield(EndKind.GANG_RESTARTED, 0, "", event.reason, state.now_ms, state.index)
-            )
+            mark_yielding(job, event.stopping, Yield(EndKind.GANG_RESTARTED, 0, "", reason, state.now_ms, state.index))
         return
-    note = Cancel(SCHEDULER, event.reason, state.now_ms, state.index)
+    note = Cancel(SCHEDULER, reason, state.now_ms, state.index)
     for index in event.stopping:
         active = job.attempt_of(index)
         assert active is not None, "only active tasks are told to stop"
