@@ -14,8 +14,17 @@ from hasched.model.policy_text import parse_policy
 from hasched.model.spec import JobSpec, PlacementRules, Resources
 from hasched.model.states import NodeState
 from hasched.scheduler.blockers import Blocker
+from hasched.scheduler.gates import QueueRoom
 from hasched.scheduler.limits import LimitGate
-from hasched.statemachine.commands import CancelJob, DeletePolicy, PutPolicy, SetNodeState, StepClock, SubmitJob
+from hasched.statemachine.commands import (
+    CancelJob,
+    DeletePolicy,
+    PutPolicy,
+    SetNodeState,
+    StepClock,
+    SubmitJob,
+    UpdateJob,
+)
 from hasched.statemachine.invariants import check, check_limits
 from hasched.statemachine.job import Job
 from hasched.statemachine.outcomes import JobAccepted, Rejected
@@ -272,6 +281,17 @@ class AnyLimits(RuleBasedStateMachine):
         self.calm = False
         self.world.put("cap", "c", subject=subject, units=units)
 
+    @rule(most=st.integers(0, 4))
+    def put_queue(self, most: int) -> None:
+        self.calm = False
+        self.world.put("queue", "night", max_running=most)
+
+    @rule(data=st.data(), queue=st.sampled_from(["default", "night"]))
+    def change_queue(self, data: st.DataObject, queue: str) -> None:
+        self.calm = False
+        if live := [job.id for job in self.world.state.jobs.values() if not job.ended]:
+            self.world.do(UpdateJob(job_id=data.draw(st.sampled_from(live)), actor="ada", queue=queue))
+
     @rule(
         actor=st.sampled_from(["ada", "bob"]),
         namespace=st.sampled_from(["default", "red", "blue"]),
@@ -279,6 +299,7 @@ class AnyLimits(RuleBasedStateMachine):
         gpus=st.integers(0, 2),
         tags=st.sampled_from([(), ("x",)]),
         priority=st.integers(0, 2),
+        queue=st.sampled_from(["default", "night"]),
     )
     def submit(self, actor: str, gpus: int, **fields: Any) -> None:
         self.world.submitted += 1
@@ -323,7 +344,8 @@ class AnyLimits(RuleBasedStateMachine):
                 self.world.decide(plan)
         for job in self.world.state.jobs.values():
             if job.eligible:
-                assert LimitGate().allowed(self.world.state, job, 1) == 0, f"job {job.id} waits, and could start"
+                allowed = min(gate.allowed(self.world.state, job, 1) for gate in (LimitGate(), QueueRoom()))
+                assert allowed == 0, f"job {job.id} waits, and could start"
 
 
 TestAnyLimits = AnyLimits.TestCase
