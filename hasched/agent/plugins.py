@@ -117,7 +117,8 @@ class Plugins:
 
     async def _run(self, path: Path) -> bytes:
         """What it prints. Raises PluginFailed, OSError."""
-        process = await asyncio.create_subprocess_exec(
+        transport, listener = await asyncio.get_running_loop().subprocess_exec(
+            _Listener,
             str(path),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
@@ -126,24 +127,22 @@ class Plugins:
             env=self._environment,
             start_new_session=True,
         )
-        assert process.stdout is not None and process.stderr is not None, "they are pipes"
         try:
             async with asyncio.timeout(self._timeout_s):
-                output, complaint = await asyncio.gather(
-                    _read_up_to(process.stdout, MAX_OUTPUT_BYTES, "on its standard output"),
-                    _read_up_to(process.stderr, MAX_COMPLAINT_BYTES, ""),
-                )
-                code = await process.wait()
+                await listener.said_all.wait()
         except TimeoutError:
             raise PluginFailed(f"it gave no answer within {self._timeout_s:g} s") from None
         finally:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # and whatever it has left behind
-            await process.wait()
-        if code:
-            said = complaint.decode(errors="replace").strip().splitlines()
+                os.killpg(transport.get_pid(), signal.SIGKILL)  # and whatever it has left behind
+            transport.close()  # whoever still holds its pipes is not waited for
+            await listener.ended.wait()
+        if len(listener.output) > MAX_OUTPUT_BYTES:
+            raise PluginFailed(f"it writes more than {MAX_OUTPUT_BYTES} bytes on its standard output")
+        if code := transport.get_returncode():
+            said = listener.complaint.decode(errors="replace").strip().splitlines()
             raise PluginFailed(f"it ended with code {code}" + (f": {said[-1][:200]}" if said else ""))
-        return output
+        return bytes(listener.output)
 
     def _read(self, name: str, output: bytes) -> PluginResult:
         """The devices of an answer. Raises PluginFailed."""
@@ -210,12 +209,25 @@ def check_file(path: Path) -> None:
         raise PluginFailed("it is not an executable file")
 
 
-async def _read_up_to(stream: asyncio.StreamReader, most: int, where: str) -> bytes:
-    """All of a stream; of one that is longer, its beginning, or with `where` an error. Raises PluginFailed."""
-    kept, size = b"", 0
-    while part := await stream.read(64 * 1024):
-        size += len(part)
-        if size > most and where:
-            raise PluginFailed(f"it writes more than {most} bytes {where}")
-        kept = (kept + part)[:most]
-    return kept
+class _Listener(asyncio.SubprocessProtocol):
+    """Hears what a plugin prints. `said_all`: it has ended and closed its pipes, or has said more than is taken."""
+
+    def __init__(self) -> None:
+        self.output = bytearray()
+        self.complaint = bytearray()
+        self.said_all = asyncio.Event()
+        self.ended = asyncio.Event()
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        if fd != 1:
+            self.complaint += data[: MAX_COMPLAINT_BYTES - len(self.complaint)]
+        elif len(self.output) <= MAX_OUTPUT_BYTES:
+            self.output += data
+            if len(self.output) > MAX_OUTPUT_BYTES:
+                self.said_all.set()
+
+    def process_exited(self) -> None:
+        self.ended.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.said_all.set()
