@@ -162,6 +162,14 @@ class Rehearsals:
             self._idle = None
         process, self.process = self.process, None
         if process is not None and process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+            await end(process)
+
+
+async def end(process: asyncio.subprocess.Process) -> None:
+    """Kill it, and see it gone: asyncio waits for its pipes too, and one whose reader has stopped half-way never closes."""
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+    if process.stdout is not None:
+        with contextlib.suppress(RuntimeError):  # somebody is reading it to its end already
+            await process.stdout.read()
+    await process.wait()
