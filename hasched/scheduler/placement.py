@@ -7,7 +7,7 @@ A score is the sum of what the node alone says (`standing`) and what the request
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from hasched.model.spec import Resources
 from hasched.model.states import PlacementPolicy
@@ -28,33 +28,33 @@ class Scorer(NamedTuple):
     fills: bool
 
 
+class Amounts(Protocol):
+    """Of a request, or what is free on a node."""
+
+    @property
+    def cpu_milli(self) -> int: ...
+    @property
+    def memory_bytes(self) -> int: ...
+    @property
+    def gpus(self) -> int: ...
+
+
 def free_share(slot: Slot) -> float:
     """The part of the node that is free, over the resources that it has: 0 is full, 1 empty."""
-    total = slot.total
-    free = kinds = 0.0
-    if total.cpu_milli:
-        free += slot.cpu_milli / total.cpu_milli
-        kinds += 1
-    if total.memory_bytes:
-        free += slot.memory_bytes / total.memory_bytes
-        kinds += 1
-    if total.gpus:
-        free += slot.gpus / total.gpus
-        kinds += 1
-    return free / kinds if kinds else 0.0
+    return share(slot.total, slot)
 
 
-def share(total: Resources, request: Resources) -> float:
-    """The part of an empty node that the request takes."""
+def share(total: Resources, amounts: Amounts) -> float:
+    """The part of an empty node that the amounts are."""
     taken = kinds = 0.0
     if total.cpu_milli:
-        taken += request.cpu_milli / total.cpu_milli
+        taken += amounts.cpu_milli / total.cpu_milli
         kinds += 1
     if total.memory_bytes:
-        taken += request.memory_bytes / total.memory_bytes
+        taken += amounts.memory_bytes / total.memory_bytes
         kinds += 1
     if total.gpus:
-        taken += request.gpus / total.gpus
+        taken += amounts.gpus / total.gpus
         kinds += 1
     return taken / kinds if kinds else 0.0
 
