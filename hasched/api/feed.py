@@ -211,5 +211,5 @@ def _lighten(event: Event) -> Event:
     if isinstance(event, JobSubmitted):
         spec = event.spec
         shown = JobSpec(name=spec.name, queue=spec.queue, priority=spec.priority, count=spec.count)
-        return JobSubmitted(event.job_id, event.submission_id, event.actor, shown)
+        return JobSubmitted(event.job_id, event.submission_id, event.actor, shown, event.parent)
     return event

@@ -78,6 +78,7 @@ def print_job(job: JobView, failed: TaskView | None, starts: str = "") -> None:
                 f"{job.queue}, priority {job.priority}" + (f" ({job.priority_class})" if job.priority_class else ""),
             ),
             ("by", job.actor),
+            ("made by", job.parent),
             ("submitted", moment(job.submitted_ms)),
             ("not before", moment(job.not_before_ms)),
             ("deadline", moment(job.deadline_ms)),

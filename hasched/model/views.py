@@ -100,6 +100,7 @@ class JobView(_View, frozen=True):
     not_before_ms: int = 0  # nothing of it starts before; 0 also once that has come
     deadline_ms: int = 0  # what has not ended by then is stopped; 0: none
     namespace: str = "default"
+    parent: str = ""  # what of the cluster has submitted it: `schedule/NAME@DUE_MS`, for one; empty: somebody else has
     spec: JobSpec | None = None  # only where one job is shown
 
 

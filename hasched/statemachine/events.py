@@ -26,10 +26,13 @@ class _Event(msgspec.Struct, frozen=True, tag=True, gc=False):
 
 
 class JobSubmitted(_Event, frozen=True):
+    """`parent` is what of the cluster has submitted the job: `schedule/NAME@DUE_MS`, for one; none: somebody else has."""
+
     job_id: int
     submission_id: str
     actor: str
     spec: JobSpec
+    parent: str = ""
 
 
 class JobSuspended(_Event, frozen=True):
@@ -477,7 +480,7 @@ def _data(event: Event) -> dict[str, Any]:
                 data["output_bytes"] = len(value)
             case tuple():
                 data[name] = [each.manager_id if isinstance(each, ManagerAddress) else each for each in value]
-            case _ if name not in _SHOWN_BY_NAME:
+            case _ if name not in _SHOWN_BY_NAME and (value or name != "parent"):
                 data[name] = value
             case _:
                 pass

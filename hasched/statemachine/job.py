@@ -187,6 +187,7 @@ class Job(msgspec.Struct, array_like=True, gc=False, kw_only=True):
     held_by_part: dict[int, int] | None = None  # the same of other alternatives, or groups of a gang, by number
     cpu_ms: int = 0  # what they were measured to use
     cost_micro: int = 0
+    parent: str = ""  # what of the cluster has submitted it; empty: somebody else has
 
     def request(self, choice: int) -> Resources:
         """What a task asks for that was placed by this one of its alternatives."""

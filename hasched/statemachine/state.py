@@ -115,7 +115,7 @@ class State:
             saver.save(job)
         job.log_index = self.index
 
-    def add_job(self, job_id: int, submission_id: str, actor: str, spec: JobSpec) -> Job:
+    def add_job(self, job_id: int, submission_id: str, actor: str, spec: JobSpec, parent: str = "") -> Job:
         job = Job(
             id=job_id,
             submission_id=submission_id,
@@ -140,6 +140,7 @@ class State:
             counts_of_many=None if spec.count == 1 else [spec.count] + [0] * (PHASES - 1),
             gang=self.intern(spec.gang_terms),
             placement=None if spec.placement == ANYWHERE else self.intern(spec.placement),
+            parent=parent,
         )
         self.next_job_id = job_id + 1
         self.jobs[job_id] = job
@@ -150,14 +151,15 @@ class State:
         return job
 
     def drop_job(self, job: Job) -> None:
-        """Forget an ended job; its submission id is remembered for a while."""
+        """Forget an ended job. Its submission id is remembered for a while, where anybody could send it again."""
         del self.jobs[job.id]
         del self.ended[job.id]
         del self.submissions[job.submission_id]
         self.output_bytes.pop(job.id, None)
-        if not self.tombstones:
-            self.tombstones_due_ms = self.now_ms + SUBMISSION_MEMORY_MS
-        self.tombstones[job.submission_id] = Tombstone(job.id, job.submitted_index, self.now_ms).pack()
+        if not job.parent:
+            if not self.tombstones:
+                self.tombstones_due_ms = self.now_ms + SUBMISSION_MEMORY_MS
+            self.tombstones[job.submission_id] = Tombstone(job.id, job.submitted_index, self.now_ms).pack()
         self.job_counts[job.state] -= 1
         for state, tasks in enumerate(job.counts):
             self.task_counts[state] -= tasks

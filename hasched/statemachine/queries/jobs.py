@@ -43,6 +43,7 @@ def show_job(state: State, job: Job, with_spec: bool) -> JobView:
         not_before_ms=job.not_before_ms,
         deadline_ms=job.deadline_ms,
         namespace=job.namespace,
+        parent=job.parent,
         spec=job.spec if with_spec else None,
     )
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from hasched.model.policy import Cap, PolicyKind
 from hasched.model.spec import JobSpec
-from hasched.statemachine.limits import Group
+from hasched.statemachine.limits import Group, Limits
 from hasched.statemachine.outcomes import Rejected
 from hasched.statemachine.shortages import Wanted, find_refusal
 from hasched.statemachine.state import State
 
 
-def refuse(state: State, actor: str, spec: JobSpec) -> Rejected | None:
-    """The refusal of a submission, None if it may come in."""
-    limits = state.usage.limits
+def refuse(state: State, actor: str, spec: JobSpec, limits: Limits) -> Rejected | None:
+    """The refusal of a submission, None if it may come in. `limits` are the state's, or those with more in use."""
     if not (limits.any_quotas or spec.semaphores):
         return None
     group = Group(spec.namespace, actor, spec.name, spec.tags or None, spec.semaphores or None)

@@ -22,6 +22,7 @@ from hasched.statemachine.events import (
     JobSuspended,
 )
 from hasched.statemachine.job import IN_BACKOFF, Cancel, Job, TaskHistory, derive_state
+from hasched.statemachine.limits import Limits
 from hasched.statemachine.outcomes import JobAccepted, Rejected
 from hasched.statemachine.policies import find_policy
 from hasched.statemachine.rules import Decision, admission, deadlines, queues, updates
@@ -42,31 +43,37 @@ def decide_submit(state: State, command: SubmitJob) -> Decision | Rejected:
     outdated = find_outdated(state, command)
     if outdated is not None:
         return outdated
-    fault = _fault_of(command)
-    if fault is not None:
-        return Rejected("invalid_spec", fault, "validate specs with parse_spec before they are proposed")
-    late = deadlines.find_conflict(state, command.spec)
-    if late is not None:
-        return late
-    if command.spec.namespace not in state.policies[PolicyKind.NAMESPACE]:
-        return Rejected(
-            "unknown_namespace",
-            f"there is no namespace {command.spec.namespace}",
-            "see `hasched namespace list`, or put it with `hasched policy apply`",
-        )
-    spec = updates.with_class(state, command.spec)
+    spec = admit(state, command.submission_id, command.actor, command.spec, state.usage.limits)
     if isinstance(spec, Rejected):
         return spec
-    spec = resolve_class(state, spec)
-    if isinstance(spec, Rejected):
-        return spec
-    if refused := queues.refuse_closed(state, spec.queue) or admission.refuse(state, command.actor, spec):
-        return refused
     job_id = state.next_job_id
     return Decision(
         [JobSubmitted(job_id, command.submission_id, command.actor, spec)],
         JobAccepted(job_id, duplicate=False, log_index=state.index),
     )
+
+
+def admit(state: State, submission_id: str, actor: str, spec: JobSpec, limits: Limits) -> JobSpec | Rejected:
+    """The spec with what classes give it, if such a job may come in now. `limits` are the state's, or those with more in use."""
+    fault = _fault_of(submission_id, actor, spec)
+    if fault is not None:
+        return Rejected("invalid_spec", fault, "validate specs with parse_spec before they are proposed")
+    late = deadlines.find_conflict(state, spec)
+    if late is not None:
+        return late
+    if spec.namespace not in state.policies[PolicyKind.NAMESPACE]:
+        return Rejected(
+            "unknown_namespace",
+            f"there is no namespace {spec.namespace}",
+            "see `hasched namespace list`, or put it with `hasched policy apply`",
+        )
+    classed = updates.with_class(state, spec)
+    if isinstance(classed, Rejected):
+        return classed
+    resolved = resolve_class(state, classed)
+    if isinstance(resolved, Rejected):
+        return resolved
+    return queues.refuse_closed(state, resolved.queue) or admission.refuse(state, actor, resolved, limits) or resolved
 
 
 def resolve_class(state: State, spec: JobSpec) -> JobSpec | Rejected:
@@ -81,10 +88,9 @@ def resolve_class(state: State, spec: JobSpec) -> JobSpec | Rejected:
     return msgspec.structs.replace(spec, resources=found.resources)
 
 
-def _fault_of(command: SubmitJob) -> str | None:
+def _fault_of(submission_id: str, actor: str, spec: JobSpec) -> str | None:
     """What makes a submission unsafe to hold. The edge has refused it long before, with more to say."""
-    spec = command.spec
-    if not 0 < len(command.submission_id) <= MAX_NAME_LENGTH or len(command.actor) > MAX_NAME_LENGTH:
+    if not 0 < len(submission_id) <= MAX_NAME_LENGTH or len(actor) > MAX_NAME_LENGTH:
         return "the submission id or the actor is empty or too long"
     if not 0 < spec.count <= MAX_TASKS or not 0 <= spec.max_running <= MAX_TASKS:
         return f"a job has 1 to {MAX_TASKS} tasks"
@@ -143,7 +149,7 @@ def _fault_of_gang(spec: JobSpec) -> str | None:
 
 
 def evolve_submitted(state: State, event: JobSubmitted) -> None:
-    job = state.add_job(event.job_id, event.submission_id, event.actor, event.spec)
+    job = state.add_job(event.job_id, event.submission_id, event.actor, event.spec, event.parent)
     job.preempts = updates.class_preempts(state, job.priority_class)
     state.set_times(job, *deadlines.times_of(state, event.spec))
 

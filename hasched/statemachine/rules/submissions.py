@@ -1,0 +1,56 @@
+"""Submissions of the cluster itself: the one way in for jobs that schedules and workflows make.
+
+Such a job is checked as everybody's is. Its submission id holds a blank, which the API takes from nobody: so no client can be
+there first, and as whoever makes it knows what it has made, the id is forgotten together with the job.
+"""
+
+from __future__ import annotations
+
+from hasched.model.spec import JobSpec
+from hasched.statemachine.events import JobSubmitted
+from hasched.statemachine.outcomes import Rejected
+from hasched.statemachine.quotas import QUEUED_JOBS, QUEUED_TASKS
+from hasched.statemachine.rules import jobs
+from hasched.statemachine.state import State
+
+
+class Submissions:
+    """What one decision submits: each job has the next id, and is admitted as if those before it were in already.
+
+    It only reads the state. A new one for every decision; all events it gives have to happen, in their order.
+    """
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._next_job_id = state.next_job_id
+        self._made: dict[str, None] = {}
+        self._limits = state.usage.limits
+        self._uncounted: list[tuple[str, JobSpec]] = []
+
+    def submit(self, spec: JobSpec, submission_id: str, actor: str, parent: str) -> JobSubmitted | Rejected:
+        """The event that makes the job, or why it may not come in. `submission_id` has a blank; `parent` is not empty."""
+        assert " " in submission_id and parent, "it is told from what clients submit"
+        if submission_id in self._state.submissions or submission_id in self._made:
+            return Rejected("submitted_before", f"there is a job of {submission_id} already", "it is made once")
+        self._count()
+        admitted = jobs.admit(self._state, submission_id, actor, spec, self._limits)
+        if isinstance(admitted, Rejected):
+            return admitted
+        event = JobSubmitted(self._next_job_id, submission_id, actor, admitted, parent)
+        self._next_job_id += 1
+        self._made[submission_id] = None
+        self._uncounted.append((actor, admitted))
+        return event
+
+    def _count(self) -> None:
+        """Only what waits is counted when a job comes in, and only quotas count it."""
+        limits = self._state.usage.limits
+        if not (limits.any_quotas and self._uncounted):
+            return
+        if self._limits is limits:
+            self._limits = limits.blank()
+            self._limits.copy_use(limits)
+        for actor, spec in self._uncounted:
+            for dimension, amount in ((QUEUED_JOBS, 1), (QUEUED_TASKS, spec.count)):
+                self._limits.count((spec.namespace, actor), dimension, amount)
+        self._uncounted.clear()
