@@ -74,6 +74,9 @@ def _choose(task: TaskView, wanted: int | None) -> AttemptView:
         if attempt.attempt == number:
             return attempt
     name = f"{task.job_id}.{task.task_index}"
+    if wanted is not None and task.attempts and task.attempts[0].attempt <= wanted <= task.attempt:
+        kept = "the first few attempts of a task and the latest are kept"
+        raise NotFound(f"attempt {wanted} of task {name} is not kept any more", kept, code="no_such_attempt")
     if wanted is None:
         raise Conflict(f"task {name} has not been started", "wait until it is", code="no_attempt")
     raise NotFound(f"task {name} has no attempt {wanted}", f"it has {task.attempt}", code="no_such_attempt")

@@ -26,6 +26,8 @@ from hasched.model.states import BackoffKind, TaskState
 from hasched.model.units import format_duration
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from hasched.model.spec import Backoff
     from hasched.model.views import JobView, TaskView
 
@@ -146,21 +148,23 @@ def print_task(task: TaskView) -> None:
     if not task.attempts:
         return
     click.echo()
-    print_table(
-        _ATTEMPT_COLUMNS,
-        (
-            (
-                str(attempt.attempt),
-                attempt.state,
-                attempt.node_id,
-                ending(attempt.exit_code, attempt.signal),
-                clock(attempt.started_ms),
-                took(attempt.started_ms, attempt.ended_ms),
-                f"{attempt.usage.cpu_ms / 1000:.2f}s",
-                short_bytes(attempt.usage.peak_memory_bytes),
-                f"refused: {attempt.late_report.state}" if attempt.late_report else "",
-            )
-            for attempt in task.attempts
-        ),
-        _ATTEMPT_SPARE,
-    )
+    print_table(_ATTEMPT_COLUMNS, _attempt_rows(task), _ATTEMPT_SPARE)
+
+
+def _attempt_rows(task: TaskView) -> Iterator[tuple[str, ...]]:
+    expected = 1
+    for attempt in task.attempts:
+        if attempt.attempt != expected:
+            yield "…", f"{task.attempts_dropped} more attempts", *[""] * (len(_ATTEMPT_COLUMNS) - 2)
+        expected = attempt.attempt + 1
+        yield (
+            str(attempt.attempt),
+            attempt.state,
+            attempt.node_id,
+            ending(attempt.exit_code, attempt.signal),
+            clock(attempt.started_ms),
+            took(attempt.started_ms, attempt.ended_ms),
+            f"{attempt.usage.cpu_ms / 1000:.2f}s",
+            short_bytes(attempt.usage.peak_memory_bytes),
+            f"refused: {attempt.late_report.state}" if attempt.late_report else "",
+        )

@@ -70,7 +70,8 @@ class TaskView(_View, frozen=True):
     usage: UsageView = UsageView()
     output: str | None = None  # UTF-8, undecodable bytes replaced
     stopping: bool = False
-    attempts: list[AttemptView] = []  # only where one task is shown
+    attempts: list[AttemptView] = []  # only where one task is shown; of very many, the first few and the latest
+    attempts_dropped: int = 0  # that aren't kept any more, where the numbers in `attempts` have their gap
     holds: Resources | None = None  # while it does, if its job has alternatives
 
 

@@ -70,10 +70,7 @@ def _check_job(state: State, job: Job, holders: dict[tuple[int, int], str]) -> I
             yield f"task {job.id}.{index} is {job.task_state(index).name}, its attempt {attempt.state.name}"
         if holders.pop((job.id, index), None) != attempt.node_id:
             yield f"task {job.id}.{index} runs on {attempt.node_id}, which doesn't hold it"
-        if (
-            attempt.attempt
-            != len(job.histories[index].attempts if job.histories and index in job.histories else ()) + 1
-        ):
+        if attempt.attempt != (job.histories[index].made if job.histories and index in job.histories else 0) + 1:
             yield f"task {job.id}.{index} makes attempt {attempt.attempt}, its history says otherwise"
         if job.ending and not attempt.stopping:
             yield f"task {job.id}.{index} isn't told to stop, though its job is being ended"
@@ -89,7 +86,7 @@ def _check_job(state: State, job: Job, holders: dict[tuple[int, int], str]) -> I
             yield f"task {job.id}.{index} isn't active with alternative {choice}, which is kept of it"
     waiting = dict.fromkeys((due_ms, index) for due_ms, job_id, index in state.backoffs if job_id == job.id)
     for index, history in (job.histories or {}).items():
-        if [record.attempt for record in history.attempts] != list(range(1, len(history.attempts) + 1)):
+        if [history.place_of(record.attempt) for record in history.attempts] != list(range(len(history.attempts))):
             yield f"task {job.id}.{index} has a gap in its attempts"
         if job.phases[index] == IN_BACKOFF and (history.not_before_ms, index) not in waiting:
             yield f"task {job.id}.{index} is in backoff and would never leave it"

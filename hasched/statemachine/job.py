@@ -27,6 +27,9 @@ END_WAITING = {  # what becomes of every phase when all that waits ends in one s
     for end in (TaskState.CANCELLED, TaskState.DEADLINE_EXCEEDED)
 }
 
+FIRST_ATTEMPTS_KEPT, LATEST_ATTEMPTS_KEPT = 4, 12  # a task may be preempted for ever, at no cost to its retries
+ATTEMPTS_BOUNDED_SINCE = 2  # the version of entries; before, all were kept
+
 _COUNTS_OF_ONE = tuple(tuple(int(state == one) for state in range(PHASES)) for one in STATE_OF_PHASE)
 _TELLING = (
     TaskState.DEADLINE_EXCEEDED,
@@ -129,13 +132,39 @@ class AttemptRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class TaskHistory(msgspec.Struct, array_like=True, gc=False):
-    """What there is to tell of a task beyond the compact record. Once the task has ended, the last attempt is its end."""
+    """What there is to tell of a task beyond the compact record. Once the task has ended, the last attempt is its end.
+
+    Of many attempts the first few and the latest are kept.
+    """
 
     attempts: list[AttemptRecord] = []
     own_failures: int = 0
     node_losses: int = 0
     not_before_ms: int = 0  # of the backoff that it is in, or was in last
     cancel: Cancel | None = None
+
+    @property
+    def made(self) -> int:
+        """How many attempts have ended, kept or not."""
+        return self.attempts[-1].attempt if self.attempts else 0
+
+    @property
+    def dropped(self) -> int:
+        """How many attempts aren't kept. They stand after the first `FIRST_ATTEMPTS_KEPT`."""
+        return self.made - len(self.attempts)
+
+    def place_of(self, number: int) -> int:
+        """Where an attempt stands, -1 if it isn't kept."""
+        if self.dropped and number > FIRST_ATTEMPTS_KEPT:
+            place = number - 1 - self.dropped
+            return place if FIRST_ATTEMPTS_KEPT <= place < len(self.attempts) else -1
+        return number - 1 if 1 <= number <= len(self.attempts) else -1
+
+    def add(self, record: AttemptRecord, *, bounded: bool) -> None:
+        """The next attempt has ended."""
+        self.attempts.append(record)
+        if bounded:
+            del self.attempts[FIRST_ATTEMPTS_KEPT:-LATEST_ATTEMPTS_KEPT]
 
 
 class Job(msgspec.Struct, array_like=True, gc=False, kw_only=True):
@@ -314,7 +343,7 @@ class Job(msgspec.Struct, array_like=True, gc=False, kw_only=True):
             return active.attempt
         history = self.history_of(index)
         if history is not None:
-            return len(history.attempts)
+            return history.made
         return 1 if self.plain_end_of(index) is not None else 0
 
     def plain_end_of(self, index: int) -> columns.Finished | None:

@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from msgspec.structs import replace
 
 from hasched.cli.managers import MANAGER_COLUMNS, MANAGER_SPARE, manager_row
 from hasched.cli.nodes import NODE_COLUMNS, NODE_SPARE, node_row
@@ -201,3 +202,10 @@ def test_where_a_job_may_run_is_shown():
         ("GPU locality", "nvlink"),
     ]
     assert not any(text for _, text in placement_fields(parse_spec({"command": ["true"]}).placement))
+
+
+def test_attempts_that_are_not_kept_leave_a_line_where_they_stood(capsys: pytest.CaptureFixture[str]) -> None:
+    kept = [replace(ATTEMPT, attempt=number) for number in (1, 2, 40)]
+    print_task(replace(TASK, attempt=40, attempts=kept, attempts_dropped=37))
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [row[:4] for row in rows if row][-2] == ["…", "37", "more", "attempts"]

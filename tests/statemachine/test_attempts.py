@@ -12,8 +12,10 @@ from hasched.model.views import Reason
 from hasched.model.wire import AttemptEnded, AttemptKey, AttemptReport, AttemptStarted, Usage
 from hasched.statemachine import queries
 from hasched.statemachine.commands import Placement, PlacePlan, ReportAttempts, SetNodeState
+from hasched.statemachine.digest import digest
 from hasched.statemachine.events import JobEnded, LateReportRefused
 from hasched.statemachine.invariants import check
+from hasched.statemachine.job import FIRST_ATTEMPTS_KEPT, LATEST_ATTEMPTS_KEPT
 from hasched.statemachine.outcomes import PlanTaken, ReportsTaken
 from hasched.statemachine.rules.ends import OUTPUT_DROPPED, backoff_ms
 from hasched.statemachine.snapshot import capture, records, restore
@@ -381,3 +383,66 @@ def test_who_has_lost_a_device_is_tried_again_on_the_nodes_budget_and_says_why()
     assert [attempt.reason for attempt in shown.attempts] == [
         Reason(code="device_lost", text="a GPU that it held is gone: GPU-A")
     ] * 2
+
+
+def preempted_often(times: int) -> tuple[Machine, Job]:
+    machine, job = placed(restart=RestartPolicy.NEVER)
+    for attempt in range(1, times + 1):
+        machine.start(job, attempt=attempt)
+        machine.preempt(job)
+        machine.end(job, attempt=attempt, kind=EndKind.STOPPED)
+        machine.place(job)
+    return machine, job
+
+
+def test_of_very_many_attempts_the_first_few_and_the_latest_are_kept() -> None:
+    machine, job = preempted_often(40)
+    shown = queries.task_view(machine.state, job.id, 0)
+    assert shown is not None
+    assert [attempt.attempt for attempt in shown.attempts] == [1, 2, 3, 4, *range(29, 42)]
+    assert (shown.attempt, shown.attempts_dropped) == (41, 24)
+    assert digest(restore(records(machine.state))) == digest(machine.state)
+    machine.end(job, attempt=41)
+    shown = queries.task_view(machine.state, job.id, 0)
+    assert shown is not None and shown.state == "SUCCEEDED"
+    assert (shown.attempts[-1].attempt, shown.attempts_dropped) == (41, 25)
+
+
+def test_a_task_never_holds_more_attempts_than_are_kept() -> None:
+    machine, job = preempted_often(3)
+    sizes = []
+    for attempt in range(4, 30):
+        machine.preempt(job)
+        machine.end(job, attempt=attempt, kind=EndKind.STOPPED)
+        machine.place(job)
+        history = job.history_of(0)
+        assert history is not None and history.made == attempt
+        sizes.append(len(history.attempts))
+    assert max(sizes) == FIRST_ATTEMPTS_KEPT + LATEST_ATTEMPTS_KEPT == sizes[-1]
+
+
+@pytest.mark.parametrize(
+    ("attempt", "taken"),
+    [
+        pytest.param(2, True, id="one of the first, again"),
+        pytest.param(5, False, id="one that isn't kept"),
+        pytest.param(39, True, id="one of the latest, again"),
+        pytest.param(42, False, id="one to come"),
+    ],
+)
+def test_reports_of_past_attempts_find_the_one_that_they_are_about(attempt: int, taken: bool) -> None:
+    machine, job = preempted_often(40)
+    refusal = ReportsTaken((AttemptKey(job.id, 0, attempt),))
+    assert machine.end(job, attempt=attempt, kind=EndKind.STOPPED).outcomes == [TAKEN if taken else refusal]
+
+
+def test_a_late_report_stands_at_its_attempt_though_others_are_dropped() -> None:
+    machine, job = preempted_often(40)
+    machine.lose()
+    machine.node()
+    assert machine.end(job, attempt=41).events == [
+        LateReportRefused(job.id, 0, 41, "n1", TaskState.SUCCEEDED, EndKind.EXITED, 0)
+    ]
+    shown = queries.task_view(machine.state, job.id, 0)
+    assert shown is not None
+    assert [attempt.attempt for attempt in shown.attempts if attempt.late_report] == [41]

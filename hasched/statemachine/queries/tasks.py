@@ -65,12 +65,13 @@ def _indices(job: Job, states: Sequence[TaskState], start: int) -> Iterator[int]
 def show_task(state: State, job: Job, index: int, with_attempts: bool) -> TaskView:
     history = job.history_of(index)
     active = job.attempt_of(index)
+    dropped = history.dropped if history is not None and with_attempts else 0
     ended = attempt_records(state, job, index)
     attempts = [show_attempt(record, cancel_of(job, index)) for record in ended] if with_attempts else []
     if active is not None:
         if with_attempts:
             attempts.append(show_active(active))
-        return _show_running_task(job, index, active, attempts)
+        return _show_running_task(job, index, active, attempts, dropped)
     task_state = job.task_state(index)
     attempt = ended[-1].attempt if ended else 0
     if task_state is TaskState.PENDING:
@@ -87,6 +88,7 @@ def show_task(state: State, job: Job, index: int, with_attempts: bool) -> TaskVi
             changed_ms=last.changed_ms if last is not None else job.submitted_ms,
             not_before_ms=not_before_ms,
             attempts=attempts,
+            attempts_dropped=dropped,
         )
     if task_state is TaskState.DEADLINE_EXCEEDED and (not ended or ended[-1].state is not task_state):
         assert job.exceeded is not None, "no other end is a deadline's"
@@ -101,6 +103,7 @@ def show_task(state: State, job: Job, index: int, with_attempts: bool) -> TaskVi
             changed_ms=job.exceeded.noticed_ms,
             ended_ms=job.exceeded.noticed_ms,
             attempts=attempts,
+            attempts_dropped=dropped,
         )
     cancel = cancel_of(job, index)
     if not ended or ended[-1].state is not task_state:
@@ -116,6 +119,7 @@ def show_task(state: State, job: Job, index: int, with_attempts: bool) -> TaskVi
             changed_ms=cancel.requested_ms,
             ended_ms=cancel.requested_ms,
             attempts=attempts,
+            attempts_dropped=dropped,
         )
     last = ended[-1]
     shown = show_attempt(last, cancel)
@@ -137,10 +141,13 @@ def show_task(state: State, job: Job, index: int, with_attempts: bool) -> TaskVi
         usage=shown.usage,
         output=output.decode(errors="replace") if output is not None else None,
         attempts=attempts,
+        attempts_dropped=dropped,
     )
 
 
-def _show_running_task(job: Job, index: int, active: ActiveAttempt, attempts: list[AttemptView]) -> TaskView:
+def _show_running_task(
+    job: Job, index: int, active: ActiveAttempt, attempts: list[AttemptView], dropped: int
+) -> TaskView:
     reason = None
     yielding = job.yield_of(index)
     if active.stopping:
@@ -165,6 +172,7 @@ def _show_running_task(job: Job, index: int, active: ActiveAttempt, attempts: li
         stopping=active.stopping or yielding is not None,
         holds=job.request_of(index) if job.placement is not None and job.placement.any_of else None,
         attempts=attempts,
+        attempts_dropped=dropped,
     )
 
 

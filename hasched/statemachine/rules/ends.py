@@ -16,7 +16,15 @@ from hasched.model.wire import AttemptEnded as EndedReport
 from hasched.model.wire import Usage
 from hasched.statemachine import columns
 from hasched.statemachine.events import AttemptEnded, Event, JobEnded, NodeDrained, TasksEligible
-from hasched.statemachine.job import IN_BACKOFF, ActiveAttempt, AttemptRecord, Job, TaskHistory, derive_state
+from hasched.statemachine.job import (
+    ATTEMPTS_BOUNDED_SINCE,
+    IN_BACKOFF,
+    ActiveAttempt,
+    AttemptRecord,
+    Job,
+    TaskHistory,
+    derive_state,
+)
 from hasched.statemachine.node import Node
 from hasched.statemachine.records import OUTPUT_DROPPED
 from hasched.statemachine.rules import gangs
@@ -270,7 +278,7 @@ def _record_fully(state: State, job: Job, active: ActiveAttempt, event: AttemptE
     if job.histories is None:
         job.histories = {}
     history = job.histories.setdefault(event.index, TaskHistory())
-    history.attempts.append(
+    history.add(
         AttemptRecord(
             event.attempt,
             event.state,
@@ -286,7 +294,8 @@ def _record_fully(state: State, job: Job, active: ActiveAttempt, event: AttemptE
             state.now_ms,
             state.index,
             event.reported,
-        )
+        ),
+        bounded=state.entry_version >= ATTEMPTS_BOUNDED_SINCE,
     )
     history.cancel = active.cancel
     history.not_before_ms = 0

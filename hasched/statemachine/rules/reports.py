@@ -74,9 +74,10 @@ def _decide_past_report(state: State, job: Job, node_id: str, report: AttemptRep
         plain = job.plain_end_of(report.index)
         repeated = plain is not None and report.attempt == 1 and state.node_names[plain.node_number] == node_id
         return _NOTHING, repeated
-    if not 1 <= report.attempt <= len(history.attempts):
+    place = history.place_of(report.attempt)
+    if place < 0:
         return _NOTHING, False
-    record = history.attempts[report.attempt - 1]
+    record = history.attempts[place]
     if record.node_id != node_id:
         return _NOTHING, False
     if record.reported:
@@ -116,5 +117,5 @@ def evolve_late_report(state: State, event: LateReportRefused) -> None:
     history = job.history_of(event.index)
     assert history is not None, "a lost attempt is in its task's history"
     late = Late(event.state, event.kind, event.code, state.now_ms, state.index)
-    place = event.attempt - 1
+    place = history.place_of(event.attempt)
     history.attempts[place] = msgspec.structs.replace(history.attempts[place], late=late)
