@@ -18,6 +18,7 @@ import shutil
 import socket
 import subprocess
 import zlib
+from collections import deque
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -34,6 +35,8 @@ OUTSIDE = "outside"  # the port of the bridge behind which the machine itself is
 CUTS = "cuts"  # the table of whoever names no other
 MAX_PORT_NAME = 15
 MAX_HOSTS = 250
+MAX_RESERVED = 200
+_reserved: deque[socket.socket] = deque()
 TOOLS = {"ip": "iproute2", "nft": "nftables", "nsenter": "util-linux", "unshare": "util-linux"}
 # Within mounts of its own: the namespace's name is seen by nobody else, and gone with the process.
 PROBE = """
@@ -207,15 +210,19 @@ class HostNetwork:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nothing listens on at the moment."""
+    """Ports of loopback for daemons that are started, killed and started again.
+
+    Each stays bound by this process, the latest 200 that is, but nothing listens on it: so the kernel gives it neither to
+    who asks for any port nor to who connects from one, and a server that sets SO_REUSEADDR, as asyncio's do, gets it.
+    """
     sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind((LOOPBACK, 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    for each in sockets:
+        each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        each.bind((LOOPBACK, 0))
+    _reserved.extend(sockets)
+    while len(_reserved) > MAX_RESERVED:
+        _reserved.popleft().close()
+    return [each.getsockname()[1] for each in sockets]
 
 
 def remove_leftovers() -> None:

@@ -11,9 +11,10 @@ from typing import Any
 import aiohttp
 import msgspec
 import pytest
-from api_server import FAST, Manager, Pki, free_ports, make_server, replica_config
+from api_server import FAST, Manager, Pki, make_server, replica_config
 from log_agent import PATIENCE_S, connected_agent, start, whole
 
+from chaos.cluster.network import free_ports
 from hasched.api.context import ApiLimits
 from hasched.api.hub import AgentHub
 from hasched.api.managers import _as_listed

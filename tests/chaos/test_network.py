@@ -211,3 +211,15 @@ def test_the_hosts_of_a_dead_run_are_taken_away_and_those_that_cannot_be_hinder_
     finally:
         network_module.remove_leftovers()
     assert not Path("/run/netns", stubborn).exists()
+
+
+def test_a_free_port_is_for_who_was_told_of_it():
+    (port,) = network_module.free_ports(1)
+    address = (network_module.LOOPBACK, port)
+    for _ in range(2):  # a daemon that is killed and comes back
+        with socket.create_server(address), socket.create_connection(address):
+            pass
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address)
+        with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            other.bind(address)

@@ -7,7 +7,7 @@ import contextlib
 import datetime
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Container
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from chaos.cluster.network import free_ports
 from hasched.model.spec import JobSpec
 from hasched.raft.node import ReplicaConfig, ReplicaNode, open_replica
 from hasched.raft.replica import Member
@@ -100,14 +101,6 @@ def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicK
     )
 
 
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [sock.getsockname()[1] for sock in sockets]
-    for sock in sockets:
-        sock.close()
-    return ports
-
-
 class Cluster:
     """`names` of managers with their directories under `root`; each can be started, stopped and started again."""
 
@@ -177,10 +170,8 @@ class Wire:
         self._tasks: list[asyncio.Task[None]] = []
         self._writers: list[asyncio.StreamWriter] = []
 
-    async def open(self, taken: Container[int] = ()) -> str:
-        """`taken`: ports that others are going to listen on."""
-        while (sock := socket.create_server(("127.0.0.1", 0))).getsockname()[1] in taken:
-            sock.close()
+    async def open(self) -> str:
+        sock = socket.create_server(("127.0.0.1", 0))
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, WIRE_BYTES)
         self._server = await asyncio.start_server(self._accept, sock=sock, limit=WIRE_BYTES)
         host, port = self._server.sockets[0].getsockname()[:2]
@@ -235,13 +226,12 @@ class PartitionedCluster(Cluster):
     async def wire(self) -> None:
         self.wires: dict[tuple[str, str], Wire] = {}
         self._views: dict[str, list[Member]] = {}
-        ports = {int(member.raft_address.rpartition(":")[2]) for member in self.members}
         for member in self.members:
             view = []
             for other in self.members:
                 host, _, port = other.raft_address.rpartition(":")
                 wire = self.wires[member.manager_id, other.manager_id] = Wire(host, int(port))
-                view.append(msgspec.structs.replace(other, raft_address=await wire.open(ports)))
+                view.append(msgspec.structs.replace(other, raft_address=await wire.open()))
             self._views[member.manager_id] = view
 
     def config(self, name: str, **changes: object) -> ReplicaConfig:
