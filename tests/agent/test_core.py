@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
-import pytest
 
 from hasched.agent.core import SAVE_END_DELAY_MS, AgentCore
-from hasched.agent.devices import Device, number_gpus
 from hasched.agent.events import (
-    CheckDevices,
-    Connected,
-    DevicesSeen,
     Disconnected,
-    Event,
-    Happened,
     HeartbeatSent,
-    Instruction,
-    Now,
-    Received,
     Reconnect,
     Recovered,
     Row,
     Save,
-    Saved,
     SaveFailed,
     Send,
     SupervisorDown,
-    SupervisorUp,
     Tick,
 )
 from hasched.agent.outbox import MAX_REPORTS, REPORTS_IN_FLIGHT, START_REPORT_DELAY_MS
@@ -36,11 +22,9 @@ from hasched.agent.protocol import (
     MAX_REASON,
     Forget,
     FreezeAttempts,
-    Inventory,
     Launch,
     LaunchTask,
     Lease,
-    Observed,
     RunningAttempt,
     StopAttempts,
 )
@@ -51,93 +35,14 @@ from hasched.model.wire import (
     Assign,
     Assignment,
     AttemptEnded,
-    AttemptKey,
-    AttemptReport,
     AttemptStarted,
     Freeze,
     HeartbeatAck,
     Reports,
     ReportsAck,
     Stop,
-    Welcome,
 )
-
-SPEC = JobSpec(name="job", command=("true",))
-KEY = AttemptKey(1, 0, 1)
-STARTED = AttemptStarted(1, 0, 1, 1_000)
-ENDED = AttemptEnded(1, 0, 1, 1_000, 2_000, EndKind.EXITED, 3)
-
-
-class Story:
-    """A core with a supervisor and a session, and what it asked for last."""
-
-    def __init__(self, gpus: int = 0, instance: str = "s1", rows: tuple[Row, ...] = ()) -> None:
-        self.devices = tuple(number_gpus(gpus))  # as whoever looks finds them
-        self.core = AgentCore(self.devices)
-        self.now_ms = 10_000
-        self.saves = 0
-        self.tell(Recovered(rows))
-        self.meet(instance)
-        self.connect()
-
-    @property
-    def now(self) -> Now:
-        return Now(self.now_ms, 1_000_000 + self.now_ms)
-
-    def tell(self, event: Event) -> list[Instruction]:
-        instructions = self.core.handle(event)
-        if CheckDevices() in instructions:
-            instructions += self.core.handle(DevicesSeen(self.devices, self.now))
-        self.saves += sum(isinstance(each, Save) for each in instructions)
-        return instructions
-
-    def meet(
-        self, instance: str, running: tuple[RunningAttempt, ...] = (), ended: tuple[AttemptEnded, ...] = ()
-    ) -> list[Instruction]:
-        return self.tell(SupervisorUp(Inventory("0", instance, 1, "rlimit", running, ended), self.now))
-
-    def connect(self, lease_ms: int = 20_000) -> list[Instruction]:
-        return self.tell(Connected(Welcome("m1", 1, 1_000, lease_ms), self.now_ms, self.now))
-
-    def assign(
-        self, job_id: int = 1, attempt: int = 1, index: int = 0, spec: JobSpec | None = SPEC
-    ) -> list[Instruction]:
-        return self.receive(Assign((Assignment(job_id, spec, ((index, attempt),)),)))
-
-    def receive(self, message: Assign | Stop | Freeze | ReportsAck | HeartbeatAck) -> list[Instruction]:
-        return self.tell(Received(message, self.now))
-
-    def saved(self) -> list[Instruction]:
-        return self.tell(Saved(self.saves, self.now))
-
-    def happens(self, *reports: AttemptReport) -> list[Instruction]:
-        return self.tell(Happened(Observed(reports), self.now))
-
-    def launch(self, **arguments: Any) -> list[Instruction]:
-        self.assign(**arguments)
-        return self.saved()
-
-
-def only(kind: type, instructions: list[Instruction]) -> list[Instruction]:
-    return [each for each in instructions if isinstance(each, kind)]
-
-
-def gpu_spec(gpus: int) -> JobSpec:
-    return JobSpec(name="gpu", command=("true",), resources=Resources(gpus=gpus))
-
-
-def launched(instructions: list[Instruction]) -> list[AttemptId]:
-    return [
-        AttemptId(job.job_id, task.index, task.attempt)
-        for each in instructions
-        if isinstance(each, Launch)
-        for job in each.jobs
-        for task in job.tasks
-    ]
-
-
-def reported(instructions: list[Instruction]) -> list[AttemptReport]:
-    return [report for each in instructions if isinstance(each, Send) for report in each.reports.reports]
+from tests.agent.story import ENDED, KEY, SPEC, STARTED, Story, launched, only, reported
 
 
 def test_a_row_is_on_disk_before_the_launch() -> None:
@@ -335,175 +240,6 @@ def test_a_frozen_attempt_does_not_start() -> None:
     assert launched(story.saved()) == []
     assert launched(story.receive(Freeze((KEY,), False))) == [AttemptId(1, 0, 1)]
     assert story.receive(Freeze((KEY,), True)) == [FreezeAttempts((KEY,), True)]
-
-
-def test_gpus_are_never_shared() -> None:
-    """The managers count the first as lost, and gave its GPUs to the second; here it takes a while to stop."""
-    story = Story(gpus=2)
-    story.assign(job_id=1, spec=gpu_spec(2))
-    (first,) = only(Launch, story.saved())
-    assert isinstance(first, Launch)
-    assert first.jobs[0].tasks[0].gpus == "0,1"
-    story.receive(Stop((KEY,), "it doesn't count any more"))
-    story.assign(job_id=2, spec=gpu_spec(2))
-    assert launched(story.saved()) == []
-    assert launched(story.happens(ENDED)) == [AttemptId(2, 0, 1)]
-
-
-def test_a_node_with_too_few_gpus_gives_the_attempt_back() -> None:
-    """It had two when the managers placed this."""
-    story = Story(gpus=1)
-    story.assign(spec=gpu_spec(2))
-    (lost,) = reported(story.saved())
-    assert isinstance(lost, AttemptEnded)
-    assert (lost.kind, lost.started_ms) == (EndKind.LOST, 0)
-    assert lost.reason == "the node has 1 GPU now, too few for what was placed on it"
-    assert story.core.attempts() == (KEY,), "until a manager has taken it"
-
-
-def test_what_stays_goes_before_what_was_placed_when_there_were_more_gpus() -> None:
-    story = Story(gpus=2)
-    assert launched(story.launch(job_id=1, spec=gpu_spec(1))) == [AttemptId(1, 0, 1)]
-    story.assign(job_id=2, spec=gpu_spec(2))
-    (lost,) = reported(story.saved())
-    assert isinstance(lost, AttemptEnded)
-    assert (lost.job_id, lost.kind) == (2, EndKind.LOST)
-    assert launched(story.launch(job_id=3, spec=gpu_spec(1))) == [AttemptId(3, 0, 1)]
-
-
-def test_what_is_frozen_is_given_back_once_it_may_start() -> None:
-    story = Story(gpus=0)
-    story.assign(spec=gpu_spec(1))
-    story.receive(Freeze((KEY,), True))
-    assert reported(story.saved()) == []
-    (lost,) = reported(story.receive(Freeze((KEY,), False)))
-    assert isinstance(lost, AttemptEnded)
-    assert lost.kind is EndKind.LOST
-
-
-@pytest.mark.parametrize(
-    ("uuids", "stopped", "free"),
-    [
-        pytest.param(("A", "B"), [], None, id="both are there"),
-        pytest.param(("A",), [2], None, id="the second is gone"),
-        pytest.param(("B",), [1], None, id="the first is gone, and the second has its number now"),
-        pytest.param(("B", "A"), [], None, id="they have changed places"),
-        pytest.param(("C", "A"), [2], "0", id="another has taken the place of the first"),
-        pytest.param((), [1, 2], None, id="none is there"),
-    ],
-)
-def test_an_attempt_whose_gpu_is_gone_is_stopped_and_the_others_keep_theirs(
-    uuids: tuple[str, ...], stopped: list[int], free: str | None
-) -> None:
-    """An agent starts again on a machine whose devices have changed, while the supervisor ran on."""
-    story = Story()
-    story.core = AgentCore(number_gpus(len(uuids), uuids))
-    story.tell(Recovered(tuple(Row(AttemptId(job_id, 0, 1), "s1") for job_id in (1, 2))))
-    running = (RunningAttempt(1, 0, 1, 500, "0", ("A",)), RunningAttempt(2, 0, 1, 500, "1", ("B",)))
-    stops = only(StopAttempts, story.meet("s1", running=running))
-    assert [key.job_id for stop in stops for key in stop.attempts] == stopped
-    for stop in stops:
-        assert stop.reason.startswith("a GPU that it held is gone: ")
-    story.connect()
-    (launch,) = only(Launch, story.launch(job_id=3, spec=gpu_spec(1))) or [None]
-    assert (launch and launch.jobs[0].tasks[0].gpus) == free
-
-
-def test_a_gpu_is_known_by_its_number_where_it_has_no_name() -> None:
-    story = Story()
-    story.core = AgentCore(number_gpus(1))
-    story.tell(Recovered(tuple(Row(AttemptId(job_id, 0, 1), "s1") for job_id in (1, 2))))
-    running = (RunningAttempt(1, 0, 1, 500, "0"), RunningAttempt(2, 0, 1, 500, "1"))
-    (stop,) = only(StopAttempts, story.meet("s1", running=running))
-    assert stop == StopAttempts((AttemptKey(2, 0, 1),), "a GPU that it held is gone: 1")
-
-
-def test_an_attempt_whose_gpu_disappears_is_stopped_and_ends_with_that_as_its_reason() -> None:
-    story = Story()
-    story.devices = tuple(number_gpus(2, ("A", "B")))
-    story.tell(DevicesSeen(story.devices, story.now))
-    (launch,) = only(Launch, story.launch(spec=gpu_spec(1)))
-    assert isinstance(launch, Launch)
-    task = launch.jobs[0].tasks[0]
-    assert (task.gpus, task.gpu_uuids, task.env) == ("0", ("A",), {"HASCHED_DEVICES": "gpu=A"})
-    story.happens(STARTED)
-    gone = "a GPU that it held is gone: A"
-    instructions = story.tell(DevicesSeen(tuple(number_gpus(1, ("B",))), story.now))
-    assert instructions == [StopAttempts((KEY,), gone)]
-    assert story.tell(DevicesSeen(tuple(number_gpus(1, ("B",))), story.now)) == [], "once"
-    (end,) = reported(story.happens(AttemptEnded(1, 0, 1, 1_000, 2_000, EndKind.STOPPED, reason="stopped")))
-    assert isinstance(end, AttemptEnded)
-    assert (end.kind, end.reason) == (EndKind.DEVICE_LOST, gone)
-
-
-@pytest.mark.parametrize(
-    ("found", "kind", "code"),
-    [
-        pytest.param(("A",), EndKind.EXITED, 3, id="its GPU is well: the task failed"),
-        pytest.param((), EndKind.DEVICE_LOST, 0, id="its GPU is gone: that is why it failed"),
-    ],
-)
-def test_a_failure_of_who_holds_a_device_is_believed_after_a_look(
-    found: tuple[str, ...], kind: EndKind, code: int
-) -> None:
-    """A GPU that falls off the bus ends its task with some error, long before anybody looks again."""
-    story = Story()
-    story.devices = tuple(number_gpus(1, ("A",)))
-    story.tell(DevicesSeen(story.devices, story.now))
-    story.launch(spec=gpu_spec(1))
-    story.devices = tuple(number_gpus(len(found), found))
-    instructions = story.happens(STARTED, ENDED)
-    assert CheckDevices() in instructions
-    end = reported(instructions)[-1]
-    assert isinstance(end, AttemptEnded)
-    assert (end.kind, end.code) == (kind, code)
-
-
-def test_a_success_needs_no_look() -> None:
-    story = Story(gpus=1)
-    story.launch(spec=gpu_spec(1))
-    instructions = story.happens(STARTED, AttemptEnded(1, 0, 1, 1_000, 2_000, EndKind.EXITED))
-    assert CheckDevices() not in instructions
-    assert isinstance(reported(instructions)[-1], AttemptEnded)
-
-
-def test_who_succeeds_though_its_device_is_gone_has_succeeded() -> None:
-    story = Story(gpus=1)
-    story.launch(spec=gpu_spec(1))
-    story.happens(STARTED)
-    story.tell(DevicesSeen((), story.now))
-    end = reported(story.happens(AttemptEnded(1, 0, 1, 1_000, 2_000, EndKind.EXITED)))[-1]
-    assert isinstance(end, AttemptEnded)
-    assert (end.kind, end.code) == (EndKind.EXITED, 0)
-
-
-def test_a_device_that_is_unwell_is_given_to_nobody_and_taken_from_nobody() -> None:
-    story = Story(gpus=1)
-    story.launch(spec=gpu_spec(1))
-    story.happens(STARTED)
-    unwell = (Device(id="0", visible="0", health="Xid 48"), Device(id="1", visible="1"))
-    assert story.tell(DevicesSeen(unwell, story.now)) == []
-    assert launched(story.launch(job_id=2, spec=gpu_spec(1))) == [AttemptId(2, 0, 1)]
-
-
-def test_a_job_without_gpus_sees_none() -> None:
-    story = Story(gpus=2)
-    (launch,) = story.launch()
-    assert isinstance(launch, Launch)
-    assert launch.jobs[0].tasks[0].gpus == ""
-
-
-def test_a_restarted_agent_knows_which_gpus_are_bound() -> None:
-    rows = (Row(AttemptId(1, 0, 1), "s1"),)
-    story = Story(gpus=2)
-    story.core = AgentCore(number_gpus(2))
-    story.tell(Recovered(rows))
-    story.meet("s1", running=(RunningAttempt(1, 0, 1, 500, "0"),))
-    story.connect()
-    story.assign(job_id=2, spec=gpu_spec(1))
-    (launch,) = only(Launch, story.saved())
-    assert isinstance(launch, Launch)
-    assert launch.jobs[0].tasks[0].gpus == "1"
 
 
 def test_another_supervisor_means_that_the_attempt_is_lost() -> None:

@@ -6,64 +6,14 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from chaos.checkers.models import Accepted, Done, Refused, Seen
+from chaos.checkers.models import Accepted, Done
 from chaos.final import Final
 from chaos.judge import judge
 from chaos.record import Record
 from chaos.report.document import BROKEN, HELD, UNDECIDED
-from hasched.model.spec import Resources
-from tests.chaos.records import (
-    GONE,
-    KEPT,
-    REFUSED,
-    STOPPING,
-    UNHEARD,
-    Run,
-    ended,
-    event,
-    job,
-    node,
-    scheduled,
-    submitted,
-)
-
-TEN = [
-    "durability",
-    "linearizability",
-    "one outcome",
-    "capacity",
-    "no overlap",
-    "fences",
-    "terms",
-    "replicas",
-    "liveness",
-    "every job ends",
-]
-
-
-def verdicts_of(run):
-    return {each.name: each for each in judge(run.record, run.final, run.settled, run.unfinished)}
-
-
-def others_than(verdict, verdicts):
-    return {name: each for name, each in verdicts.items() if each.verdict != verdict}
-
-
-def without(run, key):
-    run.final.jobs = [each for each in run.final.jobs if each.submission_id != key]
-
-
-def change_event(run, place, **changes):
-    run.record.events[place] = msgspec.structs.replace(run.record.events[place], **changes)
-
-
-def find(run, kind, job_id):
-    return next(n for n, each in enumerate(run.record.events) if (each.type, each.job_id) == (kind, job_id))
-
-
-def gap(run, at):
-    run.record.event_gaps.append("between 1.0 and 2.0: nobody held them")
-    run.record.whole_events = at
+from tests.chaos import mistakes
+from tests.chaos.mistakes import TEN, find, gap, others_than, verdicts_of, without
+from tests.chaos.records import GONE, KEPT, UNHEARD, Run, ended, event, job, scheduled, submitted
 
 
 def test_where_all_is_right_every_promise_is_held():
@@ -75,318 +25,94 @@ def test_where_all_is_right_every_promise_is_held():
     assert verdicts["durability"].looked_at == "3 acknowledged submissions (1 deleted since), 1 refused"
 
 
-# --- what is wrong ---
-
-
-def lost(run):
-    without(run, KEPT)
-
-
-def lost_unheard(run):
-    without(run, UNHEARD)
-
-
-def lost_though_nobody_deleted_it(run):
-    run.call(KEPT, "delete", 20, Refused("job_active"))
-    without(run, KEPT)
-
-
-def acknowledged_and_never_committed(run):
-    run.record.events = [each for each in run.record.events if each.job_id != 1]
-    run.record.effects = [each for each in run.record.effects if each.job_id != 1]
-    without(run, KEPT)
-
-
-def told_of_another_job(run, key):
-    at = next(n for n, each in enumerate(run.record.events) if each.data.get("submission_id") == key)
-    run.events(msgspec.structs.replace(run.record.events.pop(at), job_id=9))
-
-
-def deleted_and_told_of_another(run):
-    told_of_another_job(run, GONE)
-
-
-def told_of_another_and_that_is_there(run):
-    told_of_another_job(run, KEPT)
-
-
-def twice(run):
-    run.final.jobs.append(job(9, KEPT, "SUCCEEDED"))
-
-
-def refused_and_there(run):
-    run.final.jobs.append(job(9, REFUSED, "SUCCEEDED"))
-
-
-def refused_and_ran_for_a_while(run):
-    run.events(submitted(9, REFUSED), event("JobEnded", 9, state="CANCELLED"), event("JobDeleted", 9, actor="tester"))
-
-
-def two_submissions_of_one_job(run):
-    run.record.asked["new"] = run.record.asked[KEPT]
-    run.call("new", "submit", 30, Accepted(1, False))
-    run.final.jobs.append(job(1, "new", "SUCCEEDED"))
-
-
-def accepted_twice(run):
-    run.call(KEPT, "submit", 30, Accepted(1, False))
-
-
-def a_duplicate_that_came_first(run):
-    run.record.asked["new"] = run.record.asked[GONE]
-    run.call("new", "submit", 30, Accepted(5, True))
-    run.final.jobs.insert(0, job(5, "new", "SUCCEEDED"))
-
-
-def a_read_that_saw_nothing(run):
-    run.call(KEPT, "read", 30, None)
-
-
-def a_suspension_that_was_forgotten(run):
-    run.record.history.returned(run.record.history.begin("c2", KEPT, "suspend", 20), 20.1, Done())
-
-
-def an_end_that_was_undone(run):
-    run.call(KEPT, "read", 20, Seen(1, None, False, "SUCCEEDED"))
-    run.call(KEPT, "read", 21, Seen(1, False, False, ""))
-
-
-def a_deleted_job_that_is_there(run):
-    run.final.jobs.append(job(3, GONE, "CANCELLED", suspended=True))
-
-
-def a_stale_read_of_another_job(run):
-    run.call(KEPT, "stale read", 20, Seen(2, False, False, ""))
-
-
-def a_stale_read_of_another_end(run):
-    run.call(KEPT, "stale read", 20, Seen(1, None, False, "FAILED"))
-
-
-def a_stale_read_of_the_future(run):
-    run.call(KEPT, "stale read", 20, Seen(1, False, True, ""))
-
-
-def two_outcomes(run):
-    run.events(ended(1, "n1", 3, "FAILED"))
-
-
-def an_outcome_that_changed(run):
-    run.final.jobs[-1] = job(1, KEPT, "FAILED")
-
-
-def an_outcome_from_nowhere(run):
-    run.record.asked["new"] = run.record.asked[GONE]
-    run.call("new", "submit", 30, Accepted(5, False))
-    run.final.jobs.insert(0, job(5, "new", "SUCCEEDED"))
-
-
-def begun_after_its_end(run):
-    run.events(scheduled(4, "n2", attempt=2), ended(4, "n2", 2, "SUCCEEDED"))
-
-
-def an_older_attempt_counted(run):
-    run.events(ended(1, "n1", 1, "SUCCEEDED"))
-
-
-def a_job_ended_twice(run):
-    run.events(event("JobEnded", 1, state="SUCCEEDED"))
-
-
-def a_job_ended_otherwise(run):
-    change_event(run, find(run, "JobEnded", 1), data={"state": "FAILED"})
-
-
-def a_cancelled_task_ran_on(run):
-    run.events(scheduled(3, "n2", attempt=1), ended(3, "n2", 1, "SUCCEEDED"))
-
-
-def too_much_for_a_node(run):
-    run.record.offers["n1"] = {"cpu_milli": 900}
-
-
-def a_node_that_got_smaller(run):
-    smaller = event("NodeRegistered", None, node_id="n2", info={"resources": {"cpu_milli": 400}})
-    run.record.events.insert(0, smaller)
-
-
-def others_fill_the_node_too(run):
-    run.final.amounts[77] = {"cpu_milli": 600}
-    run.record.events.insert(0, scheduled(77, "n1", attempt=1))
-
-
-def a_task_that_holds_for_ever(run):
-    place = find(run, "AttemptEnded", 4)
-    run.record.events[place] = event("AttemptStarted", 4, task_index=0, attempt=1, node_id="n2")
-    without(run, UNHEARD)
-    run.final.jobs.insert(0, job(4, UNHEARD, "SUCCEEDED"))
-
-
-def a_node_that_gives_nothing_back(run):
-    run.final.nodes[0] = node("n1", Resources(cpu_milli=500))
-
-
-def two_at_once(run):
-    run.effect(9.3, 2, 1, "n1", "alive")
-    run.record.effects.sort(key=lambda each: each.at_s)
-
-
-def two_at_once_on_one_node(run):
-    run.effect(2.7, 1, 1, "n1", "alive")
-    run.record.effects.sort(key=lambda each: each.at_s)
-
-
-def begun_twice(run):
-    run.effect(20.0, 2, 2, "n2", "began")
-    run.effect(21.0, 2, 2, "n2", "ended")
-
-
-def begun_elsewhere(run):
-    run.record.effects[-2:] = []
-    run.effect(9.0, 2, 2, "n1", "began")
-    run.effect(9.5, 2, 2, "n1", "ended")
-
-
-def begun_without_a_place(run):
-    run.effect(20.0, 1, 3, "n1", "began")
-
-
-def succeeded_without_work(run):
-    run.record.effects.pop()
-
-
-def two_leaders(run):
-    run.sight(7, "m3", "leader", 4)
-
-
-def a_term_that_was_forgotten(run):
-    run.sight(7, "m2", term=2, applied=12, life=1)
-
-
-def a_term_that_was_forgotten_long_after_the_disk_was_lost(run):
-    run.sight(7, "m1", term=5, life=2)
-    run.sight(9, "m1", term=2, life=3)
-
-
-def a_term_that_was_forgotten_before_the_disk_was_lost(run):
-    run.sight(1.5, "m1", term=9)
-    run.record.sights.sort(key=lambda each: each.at_s)
-
-
-def an_index_that_fell(run):
-    run.sight(7, "m2", term=4, applied=11)
-
-
-def an_index_that_fell_far_away(run):
-    run.sight(7, "m3", applied=12, life=None)
-    run.sight(8, "m3", applied=11, life=None)
-
-
-def a_term_that_was_forgotten_far_away(run):
-    run.sight(7, "m3", term=4, life=None)
-    run.sight(8, "m3", "silent", 0, 0, life=None)
-    run.sight(9, "m3", term=3, life=None)
-
-
-def an_index_that_fell_though_nothing_restarted(run):
-    run.sight(7, "m2", "silent", 0, 0)
-    run.sight(8, "m2", term=4, applied=11)
-
-
-def another_state(run):
-    run.final.check = msgspec.structs.replace(run.final.check, differing=["m3"])
-
-
-def another_story(run):
-    run.record.contradictions.append("m2 tells of JobEnded 11.0 where another manager told of JobDeleted 11.0")
-
-
-def never_whole_again(run):
-    run.settled = msgspec.structs.replace(run.settled, obstacles=["nobody leads"])
-
-
-def a_job_without_end(run):
-    run.final.jobs[1] = job(2, STOPPING, "RUNNING")
-
-
-def a_cancelled_job_without_end(run):
-    run.call(STOPPING, "suspend", 20, Done())
-    run.call(STOPPING, "cancel", 21, Done())
-    run.final.jobs[1] = job(2, STOPPING, "RUNNING", suspended=True, cancelling=True)
-
-
-def suspended_by_nobody(run):
-    run.final.jobs[1] = job(2, STOPPING, "RUNNING", suspended=True)
-
-
 @pytest.mark.parametrize(
     ("mistake", "broken", "told"),
     [
-        (lost, {"durability", "linearizability"}, "kept was acknowledged as job 1 and is lost"),
-        (lost_unheard, {"durability"}, "unheard was acknowledged as job 4 and is lost"),
-        (lost_though_nobody_deleted_it, {"durability", "linearizability"}, "is lost"),
+        (mistakes.lost, {"durability", "linearizability"}, "kept was acknowledged as job 1 and is lost"),
+        (mistakes.lost_unheard, {"durability"}, "unheard was acknowledged as job 4 and is lost"),
+        (mistakes.lost_though_nobody_deleted_it, {"durability", "linearizability"}, "is lost"),
         (
-            acknowledged_and_never_committed,
+            mistakes.acknowledged_and_never_committed,
             {"durability", "linearizability"},
             "kept was acknowledged as job 1 and is lost",
         ),
-        (deleted_and_told_of_another, {"durability"}, "gone was acknowledged as job 3 and is job 9"),
-        (told_of_another_and_that_is_there, {"durability"}, "kept became the jobs 1, 9"),
-        (twice, {"durability"}, "kept became the jobs"),
-        (refused_and_there, {"durability", "linearizability", "one outcome"}, "refused was refused and is job 9"),
-        (refused_and_ran_for_a_while, {"durability"}, "refused was refused and is job 9"),
-        (two_submissions_of_one_job, {"durability"}, "job 1 stands for the submissions"),
-        (accepted_twice, {"linearizability"}, "kept is not linearizable"),
-        (a_duplicate_that_came_first, {"linearizability", "one outcome"}, "new is not linearizable"),
-        (a_read_that_saw_nothing, {"linearizability"}, "kept is not linearizable"),
-        (a_suspension_that_was_forgotten, {"linearizability"}, "kept is not linearizable"),
-        (an_end_that_was_undone, {"linearizability"}, "kept is not linearizable"),
-        (a_deleted_job_that_is_there, {"linearizability"}, "gone is not linearizable"),
-        (a_stale_read_of_another_job, {"linearizability"}, "shows kept as job 2, and it is job 1"),
-        (a_stale_read_of_another_end, {"linearizability"}, "as FAILED, and it is SUCCEEDED at the end"),
-        (a_stale_read_of_the_future, {"linearizability"}, "a suspend of job 1 that nobody had asked for"),
-        (two_outcomes, {"one outcome"}, "task 1.0 ended as SUCCEEDED and then as FAILED"),
-        (an_outcome_that_changed, {"one outcome"}, "task 1.0 ended as SUCCEEDED, and the cluster now says FAILED"),
-        (an_outcome_from_nowhere, {"one outcome"}, "nothing says how it came to that"),
-        (begun_after_its_end, {"one outcome"}, "attempt 2 began after that"),
-        (an_older_attempt_counted, {"one outcome", "fences"}, "recorded after that of attempt 2"),
-        (a_job_ended_twice, {"one outcome"}, "job 1 ended 2 times"),
-        (a_job_ended_otherwise, {"one outcome"}, "job 1 ended as FAILED, and the cluster now says SUCCEEDED"),
-        (a_cancelled_task_ran_on, {"one outcome"}, "task 3.0 ended as CANCELLED"),
-        (too_much_for_a_node, {"capacity"}, "n1 has 900 cpu_milli, and 1000 are granted"),
-        (a_node_that_got_smaller, {"capacity"}, "n2 has 400 cpu_milli, and 500 are granted"),
-        (others_fill_the_node_too, {"capacity"}, "n1 has 1000 cpu_milli, and 1100 are granted"),
-        (a_task_that_holds_for_ever, {"capacity", "one outcome"}, "task 4.0 holds n2, and its job has ended"),
-        (a_node_that_gives_nothing_back, {"capacity"}, "nothing is under way, and on n1"),
+        (mistakes.deleted_and_told_of_another, {"durability"}, "gone was acknowledged as job 3 and is job 9"),
+        (mistakes.told_of_another_and_that_is_there, {"durability"}, "kept became the jobs 1, 9"),
+        (mistakes.twice, {"durability"}, "kept became the jobs"),
         (
-            two_at_once,
+            mistakes.refused_and_there,
+            {"durability", "linearizability", "one outcome"},
+            "refused was refused and is job 9",
+        ),
+        (mistakes.refused_and_ran_for_a_while, {"durability"}, "refused was refused and is job 9"),
+        (mistakes.two_submissions_of_one_job, {"durability"}, "job 1 stands for the submissions"),
+        (mistakes.accepted_twice, {"linearizability"}, "kept is not linearizable"),
+        (mistakes.a_duplicate_that_came_first, {"linearizability", "one outcome"}, "new is not linearizable"),
+        (mistakes.a_read_that_saw_nothing, {"linearizability"}, "kept is not linearizable"),
+        (mistakes.a_suspension_that_was_forgotten, {"linearizability"}, "kept is not linearizable"),
+        (mistakes.an_end_that_was_undone, {"linearizability"}, "kept is not linearizable"),
+        (mistakes.a_deleted_job_that_is_there, {"linearizability"}, "gone is not linearizable"),
+        (mistakes.a_stale_read_of_another_job, {"linearizability"}, "shows kept as job 2, and it is job 1"),
+        (mistakes.a_stale_read_of_another_end, {"linearizability"}, "as FAILED, and it is SUCCEEDED at the end"),
+        (mistakes.a_stale_read_of_the_future, {"linearizability"}, "a suspend of job 1 that nobody had asked for"),
+        (mistakes.two_outcomes, {"one outcome"}, "task 1.0 ended as SUCCEEDED and then as FAILED"),
+        (
+            mistakes.an_outcome_that_changed,
+            {"one outcome"},
+            "task 1.0 ended as SUCCEEDED, and the cluster now says FAILED",
+        ),
+        (mistakes.an_outcome_from_nowhere, {"one outcome"}, "nothing says how it came to that"),
+        (mistakes.begun_after_its_end, {"one outcome"}, "attempt 2 began after that"),
+        (mistakes.an_older_attempt_counted, {"one outcome", "fences"}, "recorded after that of attempt 2"),
+        (mistakes.a_job_ended_twice, {"one outcome"}, "job 1 ended 2 times"),
+        (mistakes.a_job_ended_otherwise, {"one outcome"}, "job 1 ended as FAILED, and the cluster now says SUCCEEDED"),
+        (mistakes.a_cancelled_task_ran_on, {"one outcome"}, "task 3.0 ended as CANCELLED"),
+        (mistakes.too_much_for_a_node, {"capacity"}, "n1 has 900 cpu_milli, and 1000 are granted"),
+        (mistakes.a_node_that_got_smaller, {"capacity"}, "n2 has 400 cpu_milli, and 500 are granted"),
+        (mistakes.others_fill_the_node_too, {"capacity"}, "n1 has 1000 cpu_milli, and 1100 are granted"),
+        (mistakes.a_task_that_holds_for_ever, {"capacity", "one outcome"}, "task 4.0 holds n2, and its job has ended"),
+        (mistakes.a_node_that_gives_nothing_back, {"capacity"}, "nothing is under way, and on n1"),
+        (
+            mistakes.two_at_once,
             {"no overlap"},
             "task 2.0: attempt 2 began on n2 at 9.000, while attempt 1 ran on n1 until 9.300",
         ),
-        (two_at_once_on_one_node, {"no overlap"}, "task 1.0: attempt 2 began on n1 at 2.500, while attempt 1"),
-        (begun_twice, {"fences"}, "attempt 2 of task 2.0 began 2 times"),
-        (begun_elsewhere, {"fences"}, "attempt 2 of task 2.0 began on n1, and was placed on n2"),
-        (begun_without_a_place, {"fences"}, "attempt 3 of task 1.0 began, and nothing says that it was placed"),
+        (mistakes.two_at_once_on_one_node, {"no overlap"}, "task 1.0: attempt 2 began on n1 at 2.500, while attempt 1"),
+        (mistakes.begun_twice, {"fences"}, "attempt 2 of task 2.0 began 2 times"),
+        (mistakes.begun_elsewhere, {"fences"}, "attempt 2 of task 2.0 began on n1, and was placed on n2"),
         (
-            succeeded_without_work,
+            mistakes.begun_without_a_place,
+            {"fences"},
+            "attempt 3 of task 1.0 began, and nothing says that it was placed",
+        ),
+        (
+            mistakes.succeeded_without_work,
             {"fences"},
             "attempt 2 of task 2.0 is recorded as SUCCEEDED, and never came to its end",
         ),
-        (two_leaders, {"terms"}, "term 4 has two leaders, m2 and m3"),
-        (a_term_that_was_forgotten, {"terms"}, "m2 was in term 4 and is in term 2"),
-        (a_term_that_was_forgotten_long_after_the_disk_was_lost, {"terms"}, "m1 was in term 5 and is in term 2"),
-        (a_term_that_was_forgotten_before_the_disk_was_lost, {"terms"}, "m1 was in term 9 and is in term 4"),
-        (an_index_that_fell, {"terms"}, "m2 had committed 12 and now 11"),
-        (an_index_that_fell_far_away, {"terms"}, "m3 had committed 12 and now 11"),
-        (an_index_that_fell_though_nothing_restarted, {"terms"}, "m2 had committed 12 and now 11"),
-        (a_term_that_was_forgotten_far_away, {"terms"}, "m3 was in term 4 and is in term 3"),
-        (another_state, {"replicas"}, "at entry 50 the state of m3 differs"),
-        (another_story, {"replicas"}, "m2 tells of JobEnded 11.0"),
-        (never_whole_again, {"liveness"}, "nobody leads"),
-        (suspended_by_nobody, {"every job ends", "one outcome", "linearizability"}, "still RUNNING, suspended"),
-        (a_job_without_end, {"every job ends", "one outcome"}, "job 2 (stopping) is still RUNNING"),
+        (mistakes.two_leaders, {"terms"}, "term 4 has two leaders, m2 and m3"),
+        (mistakes.a_term_that_was_forgotten, {"terms"}, "m2 was in term 4 and is in term 2"),
         (
-            a_cancelled_job_without_end,
+            mistakes.a_term_that_was_forgotten_long_after_the_disk_was_lost,
+            {"terms"},
+            "m1 was in term 5 and is in term 2",
+        ),
+        (mistakes.a_term_that_was_forgotten_before_the_disk_was_lost, {"terms"}, "m1 was in term 9 and is in term 4"),
+        (mistakes.an_index_that_fell, {"terms"}, "m2 had committed 12 and now 11"),
+        (mistakes.an_index_that_fell_far_away, {"terms"}, "m3 had committed 12 and now 11"),
+        (mistakes.an_index_that_fell_though_nothing_restarted, {"terms"}, "m2 had committed 12 and now 11"),
+        (mistakes.a_term_that_was_forgotten_far_away, {"terms"}, "m3 was in term 4 and is in term 3"),
+        (mistakes.another_state, {"replicas"}, "at entry 50 the state of m3 differs"),
+        (mistakes.another_story, {"replicas"}, "m2 tells of JobEnded 11.0"),
+        (mistakes.never_whole_again, {"liveness"}, "nobody leads"),
+        (
+            mistakes.suspended_by_nobody,
+            {"every job ends", "one outcome", "linearizability"},
+            "still RUNNING, suspended",
+        ),
+        (mistakes.a_job_without_end, {"every job ends", "one outcome"}, "job 2 (stopping) is still RUNNING"),
+        (
+            mistakes.a_cancelled_job_without_end,
             {"every job ends", "one outcome"},
             "job 2 (stopping) is still RUNNING, suspended, cancelled",
         ),
@@ -511,11 +237,11 @@ def test_where_events_are_missing_nothing_is_held_against_anybody_that_they_migh
 @pytest.mark.parametrize(
     ("mistake", "broken"),
     [
-        (two_outcomes, "one outcome"),
-        (an_outcome_that_changed, "one outcome"),
-        (too_much_for_a_node, "capacity"),
-        (begun_twice, "fences"),
-        (lost, "durability"),
+        (mistakes.two_outcomes, "one outcome"),
+        (mistakes.an_outcome_that_changed, "one outcome"),
+        (mistakes.too_much_for_a_node, "capacity"),
+        (mistakes.begun_twice, "fences"),
+        (mistakes.lost, "durability"),
     ],
 )
 def test_what_is_certain_counts_though_events_are_missing(mistake, broken):
@@ -558,7 +284,7 @@ def test_where_a_strike_failed_by_itself_a_cluster_that_is_not_whole_is_undecide
     run = Run()
     run.record.strikes[0].outcome = "failed"
     assert verdicts_of(run)["liveness"].verdict == HELD
-    never_whole_again(run)
+    mistakes.never_whole_again(run)
     found = verdicts_of(run)["liveness"]
     assert (found.verdict, found.wrong, found.undecided[1:]) == (UNDECIDED, [], ["nobody leads"])
     assert "strike 1, lost-disk, failed by itself" in found.undecided[0]

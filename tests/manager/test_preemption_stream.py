@@ -21,8 +21,8 @@ from hasched.model.wire import (
     Stop,
 )
 from hasched.statemachine.commands import CancelJob, PreemptTasks, SuspendJob
+from tests.manager.stories import state_of, submit
 from tests.manager.stream import Agent, Manager
-from tests.manager.test_agent_stream import state_of, submit
 
 T = TypeVar("T")
 WARNED = Preemption(WarningSignal.USR1, 60_000)
