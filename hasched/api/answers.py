@@ -14,15 +14,15 @@ import msgspec
 
 from hasched.api.call import Call, Consistency
 from hasched.api.jobs import MAX_JOB_BYTES, no_such_job
+from hasched.api.names import policy_hint
 from hasched.api.routing import Routes
-from hasched.model.answers import Forecast, JobForecast, Plan, ResourcesView, WhatIf, Why
+from hasched.model.answers import HORIZON_MS, Forecast, JobForecast, Plan, ResourcesView, WhatIf, Why
 from hasched.model.errors import BadRequest, NotFound, Overloaded
 from hasched.model.parse import parse_spec
 from hasched.model.policy import PolicyKind
 from hasched.model.policy_text import parse_policy, write_policy
 from hasched.model.spec import MAX_PRIORITY
 from hasched.scheduler.explain import Known, count_ahead, explain_waiting, show_resources
-from hasched.scheduler.forecast import HORIZON_MS
 from hasched.scheduler.hypotheses import (
     MAX_NEW_NODES,
     Hypothesis,
@@ -96,7 +96,7 @@ class WhatIfRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     drain: list[SupposedDrain] = []
     quotas: dict[str, Any] = {}
     queues: dict[str, Any] = {}
-    priorities: dict[int, Annotated[int, msgspec.Meta(ge=-MAX_PRIORITY, le=MAX_PRIORITY)]] = {}
+    priorities: dict[int, Annotated[int, msgspec.Meta(ge=0, le=MAX_PRIORITY)]] = {}
     add_jobs: Annotated[list[msgspec.Raw], msgspec.Meta(max_length=MAX_JOBS)] = []
     without_jobs: list[int] = []
     horizon_ms: Horizon = DAY_MS
@@ -225,7 +225,8 @@ def _change_policy(state: State, kind: PolicyKind, place: str, value: Any) -> Po
     name = name.removesuffix(".limits")
     record = state.policies[kind].get(name)
     if not dot or record is None:
-        raise NotFound(f"there is no {kind} {name[:100]!r}", "write NAME.KEY", code="no_such_policy")
+        hint = policy_hint(state, kind, name or key) if dot else "write NAME.KEY=VALUE"
+        raise NotFound(f"there is no {kind} {(name or key)[:100]!r}", hint, code="no_such_policy")
     document = write_policy(record.body)
     if kind is PolicyKind.QUOTA:
         document["limits"] = {**document.get("limits", {}), key: value}

@@ -9,6 +9,7 @@ import msgspec
 from aiohttp import web
 
 from hasched.api.context import ApiContext
+from hasched.api.names import with_hint
 from hasched.api.problem import refusal
 from hasched.api.routing import Route
 from hasched.model.errors import BodyTooLarge, MalformedBody, RequestTimeout
@@ -77,7 +78,7 @@ class Call:
         """What the state machine says, once this manager has applied it. Raises what a refusal means to a user."""
         outcome = await self.context.replica.propose(command)
         if isinstance(outcome, Rejected):
-            raise refusal(outcome)
+            raise refusal(with_hint(outcome, command, self.context.replica.state))
         return outcome
 
     async def read_state(self, consistency: Consistency) -> State:

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import msgspec
 
 from hasched.api.call import Call, Consistency
+from hasched.api.names import check_filter, find_slips
 from hasched.api.problem import describe, refusal
 from hasched.api.routing import Routes
 from hasched.model.errors import (
@@ -29,6 +30,7 @@ from hasched.model.errors import (
     SpecInvalid,
 )
 from hasched.model.parse import parse_spec, parse_update
+from hasched.model.policy import PolicyKind
 from hasched.model.spec import MAX_TASKS
 from hasched.model.states import TaskState
 from hasched.model.units import MAX_INTEGER
@@ -130,9 +132,12 @@ async def submit_job(call: Call, query: SubmitQuery, body: bytes) -> Submitted:
     command = SubmitJob(submission_id=submission_id, actor=call.actor, spec=spec, if_index=query.if_index)
     outcome = await call.propose(command)
     assert isinstance(outcome, JobAccepted)
+    submitted = _submitted(call, command, outcome)
     if outcome.duplicate:
         call.status = 200
-    return _submitted(call, command, outcome)
+        return submitted
+    slips = find_slips(call.context.replica.state, spec)
+    return msgspec.structs.replace(submitted, warnings=[*submitted.warnings, *slips]) if slips else submitted
 
 
 @routes.add("POST", "/v1/jobs/batch", body_bytes=MAX_BATCH_BYTES)
@@ -194,6 +199,8 @@ async def list_jobs(call: Call, query: ListJobs) -> JobPage:
             raise BadRequest(f"the label {key[:80]!r} is given twice", "give each once")
         labels[key] = value
     state = await call.read_state(query.consistency)
+    check_filter(state, PolicyKind.NAMESPACE, query.namespace)
+    check_filter(state, PolicyKind.QUEUE, query.queue)
     try:
         return queries.list_jobs(
             state,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Annotated, TypeAlias
+from urllib.parse import quote
 
 import msgspec
 
 from hasched.api.call import Call
 from hasched.api.hub import AgentHub
+from hasched.api.names import node_hint
 from hasched.api.routing import Routes
-from hasched.model.errors import NotFound
+from hasched.model.errors import NoLeader, NotFound
 from hasched.model.states import TaintEffect
 from hasched.model.taints import MAX_VALUE_CHARS, Taint
 from hasched.model.views import NodePage, NodeUsageView, NodeView, Reason
@@ -25,6 +28,7 @@ from hasched.statemachine.commands import (
 from hasched.statemachine.rules.node_control import MAX_WAIT_MS
 
 MAX_REASON_CHARS = 1000
+LEADER_TIMEOUT_S = 2.0  # to be shown a node that was changed
 
 routes = Routes("nodes")
 
@@ -76,7 +80,7 @@ async def remove_node(call: Call, node_id: str) -> None:
     await call.propose(RemoveNode(node_id=node_id, actor=call.actor))
 
 
-@routes.add("POST", "/v1/nodes/{node_id}/cordon", by_leader=True)
+@routes.add("POST", "/v1/nodes/{node_id}/cordon")
 async def cordon_node(call: Call, node_id: str, body: CordonRequest) -> NodeView:
     """Give a node no new work; what runs there goes on."""
     return await _control(
@@ -84,13 +88,13 @@ async def cordon_node(call: Call, node_id: str, body: CordonRequest) -> NodeView
     )
 
 
-@routes.add("POST", "/v1/nodes/{node_id}/uncordon", by_leader=True)
+@routes.add("POST", "/v1/nodes/{node_id}/uncordon")
 async def uncordon_node(call: Call, node_id: str) -> NodeView:
     """Take a cordon back. A drain or a quarantine beside it goes on."""
     return await _control(call, SetNodeEligibility(node_id=node_id, eligible=True, actor=call.actor))
 
 
-@routes.add("POST", "/v1/nodes/{node_id}/drain", by_leader=True)
+@routes.add("POST", "/v1/nodes/{node_id}/drain")
 async def drain_node(call: Call, node_id: str, body: DrainRequest) -> NodeView:
     """Give a node no new work, and what runs there until the deadline; then it is stopped and started elsewhere.
 
@@ -101,19 +105,19 @@ async def drain_node(call: Call, node_id: str, body: DrainRequest) -> NodeView:
     )
 
 
-@routes.add("POST", "/v1/nodes/{node_id}/undrain", by_leader=True)
+@routes.add("POST", "/v1/nodes/{node_id}/undrain")
 async def undrain_node(call: Call, node_id: str) -> NodeView:
     """Let a node that drains, or is drained, have work again."""
     return await _control(call, UndrainNode(node_id=node_id, actor=call.actor))
 
 
-@routes.add("POST", "/v1/nodes/{node_id}/unquarantine", by_leader=True)
+@routes.add("POST", "/v1/nodes/{node_id}/unquarantine")
 async def unquarantine_node(call: Call, node_id: str) -> NodeView:
     """Let a node whose launches failed have work again, and forget that they did."""
     return await _control(call, EndQuarantine(node_id=node_id, actor=call.actor))
 
 
-@routes.add("POST", "/v1/nodes/{node_id}/properties", by_leader=True)
+@routes.add("POST", "/v1/nodes/{node_id}/properties")
 async def set_node_properties(call: Call, node_id: str, body: PropertiesRequest) -> NodeView:
     """Say what a node's pool, labels and taints are, over what its agent says.
 
@@ -129,15 +133,20 @@ async def set_node_properties(call: Call, node_id: str, body: PropertiesRequest)
 
 
 async def _control(call: Call, command: ControlCommand) -> NodeView:
-    """Have the command decided, and show the node that it names."""
+    """Have the command decided, and show the node that it names: as the leader sees it, if that can be asked."""
     await call.propose(command)
+    if not call.context.hub.leading and (leader := call.context.replica.leader) is not None:
+        with contextlib.suppress(NoLeader):  # it is done all the same
+            path = f"/v1/nodes/{quote(command.node_id, safe='')}"
+            return await call.context.peers.ask(leader, path, NodeView, LEADER_TIMEOUT_S)
     return await _show(call, command.node_id)
 
 
 async def _show(call: Call, node_id: str) -> NodeView:
-    node = queries.node_view(await call.read_state("linearizable"), node_id)
+    state = await call.read_state("linearizable")
+    node = queries.node_view(state, node_id)
     if node is None:
-        raise NotFound(f"there is no node {node_id[:128]!r}", "see the list of nodes", code="no_such_node")
+        raise NotFound(f"there is no node {node_id[:128]!r}", node_hint(state, node_id), code="no_such_node")
     return _with_memory(call.context.hub, node)
 
 

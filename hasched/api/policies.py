@@ -8,6 +8,7 @@ import msgspec
 
 from hasched.api.call import Call, Consistency
 from hasched.api.jobs import ReadOne
+from hasched.api.names import check_reservation, policy_hint
 from hasched.api.routing import Routes
 from hasched.model.errors import NotFound, OutcomeUnknown
 from hasched.model.kinds import suggest
@@ -34,6 +35,12 @@ class ChangePolicy(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
 
 
+class PutPolicyQuery(ChangePolicy, frozen=True, kw_only=True):
+    allow_unknown_nodes: Annotated[
+        bool, msgspec.Meta(description="Of a reservation: its nodes need not be there yet.")
+    ] = False
+
+
 @routes.add("GET", "/v1/policies")
 async def list_policies(call: Call, query: ListPolicies) -> PolicyPage:
     """List the policies, with those that are built in."""
@@ -47,20 +54,21 @@ async def show_policy(call: Call, kind: str, name: str, query: ReadOne) -> Polic
     known = kind_named(kind)
     view = queries.policy_view(await call.read_state(query.consistency), known, name)
     if view is None:
-        raise NotFound(
-            f"there is no {kind}/{name[:128]}", f"see `hasched policy list --kind {kind}`", code="no_such_policy"
-        )
+        hint = policy_hint(call.context.replica.state, known, name)
+        raise NotFound(f"there is no {kind}/{name[:128]}", hint, code="no_such_policy")
     return view
 
 
 @routes.add("PUT", "/v1/policies/{kind}/{name}", body_bytes=MAX_POLICY_BYTES, document="PolicyDocument")
-async def put_policy(call: Call, kind: str, name: str, query: ChangePolicy, body: bytes) -> PolicyView:
+async def put_policy(call: Call, kind: str, name: str, query: PutPolicyQuery, body: bytes) -> PolicyView:
     """Put a policy, a new one or in place of what has that name.
 
     The body is the policy's document (docs/scheduling.md) as JSON. What is put is the whole of it: a key that is left out
     has its default. Putting what is there already changes nothing.
     """
     known, parsed = parse_policy(kind_named(kind).value, name, body)
+    if known is PolicyKind.RESERVATION:
+        check_reservation(await call.read_state("linearizable"), name, parsed, query.allow_unknown_nodes)
     await call.propose(PutPolicy(kind=known, name=name, body=parsed, actor=call.actor, if_index=query.if_index))
     view = queries.policy_view(call.context.replica.state, known, name)
     if view is None:

@@ -18,12 +18,11 @@ import msgspec
 import structlog
 
 from hasched.api.rehearsal_process import ANSWER_S, PREFIX_BYTES, Answered, Failed, Reply, frame, read_length
-from hasched.model.answers import Forecast
+from hasched.model.answers import HORIZON_MS, Forecast
 from hasched.model.errors import Conflict, NotFound, Overloaded
 from hasched.model.states import PlacementPolicy
 from hasched.raft.driver import pace
 from hasched.raft.replica import Replica
-from hasched.scheduler.forecast import HORIZON_MS
 from hasched.scheduler.hypotheses import Impossible
 from hasched.scheduler.questions import AskForecast, Question
 from hasched.statemachine.snapshot import capture

@@ -100,6 +100,7 @@ class Route:
         parameters = [name for name in inspect.signature(handler).parameters if name != "call"]
         self.query_type: type[msgspec.Struct] | None = hints.get("query")
         self.body_type: Any = hints.get("body")
+        assert method == "GET" or not by_leader, f"{path}: only a GET can be passed on to the leader"
         self.path_types: dict[str, type] = {name: hints[name] for name in parameters if name not in ("query", "body")}
         assert set(_PARAMETER.findall(path)) == set(self.path_types), f"{path} and its handler disagree"
         streams = isinstance(self.returns, type) and issubclass(self.returns, web.StreamResponse)

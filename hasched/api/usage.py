@@ -8,11 +8,13 @@ import msgspec
 
 from hasched.api.call import Call, Consistency
 from hasched.api.jobs import MAX_JOB_BYTES
+from hasched.api.names import check_filter
 from hasched.api.policies import kind_named
 from hasched.api.problem import refusal
 from hasched.api.routing import Routes
 from hasched.model.errors import BadRequest
 from hasched.model.parse import parse_spec
+from hasched.model.policy import PolicyKind
 from hasched.model.times import parse_time_ms
 from hasched.model.views import EstimateView, LimitPage, UsagePage
 from hasched.statemachine import queries
@@ -63,7 +65,11 @@ async def show_usage(call: Call, query: UsageQuery) -> UsagePage:
             ) from None
     state = await call.read_state(query.consistency)
     if query.by != "job":
-        return queries.usage_by(state, query.by, namespace=query.namespace, user=query.user, week=week)
+        page = queries.usage_by(state, query.by, namespace=query.namespace, user=query.user, week=week)
+        if not page.usage:  # what a namespace used that is gone is shown as long as it is kept
+            check_filter(state, PolicyKind.NAMESPACE, query.namespace)
+        return page
+    check_filter(state, PolicyKind.NAMESPACE, query.namespace)
     try:
         return queries.usage_of_jobs(
             state, namespace=query.namespace, user=query.user, limit=query.limit, cursor=query.cursor

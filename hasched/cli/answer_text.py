@@ -11,6 +11,7 @@ from hasched.cli.output import moment, print_fields, print_table, printable, sho
 from hasched.cli.output import resources as tell_resources
 from hasched.cli.usage import say_estimate
 from hasched.model.units import format_cpu
+from hasched.model.words import counted
 
 if TYPE_CHECKING:
     from hasched.model.answers import (
@@ -35,11 +36,6 @@ NO_NAME = "(none)"  # the group of the nodes that have nothing of what is asked 
 SHOWN_REMEDIES = 2  # of a plan
 
 
-def plural(number: int, word: str) -> str:
-    """`1 task`, `2 tasks`."""
-    return f"{number} {word}" if number == 1 else f"{number} {word}s"
-
-
 def print_plan(plan: Plan) -> None:
     for job in plan.jobs:
         _print_planned(job, plan.now_ms)
@@ -51,19 +47,19 @@ def _print_planned(job: PlannedJob, now_ms: int) -> None:
     if job.refused is not None:
         click.echo(f"job {name}: would be refused: {printable(job.refused.text)} ({job.refused.code})")
         return
-    click.echo(f"job {name}: {job.starting_now} of {plural(job.tasks, 'task')} would start now")
+    click.echo(f"job {name}: {job.starting_now} of {counted(job.tasks, 'task')} would start now")
     for placement in job.placements[:SHOWN_PLACEMENTS]:
-        click.echo(f"  {plural(placement.tasks, 'task')} on {placement.node_id}")
+        click.echo(f"  {counted(placement.tasks, 'task')} on {placement.node_id}")
     if (more := len(job.placements) - SHOWN_PLACEMENTS) > 0:
-        click.echo(f"  and on {plural(more, 'more node')}")
+        click.echo(f"  and on {counted(more, 'more node')}")
     for preempted in job.preempts:
         click.echo(f"  task {preempted.job_id}.{preempted.task_index} on {preempted.node_id} would give way")
     if job.cost is not None:
         click.echo(f"  it costs {say_estimate(job.cost)}")
     if job.later is not None:
-        click.echo(f"  the other {plural(job.tasks - job.starting_now, 'task')}: {_later(job.later, now_ms)}")
+        click.echo(f"  the other {counted(job.tasks - job.starting_now, 'task')}: {_later(job.later, now_ms)}")
     for remedy in job.remedies[:SHOWN_REMEDIES]:
-        click.echo(f"  one more would start now: {printable(remedy.text)} ({plural(remedy.nodes, 'node')})")
+        click.echo(f"  one more would start now: {printable(remedy.text)} ({counted(remedy.nodes, 'node')})")
 
 
 def _later(foreseen: JobForecast, now_ms: int) -> str:
@@ -97,9 +93,9 @@ def print_why(answer: Why) -> None:
     if not answer.waiting:
         click.echo(f"job {answer.job_id} ({printable(answer.name)}): nothing of it waits")
         return
-    ahead = "no job is" if not answer.ahead else "1 job is" if answer.ahead == 1 else f"{answer.ahead} jobs are"
+    ahead = f"{counted(answer.ahead, 'job')} {'is' if answer.ahead == 1 else 'are'}" if answer.ahead else "no job is"
     click.echo(
-        f"job {answer.job_id} ({printable(answer.name)}): {plural(answer.waiting, 'task')} waiting, {ahead} ahead of it"
+        f"job {answer.job_id} ({printable(answer.name)}): {counted(answer.waiting, 'task')} waiting, {ahead} ahead of it"
     )
     if answer.forecast is not None:
         click.echo(f"expected to start: {expected_start(answer.forecast, time.time_ns() // 1_000_000)}")
@@ -111,7 +107,7 @@ def print_why(answer: Why) -> None:
             free = f", {view.open} of them with room" if view.open else ""
             click.echo()
             click.echo(
-                f"{plural(view.nodes, 'node')} ({shown}): {tell_resources(view.total)}; {view.description}{free}"
+                f"{counted(view.nodes, 'node')} ({shown}): {tell_resources(view.total)}; {view.description}{free}"
             )
             for blocker in view.blockers:
                 number = "all" if blocker.nodes == view.nodes else str(blocker.nodes)
@@ -121,9 +117,11 @@ def print_why(answer: Why) -> None:
         click.echo("each of these would start it:")
         for remedy in answer.remedies:
             note = (
-                f"; {plural(answer.ahead, 'job')} before it may take the room" if remedy.shared and answer.ahead else ""
+                f"; {counted(answer.ahead, 'job')} before it may take the room"
+                if remedy.shared and answer.ahead
+                else ""
             )
-            click.echo(f"- {printable(remedy.text)} ({plural(remedy.nodes, 'node')}{note})")
+            click.echo(f"- {printable(remedy.text)} ({counted(remedy.nodes, 'node')}{note})")
 
 
 def print_what_if(compared: WhatIf) -> None:
@@ -136,9 +134,9 @@ def print_what_if(compared: WhatIf) -> None:
         for job in compared.jobs:
             if job.then is not None and job.then.reason is not None:
                 click.echo(f"job {job.job_id} then: {printable(job.then.reason.text)} ({job.then.reason.code})")
-    notes = [f"{plural(compared.unchanged, 'waiting job')} would start as now"]
+    notes = [f"{counted(compared.unchanged, 'waiting job')} would start as now"]
     if compared.lost:
-        notes.append(f"{plural(compared.lost, 'running task')} would be stopped by it")
+        notes.append(f"{counted(compared.lost, 'running task')} would be stopped by it")
     click.echo(", ".join(notes))
 
 

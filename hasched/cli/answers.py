@@ -9,8 +9,10 @@ import click
 
 from hasched.cli.exits import Exit
 from hasched.cli.patience import patience
-from hasched.cli.settings import DurationType, Settings, json_option, namespace_option
+from hasched.cli.settings import DurationType, JobNumberType, Settings, json_option, namespace_option
+from hasched.model.answers import HORIZON_MS
 from hasched.model.errors import SpecInvalid
+from hasched.model.spec import MAX_PRIORITY
 
 if TYPE_CHECKING:
     from hasched.model.answers import Plan, WhatIf
@@ -23,7 +25,9 @@ _HORIZON_HELP = "How far to look ahead, at most a week."
 @click.argument(
     "files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, allow_dash=True), metavar="FILE..."
 )
-@click.option("--horizon", "horizon_ms", type=DurationType(), default="24h", show_default=True, help=_HORIZON_HELP)
+@click.option(
+    "--horizon", "horizon_ms", type=DurationType(HORIZON_MS), default="24h", show_default=True, help=_HORIZON_HELP
+)
 @namespace_option("Of jobs that name none; by default the context's namespace.")
 @json_option
 @click.pass_obj
@@ -71,7 +75,7 @@ def _place(documents: list[tuple[str, Document]], error: SpecInvalid) -> SpecInv
 
 
 @click.command()
-@click.argument("job_id", type=int, metavar="JOB")
+@click.argument("job_id", type=JobNumberType(), metavar="JOB")
 @click.option("--no-forecast", is_flag=True, help="Don't work out when it will start.")
 @json_option
 @click.pass_obj
@@ -120,8 +124,12 @@ def why(settings: Settings, job_id: int, no_forecast: bool) -> None:
     metavar="FILE",
     help="The jobs of this file beside the others.",
 )
-@click.option("--without-job", "without_jobs", multiple=True, type=int, metavar="JOB", help="This job not there.")
-@click.option("--horizon", "horizon_ms", type=DurationType(), default="24h", show_default=True, help=_HORIZON_HELP)
+@click.option(
+    "--without-job", "without_jobs", multiple=True, type=JobNumberType(), metavar="JOB", help="This job not there."
+)
+@click.option(
+    "--horizon", "horizon_ms", type=DurationType(HORIZON_MS), default="24h", show_default=True, help=_HORIZON_HELP
+)
 @namespace_option("Of added jobs that name none; by default the context's namespace.")
 @json_option
 @click.pass_obj
@@ -133,7 +141,7 @@ def what_if(settings: Settings, /, *, horizon_ms: int, namespace: str | None, **
     from hasched.cli.answer_text import print_what_if
     from hasched.cli.output import print_json
 
-    changes = _changes(options, settings.namespace(namespace))
+    changes = _changes(options, settings.namespace(namespace) if options["add_jobs"] else None)
     if not changes:
         raise click.UsageError("suppose something: see `hasched what-if --help`")
     with settings.client(quiet=True) as client, patience(settings, "rehearsing both"):
@@ -177,10 +185,15 @@ def _number(text: str) -> int | str:
 
 
 def _priorities(texts: Iterable[str]) -> dict[str, int]:
-    try:
-        return {str(int(job)): int(priority) for job, priority in _pairs(texts, "--priority")}
-    except ValueError:
-        raise click.BadParameter("write JOB=NUMBER", param_hint="--priority") from None
+    priorities = {}
+    for job, number in _pairs(texts, "--priority"):
+        whole = job.isascii() and job.isdigit() and number.isascii() and number.isdigit()
+        if not whole or int(number[:20]) > MAX_PRIORITY:
+            raise click.BadParameter(
+                f"'{job}={number}' is not JOB=NUMBER, with a number from 0 to {MAX_PRIORITY}", param_hint="--priority"
+            )
+        priorities[job] = int(number)
+    return priorities
 
 
 @click.group()

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+import click
+
 from hasched.model import errors
 from hasched.model.errors import HaschedError
 from hasched.model.states import TaskState
@@ -35,14 +37,16 @@ class Exit(IntEnum):
 MEANINGS: dict[Exit, str] = {
     Exit.OK: "done",
     Exit.VIOLATED: "a promise was broken: the report says which",
-    Exit.USAGE: "the command line can't be understood",
-    Exit.BAD_INPUT: "the input is not valid: a job spec, a parameter, a body",
-    Exit.NOT_FOUND: "there is no such job, task, node, context or file, or we may not use the file",
+    Exit.USAGE: "the command line can't be understood: a command or option that there isn't, one that is missing, "
+    "options that don't go together",
+    Exit.BAD_INPUT: "a value can't be used, wherever it stands: in an option, a job's or policy's document, a request",
+    Exit.NOT_FOUND: "nothing has that name or number: no job, task, node, queue, priority class, namespace, semaphore, "
+    "policy, context or file; or we may not use the file",
     Exit.UNREACHABLE: "no manager answered",
     Exit.INTERNAL: "an error inside hasched; the message says where",
     Exit.TEMPORARY: "not now, or outcome unknown: run it again, with the same --submission-id if it submits; "
     "with --wait: a task's node was lost too often, or the job succeeded and its output could not be read",
-    Exit.REFUSED: "the state of the cluster forbids it (the job has ended already, the file exists)",
+    Exit.REFUSED: "things stand against it: the job has ended, the queue is closed, a quota is too small, the file exists",
     Exit.DENIED: "the token is wrong, or doesn't allow it",
     Exit.BAD_CONFIG: "the configuration is not valid",
     Exit.TIMED_OUT: "the wait, or with --wait the task itself, ran out of time (its timeout or its deadline)",
@@ -52,6 +56,12 @@ MEANINGS: dict[Exit, str] = {
     Exit.CANCELLED: "with --wait: the job was cancelled",
 }
 
+# By the code first: alike mistakes end alike, whether the command line, a manager or the state machine finds them.
+_BY_CODE: tuple[tuple[str, Exit], ...] = (
+    ("no_such_", Exit.NOT_FOUND),
+    ("unknown_", Exit.NOT_FOUND),
+    ("invalid_", Exit.BAD_INPUT),
+)
 _BY_ERROR: tuple[tuple[type[HaschedError], Exit], ...] = (
     (errors.ConfigInvalid, Exit.BAD_CONFIG),
     (errors.ClusterUnreachable, Exit.UNREACHABLE),
@@ -67,14 +77,30 @@ _TEMPORARY_CODES = ("transfer_failed", "managers_not_recorded")
 
 def exit_for_error(error: HaschedError) -> Exit:
     """The exit code of an error that reached the command line."""
-    if error.extra.get("code", error.code) in _TEMPORARY_CODES:
+    name = str(error.extra.get("code", error.code))
+    if name in _TEMPORARY_CODES:
         return Exit.TEMPORARY
+    if not isinstance(error, errors.ConfigInvalid):
+        for prefix, code in _BY_CODE:
+            if name.startswith(prefix):
+                return code
     for kind, code in _BY_ERROR:
         if isinstance(error, kind):
             return code
     if error.status in _TEMPORARY_STATUSES:
         return Exit.TEMPORARY
     return Exit.BAD_INPUT if 400 <= error.status < 500 else Exit.INTERNAL
+
+
+def exit_for_usage(error: click.ClickException) -> tuple[int, str]:
+    """The exit code of what click shows as an error, and the code that `--json` shows."""
+    if not isinstance(error, click.UsageError):
+        return error.exit_code, str(getattr(error, "code", "usage"))
+    if not isinstance(error, click.BadParameter) or isinstance(error, click.MissingParameter):
+        return Exit.USAGE, "usage"
+    if isinstance(getattr(error.param, "type", None), (click.Path, click.File)):
+        return Exit.NOT_FOUND, "file_unusable"
+    return Exit.BAD_INPUT, "invalid_value"
 
 
 def exit_for_job(job: JobView, failed: TaskView | None) -> int:

@@ -13,7 +13,7 @@ from hasched.cli.answers import plan, why
 from hasched.cli.exits import Exit, exit_for_error
 from hasched.cli.patience import patience
 from hasched.cli.runs import run, submit, wait
-from hasched.cli.settings import Settings, json_option, namespace_option
+from hasched.cli.settings import JobNumberType, Settings, json_option, namespace_option
 from hasched.cli.tasks import STATE_NAMES, first_unsuccessful, logs, parse_target, tasks
 from hasched.model.errors import (
     ClusterUnreachable,
@@ -147,7 +147,7 @@ def _expected_start(settings: Settings, client: Client, job: JobView) -> str:
 
 
 @job.command()
-@click.argument("job_id", type=int, metavar="JOB")
+@click.argument("job_id", type=JobNumberType(), metavar="JOB")
 @json_option
 @click.pass_obj
 def status(settings: Settings, job_id: int) -> None:
@@ -166,7 +166,7 @@ def status(settings: Settings, job_id: int) -> None:
 
 
 @job.command()
-@click.argument("job_ids", nargs=-1, required=True, type=int, metavar="JOB...")
+@click.argument("job_ids", nargs=-1, required=True, type=JobNumberType(), metavar="JOB...")
 @click.option(
     "--task", "tasks", multiple=True, type=click.IntRange(0, MAX_TASKS - 1), help="Only this task of an array."
 )
@@ -183,7 +183,7 @@ def cancel(settings: Settings, job_ids: tuple[int, ...], tasks: tuple[int, ...],
 
 
 @job.command()
-@click.argument("job_ids", nargs=-1, required=True, type=int, metavar="JOB...")
+@click.argument("job_ids", nargs=-1, required=True, type=JobNumberType(), metavar="JOB...")
 @json_option
 @click.pass_obj
 def suspend(settings: Settings, job_ids: tuple[int, ...]) -> int:
@@ -193,7 +193,7 @@ def suspend(settings: Settings, job_ids: tuple[int, ...]) -> int:
 
 
 @job.command()
-@click.argument("job_ids", nargs=-1, required=True, type=int, metavar="JOB...")
+@click.argument("job_ids", nargs=-1, required=True, type=JobNumberType(), metavar="JOB...")
 @json_option
 @click.pass_obj
 def resume(settings: Settings, job_ids: tuple[int, ...]) -> int:
@@ -203,7 +203,7 @@ def resume(settings: Settings, job_ids: tuple[int, ...]) -> int:
 
 
 @job.command()
-@click.argument("job_ids", nargs=-1, required=True, type=int, metavar="JOB...")
+@click.argument("job_ids", nargs=-1, required=True, type=JobNumberType(), metavar="JOB...")
 @click.option("--priority", type=int, help="Larger starts first.")
 @click.option("--priority-class", metavar="CLASS", help="low, medium, high, or one of your own: it gives the priority.")
 @click.option("--queue", help="The queue to wait in.")
@@ -222,7 +222,7 @@ def update(settings: Settings, /, job_ids: tuple[int, ...], **options: str | int
 
 
 @job.command()
-@click.argument("job_ids", nargs=-1, required=True, type=int, metavar="JOB...")
+@click.argument("job_ids", nargs=-1, required=True, type=JobNumberType(), metavar="JOB...")
 @json_option
 @click.pass_obj
 def delete(settings: Settings, job_ids: tuple[int, ...]) -> int:

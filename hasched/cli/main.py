@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 import hasched
-from hasched.cli.exits import MEANINGS, Exit, exit_for_error
+from hasched.cli.exits import MEANINGS, Exit, exit_for_error, exit_for_usage
 from hasched.cli.settings import DurationType, Settings
 from hasched.model.errors import ConfigInvalid, HaschedError
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hasched.cli.extensions import Extension
 
 HELP_WIDTH = 100
+_QUOTES = "'"  # that click puts around the name of an option
 
 # Where each command lives, and what `--help` says of it without importing that module.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -62,6 +63,18 @@ class CommandGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Raises UsageError with what was perhaps meant, where click knows only of commands that are imported."""
+        name = args[0]
+        if not name.startswith("-") and self.get_command(ctx, name) is None:
+            from hasched.model.kinds import suggest
+
+            hint = suggest(name, self.list_commands(ctx))
+            raise click.UsageError(f"No such command {name!r}." + (f" {hint.capitalize()}" if hint else ""), ctx)
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             own = [(name, summary) for name, (_, summary) in COMMANDS.items()]
@@ -84,11 +97,11 @@ class CommandGroup(click.Group):
             code = result if isinstance(result, int) else Exit.OK
             sys.stdout.flush()
         except click.ClickException as error:
+            code, kind = exit_for_usage(error)
             if settings.as_json or "--json" in options:  # Which may not have been read, if the command line is wrong.
-                print_problem(getattr(error, "code", "usage"), error.format_message(), _usage_of(error))
+                print_problem(kind, _words_of(error), _usage_of(error))
             else:
-                error.show()
-            code = error.exit_code
+                click.echo("\n  ".join(filter(None, (f"hasched: {_words_of(error)}", _usage_of(error)))), err=True)
         except HaschedError as error:
             report(error, settings.as_json)
             code = exit_for_error(error)
@@ -149,6 +162,16 @@ def print_problem(code: object, cause: str, hint: str, **more: object) -> None:
 
     problem = {"code": code, "cause": cause, "hint": hint} | {key: value for key, value in more.items() if value}
     click.echo(msgspec.json.encode(problem).decode(), err=True)
+
+
+def _words_of(error: click.ClickException) -> str:
+    """What click says of a mistake, as we say it: the place first, as in a document."""
+    if not isinstance(error, click.BadParameter) or isinstance(error, click.MissingParameter):
+        return error.format_message()
+    place = error.param_hint or (error.param.get_error_hint(error.ctx) if error.param and error.ctx else "")
+    place = place if isinstance(place, str) else " / ".join(place)
+    cause = error.message.removesuffix(".").replace("a valid integer range", "a whole number")
+    return f"{place.strip(_QUOTES)}: {cause}" if place else cause
 
 
 def _usage_of(error: click.ClickException) -> str:

@@ -11,7 +11,8 @@ import click
 import msgspec
 
 from hasched.model.spec import Resources
-from hasched.model.units import format_bytes, format_cpu
+from hasched.model.units import format_bytes
+from hasched.model.words import tell_resources
 
 STYLES = {
     "PENDING": "yellow",
@@ -136,19 +137,8 @@ def pairs(mapping: dict[str, str]) -> str:
 
 
 def resources(amount: Resources, disk: bool = True) -> str:
-    """`2 CPU, 512Mi, 1 GPU (A100 or H100, 40Gi), 10Gi disk`."""
-    parts = [f"{format_cpu(amount.cpu_milli)} CPU"]
-    if amount.memory_bytes:
-        parts.append(short_bytes(amount.memory_bytes))
-    if amount.gpus:
-        picked = [" or ".join(amount.gpu_models)] if amount.gpu_models else []
-        if amount.gpu_memory_bytes:
-            picked.append(short_bytes(amount.gpu_memory_bytes))
-        parts.append(f"{amount.gpus} GPU ({', '.join(picked)})" if picked else f"{amount.gpus} GPU")
-    if amount.disk_bytes and disk:
-        parts.append(f"{short_bytes(amount.disk_bytes)} disk")
-    parts += [f"{number} {name}" for name, number in amount.countables]
-    return ", ".join(parts)
+    """`2 CPU, 512Mi memory, 1 GPU (A100 or H100, 40Gi), 10Gi disk`; `0 CPU` for nothing."""
+    return tell_resources(amount, size=short_bytes, disk=disk) or "0 CPU"
 
 
 def short_bytes(size_bytes: int) -> str:

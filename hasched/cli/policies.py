@@ -24,9 +24,10 @@ def policy() -> None:
     "files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, allow_dash=True), metavar="FILE..."
 )
 @click.option("--dry-run", is_flag=True, help="Only show what would change.")
+@click.option("--allow-unknown-nodes", is_flag=True, help="Take reservations of nodes that are not there yet.")
 @json_option
 @click.pass_obj
-def apply(settings: Settings, files: tuple[str, ...], dry_run: bool) -> None:
+def apply(settings: Settings, files: tuple[str, ...], dry_run: bool, allow_unknown_nodes: bool) -> None:
     """Put the policies of YAML files, one for each document (`---`), in their order; `-` reads stdin.
 
     A policy is put whole: what its document leaves out is as by default. Mistakes are named with their lines, and then
@@ -45,7 +46,9 @@ def apply(settings: Settings, files: tuple[str, ...], dry_run: bool) -> None:
                 did = "created" if known is None else "changed"
                 if not dry_run:
                     index = known.log_index if known is not None else 0
-                    present[kind, name] = client.put_policy(kind, name, document, if_index=index)
+                    present[kind, name] = client.put_policy(
+                        kind, name, document, index, allow_unknown_nodes=allow_unknown_nodes
+                    )
             else:
                 did = "unchanged"
             changes.append({"kind": kind, "name": name, "did": did, "difference": difference})

@@ -24,6 +24,7 @@ from hasched.cli.tasks import ending, summary
 from hasched.model.spec import JobSpec
 from hasched.model.states import BackoffKind, TaskState
 from hasched.model.units import format_duration
+from hasched.model.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -155,7 +156,7 @@ def _attempt_rows(task: TaskView) -> Iterator[tuple[str, ...]]:
     expected = 1
     for attempt in task.attempts:
         if attempt.attempt != expected:
-            yield "…", f"{task.attempts_dropped} more attempts", *[""] * (len(_ATTEMPT_COLUMNS) - 2)
+            yield "…", counted(task.attempts_dropped, "more attempt"), *[""] * (len(_ATTEMPT_COLUMNS) - 2)
         expected = attempt.attempt + 1
         yield (
             str(attempt.attempt),

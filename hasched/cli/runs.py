@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from hasched.cli.exits import Exit
-from hasched.cli.settings import DurationType, Settings, json_option, namespace_option
+from hasched.cli.settings import DurationType, JobNumberType, Settings, json_option, namespace_option
 from hasched.model.errors import OutcomeUnknown, SpecInvalid
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def submit(
 
 
 @click.command()
-@click.argument("job_ids", nargs=-1, required=True, type=int, metavar="JOB...")
+@click.argument("job_ids", nargs=-1, required=True, type=JobNumberType(), metavar="JOB...")
 @click.option("--timeout", "timeout_ms", type=DurationType(), help="Give up after so long, with exit code 124.")
 @json_option
 @click.pass_obj

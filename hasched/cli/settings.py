@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from hasched.model.units import parse_duration_ms
+from hasched.model.units import MAX_INTEGER, format_duration, parse_duration_ms
 
 if TYPE_CHECKING:
     from hasched.client.sync import Client
@@ -45,17 +45,35 @@ def _say_silence(told: str) -> None:
 
 
 class DurationType(click.ParamType[int]):
-    """`10s`, `5m`, `1h30m`; milliseconds inside."""
+    """`10s`, `5m`, `1h30m`; milliseconds inside. `most_ms`: no more than that."""
 
     name = "duration"
+
+    def __init__(self, most_ms: int = MAX_INTEGER) -> None:
+        self._most_ms = most_ms
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, int):
             return value
         try:
-            return parse_duration_ms(value)
+            duration_ms = parse_duration_ms(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
+        if duration_ms > self._most_ms:
+            self.fail(f"{value!r} is more than the {format_duration(self._most_ms)} that are possible", param, ctx)
+        return duration_ms
+
+
+class JobNumberType(click.ParamType[int]):
+    """The number of a job."""
+
+    name = "job"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        text = str(value)
+        if text.isascii() and text.isdigit() and 0 < int(text[:20]) <= MAX_INTEGER:
+            return int(text)
+        self.fail(f"{text[:60]!r} is no job's number; `hasched job list` shows them", param, ctx)
 
 
 def namespace_option(text: str) -> Callable[[Function], Function]:

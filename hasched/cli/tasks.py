@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hasched.cli.settings import Settings, json_option
+from hasched.cli.settings import JobNumberType, Settings, json_option
 from hasched.model.errors import BadRequest
 from hasched.model.ids import TaskId, parse_task_id
 from hasched.model.states import TaskState
@@ -21,7 +21,7 @@ STATE_NAMES = [state.name for state in TaskState]
 
 
 @click.command()
-@click.argument("job_id", type=int, metavar="JOB")
+@click.argument("job_id", type=JobNumberType(), metavar="JOB")
 @click.option(
     "--state",
     "states",

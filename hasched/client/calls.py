@@ -303,9 +303,12 @@ def policy(kind: str, name: str) -> Call[PolicyView]:
     return Call("GET", _policy_path(kind, name), PolicyView)
 
 
-def put_policy(kind: str, name: str, document: Document, if_index: int | None) -> Call[PolicyView]:
+def put_policy(
+    kind: str, name: str, document: Document, if_index: int | None, allow_unknown_nodes: bool
+) -> Call[PolicyView]:
     body = document if isinstance(document, bytes) else msgspec.json.encode(document)
-    return Call("PUT", path_of(_policy_path(kind, name), if_index=if_index), PolicyView, body)
+    path = path_of(_policy_path(kind, name), if_index=if_index, allow_unknown_nodes=allow_unknown_nodes or None)
+    return Call("PUT", path, PolicyView, body)
 
 
 def delete_policy(kind: str, name: str, if_index: int | None) -> Call[None]:

@@ -362,10 +362,18 @@ class Client:
     def policy(self, kind: str, name: str) -> PolicyView:
         return self._do(calls.policy(kind, name))
 
-    def put_policy(self, kind: str, name: str, document: Document, if_index: int | None = None) -> PolicyView:
-        """Put a policy whole. `if_index`: only if its `log_index` is still this, 0: only if nobody has put it. Raises Conflict,
-        PolicyInvalid."""
-        return self._do(calls.put_policy(kind, name, document, if_index))
+    def put_policy(
+        self,
+        kind: str,
+        name: str,
+        document: Document,
+        if_index: int | None = None,
+        *,
+        allow_unknown_nodes: bool = False,
+    ) -> PolicyView:
+        """Put a policy whole. `if_index`: only if its `log_index` is still this, 0: only if nobody has put it. A reservation
+        names nodes that are there, or `allow_unknown_nodes`. Raises Conflict, PolicyInvalid."""
+        return self._do(calls.put_policy(kind, name, document, if_index, allow_unknown_nodes))
 
     def delete_policy(self, kind: str, name: str, if_index: int | None = None) -> None:
         """Delete a policy that nothing refers to."""

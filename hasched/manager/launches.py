@@ -21,6 +21,7 @@ from hasched.manager.settings import QuarantineSettings
 from hasched.model.errors import HaschedError
 from hasched.model.ids import JobId, NodeId
 from hasched.model.states import EndKind, NodeState
+from hasched.model.words import counted
 from hasched.raft.replica import Replica
 from hasched.statemachine.apply import Applied
 from hasched.statemachine.commands import EndQuarantine, QuarantineNode
@@ -88,7 +89,7 @@ class Launches:
         self._judged[node.id] = None
         times = 0 if before is None else before.times
         reason = (
-            f"launches of {len(failures)} jobs in a row failed ({_some(failures)})"
+            f"launches of {counted(len(failures), 'job')} in a row failed ({_some(failures)})"
             if before is None
             else f"a launch failed on probation (job {event.job_id})"
         )

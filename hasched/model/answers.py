@@ -12,6 +12,8 @@ import msgspec
 from hasched.model.spec import Resources
 from hasched.model.views import EstimateView, Reason
 
+HORIZON_MS = 7 * 24 * 3600 * 1000  # nobody looks farther ahead
+
 
 class _View(msgspec.Struct, frozen=True, kw_only=True):
     pass

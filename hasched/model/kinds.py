@@ -12,16 +12,19 @@ import difflib
 import functools
 from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
+from itertools import islice
 from typing import Any, NamedTuple, TypeAlias
 
 from hasched.model.errors import FieldError, SpecInvalid
 from hasched.model.ids import NAME_PATTERN, is_name
-from hasched.model.units import MAX_INTEGER, MAX_QUANTITY_CHARS
+from hasched.model.units import MAX_INTEGER, MAX_QUANTITY_CHARS, TooLarge
 
 MAX_PROBLEMS = 50  # nobody reads on beyond so many
 MAX_WORD_BYTES = 128 * 1024 - 1  # what Linux passes to a program in one argument or variable (MAX_ARG_STRLEN)
+MOST_COMPARED = 500  # names, for the one that was meant
 
 _MAX_SHOWN_CHARS = 60
+_MOST_LISTED = 12
 _QUOTE = "write it in quotes"
 
 
@@ -149,6 +152,8 @@ def quantity(parse: Callable[[Any], int], high: int, write: Callable[[int], str]
             return 0
         try:
             amount = parse(value)
+        except TooLarge:
+            amount = high + 1
         except ValueError as error:
             problems.note(place, str(error))
             return 0
@@ -308,8 +313,24 @@ def fault_of_text(value: Any, max_bytes: int) -> str:
 
 def suggest(word: str, known: Iterable[str]) -> str:
     """`did you mean …?` for a mistyped word, empty if nothing is near."""
+    found = nearest(word, known)
+    return f"did you mean {found!r}?" if found else ""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The one of `known` that `word` is a slip for, empty if none comes near."""
     matches = difflib.get_close_matches(word[:_MAX_SHOWN_CHARS], list(known), n=1)
-    return f"did you mean {matches[0]!r}?" if matches else ""
+    return matches[0] if matches else ""
+
+
+def suggest_name(word: str, known: Iterable[str], otherwise: str = "") -> str:
+    """What to do about a name that nothing has: the nearest there is, else what there is if that is little, else `otherwise`.
+
+    It looks at the first MOST_COMPARED only, for there may be a hundred thousand.
+    """
+    names = list(islice(known, MOST_COMPARED))
+    few = f"there are: {', '.join(sorted(names))}" if 0 < len(names) <= _MOST_LISTED else ""
+    return suggest(word, names) or few or otherwise
 
 
 def describe(value: Any) -> str:

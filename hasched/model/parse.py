@@ -52,6 +52,7 @@ from hasched.model.states import BackoffKind, OnDisconnect, RestartPolicy
 from hasched.model.times import format_time, looks_like_time, parse_time_ms
 from hasched.model.units import (
     format_duration,
+    is_duration,
     parse_duration_ms,
 )
 
@@ -206,6 +207,10 @@ def _moment(attribute: str, hint: str, *, zero: bool = False) -> Kind:
                 return {}
         if isinstance(value, (int, float)) and value > MAX_DURATION_MS // 1000:
             problems.note(place, f"{describe(value)} is too many seconds", "write a time as 2026-12-24T18:00:00Z")
+            return {}
+        if isinstance(value, str) and not is_duration(value):
+            cause = f"{describe(value)} is neither a time such as 2026-12-24T18:00:00Z nor a duration such as 2h"
+            problems.note(place, cause)
             return {}
         after_ms = DURATION.read(value, place, problems)
         if not problems and not after_ms and zero:

@@ -32,6 +32,8 @@ from hasched.model.units import (
     format_duration,
 )
 
+_KEYS = {"kind": None, "name": None, **{key: None for table in TABLES.values() for key in table}}
+
 
 def parse_policy(kind: str, policy_name: str, document: Any) -> tuple[PolicyKind, Policy]:
     """The policy that `document` describes, a mapping or JSON text. Its own `kind` and `name`, if it has any, must be these.
@@ -71,8 +73,14 @@ def name_of(document: Any) -> tuple[str, str]:
         problems.note("", f"a policy is a mapping, not {describe(document)}")
         raise PolicyInvalid(problems)
     for key in ("kind", "name"):
-        if not isinstance(document.get(key), str):
-            problems.note(key, "is missing" if key not in document else f"must be text, not {describe(document[key])}")
+        if key not in document:
+            slips = [other for other in document if isinstance(other, str) and other not in _KEYS]
+            if slip := kinds.nearest(key, slips):
+                problems.note(slip, "unknown key", f"did you mean {key!r}?")
+            else:
+                problems.note(key, "is missing")
+        elif not isinstance(document[key], str):
+            problems.note(key, f"must be text, not {describe(document[key])}")
     if problems:
         raise PolicyInvalid(problems)
     return document["kind"], document["name"]

@@ -31,8 +31,14 @@ _DURATION = re.compile(rf"(?:{_DIGITS}(?:ms|[smhdw]))+")
 _DURATION_PART = re.compile(rf"({_DIGITS})(ms|[smhdw])")
 
 
+class TooLarge(ValueError):
+    """More than any quantity may be."""
+
+
 def parse_cpu_milli(value: str | int | float) -> int:
     """CPU cores as thousandths: `1.5`, `"1.5"` and `"1500m"` are 1500. Raises ValueError."""
+    if isinstance(value, str) and _NUMBER.fullmatch(value.removesuffix("m")) is None:
+        raise ValueError(f"{value!r} is not a number of cores; write it as 2, 0.5 or 500m")
     milli = _number(value[:-1]) if isinstance(value, str) and value.endswith("m") else _number(value) * 1000
     return _whole(milli, f"CPU {value!r} is finer than a thousandth of a core")
 
@@ -58,6 +64,11 @@ def parse_duration_ms(value: str | int | float) -> int:
         (Decimal(number) * _DURATION_UNITS_MS[unit] for number, unit in _DURATION_PART.findall(text)), Decimal()
     )
     return _whole(total, f"duration {value!r} is finer than a millisecond")
+
+
+def is_duration(text: str) -> bool:
+    """Whether somebody who wrote this meant a duration."""
+    return len(text) <= MAX_QUANTITY_CHARS and _DURATION.fullmatch(text.strip()) is not None
 
 
 def parse_micro(value: str | int | float) -> int:
@@ -99,7 +110,7 @@ def _number(value: str | int | float) -> Decimal:
     if isinstance(value, bool) or (isinstance(value, str) and _NUMBER.fullmatch(value) is None):
         raise ValueError(f"{value!r} is not a number")
     if isinstance(value, int) and abs(value) > MAX_INTEGER:  # Before it is text: writing a long integer out is slow.
-        raise ValueError("the number is too large")
+        raise TooLarge("the number is too large")
     number = Decimal(str(value))
     if not number.is_finite() or number < 0:
         raise ValueError(f"{value!r} must be zero or more")
@@ -108,7 +119,7 @@ def _number(value: str | int | float) -> Decimal:
 
 def _whole(number: Decimal, complaint: str) -> int:
     if number > MAX_INTEGER:
-        raise ValueError(f"{number:.6g} is too large")
+        raise TooLarge("the number is too large")
     if number != number.to_integral_value():
         raise ValueError(complaint)
     return int(number)

@@ -20,7 +20,6 @@ from hasched.statemachine.events import TasksPreempted, TasksScheduled
 from hasched.statemachine.job import Job
 from hasched.statemachine.state import State
 
-HORIZON_MS = 7 * 24 * 3600 * 1000
 SHOWN_NODES = 10
 
 

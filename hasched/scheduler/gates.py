@@ -14,6 +14,7 @@ from hasched.model.policy import PolicyKind
 from hasched.model.reasons import ReasonCode
 from hasched.model.times import format_time
 from hasched.model.units import format_duration
+from hasched.model.words import counted
 from hasched.scheduler.blockers import Blocker, Change, Target
 from hasched.scheduler.keys import Key
 from hasched.scheduler.limits import LimitGate
@@ -126,7 +127,9 @@ class MaxRunning(OneJobGate):
             return []
         text = f"as many tasks run as max_running allows: {job.max_running}"
         more = job.active + 1
-        change = Change(f"allow {more} tasks at once", key="max_running", value=more if more < job.count else None)
+        change = Change(
+            f"allow {counted(more, 'task')} at once", key="max_running", value=more if more < job.count else None
+        )
         return [Blocker(ReasonCode.MAX_RUNNING, text, change=change)]
 
     def opened(self, state: State, event: Event) -> Iterable[Hashable]:
@@ -168,7 +171,7 @@ class QueueRoom:
         enough = running + (max(job.floor, 1) if job.starts_together else 1)
         if not most or enough <= most:
             return []
-        text = f"queue {job.queue} runs {running} tasks, and its max_running is {most}"
+        text = f"queue {job.queue} runs {counted(running, 'task')}, and its max_running is {most}"
         key = f"queue/{job.queue}.max_running"
         return [
             Blocker(ReasonCode.QUEUE_QUOTA, text, change=Change(f"raise {key} to {enough}", Target.POLICY, key, enough))

@@ -11,10 +11,12 @@ import msgspec
 
 from hasched.model.errors import HaschedError
 from hasched.model.ids import JobId, NodeId
+from hasched.model.kinds import suggest_name
 from hasched.model.policy import Policy, PolicyKind
 from hasched.model.spec import JobSpec
 from hasched.model.states import EndKind, NodeState
 from hasched.model.wire import AttemptEnded
+from hasched.model.words import counted
 from hasched.scheduler.rehearsal import Rehearsal
 from hasched.statemachine.commands import (
     CancelJob,
@@ -101,7 +103,7 @@ def suppose(rehearsal: Rehearsal, hypothesis: Hypothesis) -> str:
     match hypothesis:
         case NodesAdded():
             _add_nodes(rehearsal, hypothesis)
-            return f"{hypothesis.count} more nodes like {hypothesis.like}"
+            return f"{counted(hypothesis.count, 'more node')} like {hypothesis.like}"
         case NodeGone(node_id=node_id):
             _need_node(state, node_id)
             lost = SetNodeState(node_id=node_id, state=NodeState.DISCONNECTED, reason=SUPPOSED)
@@ -162,7 +164,7 @@ def _drain(rehearsal: Rehearsal, hypothesis: NodesDrained) -> str:
     else:
         label, value = hypothesis.label, hypothesis.value
         drained = [node.id for node in rehearsal.state.nodes.values() if node.facts.labels.get(label) == value]
-        text = f"{len(drained)} nodes with {label}={value} drained"
+        text = f"{counted(len(drained), 'node')} with {label}={value} drained"
         if not drained:
             raise Impossible(f"no node has the label {label}={value}", "see the labels in `hasched node list`")
     _do(rehearsal, *(DrainNode(node_id=node_id, actor=SUPPOSED, wait_ms=hypothesis.wait_ms) for node_id in drained))
@@ -182,7 +184,8 @@ def _remove_job(rehearsal: Rehearsal, job_id: JobId) -> None:
 
 def _need_node(state: State, node_id: NodeId) -> None:
     if node_id not in state.nodes:
-        raise Impossible(f"there is no node {node_id[:100]!r}", "see `hasched node list`", code="no_such_node")
+        hint = suggest_name(node_id, state.nodes, "see `hasched node list`")
+        raise Impossible(f"there is no node {node_id[:100]!r}", hint, code="no_such_node")
 
 
 def _need_job(state: State, job_id: JobId) -> None:

@@ -124,6 +124,12 @@ def rounded_up(limit_ms: int) -> int:
     return -(-limit_ms >> surplus) << surplus
 
 
+def rounded_down(limit_ms: int) -> int:
+    """The largest that `rounded_up` leaves as it is, of those that are no larger."""
+    surplus = max(limit_ms.bit_length() - 3, 0)
+    return limit_ms >> surplus << surplus
+
+
 class Shapes:
     """Each shape once."""
 

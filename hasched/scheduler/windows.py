@@ -54,6 +54,15 @@ class Windows:
             return NEVER_MS
         return min((start_ms for start_ms, name in windows if name not in access), default=NEVER_MS)
 
+    def closed_by(self, node_id: NodeId, access: Access) -> str:
+        """The reservation that closes it then; empty if none does."""
+        closing = [window for window in self._of_node.get(node_id, ()) if window[1] not in access]
+        return min(closing)[1] if closing else ""
+
+    def end_ms(self, name: str) -> int:
+        """When a reservation that has not passed ends."""
+        return self._reservations[name].end_ms
+
     def names(self) -> Iterable[str]:
         return self._reservations
 

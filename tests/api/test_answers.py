@@ -67,7 +67,7 @@ async def test_what_if_compares_two_futures(manager: Manager) -> None:
     answer = await manager.post("/v1/what-if", body)
     assert answer.status == 200, answer.body
     compared = answer.json
-    assert compared["changes"] == ["1 more nodes like n1", f"job {waiting} with priority 5", "with job extra"]
+    assert compared["changes"] == ["1 more node like n1", f"job {waiting} with priority 5", "with job extra"]
     assert [(job["job_id"], job["change_ms"]) for job in compared["jobs"]] == [
         (waiting, compared["now_ms"] - compared["jobs"][0]["now"]["start_ms"]),
         (waiting + 1, None),
@@ -182,5 +182,5 @@ async def test_both_clients_ask_them_all(manager: Manager) -> None:
     plan, compared, answer, view = await asyncio.to_thread(ask)
     assert (plan.check_index, answer, view) == (asked[0].check_index, asked[2], asked[3])
     assert [job.job_id for job in foreseen.jobs] == [job_id]
-    assert compared.changes == asked[1].changes == ["1 more nodes like n1"]
+    assert compared.changes == asked[1].changes == ["1 more node like n1"]
     assert explained.forecast is not None and explained.forecast.job_id == job_id

@@ -63,4 +63,7 @@ async def test_an_unused_cluster_has_used_nothing(manager: Manager, by: str) -> 
 async def test_what_can_not_be_asked(manager: Manager) -> None:
     for query in ("by=month", "by=job&week=2026-11-30", "week=soon", "by=job&cursor=x"):
         assert (await manager.get(f"/v1/usage?{query}")).code == "bad_request"
-    assert (await manager.get("/v1/usage?week=2026-11-30&namespace=red&user=ada")).status == 200
+    for query in ("namespace=defualt", "by=job&namespace=defualt"):
+        answer = await manager.get(f"/v1/usage?{query}")
+        assert (answer.code, answer.json["hint"]) == ("unknown_namespace", "did you mean 'default'?")
+    assert (await manager.get("/v1/usage?week=2026-11-30&namespace=default&user=ada")).status == 200

@@ -168,8 +168,8 @@ def test_resources(capsys: pytest.CaptureFixture[str]) -> None:
     head, row, largest = capsys.readouterr().out.splitlines()
     assert head.split()[2:] == "RESOURCE TOTAL ALLOCATED HELD UNUSABLE FREE LARGEST SCATTERED".split()
     assert row.split() == ["all", "2/3", "memory", "16Gi", "1Gi", "0", "0", "15Gi", "8Gi", "46%"]
-    assert largest == "largest task  1.5 CPU, 8Gi"
+    assert largest == "largest task  1.5 CPU, 8Gi memory"
     print_resources(
         ResourcesView(log_index=1, by="label.rack", groups=[msgspec.structs.replace(group, name=""), group])
     )
-    assert "largest task in (none)  1.5 CPU, 8Gi" in capsys.readouterr().out
+    assert "largest task in (none)  1.5 CPU, 8Gi memory" in capsys.readouterr().out

@@ -156,34 +156,77 @@ def test_tokens_are_listed_and_revoked(run):
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "code", "kind"),
     [
-        ["job", "run"],
-        ["job", "run", "--count", "0", "--", "true"],
-        ["job", "run", "--count", "x", "--", "true"],
-        ["job", "run", "--env", "=1", "--", "true"],
-        ["job", "run", "--env", "NOT_SET_ANYWHERE", "--", "true"],
-        ["job", "run", "--label", "novalue", "--", "true"],
-        ["job", "run", "--nonsense", "--", "true"],
-        ["job", "show", "x.1"],
-        ["job", "wait", "1", "--timeout", "soon"],
-        ["dev", "--managers", "2"],
-        ["nonsense"],
-        ["completion", "tcsh"],
-        ["job", "submit", "no-such-file.yaml"],
-        ["job", "logs", "1", "--tail", "0"],
-        ["job", "logs", "5.3", "--task", "4"],
-        ["job", "cancel", "5", "--task", "999999999999999999999"],
+        pytest.param(["nonsense"], Exit.USAGE, "usage", id="a command that there isn't"),
+        pytest.param(["job", "lst"], Exit.USAGE, "usage", id="a subcommand that there isn't"),
+        pytest.param(["job", "list", "--nonsense"], Exit.USAGE, "usage", id="an option that there isn't"),
+        pytest.param(["job", "run"], Exit.USAGE, "usage", id="an argument that is missing"),
+        pytest.param(["node", "pool", "n1"], Exit.USAGE, "usage", id="an option that is missing"),
+        pytest.param(["job", "logs", "5.3", "--task", "4"], Exit.USAGE, "usage", id="options that don't go together"),
+        pytest.param(
+            ["job", "run", "--count", "0", "true"], Exit.BAD_INPUT, "invalid_value", id="a number out of range"
+        ),
+        pytest.param(["job", "run", "--count", "x", "true"], Exit.BAD_INPUT, "invalid_value", id="no number"),
+        pytest.param(["job", "run", "--env", "=1", "true"], Exit.BAD_INPUT, "invalid_value", id="no pair"),
+        pytest.param(
+            ["job", "run", "--env", "NOT_SET_ANYWHERE", "true"], Exit.BAD_INPUT, "invalid_value", id="not set"
+        ),
+        pytest.param(["job", "run", "--label", "novalue", "true"], Exit.BAD_INPUT, "invalid_value", id="no label"),
+        pytest.param(["job", "show", "x.1"], Exit.BAD_INPUT, "invalid_value", id="no task"),
+        pytest.param(["job", "why", "-3"], Exit.USAGE, "usage", id="what looks like an option"),
+        pytest.param(["job", "cancel", "seven"], Exit.BAD_INPUT, "invalid_value", id="no job"),
+        pytest.param(["job", "cancel", "9" * 30], Exit.BAD_INPUT, "invalid_value", id="a job beyond all numbers"),
+        pytest.param(["job", "wait", "1", "--timeout", "soon"], Exit.BAD_INPUT, "invalid_value", id="no duration"),
+        pytest.param(
+            ["what-if", "--horizon", "99d"], Exit.BAD_INPUT, "invalid_value", id="a duration that is too long"
+        ),
+        pytest.param(["what-if", "--priority", "20=-5"], Exit.BAD_INPUT, "invalid_value", id="a priority below 0"),
+        pytest.param(["job", "list", "--state", "RUNING"], Exit.BAD_INPUT, "invalid_value", id="no state"),
+        pytest.param(["dev", "--managers", "2"], Exit.BAD_INPUT, "invalid_value", id="none of the choices"),
+        pytest.param(["completion", "tcsh"], Exit.BAD_INPUT, "invalid_value", id="none of the arguments"),
+        pytest.param(["job", "logs", "1", "--tail", "0"], Exit.BAD_INPUT, "invalid_value", id="too small"),
+        pytest.param(["job", "submit", "no-such-file"], Exit.NOT_FOUND, "file_unusable", id="a file that there isn't"),
+        pytest.param(["job", "plan", "/"], Exit.NOT_FOUND, "file_unusable", id="a file that is a directory"),
+        pytest.param(["job", "run", "--input", "no-such", "true"], Exit.NOT_FOUND, "file_unusable", id="an input file"),
     ],
-    ids=" ".join,
 )
-def test_a_command_line_that_can_not_be_understood(run, arguments):
+def test_mistakes_of_one_kind_have_one_exit_code(run, arguments, code, kind):
     result = run(*arguments)
-    assert result.exit_code == Exit.USAGE, result.output
-    assert "Usage: hasched" in result.stderr
-    as_json = run(*(arguments[:-2] if "--" in arguments else arguments), "--json")
-    assert as_json.exit_code == Exit.USAGE
-    assert json.loads(as_json.stderr)["code"] == "usage"
+    assert result.exit_code == code, result.output
+    first, hint = result.stderr.splitlines()
+    assert first.startswith("hasched: ") and "--help`" in hint
+    command = arguments[:-1] if arguments[-1] == "true" else arguments
+    as_json = run(*command, "--json", *(["true"] if arguments[-1] == "true" else []))
+    assert as_json.exit_code == code
+    assert json.loads(as_json.stderr)["code"] == kind
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        pytest.param(errors.NotFound("no job", code="no_such_job"), Exit.NOT_FOUND, id="a job that there isn't"),
+        pytest.param(errors.Conflict("no class", code="unknown_priority_class"), Exit.NOT_FOUND, id="a class"),
+        pytest.param(errors.BadRequest("no queue", code="unknown_queue"), Exit.NOT_FOUND, id="a queue to list"),
+        pytest.param(errors.BadRequest("no node", code="no_such_node"), Exit.NOT_FOUND, id="a node to suppose gone"),
+        pytest.param(errors.SpecInvalid([errors.FieldError("count", "is 0")]), Exit.BAD_INPUT, id="a document"),
+        pytest.param(
+            errors.Conflict("too deep", code="invalid_policy"), Exit.BAD_INPUT, id="a policy as it is applied"
+        ),
+        pytest.param(errors.BadRequest("no state"), Exit.BAD_INPUT, id="a parameter"),
+        pytest.param(errors.ConfigInvalid("m.yaml", []), Exit.BAD_CONFIG, id="a configuration"),
+        pytest.param(errors.Conflict("closed", code="queue_closed"), Exit.REFUSED, id="a closed queue"),
+        pytest.param(errors.TransferFailed("no"), Exit.TEMPORARY, id="what may go well the next time"),
+    ],
+)
+def test_errors_of_one_kind_have_one_exit_code(error, code):
+    assert exit_for_error(error) == code
+
+
+def test_a_mistyped_word_is_answered_with_the_right_one(run):
+    assert "Did you mean 'job'?" in run("jbo").stderr
+    assert "Did you mean 'list'?" in run("job", "lst").stderr
+    assert run("job", "run", "--gpu", "x", "true").stderr.startswith("hasched: --gpu: 'x' is not a whole number\n")
 
 
 def test_a_commands_own_json_is_not_ours(run):

@@ -103,7 +103,7 @@ def test_our_input_reaches_a_task_as_a_file_when_asked(dev: Dev):
     command = ("--", "sh", "-c", "cat; test -z $HASCHED_INPUT || cat $HASCHED_INPUT")
     assert dev.run("job", "run", "--wait", *command, input="data\n").stdout == ""
     assert dev.run("job", "run", "--wait", "--input", "-", *command, input="data\n").stdout == "data\n"
-    assert dev.run("job", "run", "--input", "-", *command, input="x" * (256 * 1024 + 1)).returncode == 2
+    assert dev.run("job", "run", "--input", "-", *command, input="x" * (256 * 1024 + 1)).returncode == 65
 
 
 def test_output_comes_while_the_task_runs(dev: Dev):
@@ -231,6 +231,16 @@ def test_a_node_that_works_is_not_removed_and_jobs_are_found_by_their_user(dev: 
     user = dev.json("job", "list", "--limit", "1")["jobs"][0]["actor"]  # type: ignore[index]
     assert dev.json("job", "list", "--actor", user)["jobs"]
     assert dev.json("job", "list", "--actor", "nobody") == {"jobs": []}
+
+
+def test_any_manager_takes_what_is_to_become_of_a_node(dev: Dev):
+    for manager in dev.json("manager", "list")["managers"]:
+        environment = {**dev.environment, "HASCHED_MANAGERS": manager["api_url"]}
+        for command, status in (("cordon", "healthy,cordoned"), ("uncordon", "healthy")):
+            done = dev.run("node", command, "n1", "--json", env=environment)
+            assert done.returncode == 0, (manager["id"], done.stderr)
+            (node,) = json.loads(done.stdout)["nodes"]
+            assert (node["status"], node["connected"]) == (status, True), manager["id"]
 
 
 def test_a_wrong_token_and_a_silent_cluster_have_codes_of_their_own(dev: Dev):

@@ -69,19 +69,19 @@ def test_no_node_with_such_a_label_is_told_apart_from_success(scene: Scene) -> N
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "code"),
     [
-        ("drain",),
-        ("drain", "n1", "--label", "rack=r1"),
-        ("drain", "n1", "--force", "--deadline", "1h"),
-        ("drain", "n1", "--deadline", "soon"),
-        ("label", "n1"),
-        ("taint", "n1", "--set", "="),
+        (("drain",), Exit.USAGE),
+        (("drain", "n1", "--label", "rack=r1"), Exit.USAGE),
+        (("drain", "n1", "--force", "--deadline", "1h"), Exit.USAGE),
+        (("drain", "n1", "--deadline", "soon"), Exit.BAD_INPUT),
+        (("label", "n1"), Exit.USAGE),
+        (("taint", "n1", "--set", "="), Exit.BAD_INPUT),
     ],
 )
-def test_what_can_not_be_meant_is_asked_of_nobody(scene: Scene, arguments: tuple[str, ...]) -> None:
+def test_what_can_not_be_meant_is_asked_of_nobody(scene: Scene, arguments: tuple[str, ...], code: Exit) -> None:
     scene.manager(reply(200, view()))
-    assert (invoke(scene, *arguments).exit_code, asked(scene)) == (Exit.USAGE, [])
+    assert (invoke(scene, *arguments).exit_code, asked(scene)) == (code, [])
 
 
 def test_several_nodes_stop_to_take_work_before_anything_is_moved_from_one_of_them(scene: Scene) -> None:

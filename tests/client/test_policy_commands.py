@@ -164,7 +164,7 @@ def test_a_job_is_of_the_namespace_that_is_named_and_else_of_the_contexts(scene:
     sent = [json.loads(body) for _, _, _, body in scene.requests()]
     assert [each.get("namespace") for each in sent] == [None, "red", "blue", "red", "blue"]
     assert (sent[1]["tags"], sent[1]["semaphores"]) == (["night"], {"door": 1, "licence": 2})
-    assert invoke(scene, "job", "run", "--semaphore", "door=x", "--", "true").exit_code == Exit.USAGE
+    assert invoke(scene, "job", "run", "--semaphore", "door=x", "--", "true").exit_code == Exit.BAD_INPUT
 
 
 def test_lists_are_of_the_contexts_namespace_too(scene: Scene) -> None:

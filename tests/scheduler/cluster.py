@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import heapq
 
-from hasched.model.answers import Forecast
+from hasched.model.answers import HORIZON_MS, Forecast
 from hasched.model.spec import JobSpec, Resources
 from hasched.model.states import EndKind
 from hasched.model.wire import AttemptEnded, AttemptStarted, GpuDevice, NodeInfo
-from hasched.scheduler.forecast import HORIZON_MS, forecast
+from hasched.scheduler.forecast import forecast
 from hasched.scheduler.planner import Planner
 from hasched.scheduler.rehearsal import SLICE_UNITS
 from hasched.statemachine.apply import Applied, apply

@@ -29,10 +29,10 @@ def test_a_job_with_nothing_waiting_has_no_reason() -> None:
 def test_no_nodes() -> None:
     world = World()
     job = world.submit()
-    assert why(world, job) == ("no_nodes", "none of 0 nodes is healthy")
+    assert why(world, job) == ("no_nodes", "there is no node yet: no agent has come")
     world.node("n1")
     world.do(SetNodeState(node_id="n1", state=NodeState.UNHEALTHY, reason="silent"))
-    assert why(world, job) == ("no_nodes", "none of 1 nodes is healthy")
+    assert why(world, job) == ("no_nodes", "no node is healthy")
 
 
 def test_suspended() -> None:
@@ -66,7 +66,7 @@ def test_unsatisfiable_says_what_there_is() -> None:
     job = world.submit(cpu=8, memory=GIB, gpus=1, countables=(("licence", 2),))
     assert why(world, job) == (
         "unsatisfiable",
-        "no healthy node has 8 CPU, 1Gi memory, 1 GPUs, 2 licence in all; "
+        "no healthy node has 8 CPU, 1Gi memory, 1 GPU, 2 licence in all; "
         "the most of each on one node is 4 CPU, 2Gi memory, 0 GPUs, 0 licence",
     )
 

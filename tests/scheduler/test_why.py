@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hasched.model.answers import ChangeView, RemedyView, Why
 from hasched.model.parse import parse_spec
-from hasched.model.policy import Amounts, PolicyKind, Quota
+from hasched.model.policy import Amounts, PolicyKind, Quota, Reservation
 from hasched.model.policy_text import parse_policy, write_policy
 from hasched.model.reasons import ReasonCode
 from hasched.model.states import NodeState
 from hasched.model.taints import parse_taint
+from hasched.model.times import format_time
+from hasched.model.units import HOUR_MS
 from hasched.model.wire import GpuDevice
 from hasched.scheduler.explain import Known, count_ahead, explain_waiting
 from hasched.scheduler.order import ByPriority, group_of
@@ -310,6 +313,84 @@ def test_its_place_in_the_order() -> None:
     first = cluster.state.jobs[2]
     counts = {job.id: list(count_ahead(cluster.state, job, ByPriority()))[-1] for job in (first, last)}
     assert counts == {first.id: 3, last.id: 0}
+
+
+def reserve(cluster: Cluster, node_id: str, in_ms: int) -> None:
+    start_ms = cluster.now_ms + in_ms
+    body = Reservation(nodes=(node_id,), start_ms=start_ms, end_ms=start_ms + HOUR_MS)
+    cluster.do(PutPolicy(kind=PolicyKind.RESERVATION, name="works", body=body, actor="bob"))
+
+
+def test_the_reservation_that_keeps_a_node_is_named_with_its_times() -> None:
+    cluster = Cluster()
+    cluster.node("n1")
+    reserve(cluster, "n1", HOUR_MS)
+    job = submit(cluster, {})
+    answer = why(cluster, job)
+    (blocker,) = answer.classes[0].blockers
+    start_ms = cluster.now_ms + HOUR_MS
+    when = f"from {format_time(start_ms)} to {format_time(start_ms + HOUR_MS)}"
+    assert blocker.text == f"the reservation works keeps the node for others {when}, and the job may run into it"
+    assert remedies(answer) == ["limit its time to 52m20s, before the reservation works begins"]
+    assert starts_with(cluster, job, {}, answer.remedies[0])
+
+
+def test_no_time_limit_is_suggested_that_no_job_may_have() -> None:
+    cluster = Cluster()
+    cluster.node("n1")
+    reserve(cluster, "n1", 20 * 366 * 24 * HOUR_MS)
+    job = submit(cluster, {})
+    (remedy,) = why(cluster, job).remedies
+    assert starts_with(cluster, job, {}, remedy)
+
+
+def test_a_remedy_counts_the_nodes_of_every_class_on_which_it_helps() -> None:
+    cluster = Cluster()
+    for number, cpu in enumerate((4, 4, 8, 16)):
+        cluster.node(f"n{number}", cpu=cpu, pool="lab")
+    answer = why(cluster, submit(cluster, {}))
+    assert [(remedy.text, remedy.nodes) for remedy in answer.remedies] == [("allow the pool lab", 4)]
+
+
+@pytest.mark.parametrize(
+    ("resources", "told"),
+    [
+        pytest.param(
+            {"gpus": 9}, "; the largest that could ever fit asks for 8 GPUs instead of 9 GPUs, on n1 and 1 more"
+        ),
+        pytest.param({"cpu": 17}, "; the largest that could ever fit asks for 16 CPU instead of 17 CPU, on n3"),
+        pytest.param({"cpu": 1, "countables": {"licence": 2}}, "", id="what no node has"),
+    ],
+)
+def test_what_no_node_has_is_answered_with_the_most_that_one_has(resources: dict[str, Any], told: str) -> None:
+    cluster = Cluster()
+    for node_id, cpu, gpus in (("n1", 8, 8), ("n2", 8, 8), ("n3", 16, 4)):
+        cluster.node(node_id, cpu=cpu, gpus=gpus, gpus_known=(A100,) * gpus)
+    for _ in range(3):
+        submit(cluster, {"resources": {"cpu": 8}})
+    cluster.place()  # so that nothing is free
+    submit(cluster, {"resources": {"cpu": 8}})
+    cluster.place()
+    answer = why(cluster, submit(cluster, {"resources": resources}))
+    assert remedies(answer) == []
+    (blocker,) = answer.blockers
+    assert (blocker.code, blocker.text) == (
+        "unsatisfiable",
+        f"none of the 3 nodes that may run it has so much in all{told}",
+    )
+
+
+def test_one_node_is_spoken_of_as_one() -> None:
+    cluster = Cluster()
+    assert [each.text for each in why(cluster, submit(cluster, {})).blockers] == [
+        "there is no node yet: no agent has come"
+    ]
+    cluster.node("n1", cpu=2)
+    answer = why(cluster, submit(cluster, {"resources": {"cpu": 2}}))
+    assert answer.blockers[0].text == "1 of 1 node has room: it starts as soon as its turn comes"
+    cluster.place()
+    answer = why(cluster, submit(cluster, {"resources": {"cpu": 2}}))
+    assert answer.blockers[0].text == "the only node that may run it hasn't enough free now"
 
 
 # ── Reasons are complete ────────────────────────────────────────────────────────────────────────────────────────────

@@ -42,11 +42,13 @@ class Dev:
         pids: dict[str, int] = json.loads((self.data / "processes.json").read_text())
         return pids
 
-    def run(self, *arguments: str, input: str | None = None) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str, input: str | None = None, env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """A command in another terminal."""
         return subprocess.run(
             [*PROGRAM, *arguments],
-            env=self.environment,
+            env=env or self.environment,
             input=input,
             check=False,
             capture_output=True,

@@ -19,7 +19,6 @@ from pathlib import Path
 import click
 import msgspec
 
-from hasched.cli.answer_text import plural
 from hasched.cli.dev.layout import CLUSTER, SIMULATION, Layout, prepare
 from hasched.cli.dev.processes import Child, Processes, kill_daemons, kill_work
 from hasched.cli.exits import Exit
@@ -27,6 +26,7 @@ from hasched.cli.settings import Settings, json_option
 from hasched.client.context import Context, save_context
 from hasched.client.sync import Client
 from hasched.model.errors import Conflict, HaschedError
+from hasched.model.words import counted
 
 POLL_S = 0.03
 SLOW_S = 20.0  # then we say where to look
@@ -145,9 +145,10 @@ class _Teller:
             )
             return
         apis = ", ".join(f"{name} {url}" for name, url in zip(layout.managers, layout.urls, strict=True))
-        counted = f"{plural(len(layout.managers), 'manager')}, {plural(len(layout.agents), 'agent')}"
-        pretending = f", {len(layout.simulated)} simulated nodes" if layout.simulated else ""
-        self._say(f"ready in {took_s:.1f} s: {counted}{pretending}")
+        what = [counted(len(layout.managers), "manager"), counted(len(layout.agents), "agent")]
+        if layout.simulated:
+            what.append(counted(len(layout.simulated), "simulated node"))
+        self._say(f"ready in {took_s:.1f} s: {', '.join(what)}")
         self._say(f"  API      {apis}")
         self._say(f"  context  {CLUSTER}, now the current one")
         self._say(f"  data     {layout.directory} (logs: *.log)")

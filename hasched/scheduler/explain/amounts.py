@@ -11,6 +11,7 @@ import msgspec
 from hasched.model.reasons import ReasonCode
 from hasched.model.spec import Resources
 from hasched.model.units import format_bytes, format_cpu
+from hasched.model.words import tell_cpu, tell_disk, tell_gpus, tell_memory
 from hasched.scheduler.explain.lacks import CPU, DISK, FIRST_COUNTABLE, GPUS, MEMORY
 from hasched.statemachine.node import Node
 
@@ -43,17 +44,15 @@ class Amount(NamedTuple):
 def amounts_of(request: Resources) -> Iterator[Amount]:
     """All that a request names, countables last."""
     if request.cpu_milli:
-        yield Amount(
-            CPU, ReasonCode.INSUFFICIENT_CPU, "cpu", request.cpu_milli, _free_cpu, format_cpu, _tell_cpu, TENTH
-        )
+        yield Amount(CPU, ReasonCode.INSUFFICIENT_CPU, "cpu", request.cpu_milli, _free_cpu, format_cpu, tell_cpu, TENTH)
     if request.memory_bytes:
         asked = request.memory_bytes
         yield Amount(
-            MEMORY, ReasonCode.INSUFFICIENT_MEMORY, "memory", asked, _free_memory, format_bytes, _tell_memory, MIB
+            MEMORY, ReasonCode.INSUFFICIENT_MEMORY, "memory", asked, _free_memory, format_bytes, tell_memory, MIB
         )
     if request.disk_bytes:
         yield Amount(
-            DISK, ReasonCode.INSUFFICIENT_DISK, "disk", request.disk_bytes, _free_disk, format_bytes, _tell_disk, MIB
+            DISK, ReasonCode.INSUFFICIENT_DISK, "disk", request.disk_bytes, _free_disk, format_bytes, tell_disk, MIB
         )
     if request.gpus:
         yield Amount(
@@ -63,7 +62,7 @@ def amounts_of(request: Resources) -> Iterator[Amount]:
             request.gpus,
             partial(_free_gpus, msgspec.structs.replace(request, gpus=1)),
             lambda amount: amount,
-            _tell_gpus,
+            tell_gpus,
             kind="picked" if request.picks_gpus else "",
         )
     for number, (name, asked) in enumerate(request.countables, FIRST_COUNTABLE):
@@ -108,19 +107,3 @@ def _free_disk(node: Node) -> int:
 def _free_gpus(one: Resources, node: Node) -> int:
     """Of the kind that a request for one would get, which is the kind that one for more would get if there are enough."""
     return node.free_gpus(one)
-
-
-def _tell_cpu(amount: int) -> str:
-    return f"{format_cpu(amount)} CPU"
-
-
-def _tell_memory(amount: int) -> str:
-    return f"{format_bytes(amount)} memory"
-
-
-def _tell_disk(amount: int) -> str:
-    return f"{format_bytes(amount)} disk"
-
-
-def _tell_gpus(amount: int) -> str:
-    return f"{amount} GPUs" if amount != 1 else "1 GPU"

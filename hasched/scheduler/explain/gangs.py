@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hasched.model.reasons import ReasonCode
 from hasched.model.views import Reason
+from hasched.model.words import counted
 from hasched.statemachine.job import Job
 from hasched.statemachine.node import Node
 from hasched.statemachine.rules.gangs import requests_of, trial_copy
@@ -13,13 +14,13 @@ from hasched.statemachine.state import State
 def gang_reason(state: State, job: Job) -> Reason | None:
     """None where nothing but its turn keeps it from starting; also where not even one of its tasks fits, which says more."""
     if job.is_gang and job.active:
-        return Reason(code=ReasonCode.GANG, text=f"{job.active} tasks of the gang have not stopped yet")
+        return Reason(code=ReasonCode.GANG, text=f"{counted(job.active, 'task')} of the gang still to stop")
     least = max(job.floor, 1)
     nodes = usable_nodes(state, job)
     now = room_for(nodes, job, least)
     if now >= least or not now:
         return None
-    most = room_for([_emptied(node) for node in nodes], job, least)
+    most = room_for([emptied(node) for node in nodes], job, least)
     text = f"its {'first ' if job.count > least else ''}{least} tasks start together, and there is room for {now} now"
     return Reason(code=ReasonCode.GANG, text=text if most >= least else f"{text}, and for {most} on empty nodes")
 
@@ -41,7 +42,8 @@ def room_for(nodes: list[Node], job: Job, least: int) -> int:
     return room
 
 
-def _emptied(node: Node) -> Node:
+def emptied(node: Node) -> Node:
+    """The node as it is when nothing runs there."""
     empty = trial_copy(node)
     empty.allocated_cpu_milli = empty.allocated_memory_bytes = empty.allocated_gpus = empty.allocated_disk_bytes = 0
     empty.allocated_countables.clear()

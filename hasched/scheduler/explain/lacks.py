@@ -22,7 +22,7 @@ from hasched.model.states import NodeState, TaintEffect
 from hasched.scheduler.explain.surroundings import Surroundings
 from hasched.scheduler.filters import ADDED, find_added
 from hasched.scheduler.order import Account, ByPolicies, group_of
-from hasched.scheduler.shapes import NEVER_MS, limit_of
+from hasched.scheduler.shapes import NEVER_MS, limit_of, rounded_up
 from hasched.scheduler.slots import MAX_ATTEMPTS_PER_NODE
 from hasched.scheduler.windows import Windows
 from hasched.statemachine.job import Job
@@ -35,8 +35,8 @@ class Lack(NamedTuple):
 
     code: ReasonCode
     detail: str = ""
-    free: int = 0  # of a resource, now; negative where less is there than is allocated
-    total: int = 0
+    free: int = 0  # of a resource, now; negative where less is there than is allocated; of a reservation, its start
+    total: int = 0  # of a reservation, its end
 
 
 Lacks = tuple[Lack, ...]
@@ -65,7 +65,8 @@ class Asker:
         self._windows = Windows()
         self._windows.refresh(state)
         self._access = self._windows.access(Account(*job.account))
-        self._end_ms = state.now_ms + limit_of(job)
+        limit_ms = limit_of(job)  # which the planner rounds
+        self._end_ms = state.now_ms + (limit_ms if limit_ms == NEVER_MS else rounded_up(limit_ms))
         self._surroundings = Surroundings(state, job)
         self._job = job
         self.looks_closer = bool(
@@ -124,7 +125,8 @@ class Asker:
         if self._windows:
             closes_ms = self._windows.closes_ms(node.id, self._access)
             if closes_ms < min(self._end_ms, NEVER_MS):  # The end of what has no limit lies beyond never.
-                found.append(Lack(ReasonCode.RESERVATION, total=closes_ms))
+                name = self._windows.closed_by(node.id, self._access)
+                found.append(Lack(ReasonCode.RESERVATION, name, closes_ms, self._windows.end_ms(name)))
         if self._reachable is not None and node.id not in self._reachable and node.takes_work:
             found.append(Lack(ReasonCode.NODE_UNREACHABLE))
         if self._held and node.id in self._held:

@@ -8,8 +8,8 @@ from hasched.model.reasons import ReasonCode
 from hasched.model.spec import Resources
 from hasched.model.states import NodeState
 from hasched.model.times import format_time
-from hasched.model.units import format_bytes, format_cpu
 from hasched.model.views import Reason
+from hasched.model.words import none_of, tell_resources
 from hasched.scheduler.explain.gangs import gang_reason
 from hasched.scheduler.filters import find_blockers
 from hasched.scheduler.gates import QueueRoom
@@ -67,12 +67,14 @@ def _not_admitted(job: Job, nodes: Sequence[Node]) -> Reason:
 
 def _no_nodes(state: State) -> str:
     """Says also what keeps work away from the nodes that are healthy."""
+    if not state.nodes:
+        return "there is no node yet: no agent has come"
     kept: dict[str, int] = {}
     for node in state.nodes.values():
         if node.state is NodeState.HEALTHY:
             for word in node.status.split(",")[1:]:
                 kept[word] = kept.get(word, 0) + 1
-    text = f"none of {len(state.nodes)} nodes is healthy"
+    text = f"{none_of(len(state.nodes), 'node')} is healthy"
     return f"{text} and takes work: {', '.join(f'{n} {word}' for word, n in sorted(kept.items()))}" if kept else text
 
 
@@ -106,16 +108,7 @@ def _largest(request: Resources, nodes: Iterable[Node]) -> str:
 
 
 def _amounts(resources: Resources, zeros_of: Resources | None = None) -> str:
-    """`2 CPU, 4Gi memory`; with `zeros_of` also the zeros of what that asks for."""
-    shown = zeros_of or resources
-    parts = [
-        *([f"{format_cpu(resources.cpu_milli)} CPU"] if shown.cpu_milli else []),
-        *([f"{format_bytes(resources.memory_bytes)} memory"] if shown.memory_bytes else []),
-        *([f"{resources.gpus} GPUs"] if shown.gpus else []),
-        *([f"{format_bytes(resources.disk_bytes)} disk"] if shown.disk_bytes else []),
-        *(f"{amount} {name}" for name, amount in resources.countables),
-    ]
-    return ", ".join(parts) or "room for one more task"
+    return tell_resources(resources, zeros_of=zeros_of) or "room for one more task"
 
 
 def _tasks(number: int) -> str:

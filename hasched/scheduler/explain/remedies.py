@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from hasched.model.parse import MAX_DURATION_MS
 from hasched.model.reasons import ReasonCode
 from hasched.model.spec import Resources
 from hasched.model.taints import format_toleration
@@ -23,6 +24,7 @@ from hasched.scheduler.explain.amounts import Amount, amounts_of, lower
 from hasched.scheduler.explain.classes import Group
 from hasched.scheduler.explain.lacks import FIRST_COUNTABLE, GPUS, SLOTS, Asker, Lack, find_shortages, mark_shortages
 from hasched.scheduler.explain.surroundings import KEYS
+from hasched.scheduler.shapes import rounded_down
 from hasched.statemachine.job import Job
 from hasched.statemachine.node import Node
 from hasched.statemachine.state import State
@@ -69,12 +71,14 @@ def find_remedies(
     open_nodes = sum(len(group.nodes) for group in groups if group.signature.open)
     if open_nodes:
         return [Remedy(tuple(first), open_nodes, _SETTING * len(first))] if first else []
-    found = []
+    by_text: dict[str, Remedy] = {}
     for group in groups:
         remedy = _remedy_on(state, job, asker, group)
         if remedy is not None:
-            changes = (*first, *remedy.changes)
-            found.append(Remedy(changes, remedy.nodes, remedy.weight + _SETTING * len(first)))
+            remedy = Remedy((*first, *remedy.changes), remedy.nodes, remedy.weight + _SETTING * len(first))
+            alike = by_text.get(remedy.text)  # the same helps on nodes of another class, too
+            by_text[remedy.text] = remedy if alike is None else alike._replace(nodes=alike.nodes + remedy.nodes)
+    found = list(by_text.values())
     found.sort(key=lambda remedy: (len(remedy.changes), remedy.weight, -remedy.nodes, remedy.text))
     best = {remedy.kind: remedy for remedy in reversed(found)}
     return [remedy for remedy in found if best[remedy.kind] is remedy][:MOST_REMEDIES]
@@ -117,13 +121,13 @@ def _change_setting(state: State, job: Job, asker: Asker, node: Node, lack: Lack
         case ReasonCode.NODE_QUARANTINED:
             return Change(f"end the quarantine of {node.id}", Target.NODE, f"{node.id}.quarantine")
         case ReasonCode.RESERVATION:
-            limit_ms = lack.total - state.now_ms - job.spec.kill_grace_ms - 1000
-            limit_ms -= limit_ms % 1000
+            limit_ms = rounded_down(max(lack.free - state.now_ms - 1000, 0)) - job.spec.kill_grace_ms
+            limit_ms = min(limit_ms - limit_ms % 1000, MAX_DURATION_MS)
             if limit_ms <= 0:
                 return None
             told = format_duration(limit_ms)
             return Change(
-                f"limit its time to {told}, before the reservation of {node.id} begins", key="timeout", value=told
+                f"limit its time to {told}, before the reservation {lack.detail} begins", key="timeout", value=told
             )
         case _:
             return None

@@ -11,15 +11,16 @@ from typing import NamedTuple
 
 from hasched.model.answers import BlockerView, ChangeView, NodeClassView, RemedyView, Why
 from hasched.model.reasons import ReasonCode
-from hasched.model.spec import Resources
 from hasched.model.times import format_time
 from hasched.model.units import format_duration
+from hasched.model.words import counted
 from hasched.scheduler.blockers import Blocker, Change, Target
 from hasched.scheduler.explain.amounts import amounts_of
 from hasched.scheduler.explain.classes import Group, NodeClass, NodeClasses, sort_nodes
 from hasched.scheduler.explain.gangs import gang_reason, room_for, usable_nodes
 from hasched.scheduler.explain.lacks import GPUS, SLOTS, Asker, Known, Lack, find_shortages
 from hasched.scheduler.explain.remedies import find_remedies
+from hasched.scheduler.explain.summary import sum_up
 from hasched.scheduler.gates import Gate, standard_gates
 from hasched.scheduler.order import Order, group_of
 from hasched.scheduler.slots import MAX_ATTEMPTS_PER_NODE
@@ -57,7 +58,7 @@ def explain_waiting(
         name=job.name,
         log_index=state.index,
         waiting=waiting,
-        blockers=[view_blocker(each) for each in (*of_job, *_sum_up(state, job, groups, bool(of_job)))],
+        blockers=[view_blocker(each) for each in (*of_job, *sum_up(state, asker.requests, groups, bool(of_job)))],
         classes=_view_classes(asker, groups),
         remedies=[
             RemedyView(
@@ -93,7 +94,7 @@ def _find_gang_blockers(state: State, job: Job) -> Iterator[Blocker]:
     change = None
     if not job.active and not job.gang.groups and 0 < room < least:
         key = "count" if job.gang.min_count == job.count else "min_count"
-        change = Change(f"be content with {room} tasks at once instead of {least}", key=key, value=room)
+        change = Change(f"be content with {counted(room, 'task')} at once instead of {least}", key=key, value=room)
     yield Blocker(ReasonCode.GANG, reason.text, change=change)
 
 
@@ -101,51 +102,9 @@ def _backoff(state: State, job: Job) -> Blocker:
     histories = (job.histories or {}).items()
     due_ms = min(history.not_before_ms for index, history in histories if job.phases[index] == IN_BACKOFF)
     wait = format_duration(max(0, due_ms - state.now_ms) // 1000 * 1000)
-    text = f"{job.in_backoff} tasks wait before they are tried again, the first for {wait} more"
+    text = f"{counted(job.in_backoff, 'task')} waiting to be tried again, the first for {wait} more"
     change = Change(f"wait until {format_time(due_ms)}", Target.TIME, value=due_ms)
     return Blocker(ReasonCode.BACKOFF, text, change=change)
-
-
-def _sum_up(state: State, job: Job, groups: Sequence[Group], held_back: bool) -> Iterator[Blocker]:
-    """All nodes in one sentence."""
-    open_nodes = sum(len(group.nodes) for group in groups if group.signature.open)
-    if open_nodes:
-        if not held_back:
-            text = f"{open_nodes} of {len(state.nodes)} nodes have room: it starts as soon as its turn comes"
-            yield Blocker(ReasonCode.WAITING_TURN, text)
-        return
-    request = job.resources
-    in_service = [group for group in groups if not group.signature.of_class and not group.signature.of_itself]
-    nodes = sum(len(group.nodes) for group in in_service)
-    if not nodes:
-        yield Blocker(
-            ReasonCode.NO_NODES,
-            f"none of {len(state.nodes)} nodes is in service and may run it",
-            nodes=len(state.nodes),
-        )
-    elif not any(_could_hold(group, request) for group in in_service):
-        yield Blocker(
-            ReasonCode.UNSATISFIABLE, f"none of the {nodes} nodes that may run it has so much in all", nodes=nodes
-        )
-    else:
-        yield Blocker(
-            ReasonCode.INSUFFICIENT_RESOURCES,
-            f"none of the {nodes} nodes that may run it has enough free now",
-            nodes=nodes,
-        )
-
-
-def _could_hold(group: Group, request: Resources) -> bool:
-    """Whether an empty node of the class would do; of amounts that are counted alike."""
-    total = group.node_class.total
-    offered = dict(total.countables)
-    return (
-        any(node.info.resources.memory_bytes >= request.memory_bytes for node in group.nodes[:EXAMPLES])
-        and total.cpu_milli >= request.cpu_milli
-        and total.gpus >= request.gpus
-        and total.disk_bytes >= request.disk_bytes
-        and all(offered.get(name, 0) >= amount for name, amount in request.countables)
-    )
 
 
 # ── By class of node ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -254,7 +213,8 @@ def _tell(lack: Lack) -> str:
         case ReasonCode.CONSTRAINT:
             return f"the node doesn't meet {lack.detail}"
         case ReasonCode.RESERVATION:
-            return f"the node is reserved for others from {format_time(lack.total)}, and the job may run longer"
+            when = f"from {format_time(lack.free)} to {format_time(lack.total)}"
+            return f"the reservation {lack.detail} keeps the node for others {when}, and the job may run into it"
         case ReasonCode.AFFINITY | ReasonCode.ANTI_AFFINITY | ReasonCode.SPREAD | ReasonCode.FILTER:
             return lack.detail
         case ReasonCode.GPU_MODEL:

@@ -9,6 +9,7 @@ import msgspec
 from hasched.model.facts import NodeFacts, gpu_class_of
 from hasched.model.reasons import ReasonCode
 from hasched.model.units import format_bytes
+from hasched.model.words import tell_gpus
 from hasched.scheduler.blockers import Blocker, Change
 from hasched.scheduler.filters.wanted import Plain, Wanted
 
@@ -25,7 +26,7 @@ class Gpus(Plain):
         if request.gpu_models and gpu_class_of(node.gpus, any_model) >= 0:
             models = " or ".join(request.gpu_models)
             change = Change("take any model", key="resources.gpu_model")
-            text = f"the job asks for {request.gpus} GPUs of {models}, and it has {offered}"
+            text = f"the job asks for {tell_gpus(request.gpus)} of {models}, and it has {offered}"
             return Blocker(ReasonCode.GPU_MODEL, text, 1, change)
         any_size = msgspec.structs.replace(request, gpu_memory_bytes=0)
         if request.gpu_memory_bytes and gpu_class_of(node.gpus, any_size) >= 0:
@@ -34,5 +35,5 @@ class Gpus(Plain):
             change = Change(f"ask for {size} at most", key="resources.gpu_memory", value=size)
             text = f"the job asks for GPUs with {format_bytes(request.gpu_memory_bytes)}, and its have {size}"
             return Blocker(ReasonCode.GPU_MEMORY, text, 1, change)
-        text = f"the job asks for {request.gpus} GPUs that are alike and as it wants them, and it has {offered}"
+        text = f"the job asks for {tell_gpus(request.gpus)}, alike and as it wants them, and it has {offered}"
         return Blocker(ReasonCode.INSUFFICIENT_GPUS, text, 1)

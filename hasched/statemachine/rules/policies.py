@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from hasched.model.ids import is_name
 from hasched.model.policy import Cap, CapSubject, FairShare, Policy, PolicyKind, Quota, kind_of
+from hasched.model.words import counted
 from hasched.statemachine.commands import DeletePolicy, PutPolicy
 from hasched.statemachine.events import PolicyChanged, PolicyDeleted
 from hasched.statemachine.outcomes import Rejected
@@ -119,12 +120,12 @@ def _height_below(quotas: Mapping[str, PolicyRecord], name: str) -> int:
 def _users_of(state: State, kind: PolicyKind, name: str) -> Iterator[str]:
     """What refers to a policy and would be left without it, the first few suffice."""
     if kind is PolicyKind.CAP and (jobs := state.usage.semaphore_jobs.get(name, 0)):
-        yield f"{jobs} jobs that take it"
+        yield f"{counted(jobs, 'job')} as a semaphore"
     if kind is PolicyKind.NAMESPACE:
         if jobs := sum(
             each.queued_jobs + each.running_jobs for key, each in state.usage.accounts.items() if key[0] == name
         ):
-            yield f"{jobs} jobs that have not ended"
+            yield f"{counted(jobs, 'job')} still to end"
         for other in state.policies[PolicyKind.CAP].values():
             if isinstance(other.body, Cap) and other.body.namespace == name:
                 yield f"cap/{other.name}"

@@ -12,6 +12,7 @@ from hasched.model.ids import is_name
 from hasched.model.policy import PolicyKind, Preempts, PriorityClass
 from hasched.model.spec import MAX_PRIORITY, JobSpec
 from hasched.model.units import MAX_INTEGER
+from hasched.model.words import counted
 from hasched.statemachine.commands import UpdateJob
 from hasched.statemachine.events import JobUpdated
 from hasched.statemachine.job import Job
@@ -66,7 +67,9 @@ def decide_update(state: State, command: UpdateJob) -> Decision | Rejected:
     if conflict := deadlines.conflict_of(state, not_before_ms, deadline_ms):
         return conflict
     if not_before_ms and job.active:
-        return Rejected("job_started", f"{job.active} tasks of job {job.id} run already", "suspend it instead")
+        return Rejected(
+            "job_started", f"job {job.id} has {counted(job.active, 'task')} running already", "suspend it instead"
+        )
     queue = job.queue if command.queue is None else command.queue
     if queue != job.queue and (refused := queues.refuse_closed(state, queue)):
         return refused
