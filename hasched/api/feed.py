@@ -28,11 +28,12 @@ from hasched.statemachine.events import (
     WatchStarted,
     view,
 )
+from hasched.statemachine.workflow_events import ExecutionAdvanced
 
 MAX_KEPT = 32_768
 MAX_QUEUED = 65_536
 END_OF_ENTRY = 2**31 - 1  # larger than the number of any event of an entry
-HOUSEKEEPING = (ClockStepped, SubmissionsForgotten, WatchStarted)  # of no interest outside
+HOUSEKEEPING = (ClockStepped, SubmissionsForgotten, WatchStarted, ExecutionAdvanced)  # of no interest outside
 
 _encode = msgspec.json.Encoder().encode
 

@@ -347,5 +347,6 @@ _ELSEWHERE = {
     **{key: f"it belongs under `resources`: resources.{key}" for key in RESOURCE_FIELDS},
     **{key: f"it belongs under `placement`: placement.{key}" for key in PLACEMENT_FIELDS},
 }
+JOB_KEYS = tuple(_JOB)
 _JOB_KIND = mapping(_JOB, "a mapping of a job's keys", _ELSEWHERE)
 _read_job = _JOB_KIND.read

@@ -17,6 +17,7 @@ import msgspec
 from hasched.model.wire import AttemptKey
 from hasched.statemachine import commands as c
 from hasched.statemachine import events as e
+from hasched.statemachine import workflow_events as w
 from hasched.statemachine.events import Event
 from hasched.statemachine.outcomes import Outcome, PlanTaken, Rejected, ReportsTaken
 from hasched.statemachine.rules import (
@@ -24,6 +25,7 @@ from hasched.statemachine.rules import (
     clock,
     deadlines,
     ends,
+    executions,
     gangs,
     jobs,
     managers,
@@ -34,7 +36,9 @@ from hasched.statemachine.rules import (
     policies,
     preemption,
     reports,
+    templates,
     updates,
+    workflow_progress,
 )
 from hasched.statemachine.rules.planned import PLANS_KEPT_SINCE, outdates_plans
 from hasched.statemachine.state import State
@@ -136,6 +140,20 @@ def _decide(state: State, command: c.Command) -> Decision | Rejected:
             return preemption.decide_attempts(state, command)
         case c.PreemptTasks():
             return preemption.decide_tasks(state, command)
+        case c.PutTemplate():
+            return templates.decide_put(state, command)
+        case c.DeleteTemplate():
+            return templates.decide_delete(state, command)
+        case c.StartExecution():
+            return executions.decide_start(state, command)
+        case c.CancelExecution():
+            return executions.decide_cancel(state, command)
+        case c.RetryExecution():
+            return executions.decide_retry(state, command)
+        case c.DecideApproval():
+            return executions.decide_approval(state, command)
+        case c.DeleteExecution():
+            return executions.decide_delete(state, command)
         case c.StepClock():
             return clock.decide_step(state)
         case c.PlacePlan() | c.ReportAttempts():
@@ -193,10 +211,13 @@ def evolve(state: State, event: Event) -> None:
             ends.evolve_attempt_ended(state, event)
         case e.JobEnded():
             jobs.evolve_ended(state, event)
+            job = state.jobs[event.job_id]
+            workflow_progress.evolve_over(state, job.parent, workflow_progress.over_of_job(job, event.state))
         case e.TasksScheduled():
             placement.evolve_scheduled(state, event)
         case e.JobSubmitted():
             jobs.evolve_submitted(state, event)
+            workflow_progress.evolve_made(state, event.parent, event.job_id)
         case e.AttemptStarted():
             reports.evolve_started(state, event)
         case e.AttemptCheckpointed():
@@ -267,6 +288,29 @@ def evolve(state: State, event: Event) -> None:
             policies.evolve_changed(state, event)
         case e.PolicyDeleted():
             policies.evolve_deleted(state, event)
+        case w.TemplatePut():
+            templates.evolve_put(state, event)
+        case w.TemplateDeleted():
+            templates.evolve_deleted(state, event)
+        case w.ExecutionStarted():
+            workflow_progress.evolve_started(state, event)
+        case w.ExecutionDeleted() | w.ExecutionExpired():
+            workflow_progress.evolve_gone(state, event)
+        case (
+            w.ExecutionTaskStarted()
+            | w.ExecutionApprovalAsked()
+            | w.ExecutionApprovalDecided()
+            | w.ExecutionInstancesJudged()
+            | w.ExecutionTaskEnded()
+            | w.ExecutionInstancesStopped()
+            | w.ExecutionStaged()
+            | w.ExecutionDelayed()
+            | w.ExecutionStopRequested()
+            | w.ExecutionRetried()
+            | w.ExecutionAdvanced()
+            | w.ExecutionEnded()
+        ):
+            workflow_progress.evolve_execution(state, event)
         case e.WatchStarted():
             nodes.evolve_watch(state, event)
         case e.WeekBegan():

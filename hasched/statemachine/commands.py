@@ -7,7 +7,7 @@ field that is added later has a default, so that every log ever written can be r
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -16,6 +16,7 @@ from hasched.model.spec import JobSpec
 from hasched.model.states import NodeState
 from hasched.model.taints import Taint
 from hasched.model.wire import AttemptKey, AttemptReport, NodeInfo
+from hasched.model.workflow import WorkflowSpec
 from hasched.statemachine.manager import ManagerAddress
 
 BATCH_VERSION = 2  # from 2 on the state keeps count of what outdates plans (`rules/planned.py`)
@@ -274,6 +275,63 @@ class ReportAttempts(_Command, frozen=True, tag="report_attempts"):
     reports: tuple[AttemptReport, ...]
 
 
+class PutTemplate(_Command, frozen=True, tag="put_template"):
+    """A new version of a job or workflow template, as the JSON text of its document. `if_version`: only after that one."""
+
+    kind: str
+    name: str
+    document: bytes
+    actor: str
+    if_version: int | None = None
+
+
+class DeleteTemplate(_Command, frozen=True, tag="delete_template"):
+    kind: str
+    name: str
+    actor: str
+
+
+class StartExecution(_Command, frozen=True, tag="start_execution"):
+    """Execute a workflow. A known `submission_id` is answered with the execution that it made the first time."""
+
+    submission_id: str
+    actor: str
+    spec: WorkflowSpec
+    params: tuple[tuple[str, Any], ...] = ()
+    version: int = 0  # of the workflow template; 0: it came with its document
+    timeout_ms: int = 0  # 0: as the spec says
+
+
+class CancelExecution(_Command, frozen=True, tag="cancel_execution"):
+    """Begin nothing more of it and stop what runs; what takes back and cleans up runs still. Asked again, not that either."""
+
+    execution_id: int
+    actor: str
+    reason: str = ""
+
+
+class RetryExecution(_Command, frozen=True, tag="retry_execution"):
+    """Run again what failed of an execution that has ended, and everything after it."""
+
+    execution_id: int
+    actor: str
+
+
+class DecideApproval(_Command, frozen=True, tag="decide_approval"):
+    execution_id: int
+    task: str
+    approve: bool
+    actor: str
+    comment: str = ""
+
+
+class DeleteExecution(_Command, frozen=True, tag="delete_execution"):
+    """Forget an execution that has ended."""
+
+    execution_id: int
+    actor: str
+
+
 class StepClock(_Command, frozen=True, tag="step_clock"):
     """Do what has come due by the batch's `now_ms`: retries become eligible, ended jobs and old submission ids go."""
 
@@ -306,6 +364,13 @@ Command: TypeAlias = (
     | PreemptAttempts
     | PreemptTasks
     | ReportAttempts
+    | PutTemplate
+    | DeleteTemplate
+    | StartExecution
+    | CancelExecution
+    | RetryExecution
+    | DecideApproval
+    | DeleteExecution
     | StepClock
 )
 

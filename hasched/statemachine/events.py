@@ -18,7 +18,9 @@ from hasched.model.states import EndKind, NodeState, TaskState
 from hasched.model.taints import Taint
 from hasched.model.views import EventView
 from hasched.model.wire import NodeInfo, Usage
+from hasched.statemachine.execution import ExecutionState, RowState, Stage
 from hasched.statemachine.manager import ManagerAddress
+from hasched.statemachine.workflow_events import WorkflowEvent
 
 
 class _Event(msgspec.Struct, frozen=True, tag=True, gc=False):
@@ -424,6 +426,7 @@ Event: TypeAlias = (
     | WeekBegan
     | SubmissionsForgotten
     | ClockStepped
+    | WorkflowEvent
 )
 
 # After these a node may take work that it didn't take before, or no longer takes any.
@@ -470,12 +473,16 @@ def _data(event: Event) -> dict[str, Any]:
                 data.update(name=value.name, queue=value.queue, priority=value.priority, count=value.count)
             case TaskState() | EndKind():
                 data[name] = value.name
+            case RowState() | Stage() | ExecutionState():
+                data[name] = value.name.lower()
             case _ if isinstance(value, _POLICY_TYPES):
                 data[name] = write_policy(value)
             case NodeState() | PolicyKind():
                 data[name] = value.value
             case NodeInfo() | Usage():
                 data[name] = msgspec.to_builtins(value if isinstance(value, NodeInfo) else _usage(value))
+            case bytes() if name != "output":
+                pass  # a document, or a list of items
             case bytes():
                 data["output_bytes"] = len(value)
             case tuple():

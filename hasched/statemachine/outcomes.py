@@ -47,4 +47,19 @@ class AttemptsPreempted(msgspec.Struct, frozen=True, tag=True):
     refused: int
 
 
-Outcome: TypeAlias = Done | JobAccepted | ReportsTaken | PlanTaken | AttemptsPreempted | Rejected
+class ExecutionAccepted(msgspec.Struct, frozen=True, tag=True):
+    """`duplicate`: the submission id was known, and this is its first outcome."""
+
+    execution_id: int
+    duplicate: bool
+
+
+class TemplateTaken(msgspec.Struct, frozen=True, tag=True):
+    """`version` is the latest, a new one or, if the document is what it was, the one that there was."""
+
+    version: int
+
+
+Outcome: TypeAlias = (
+    Done | JobAccepted | ReportsTaken | PlanTaken | AttemptsPreempted | ExecutionAccepted | TemplateTaken | Rejected
+)

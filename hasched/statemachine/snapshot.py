@@ -21,6 +21,7 @@ from hasched.model.states import NodeState, TaskState
 from hasched.model.wire import NodeInfo
 from hasched.statemachine import columns
 from hasched.statemachine.control import FREE, Control
+from hasched.statemachine.execution import Execution, Phase
 from hasched.statemachine.fair_share import AccountRecord
 from hasched.statemachine.job import IN_BACKOFF, PHASES, Job, count_phases, derive_state
 from hasched.statemachine.manager import ManagerRecord
@@ -29,6 +30,7 @@ from hasched.statemachine.policies import PolicyRecord, put_policies
 from hasched.statemachine.rules import fair_shares
 from hasched.statemachine.rules.clock import renew_bounds
 from hasched.statemachine.state import State, Tombstone
+from hasched.statemachine.templates import Template
 from hasched.statemachine.usage import LedgerLine
 
 FORMAT = "hasched-state"
@@ -66,6 +68,9 @@ class _More(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     week: int = 0
     share_epoch: int = 0
     shares: list[AccountRecord] = []
+    templates: list[Template] = []
+    next_execution_id: int = 1
+    executions: int = 0  # so many follow the jobs
 
 
 class _Header(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -95,7 +100,7 @@ class _End(msgspec.Struct, frozen=True):
     jobs: int
 
 
-STREAM_TYPES = (_Header, Tombstone, Job, _End)  # what a stream is made of
+STREAM_TYPES = (_Header, Tombstone, Job, Execution, _End)  # what a stream is made of
 
 _encoder = msgspec.msgpack.Encoder()
 _header_decoder = msgspec.msgpack.Decoder(_Header)
@@ -110,6 +115,7 @@ _ADDED_FIELDS = tuple(  # those that came later, the last first, with their defa
 )
 _tombstones_decoder = msgspec.msgpack.Decoder(list[tuple[str, Tombstone]])
 _job_decoder = msgspec.msgpack.Decoder(Job)
+_execution_decoder = msgspec.msgpack.Decoder(Execution)
 _end_decoder = msgspec.msgpack.Decoder(_End)
 
 
@@ -127,6 +133,10 @@ class Capture:
         self._written_id = 0  # jobs up to this id are written
         self._last_id = self._ids[-1] if self._ids else 0
         self._saved: dict[int, bytes] = {}
+        self._executions = tuple(state.executions)
+        self._next_execution = 0
+        self._written_execution = 0  # executions up to this id are written
+        self._saved_executions: dict[int, bytes] = {}
         self._front = _front_records(state)
         self._buffer = bytearray()
         self._ended = False
@@ -136,6 +146,12 @@ class Capture:
         """Encode a job before it changes, unless it is written, saved, or newer than the capture."""
         if self._written_id < job.id <= self._last_id and job.id not in self._saved:
             self._saved[job.id] = _pack_job(job)
+
+    def save_execution(self, execution: Execution) -> None:
+        """The same of an execution."""
+        last_id = self._executions[-1] if self._executions else 0
+        if self._written_execution < execution.id <= last_id and execution.id not in self._saved_executions:
+            self._saved_executions[execution.id] = _encoder.encode(execution)
 
     def next_chunk(self) -> bytes | None:
         """About `CHUNK_BYTES` more, None at the end. Encodes no more jobs than that takes."""
@@ -147,6 +163,13 @@ class Capture:
             self._buffer += _record(saved if saved is not None else _pack_job(self._state.jobs[job_id]))
             self._written_id = job_id
             self._next += 1
+        while len(self._buffer) < CHUNK_BYTES and self._next_execution < len(self._executions):
+            execution_id = self._executions[self._next_execution]
+            saved = self._saved_executions.pop(execution_id, None)
+            document = saved if saved is not None else _encoder.encode(self._state.executions[execution_id])
+            self._buffer += _record(document)
+            self._written_execution = execution_id
+            self._next_execution += 1
         if len(self._buffer) < CHUNK_BYTES and not self._ended:
             self._buffer += _end_record(len(self._ids))
             self._ended = True
@@ -171,6 +194,8 @@ def records(state: State) -> Iterator[bytes]:
     yield from _front_records(state)
     for job in state.jobs.values():
         yield _record(_pack_job(job))
+    for execution in state.executions.values():
+        yield _record(_encoder.encode(execution))
     yield _end_record(len(state.jobs))
 
 
@@ -182,6 +207,9 @@ def _front_records(state: State) -> Iterator[bytes]:
         week=state.week,
         share_epoch=state.shares.epoch if state.shares is not None else 0,
         shares=state.shares.records() if state.shares is not None else [],
+        templates=[template for _, template in sorted(state.templates.items())],
+        next_execution_id=state.next_execution_id,
+        executions=len(state.executions),
     )
     header = _Header(
         format=FORMAT,
@@ -377,6 +405,7 @@ def _restore(documents: _Records) -> State:
             raise SnapshotInvalid(f"job {job.id} is out of order")
         last_id = job.id
         _take_in(state, job)
+    _restore_executions(state, more, documents)
     end = _end_decoder.decode(next(documents))
     _expect(end.jobs == header.jobs, "the end counts other jobs than the header")
     documents.finish()
@@ -385,6 +414,27 @@ def _restore(documents: _Records) -> State:
     state.limit()
     renew_bounds(state)
     return state
+
+
+def _restore_executions(state: State, more: _More, documents: _Records) -> None:
+    for template in more.templates:
+        state.templates[template.kind, template.name] = template
+        state.template_bytes += template.size
+    last_id = 0
+    for _ in range(more.executions):
+        execution = _execution_decoder.decode(next(documents))
+        _expect(last_id < execution.id < more.next_execution_id, f"execution {execution.id} is out of order")
+        last_id = execution.id
+        tasks = execution.plan.spec.tasks
+        _expect(len(execution.rows) == len(tasks), f"execution {execution.id} has other tasks than its workflow")
+        for row, task in zip(execution.rows, tasks, strict=True):
+            _expect(len(row.phases) == len(row.jobs), f"execution {execution.id} lacks instances")
+            _expect(not row.phases or max(row.phases) <= max(Phase), f"{task.name} has a phase that is none")
+        state.add_execution(execution)
+        state.follow_execution(execution)
+    state.next_execution_id = more.next_execution_id
+    ended = [each for each in state.executions.values() if each.ended]
+    state.ended_executions = dict.fromkeys(each.id for each in sorted(ended, key=lambda each: (each.ended_ms, each.id)))
 
 
 def _take_in(state: State, job: Job) -> None:

@@ -16,6 +16,7 @@ from hasched.model.policy import PolicyKind
 from hasched.model.spec import ANYWHERE, JobSpec, Resources
 from hasched.model.states import TaskState
 from hasched.statemachine.control import FREE, Control
+from hasched.statemachine.execution import Execution
 from hasched.statemachine.fair_share import Shares, rate_of
 from hasched.statemachine.job import (
     END_WAITING,
@@ -33,6 +34,7 @@ from hasched.statemachine.job import (
 from hasched.statemachine.manager import ManagerRecord
 from hasched.statemachine.node import Node
 from hasched.statemachine.policies import initial_policies
+from hasched.statemachine.templates import Template
 from hasched.statemachine.usage import USE_KEPT_SINCE, Usage
 
 __all__ = ["ActiveAttempt", "AttemptRecord", "Cancel", "Job", "Late", "Node", "State", "TaskHistory", "Tombstone"]
@@ -41,6 +43,9 @@ SUBMISSION_MEMORY_MS = 24 * 3600 * 1000  # a submission id is known as long as i
 MAX_TOMBSTONES = 1_000_000  # and of jobs that are gone at most so many, the latest
 RETENTION_MS = 7 * 24 * 3600 * 1000  # an ended job is kept so long
 MAX_ENDED_JOBS = 1_000_000  # and at most so many of them, the latest
+MAX_RUNNING_EXECUTIONS = 10_000
+MAX_ENDED_EXECUTIONS = 10_000  # the latest, and as long as ended jobs
+MAX_EXECUTION_BYTES = 512 * 1024 * 1024  # specs and outputs of all executions together
 STALE_TIMERS = 1000  # so many that mean nothing more, and as many as there are others, are never worth sorting out
 
 LIMITING = (PolicyKind.QUOTA, PolicyKind.CAP)
@@ -68,9 +73,11 @@ class Tombstone(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class JobSaver(Protocol):
-    """A snapshot in progress: it is shown every job before the job's first change after the point in time it captures."""
+    """A snapshot in progress: it is shown every job and execution before its first change after the point in time it captures."""
 
     def save(self, job: Job) -> None: ...
+
+    def save_execution(self, execution: Execution) -> None: ...
 
 
 class State:
@@ -100,6 +107,16 @@ class State:
         self.shares: Shares | None = None  # what accounts have used; none while fair share is off
         self.job_timers: list[tuple[int, int]] = []  # heap of (when, job); may hold what is past, or means nothing more
         self._timers_kept = 0  # how many of these meant something when they were sorted out last
+        self.templates: dict[tuple[str, str], Template] = {}  # by kind and name
+        self.template_bytes = 0
+        self.next_execution_id = 1
+        self.executions: dict[int, Execution] = {}  # by id, ascending
+        self.execution_ids: dict[str, int] = {}  # by submission id
+        self.ended_executions: dict[int, None] = {}  # the earliest first
+        self.ready_executions: dict[int, None] = {}  # that are to be advanced now
+        self.execution_timers: dict[int, int] = {}  # of executions that something comes due for, when
+        self.execution_due_ms = 0  # the earliest of these, 0: none
+        self.execution_bytes = 0
         self.job_counts = [0] * PHASES
         self.task_counts = [0] * PHASES
         self.savers: list[JobSaver] = []
@@ -163,6 +180,61 @@ class State:
         self.job_counts[job.state] -= 1
         for state, tasks in enumerate(job.counts):
             self.task_counts[state] -= tasks
+
+    # Executions of workflows
+
+    @property
+    def running_executions(self) -> int:
+        return len(self.executions) - len(self.ended_executions)
+
+    def touch_execution(self, execution: Execution) -> None:
+        """To be called before the first change to an execution in an event."""
+        for saver in self.savers:
+            saver.save_execution(execution)
+        execution.log_index = self.index
+
+    def add_execution(self, execution: Execution) -> None:
+        self.next_execution_id = max(self.next_execution_id, execution.id + 1)
+        self.executions[execution.id] = execution
+        self.execution_ids[execution.submission_id] = execution.id
+        self.execution_bytes += len(execution.packed_spec) + execution.kept_bytes
+
+    def follow_execution(self, execution: Execution) -> None:
+        """Know whether it is to be advanced, and when something comes due for it. To be called after every change."""
+        if execution.due:
+            self.ready_executions[execution.id] = None
+        else:
+            self.ready_executions.pop(execution.id, None)
+        self._time_execution(execution.id, execution.next_ms)
+
+    def _time_execution(self, execution_id: int, due_ms: int) -> None:
+        before = self.execution_timers.get(execution_id, 0)
+        if due_ms == before:
+            return
+        if due_ms:
+            self.execution_timers[execution_id] = due_ms
+        else:
+            del self.execution_timers[execution_id]
+        if before == self.execution_due_ms or (due_ms and due_ms < self.execution_due_ms):
+            self.execution_due_ms = min(self.execution_timers.values(), default=0)
+
+    def end_execution(self, execution: Execution) -> None:
+        """Of those that end in one moment the first is the one that was started first, as it is when they are read again."""
+        later = []
+        while self.ended_executions:
+            last_id = next(reversed(self.ended_executions))
+            if last_id < execution.id or self.executions[last_id].ended_ms < execution.ended_ms:
+                break
+            later.append(last_id)
+            del self.ended_executions[last_id]
+        self.ended_executions.update(dict.fromkeys([execution.id, *reversed(later)]))
+
+    def drop_execution(self, execution: Execution) -> None:
+        """Forget an ended execution."""
+        del self.executions[execution.id]
+        del self.execution_ids[execution.submission_id]
+        del self.ended_executions[execution.id]
+        self.execution_bytes -= len(execution.packed_spec) + execution.kept_bytes
 
     def move_task(self, job: Job, index: int, phase: int, *, counted: bool = False) -> None:
         """Give a task its new phase. Follow it with `settle` once the event's tasks have all moved.

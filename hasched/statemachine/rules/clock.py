@@ -13,7 +13,8 @@ from hasched.model.policy import PolicyKind, Reservation
 from hasched.statemachine import state as tables
 from hasched.statemachine.events import ClockStepped, Event, JobExpired, SubmissionsForgotten, TasksEligible, WeekBegan
 from hasched.statemachine.job import IN_BACKOFF
-from hasched.statemachine.rules import Decision, deadlines, node_control
+from hasched.statemachine.rules import Decision, deadlines, executions, node_control, workflows
+from hasched.statemachine.rules.submissions import Submissions
 from hasched.statemachine.state import State, Tombstone
 from hasched.statemachine.weeks import start_of_week, week_of
 
@@ -35,6 +36,12 @@ def next_deadline(state: State) -> int | None:
         due.append(state.node_due_ms)
     if state.usage.limits.weekly:
         due.append(start_of_week(state.week + 1) if state.week else state.now_ms)
+    if state.ready_executions:
+        due.append(state.now_ms)
+    if state.execution_due_ms:
+        due.append(state.execution_due_ms)
+    if state.ended_executions:
+        due.append(state.now_ms if executions.are_overfull(state) else executions.next_expiry(state))
     reservations = state.policies[PolicyKind.RESERVATION]
     if reservations:  # nothing happens to the state at the end of one, but its nodes are free again for those who plan
         bodies = [record.body for record in reservations.values()]
@@ -56,6 +63,9 @@ def decide_step(state: State) -> Decision:
     forgotten = tuple(sorted(_due_tombstones(state)))
     if forgotten:
         events.append(SubmissionsForgotten(forgotten))
+    events.extend(executions.decide_expired(state))
+    if state.ready_executions or (state.execution_due_ms and state.execution_due_ms <= state.now_ms):
+        events.extend(workflows.Step(state, events, Submissions(state)).run())  # last: it has to know what else happens
     events.append(ClockStepped())
     return Decision(events)
 

@@ -7,12 +7,15 @@ or whose place in the order is another, and every change of nodes and policies.
 
 from __future__ import annotations
 
+from typing import get_args
+
 from hasched.model.states import TaskState
 from hasched.statemachine import events as e
 from hasched.statemachine.commands import SubmitJob
 from hasched.statemachine.events import Event
 from hasched.statemachine.outcomes import Rejected
 from hasched.statemachine.state import State
+from hasched.statemachine.workflow_events import WorkflowEvent
 
 PLANS_KEPT_SINCE = 2  # the version of entries; before, nobody made plans
 
@@ -38,6 +41,7 @@ _HARMLESS = (
     e.WatchStarted,
     e.SubmissionsForgotten,
     e.ClockStepped,
+    *get_args(WorkflowEvent),  # the jobs of executions come by events of their own
 )
 
 

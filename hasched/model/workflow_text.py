@@ -1,0 +1,778 @@
+"""A workflow's document becomes a workflow spec, or every reason why it can't.
+
+`docs/workflows.md` describes it. A task is a mapping of its own keys (`_TASK`) and of a job's, which hold for the job that it
+names, too. Parameters are filled in first (`parameters.py`), so what is read is as a job's document is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
+from typing import Any, NamedTuple, TypeAlias
+
+import msgspec
+
+from hasched.model.errors import FieldError, SpecInvalid
+from hasched.model.expressions import (
+    ROOTS,
+    ExpressionError,
+    Value,
+    is_task_name,
+    names_in,
+    parse,
+)
+from hasched.model.globs import MAX_STARS
+from hasched.model.interpolation import OPENING, Embedded, pieces_of
+from hasched.model.kinds import (
+    Field,
+    Kind,
+    Problems,
+    choice,
+    describe,
+    exit_codes,
+    mapping,
+    name,
+    suggest,
+    text,
+    whole,
+)
+from hasched.model.parameters import (
+    PARAMETERS,
+    VALUE,
+    Filling,
+    Parameter,
+    is_guessed,
+    read_values,
+    sample_values,
+)
+from hasched.model.parse import DURATION, JOB_KEYS, JobDefaults, parse_spec, spec_schema
+from hasched.model.spec import DEFAULT_NAMESPACE, JobSpec
+from hasched.model.workflow import (
+    MAX_INSTANCES,
+    MAX_NESTING,
+    MAX_ROWS,
+    MAX_WORKFLOW_BYTES,
+    After,
+    OnFailure,
+    Role,
+    TaskSpec,
+    When,
+    WorkflowSpec,
+    count_rows,
+    pack_workflow,
+)
+
+Library: TypeAlias = Callable[[str, str], Mapping[str, Any] | None]  # the document of (kind, name), None: there is none
+
+MAX_AFTER = 1000
+UNDO, PRE, POST = "undo-", "pre-", "post-"
+ALWAYS_DONE = ("check_dependencies", "cleanup_resources")
+NOT_DONE = ("validate_resources", "notify_completion")
+
+
+class Parsed(NamedTuple):
+    """A workflow that can be executed, and the values of its parameters. `guessed`: it can't, some have none yet."""
+
+    spec: WorkflowSpec
+    values: dict[str, Value]
+    guessed: bool
+    open_names: list[str]  # jobs and workflows that it names and that could not be looked at
+
+
+class WorkflowInvalid(SpecInvalid):
+    """A workflow that can't be accepted; as SpecInvalid."""
+
+    code = "invalid_workflow"
+    title = "The workflow is not valid"
+
+
+def parse_workflow(
+    document: Any,
+    *,
+    given: Mapping[str, Any] | None = None,
+    library: Library | None = None,
+    defaults: JobDefaults | None = None,
+) -> Parsed:
+    """The spec of a workflow, with these parameters. Raises WorkflowInvalid with everything that is wrong.
+
+    Without `given` only a look: parameters that have no default stand as samples. Without a `library` what it names is open.
+    """
+    problems = Problems()
+    try:
+        parsed = _Reader(problems, library, defaults, 0).read(document, given, {})
+        if not problems and count_rows(parsed.spec) > MAX_ROWS:
+            problems.note("tasks", f"are more than {MAX_ROWS} with those of the workflows within", "use for_each")
+        if not problems and len(pack_workflow(parsed.spec)) > MAX_WORKFLOW_BYTES:
+            problems.note("", f"the workflow is larger than {MAX_WORKFLOW_BYTES} bytes", "put data in files")
+    except SpecInvalid as error:
+        raise WorkflowInvalid(error.errors) from None
+    if problems:
+        raise WorkflowInvalid(problems)
+    return parsed
+
+
+def _raw(schema: dict[str, Any]) -> Kind:
+    """What is read later, or elsewhere."""
+    return Kind(lambda value, place, problems: value, schema)
+
+
+def _expression() -> Kind:
+    def read(value: Any, place: str, problems: Problems) -> Any:
+        written = ("true" if value else "false") if isinstance(value, bool) else value
+        if not isinstance(written, str):
+            problems.note(place, f"must be an expression, not {describe(value)}", "write it in quotes")
+            return ""
+        written = _unwrapped(written)
+        try:
+            parse(written)
+        except ExpressionError as error:
+            problems.note(place, str(error), error.hint)
+            return ""
+        return written
+
+    return Kind(read, {"type": ["string", "boolean"]})
+
+
+def _unwrapped(written: str) -> str:
+    """`#{…}` around a whole expression says nothing more."""
+    try:
+        pieces = list(pieces_of(written)) if OPENING in written else []
+    except ExpressionError:
+        return written
+    return pieces[0].source if len(pieces) == 1 and isinstance(pieces[0], Embedded) else written
+
+
+def _after() -> Kind:
+    """A name, a list of names, or a mapping from names to how these must end: as pairs."""
+    one = choice(When)
+
+    def read(value: Any, place: str, problems: Problems) -> Any:
+        if isinstance(value, str):
+            value = [value]
+        if isinstance(value, list):
+            pairs = [(each, When.OK) for each in value]
+        elif isinstance(value, dict):
+            pairs = [(each, one.read(when, f"{place}.{each}", problems)) for each, when in value.items()]
+        else:
+            problems.note(
+                place, f"must be a list of tasks, or a mapping from tasks to ok, failed or any, not {describe(value)}"
+            )
+            return []
+        if len(pairs) > MAX_AFTER:
+            problems.note(place, f"has {len(pairs)} entries, and may have {MAX_AFTER}")
+        for number, (each, _) in enumerate(pairs):
+            if not isinstance(each, str):
+                problems.note(f"{place}[{number}]", f"must be the name of a task, not {describe(each)}")
+                return []
+        return pairs
+
+    names = {"type": "array", "items": {"type": "string"}}
+    return Kind(read, {"anyOf": [{"type": "string"}, names, {"type": "object", "additionalProperties": one.schema}]})
+
+
+def _enough() -> Kind:
+    number = whole(1, MAX_INSTANCES)
+
+    def read(value: Any, place: str, problems: Problems) -> Any:
+        if value in ("all", "any"):
+            return 0 if value == "all" else 1
+        return number.read(value, place, problems)
+
+    return Kind(read, {"anyOf": [{"enum": ["all", "any"]}, number.schema]})
+
+
+def _for_each() -> Kind:
+    expression = _expression()
+
+    def read(value: Any, place: str, problems: Problems) -> Any:
+        if not isinstance(value, list):
+            return {"for_each": expression.read(value, place, problems)}
+        if len(value) > MAX_INSTANCES:
+            problems.note(place, f"has {len(value)} items, and may have {MAX_INSTANCES}")
+        return {"items": tuple(value)}
+
+    return Kind(read, {"anyOf": [{"type": "string"}, {"type": "array", "maxItems": MAX_INSTANCES}]})
+
+
+_SUCCESS = mapping(
+    {
+        "exit_codes": Field("success_exit_codes", exit_codes(), "Exit codes that count as success."),
+        "output": Field("success_output", text(1024), "A pattern that the output must match: `*` is anything."),
+        "condition": Field("success", _expression(), "An expression that must hold."),
+    },
+    "an expression, or a mapping of exit_codes, output and condition",
+)
+
+
+def _success() -> Kind:
+    expression = _expression()
+
+    def read(value: Any, place: str, problems: Problems) -> Any:
+        if isinstance(value, dict):
+            found = _SUCCESS.read(value, place, problems)
+            if found.get("success_output", "").count("*") > MAX_STARS:
+                problems.note(f"{place}.output", f"has more than {MAX_STARS} stars")
+            return found
+        return {"success": expression.read(value, place, problems)}
+
+    return Kind(read, {"anyOf": [{"type": "string"}, _SUCCESS.schema]})
+
+
+_JOB_SCHEMA = {"anyOf": [{"type": "string", "description": "The name of a job template."}, {"$ref": "#/$defs/job"}]}
+_TASK = {
+    "about": Field("about", text(1000), "For people."),
+    "job": Field("job", _raw(_JOB_SCHEMA), "The job that it runs: its keys, or the name of a job template."),
+    "workflow": Field("workflow", name(), "The workflow that it executes."),
+    "approval": Field("approval", text(1000), "A question that somebody has to say yes to."),
+    "parameters": Field("parameters", _raw({"type": "object"}), "Of the job template or workflow that it names."),
+    "after": Field("after", _after(), "The tasks that have to end before: ok, failed or any."),
+    "condition": Field("condition", _expression(), "Skip it unless this holds when its turn has come."),
+    "for_each": Field("for_each", _for_each(), "A list, or an expression that gives one: an instance for each item."),
+    "parallelism": Field("parallelism", whole(1, MAX_INSTANCES), "So many of its instances at once at most."),
+    "complete_when": Field("enough", _enough(), "all, any, or so many instances that have to succeed."),
+    "success": Field("success", _success(), "What has to be true besides, for it to have succeeded."),
+    "compensate": Field("compensate", _raw(_JOB_SCHEMA), "The job that takes its effect back if the execution fails."),
+}
+_TASK_KIND = mapping(_TASK, "a mapping of a task's keys and a job's")
+_TASK_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {**spec_schema()["properties"], **_TASK_KIND.schema["properties"]},
+    "additionalProperties": False,
+}
+_TASKS_SCHEMA = {
+    "anyOf": [
+        {"type": "object", "additionalProperties": {"$ref": "#/$defs/task"}},
+        {"type": "array", "items": {"allOf": [{"$ref": "#/$defs/task_with_name"}]}},
+    ]
+}
+_HOOK = {"anyOf": [{"enum": list(ALWAYS_DONE)}, {"$ref": "#/$defs/job"}]}
+_HOOKS = mapping(
+    {
+        "pre": Field("pre", _raw({"type": "array", "items": _HOOK}), "Before all tasks."),
+        "post": Field("post", _raw({"type": "array", "items": _HOOK}), "After all tasks, whatever happened."),
+    },
+    "a mapping of pre and post",
+)
+_WORKFLOW = {
+    "name": Field("name", name(), "What it is called."),
+    "about": Field("about", text(4000), "For people."),
+    "namespace": Field("namespace", name(), "Whose work it is."),
+    "parameters": Field("parameters", PARAMETERS, "What may be given when it is executed."),
+    "timeout": Field("timeout_ms", DURATION, "For the whole execution; then what runs is stopped. 0 for none."),
+    "parallelism": Field("parallelism", whole(1, MAX_INSTANCES), "So many jobs at once at most."),
+    "on_failure": Field("on_failure", choice(OnFailure), "What becomes of the other tasks when one has failed."),
+    "defaults": Field("defaults", _raw({"$ref": "#/$defs/job_part"}), "Keys of a job that hold for all jobs within."),
+    "tasks": Field("tasks", _raw(_TASKS_SCHEMA), "What it does."),
+    "finally": Field("finals", _raw(_TASKS_SCHEMA), "Tasks that run at the end, whatever happened."),
+    "hooks": Field("hooks", _HOOKS, "Jobs before and after everything."),
+    "output": Field("output", _expression(), "An expression: what an execution leaves."),
+}
+_WORKFLOW_KIND = mapping(_WORKFLOW, "a mapping of a workflow's keys")
+
+
+def workflow_schema() -> dict[str, Any]:
+    """The document as JSON Schema (2020-12). It can't say everything: `parse_workflow` has the last word."""
+    named = {**_TASK_SCHEMA, "properties": {"name": name().schema, **_TASK_SCHEMA["properties"]}, "required": ["name"]}
+    job = {**spec_schema()}
+    part = {key: value for key, value in job.items() if key != "oneOf"}
+    return {
+        **_WORKFLOW_KIND.schema,
+        "required": ["name", "tasks"],
+        "$defs": {"job": job, "job_part": part, "task": _TASK_SCHEMA, "task_with_name": named},
+    }
+
+
+class _Draft(NamedTuple):
+    """A row before it is a `TaskSpec`: `place` is that of its mapping in the document."""
+
+    name: str
+    place: str
+    own: dict[str, Any]  # the task's own keys, read
+    job: dict[str, Any]  # those of a job
+    role: Role
+    of: str = ""
+
+
+class _Reader:
+    """Reads one workflow. `late` parameters are those whose values are known only when it starts within another."""
+
+    def __init__(
+        self,
+        problems: Problems,
+        library: Library | None,
+        defaults: JobDefaults | None,
+        depth: int,
+        within: tuple[str, ...] = (),
+    ) -> None:
+        self._problems = problems
+        self._library = library
+        self._defaults = defaults
+        self._depth = depth
+        self._within = within
+        self._rows: dict[str, int] = {}
+        self._drafts: list[_Draft] = []
+        self._before: list[int] = []  # of each row, the rows before it, as bits
+        self._asked: dict[int, None] = {}  # rows whose output something asks for
+        self._filling = Filling({}, {}, problems)
+        self._declared: Mapping[str, Parameter] = {}
+        self._top: dict[str, Any] = {}
+        self._open: list[str] = []
+        self._guesses = False
+
+    def read(self, document: Any, given: Mapping[str, Any] | None, late: Mapping[str, object]) -> Parsed:
+        problems = self._problems
+        nothing = Parsed(WorkflowSpec(name="", tasks=()), {}, True, [])
+        top = self._top = _WORKFLOW_KIND.read(document, "", problems)
+        if isinstance(document, dict):
+            for key in ("name", "tasks"):
+                if key not in document:
+                    problems.note(
+                        key, "is missing", f"give the workflow {'a name' if key == 'name' else 'at least one task'}"
+                    )
+        if problems:
+            return nothing
+        self._declared = top.get("parameters", {})
+        values = self._values(given, late)
+        if problems:
+            return nothing
+        self._draft_all(top)
+        if problems:
+            return nothing
+        self._rows = {draft.name: row for row, draft in enumerate(self._drafts)}
+        befores = self._read_after()
+        if problems:
+            return nothing
+        tasks = [self._task(draft, after) for draft, after in zip(self._drafts, befores, strict=True)]
+        output = top.get("output", "")
+        if output:
+            self._check_names(output, "output", None)
+        if problems:
+            return nothing
+        kept = [
+            msgspec.structs.replace(task, keeps_output=True) if row in self._asked else task
+            for row, task in enumerate(tasks)
+            if task is not None
+        ]
+        spec = WorkflowSpec(
+            name=top["name"],
+            tasks=tuple(kept),
+            namespace=top.get("namespace", DEFAULT_NAMESPACE),
+            on_failure=top.get("on_failure", OnFailure.STOP),
+            timeout_ms=top.get("timeout_ms", 0),
+            parallelism=top.get("parallelism", 0),
+            output=output,
+        )
+        return Parsed(spec, values, self._guesses or bool(self._filling.samples), self._open)
+
+    def _values(self, given: Mapping[str, Any] | None, late: Mapping[str, object]) -> dict[str, Value]:
+        known = {key: each for key, each in self._declared.items() if key not in late}
+        for key in late:
+            if key not in self._declared:
+                self._problems.note(f"parameters.{key}", "there is no such parameter", suggest(key, self._declared))
+            elif self._declared[key].type.value != "text":
+                self._problems.note(
+                    f"parameters.{key}", "is a text here, and must be another value", "its value is known only later"
+                )
+        if given is None:
+            values = {key: each.default for key, each in known.items() if each.default is not None}
+        else:
+            values = read_values(known, given, "parameters", self._problems)
+        self._filling = Filling(values, late, self._problems)
+        if given is None:
+            self._filling.samples = sample_values(known)
+        return values
+
+    # ── Rows ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _draft_all(self, top: dict[str, Any]) -> None:
+        hooks = top.get("hooks", {})
+        self._draft_hooks(hooks.get("pre", []), "hooks.pre", PRE, Role.MAIN)
+        mains = list(self._mappings(top["tasks"], "tasks"))
+        for key, place, value in mains:
+            self._draft(key, place, value, Role.MAIN)
+        if not mains and not self._problems:
+            self._problems.note("tasks", "must not be empty")
+        for draft in [each for each in self._drafts if "compensate" in each.own]:
+            undo = draft.own["compensate"]
+            body = {"job": undo} if isinstance(undo, str) else undo
+            if not isinstance(body, dict):
+                self._problems.note(f"{draft.place}.compensate", f"must be a job, not {describe(undo)}")
+                continue
+            self._draft(f"{UNDO}{draft.name}", f"{draft.place}.compensate", body, Role.UNDO, draft.name)
+        for key, place, value in self._mappings(top.get("finals") or {}, "finally"):
+            self._draft(key, place, value, Role.FINAL)
+        self._draft_hooks(hooks.get("post", []), "hooks.post", POST, Role.FINAL)
+        if len(self._drafts) > MAX_ROWS:
+            self._problems.note("tasks", f"are {len(self._drafts)}, and may be {MAX_ROWS}", "use for_each")
+
+    def _mappings(self, value: Any, place: str) -> Iterator[tuple[str, str, Any]]:
+        """The tasks of a mapping by name, or of a list of tasks with names: (name, place, keys)."""
+        if isinstance(value, dict):
+            for key, each in value.items():
+                yield key, f"{place}.{key}", each
+        elif isinstance(value, list):
+            for number, each in enumerate(value):
+                if not isinstance(each, dict) or not isinstance(each.get("name"), str):
+                    self._problems.note(f"{place}[{number}]", "must be a task with a name")
+                else:
+                    keys = {key: item for key, item in each.items() if key != "name"}
+                    yield each["name"], f"{place}[{number}]", keys
+        else:
+            self._problems.note(place, f"must be a mapping of tasks by name, not {describe(value)}")
+
+    def _draft_hooks(self, value: Any, place: str, prefix: str, role: Role) -> None:
+        if not isinstance(value, list):
+            self._problems.note(place, f"must be a list of jobs, not {describe(value)}")
+            return
+        for number, each in enumerate(value, start=1):
+            where = f"{place}[{number - 1}]"
+            if isinstance(each, str) and each in ALWAYS_DONE:
+                continue
+            if isinstance(each, str) and each in NOT_DONE:
+                self._problems.note(where, f"{each} is not something that a workflow can do yet", "leave it out")
+            elif isinstance(each, dict):
+                self._draft(f"{prefix}{number}", where, each, role)
+            else:
+                hint = suggest(each, ALWAYS_DONE) if isinstance(each, str) else ""
+                self._problems.note(
+                    where, f"must be a job or one of {', '.join(ALWAYS_DONE)}, not {describe(each)}", hint
+                )
+
+    def _draft(self, key: str, place: str, value: Any, role: Role, of: str = "") -> None:
+        problems = self._problems
+        if not is_task_name(key):
+            cause = "means something else in expressions" if key in ROOTS else "can't be the name of a task"
+            problems.note(place, cause, "use letters, digits, '_' and '-', a letter first, 64 at most")
+            return
+        if any(each.name == key for each in self._drafts) if len(self._drafts) < 50 else key in self._names_so_far():
+            problems.note(place, f"there is a task {key} already", "give each its own name")
+            return
+        if not isinstance(value, dict):
+            problems.note(place, f"must be a mapping of a task's keys, not {describe(value)}")
+            return
+        unknown = [each for each in value if each not in _TASK and each not in JOB_KEYS]
+        for each in unknown:
+            problems.note(f"{place}.{each}", "unknown key", suggest(str(each), [*_TASK, *JOB_KEYS]))
+        if unknown:
+            return
+        own = _TASK_KIND.read({each: item for each, item in value.items() if each in _TASK}, place, problems)
+        if role is not Role.MAIN:
+            for each in ("after", "compensate", *(("for_each", "workflow", "approval") if role is Role.UNDO else ())):
+                if each in value:
+                    problems.note(f"{place}.{each}", "can't stand here", "what runs at the end has an order of its own")
+        job = {each: item for each, item in value.items() if each in JOB_KEYS}
+        self._drafts.append(_Draft(key, place, own, job, role, of))
+
+    def _names_so_far(self) -> dict[str, None]:
+        return dict.fromkeys(each.name for each in self._drafts)
+
+    def _read_after(self) -> list[tuple[After, ...]]:
+        """What each row comes after; no row comes after itself, whatever the way round."""
+        befores: list[tuple[After, ...]] = []
+        pre = [row for row, draft in enumerate(self._drafts) if draft.place.startswith("hooks.pre")]
+        for draft in self._drafts:
+            after: dict[int, After] = {}
+            for number, (each, when) in enumerate(draft.own.get("after", [])):
+                row = self._rows.get(each)
+                if row is None or self._drafts[row].role is not Role.MAIN:
+                    mains = [other.name for other in self._drafts if other.role is Role.MAIN]
+                    self._problems.note(f"{draft.place}.after", f"there is no task {each}", suggest(each, mains))
+                elif row in after:
+                    self._problems.note(f"{draft.place}.after[{number}]", f"{each} stands twice")
+                else:
+                    after[row] = After(row, when)
+            if draft.role is Role.MAIN and not after and not draft.place.startswith("hooks.pre"):
+                after = {row: After(row) for row in pre}
+            befores.append(tuple(after.values()))
+        if not self._problems:
+            self._order(befores)
+        return befores
+
+    def _order(self, befores: list[tuple[After, ...]]) -> None:
+        graph = {row: [each.row for each in after] for row, after in enumerate(befores)}
+        try:
+            order = list(TopologicalSorter(graph).static_order())
+        except CycleError as error:
+            circle = [self._drafts[row].name for row in reversed(error.args[1])]
+            first = self._drafts[self._rows[circle[0]]]
+            self._problems.note(f"{first.place}.after", f"tasks wait for each other: {' after '.join(circle)}")
+            return
+        self._before = [0] * len(befores)
+        for row in order:
+            for each in befores[row]:
+                self._before[row] |= self._before[each.row] | 1 << each.row
+
+    # ── One row ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _task(self, draft: _Draft, after: tuple[After, ...]) -> TaskSpec | None:
+        own, place, problems = draft.own, draft.place, self._problems
+        of = self._rows[draft.of] if draft.of else 0
+        kinds = [key for key in ("approval", "workflow") if key in own]
+        if len(kinds) + ("job" in own or bool(draft.job)) > 1:
+            problems.note(place, f"`{kinds[0]}` excludes a job and its keys", "make two tasks of it")
+            return None
+        for key in ("enough", "parallelism"):
+            if key in own and "for_each" not in own:
+                word = "complete_when" if key == "enough" else key
+                problems.note(f"{place}.{word}", "is of tasks with for_each")
+        if "parameters" in own and not (isinstance(own.get("job"), str) or "workflow" in own):
+            problems.note(f"{place}.parameters", "are of a job or workflow that is named")
+        row = self._rows[draft.name]
+        each = own.get("for_each", {})
+        if "for_each" in each:
+            self._check_names(each["for_each"], f"{place}.for_each", row, instance=False)
+        if own.get("condition"):
+            self._check_names(own["condition"], f"{place}.condition", row, instance=False)
+        success = own.get("success", {})
+        if success.get("success"):
+            self._asked[row] = None
+            self._check_names(success["success"], f"{place}.success", row, itself=True)
+        if success.get("success_output"):
+            self._asked[row] = None
+        fields: dict[str, Any] = {
+            "name": draft.name,
+            "after": after,
+            "condition": own.get("condition", ""),
+            "for_each": each.get("for_each", ""),
+            "items": each.get("items", ()),
+            "fans_out": bool(each),
+            "parallelism": own.get("parallelism", 0),
+            "enough": own.get("enough", 0),
+            "success": success.get("success", ""),
+            "success_output": success.get("success_output", ""),
+            "role": draft.role,
+            "of": of,
+        }
+        if "approval" in own:
+            if each or success:
+                problems.note(place, "an approval has no for_each and no success", "leave them out")
+            return TaskSpec(approval=own["approval"], **fields)
+        if "workflow" in own:
+            inner = self._workflow(draft)
+            return None if inner is None else TaskSpec(workflow=inner[0], arguments=inner[1], **fields)
+        found = self._job(draft, success.get("success_exit_codes"))
+        return None if found is None else TaskSpec(job=found[0], arguments=found[1], **fields)
+
+    def _job(
+        self, draft: _Draft, codes: tuple[int, ...] | None
+    ) -> tuple[JobSpec, tuple[tuple[str, Any], ...] | None] | None:
+        """The job of a row, and what `params` means in it."""
+        place, held = draft.place, draft.own.get("job", {})
+        arguments: dict[str, Any] | None = None
+        before = len(self._problems)
+        if isinstance(held, str):
+            base = self._look_up("job", held, f"{place}.job")
+            if base is None:
+                return (JobSpec(name="x", command=("true",)), None) if len(self._problems) == before else None
+            arguments, late = self._arguments(draft)
+            inner = self._template(base, arguments, late, f"{place}.job")
+            given = self._filling.fill_value(draft.job, place, late=False)
+            places = {key: f"{place}.{key}" for key in draft.job}
+        elif isinstance(held, dict):
+            places = {key: f"{place}.job.{key}" for key in held} | {key: f"{place}.{key}" for key in draft.job}
+            inner, given = {}, self._filling.fill_job({**held, **draft.job}, places)
+        else:
+            self._problems.note(f"{place}.job", f"must be a mapping of a job's keys, or a name, not {describe(held)}")
+            return None
+        if len(self._problems) > before or inner is None:
+            return None
+        document = {"name": self._job_name(draft), "namespace": self._top.get("namespace", DEFAULT_NAMESPACE)}
+        defaults = self._top.get("defaults") or {}
+        if not isinstance(defaults, dict):
+            self._problems.note("defaults", "must be a mapping of a job's keys")
+            return None
+        document |= self._filling.fill_job(defaults, {key: f"defaults.{key}" for key in defaults}) | inner | given
+        if codes is not None:
+            document["success_exit_codes"] = list(codes)
+        job = self._parse_job(document, places, place)
+        if job is None:
+            return None
+        if arguments is None:
+            self._check_job(job, places, place, self._rows[draft.name])
+        if job.count > 1 and self._rows[draft.name] in self._asked:
+            self._problems.note(place, "the output of a job of several tasks can't be asked for", "use for_each")
+        return job, None if arguments is None else tuple(arguments.items())
+
+    def _job_name(self, draft: _Draft) -> str:
+        return f"{self._top['name']}.{draft.name}"[:128]
+
+    def _parse_job(self, document: dict[str, Any], places: Mapping[str, str], place: str) -> JobSpec | None:
+        try:
+            return parse_spec(document, self._defaults)
+        except SpecInvalid as error:
+            before = len(self._problems)
+            for each in error.errors:
+                key, rest = _split_key(each.path)
+                where = f"{places.get(key, place + '.' + key if key else place)}{rest}"
+                if not is_guessed(where, self._filling.guessed):
+                    self._problems.append(FieldError(where, each.cause, each.hint))
+            if len(self._problems) == before:
+                self._guesses = True
+                return JobSpec(name="x", command=("true",))
+            return None
+
+    def _check_job(self, job: JobSpec, places: Mapping[str, str], place: str, row: int) -> None:
+        """Everything that a job's texts ask for is there by then."""
+        texts = [
+            *((f"{places.get('command', place)}[{number}]", word) for number, word in enumerate(job.command)),
+            (places.get("script", place), job.script),
+            *((f"{places.get('env', place)}.{key}", value) for key, value in job.env.items()),
+            (places.get("input", place), job.input.decode(errors="replace")),
+            (places.get("working_dir", place), job.working_dir),
+        ]
+        for where, written in texts:
+            self._check_text(written, where, row)
+
+    def _check_text(self, written: str, where: str, row: int | None) -> None:
+        if OPENING not in written:
+            return
+        try:
+            pieces = list(pieces_of(written))
+        except ExpressionError as error:
+            self._problems.note(where, str(error), error.hint)
+            return
+        for piece in pieces:
+            if isinstance(piece, Embedded):
+                self._check_names(piece.source, where, row)
+
+    def _check_names(
+        self, source: str, where: str, row: int | None, *, instance: bool = True, itself: bool = False
+    ) -> None:
+        """Every name of an expression means something when the row's turn has come; without a row, at the end."""
+        for found, key in names_in(parse(source)):
+            if fault := self._fault_of_name(found.name, key, row, instance=instance, itself=itself):
+                hint = (
+                    f"add it to `after`: {self._drafts[row].place}.after"
+                    if fault.endswith("before it") and row is not None
+                    else ""
+                )
+                self._problems.note(
+                    where, f"at character {found.place}: {fault}", hint or suggest(found.name, [*self._rows, *ROOTS])
+                )
+
+    def _fault_of_name(self, found: str, key: str, row: int | None, *, instance: bool, itself: bool) -> str:
+        if found == "params":
+            if not key:
+                return "a parameter is written params.NAME"
+            return "" if key in self._declared else f"there is no parameter {key}"
+        if found in ("item", "index"):
+            fans_out = row is not None and "for_each" in self._drafts[row].own
+            return "" if instance and fans_out else f"{found} is of tasks with for_each"
+        if found == "execution":
+            return "" if key in ("id", "state", "workflow", "") else f"an execution has no {key}"
+        other = self._rows.get(found)
+        if other is None:
+            return f"there is no task {found}"
+        if key not in TASK_FIELDS:
+            return f"write {found}.output, or one of {', '.join(TASK_FIELDS)}" if not key else f"a task has no {key}"
+        fans_out = "for_each" in self._drafts[other].own
+        if key == "output" and fans_out and not (itself and other == row):
+            return f"{found} has an output of each item: write {found}.outputs"
+        if key in ("output", "outputs"):
+            self._asked[other] = None
+        if other == row:
+            return "" if itself else f"{found} is the task itself"
+        if row is None or self._drafts[row].role is not Role.MAIN:
+            return "" if self._drafts[other].role is Role.MAIN else f"{found} is not one of the tasks"
+        return "" if self._before[row] >> other & 1 else f"{found} does not come before it"
+
+    # ── What a row names ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _look_up(self, kind: str, called: str, place: str) -> Mapping[str, Any] | None:
+        if self._library is None:
+            self._open.append(f"{kind} {called}")
+            return None
+        found = self._library(kind, called)
+        if found is None:
+            self._problems.note(
+                place, f"there is no {kind} template {called}", f"see `hasched template list --kind {kind}`"
+            )
+        return found
+
+    def _arguments(self, draft: _Draft) -> tuple[dict[str, Any], dict[str, object]]:
+        """What a row gives to what it names, and those of it that are known only when it starts."""
+        given = draft.own.get("parameters", {})
+        place = f"{draft.place}.parameters"
+        if not isinstance(given, dict):
+            self._problems.note(place, f"must be a mapping, not {describe(given)}")
+            return {}, {}
+        arguments: dict[str, Any] = {}
+        late: dict[str, object] = {}
+        for key, value in given.items():
+            VALUE.read(value, f"{place}.{key}", self._problems)
+            filled = self._filling.fill_value(value, f"{place}.{key}", late=True)
+            arguments[key] = filled
+            if isinstance(filled, str) and OPENING in filled:
+                self._check_text(filled, f"{place}.{key}", self._rows[draft.name])
+                if any(isinstance(piece, Embedded) for piece in _pieces(filled)):
+                    late[key] = None
+                else:
+                    arguments[key] = "".join(str(piece) for piece in _pieces(filled))
+        return arguments, late
+
+    def _template(
+        self, document: Mapping[str, Any], arguments: dict[str, Any], late: dict[str, object], place: str
+    ) -> dict[str, Any] | None:
+        """A job template with a row's arguments. What it declares and isn't given is added to these."""
+        problems = Problems()
+        declared: dict[str, Parameter] = PARAMETERS.read(document.get("parameters") or {}, "parameters", problems)
+        known = {key: each for key, each in declared.items() if key not in late}
+        values = read_values(
+            known, {key: value for key, value in arguments.items() if key not in late}, "parameters", problems
+        )
+        filling = Filling(values, late, problems)
+        inner = filling.fill_job({key: value for key, value in document.items() if key != "parameters"}, {})
+        for key in late:
+            if key not in declared:
+                problems.note(f"parameters.{key}", "there is no such parameter", suggest(key, declared))
+        guessed = self._filling.guessed
+        for each in problems:
+            outside = each.path.startswith("parameters")
+            where = f"{place.removesuffix('job')}{each.path}" if outside else place
+            if not is_guessed(where, guessed):
+                self._problems.note(where, each.cause if outside else f"{each.path}: {each.cause}", each.hint)
+        arguments.update(values)
+        return None if problems else inner
+
+    def _workflow(self, draft: _Draft) -> tuple[WorkflowSpec, tuple[tuple[str, Any], ...]] | None:
+        called, place = draft.own["workflow"], draft.place
+        if called == self._top["name"] or called in self._within:
+            self._problems.note(f"{place}.workflow", f"{called} would be within itself")
+            return None
+        if self._depth + 1 >= MAX_NESTING:
+            self._problems.note(f"{place}.workflow", f"workflows are nested at most {MAX_NESTING} deep")
+            return None
+        before = len(self._problems)
+        document = self._look_up("workflow", called, f"{place}.workflow")
+        arguments, late = self._arguments(draft)
+        if document is None:
+            return (WorkflowSpec(name=called, tasks=()), ()) if len(self._problems) == before else None
+        inner = Problems()
+        reader = _Reader(inner, self._library, self._defaults, self._depth + 1, (*self._within, self._top["name"]))
+        parsed = reader.read(document, {key: value for key, value in arguments.items() if key not in late}, late)
+        for each in inner:
+            outside = each.path.startswith("parameters")
+            where = f"{place}.{each.path}" if outside else f"{place}.workflow"
+            if not is_guessed(where, self._filling.guessed):
+                self._problems.note(where, each.cause if outside else f"{each.path}: {each.cause}", each.hint)
+        self._open += parsed.open_names
+        if inner:
+            return None
+        return parsed.spec, tuple((parsed.values | {key: arguments[key] for key in late}).items())
+
+
+TASK_FIELDS = ("output", "outputs", "state", "exit_code", "job")
+
+
+def _pieces(written: str) -> list[str | Embedded]:
+    try:
+        return list(pieces_of(written))
+    except ExpressionError:
+        return [written]
+
+
+def _split_key(path: str) -> tuple[str, str]:
+    """`resources.gpus` as its first key and the rest, the rest with its dot or bracket."""
+    ends = [place for place in (path.find("."), path.find("[")) if place >= 0]
+    end = min(ends, default=len(path))
+    return path[:end], path[end:]
