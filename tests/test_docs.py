@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 from collections.abc import Iterator
@@ -11,7 +12,11 @@ from urllib.parse import unquote
 import click
 import pytest
 
+from hasched.api.codes import AMONG_OURSELVES, REFUSALS
+from hasched.api.problem import MethodNotAllowed
+from hasched.cli.codes import CODES
 from hasched.cli.main import cli
+from hasched.model import errors
 
 ROOT = Path(__file__).parent.parent
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
@@ -87,6 +92,34 @@ def test_the_links_of_a_page_lead_somewhere(page: Path):
         if not target.exists() or (anchor and anchor not in anchors_of(target)):
             broken.append(link)
     assert not broken
+
+
+def codes_in(tree: ast.Module) -> Iterator[str]:
+    """The codes of errors that a module gives, as they are written: of a refusal, of a class, or of one error."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            for line in node.body:
+                if isinstance(line, ast.Assign) and [ast.unparse(each) for each in line.targets] == ["code"]:
+                    yield ast.unparse(line.value)
+        elif isinstance(node, ast.Call):
+            called = ast.unparse(node.func).rpartition(".")[2]
+            if called == "Rejected" and node.args:
+                yield ast.unparse(node.args[0])
+            elif called != "Reason":  # whose codes docs/reasons.md has
+                yield from (ast.unparse(each.value) for each in node.keywords if each.arg == "code")
+
+
+def test_every_code_of_an_error_is_in_a_table():
+    sources = [path for folder in ("hasched", "chaos") for path in sorted((ROOT / folder).rglob("*.py"))]
+    trees = [ast.parse(path.read_text()) for path in sources if path.name != "codes.py"]
+    written = {code for tree in trees for code in codes_in(tree)}
+    found = {ast.literal_eval(code) for code in written if code.startswith("'")}
+    of_the_tree = {kind.code for kind in vars(errors).values() if isinstance(kind, type) and hasattr(kind, "code")}
+    tables = {*REFUSALS, *CODES, *AMONG_OURSELVES}
+    missing = sorted(found - tables - of_the_tree - {MethodNotAllowed.code})
+    assert not missing, "put them into hasched/api/codes.py or hasched/cli/codes.py, and run scripts/reference"
+    words = {node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    assert not sorted(tables - words), "nothing has these codes any more"
 
 
 def test_a_mistake_would_be_found():

@@ -19,6 +19,7 @@ from hasched.statemachine.outcomes import Rejected
 from hasched.statemachine.queries.pages import MAX_SCANNED
 from hasched.statemachine.state import State
 
+_UNKNOWN = {PolicyKind.QUEUE: "unknown_queue", PolicyKind.NAMESPACE: "unknown_namespace"}
 _SHOWN_NODES = 3
 _MOST_NODES = 1000  # that are looked at for each job that is submitted
 
@@ -76,7 +77,7 @@ def check_filter(state: State, kind: PolicyKind, name: str | None) -> None:
     field = kind.value
     if len(state.jobs) > MAX_SCANNED or any(getattr(job, field) == name for job in state.jobs.values()):
         return  # of so many jobs one may have it
-    raise BadRequest(f"there is no {field} {name[:100]!r}", policy_hint(state, kind, name), code=f"unknown_{field}")
+    raise BadRequest(f"there is no {field} {name[:100]!r}", policy_hint(state, kind, name), code=_UNKNOWN[kind])
 
 
 def check_reservation(state: State, name: str, body: Policy, allow_unknown_nodes: bool) -> None:

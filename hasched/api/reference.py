@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from hasched.api.auth import ACTOR_HEADER
+from hasched.api.codes import REFUSALS
 from hasched.api.openapi import openapi_document
 from hasched.api.problem import PROBLEM_TYPE, MethodNotAllowed
 from hasched.api.table import ROUTES
@@ -62,13 +63,15 @@ def api_reference() -> str:
 
 def _codes() -> Iterator[str]:
     yield "## Codes\n"
-    yield "Refusals of the state machine are 409 with codes of their own (`job_ended`, `job_active`, …), or 404"
-    yield "(`no_such_job`, `no_such_task`, `no_such_node`).\n"
+    yield "Errors of one kind have codes of one form: `no_such_…` and `unknown_…` for names that nothing has, `invalid_…` for"
+    yield "values that can't be used. A `plan` says what would be refused, and answers 200; a `what-if` whose change would be"
+    yield "refused is refused with that change's code.\n"
     yield "| code | status | means |\n| --- | --- | --- |"
     shown: list[type[HaschedError]] = [HaschedError, MethodNotAllowed]
     shown += [kind for kind in _kinds(HaschedError) if kind.__module__ == errors.__name__ and kind not in _ELSEWHERE]
-    for kind in sorted(shown, key=lambda kind: (kind.status, kind.code)):
-        yield f"| `{kind.code}` | {kind.status} | {kind.title} |"
+    codes = REFUSALS | {kind.code: (kind.status, kind.title) for kind in shown}
+    for code, (status, meaning) in sorted(codes.items(), key=lambda item: (item[1][0], item[0])):
+        yield f"| `{code}` | {status} | {meaning} |"
     yield ""
 
 

@@ -100,7 +100,7 @@ def exit_for_usage(error: click.ClickException) -> tuple[int, str]:
         return Exit.USAGE, "usage"
     if isinstance(getattr(error.param, "type", None), (click.Path, click.File)):
         return Exit.NOT_FOUND, "file_unusable"
-    return Exit.BAD_INPUT, "invalid_value"
+    return Exit.BAD_INPUT, "invalid_argument"
 
 
 def exit_for_job(job: JobView, failed: TaskView | None) -> int:

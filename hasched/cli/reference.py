@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import click
 
+from hasched.cli.codes import CODES
 from hasched.cli.exits import MEANINGS
 from hasched.cli.extensions import own_extensions
 from hasched.cli.main import COMMANDS, cli
@@ -36,6 +37,12 @@ def _exit_codes() -> Iterator[str]:
     yield "| code | means |\n| --- | --- |"
     for code, meaning in MEANINGS.items():
         yield f"| {code.value} | {meaning} |"
+    yield ""
+    yield "With `--json` an error is one object on stderr: `code`, `cause`, `hint` and, for a document, `errors` with each place."
+    yield "The codes are those of the managers ([api.md](api.md#codes)), and these:\n"
+    yield "| code | means |\n| --- | --- |"
+    for name, meaning in CODES.items():
+        yield f"| `{name}` | {meaning} |"
     yield ""
 
 

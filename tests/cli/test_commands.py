@@ -165,27 +165,27 @@ def test_tokens_are_listed_and_revoked(run):
         pytest.param(["node", "pool", "n1"], Exit.USAGE, "usage", id="an option that is missing"),
         pytest.param(["job", "logs", "5.3", "--task", "4"], Exit.USAGE, "usage", id="options that don't go together"),
         pytest.param(
-            ["job", "run", "--count", "0", "true"], Exit.BAD_INPUT, "invalid_value", id="a number out of range"
+            ["job", "run", "--count", "0", "true"], Exit.BAD_INPUT, "invalid_argument", id="a number out of range"
         ),
-        pytest.param(["job", "run", "--count", "x", "true"], Exit.BAD_INPUT, "invalid_value", id="no number"),
-        pytest.param(["job", "run", "--env", "=1", "true"], Exit.BAD_INPUT, "invalid_value", id="no pair"),
+        pytest.param(["job", "run", "--count", "x", "true"], Exit.BAD_INPUT, "invalid_argument", id="no number"),
+        pytest.param(["job", "run", "--env", "=1", "true"], Exit.BAD_INPUT, "invalid_argument", id="no pair"),
         pytest.param(
-            ["job", "run", "--env", "NOT_SET_ANYWHERE", "true"], Exit.BAD_INPUT, "invalid_value", id="not set"
+            ["job", "run", "--env", "NOT_SET_ANYWHERE", "true"], Exit.BAD_INPUT, "invalid_argument", id="not set"
         ),
-        pytest.param(["job", "run", "--label", "novalue", "true"], Exit.BAD_INPUT, "invalid_value", id="no label"),
-        pytest.param(["job", "show", "x.1"], Exit.BAD_INPUT, "invalid_value", id="no task"),
+        pytest.param(["job", "run", "--label", "novalue", "true"], Exit.BAD_INPUT, "invalid_argument", id="no label"),
+        pytest.param(["job", "show", "x.1"], Exit.BAD_INPUT, "invalid_argument", id="no task"),
         pytest.param(["job", "why", "-3"], Exit.USAGE, "usage", id="what looks like an option"),
-        pytest.param(["job", "cancel", "seven"], Exit.BAD_INPUT, "invalid_value", id="no job"),
-        pytest.param(["job", "cancel", "9" * 30], Exit.BAD_INPUT, "invalid_value", id="a job beyond all numbers"),
-        pytest.param(["job", "wait", "1", "--timeout", "soon"], Exit.BAD_INPUT, "invalid_value", id="no duration"),
+        pytest.param(["job", "cancel", "seven"], Exit.BAD_INPUT, "invalid_argument", id="no job"),
+        pytest.param(["job", "cancel", "9" * 30], Exit.BAD_INPUT, "invalid_argument", id="a job beyond all numbers"),
+        pytest.param(["job", "wait", "1", "--timeout", "soon"], Exit.BAD_INPUT, "invalid_argument", id="no duration"),
         pytest.param(
-            ["what-if", "--horizon", "99d"], Exit.BAD_INPUT, "invalid_value", id="a duration that is too long"
+            ["what-if", "--horizon", "99d"], Exit.BAD_INPUT, "invalid_argument", id="a duration that is too long"
         ),
-        pytest.param(["what-if", "--priority", "20=-5"], Exit.BAD_INPUT, "invalid_value", id="a priority below 0"),
-        pytest.param(["job", "list", "--state", "RUNING"], Exit.BAD_INPUT, "invalid_value", id="no state"),
-        pytest.param(["dev", "--managers", "2"], Exit.BAD_INPUT, "invalid_value", id="none of the choices"),
-        pytest.param(["completion", "tcsh"], Exit.BAD_INPUT, "invalid_value", id="none of the arguments"),
-        pytest.param(["job", "logs", "1", "--tail", "0"], Exit.BAD_INPUT, "invalid_value", id="too small"),
+        pytest.param(["what-if", "--priority", "20=-5"], Exit.BAD_INPUT, "invalid_argument", id="a priority below 0"),
+        pytest.param(["job", "list", "--state", "RUNING"], Exit.BAD_INPUT, "invalid_argument", id="no state"),
+        pytest.param(["dev", "--managers", "2"], Exit.BAD_INPUT, "invalid_argument", id="none of the choices"),
+        pytest.param(["completion", "tcsh"], Exit.BAD_INPUT, "invalid_argument", id="none of the arguments"),
+        pytest.param(["job", "logs", "1", "--tail", "0"], Exit.BAD_INPUT, "invalid_argument", id="too small"),
         pytest.param(["job", "submit", "no-such-file"], Exit.NOT_FOUND, "file_unusable", id="a file that there isn't"),
         pytest.param(["job", "plan", "/"], Exit.NOT_FOUND, "file_unusable", id="a file that is a directory"),
         pytest.param(["job", "run", "--input", "no-such", "true"], Exit.NOT_FOUND, "file_unusable", id="an input file"),
