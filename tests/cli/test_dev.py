@@ -14,7 +14,7 @@ import pytest
 from tests.support.cluster import eventually
 from tests.support.dev import PROGRAM, Dev
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("dev")]
+pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture(scope="session")
@@ -321,7 +321,9 @@ def test_simulated_nodes_take_work_and_run_nothing(tmp_path: Path):
         command = ("--env", "SIMULATED_EXIT_CODE=7", "--gpu", "8", "--count", "10", "--", "/no/such/training")
         assert dev.run("job", "run", "--wait", *command).returncode == 7
         job = str(dev.json("job", "run", "--", "sleep", "1000")["id"])
-        os.kill(dev.pids()["simulated"], signal.SIGKILL)
-        eventually("it to run again", lambda: dev.json("job", "show", job)["state"] == "RUNNING")
         assert dev.run("job", "cancel", job).returncode == 0
         assert dev.run("job", "wait", job).returncode == 143
+        killed = dev.pids()["simulated"]
+        os.kill(killed, signal.SIGKILL)
+        eventually("another process", lambda: dev.pids().get("simulated", killed) != killed)
+        assert dev.run("job", "run", "--wait", *command).returncode == 7

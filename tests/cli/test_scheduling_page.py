@@ -15,7 +15,7 @@ from tests.support.page import File, Step, Terminal, matches, sections
 PAGE = Path(__file__).parents[2] / "docs" / "scheduling.md"
 SECTIONS = sections(PAGE)
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("scheduling-page")]
+pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture(scope="module")

@@ -23,10 +23,10 @@ def cut_for_a_while(simulation: Scene, pairs: list[Pair]) -> tuple[str | None, i
     simulation.run(6)
     first = max(node.core.engine.term for node in simulation.nodes.values())
     leader = simulation.leader()
-    for _ in range(540):
+    for _ in range(108):
         for name in simulation.names:
             simulation.submit(name)
-        simulation.run(0.1)
+        simulation.run(0.5)
         if leader is not None:
             assert simulation.leader() is leader, "a leader that reaches a majority is deposed"
     last = max(node.core.engine.term for node in simulation.nodes.values())

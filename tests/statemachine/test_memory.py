@@ -26,7 +26,7 @@ from hasched.statemachine.commands import (
 from hasched.statemachine.state import State
 from tests.statemachine.machine import T0
 
-TASKS = 100_000
+TASKS = 20_000
 JOBS = 5_000
 
 

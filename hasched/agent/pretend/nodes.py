@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from hasched.model.wire import GpuDevice, NodeInfo
 RACK_NODES = 8  # in one rack
 ZONE_RACKS = 4  # in one zone
 GIB = 2**30
-NUMA_NODES = 2  # of a node with GPUs, each with half of them; all are linked
+NUMA_NODES = 2  # of a node with GPUs, each with half of them
 MAX_NODES = 2_000  # streams of one process; more want another process
 
 
@@ -31,6 +31,7 @@ class PretendNode(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     capacity: Capacity = Capacity()
     gpu_model: str = ""
     gpu_memory: Size = 0  # of each
+    nvlink: bool = True  # whether all GPUs are linked, or none
     labels: dict[str, str] = {}
     pool: str = DEFAULT_POOL
     attributes: dict[str, str] = {}
@@ -78,6 +79,7 @@ def describe(node: PretendNode) -> NodeInfo:
             memory_bytes=capacity.memory or 0,
             gpus=gpus,
             countables=tuple(sorted(capacity.countables.items())),
+            disk_bytes=capacity.disk or 0,
         ),
         labels=dict(sorted(node.labels.items())),
         gpus=tuple(
@@ -86,7 +88,7 @@ def describe(node: PretendNode) -> NodeInfo:
                 node.gpu_model or "simulated",
                 node.gpu_memory,
                 numa_node=number * NUMA_NODES // gpus,
-                nvlink_group=0,
+                nvlink_group=0 if node.nvlink else -1,
             )
             for number in range(gpus)
         ),
@@ -111,18 +113,22 @@ class Kind(NamedTuple):
     name: str
     cpus: int
     memory_gib: int
+    disk_gib: int
     gpus: int = 0
     gpu_model: str = ""
     gpu_gib: int = 0
+    nvlink: bool = True
+    countables: Mapping[str, int] = {}
 
 
 KINDS = (
-    Kind("standard", 32, 128),
-    Kind("compute", 64, 256),
-    Kind("a100", 128, 1024, 8, "NVIDIA A100-SXM4-80GB", 80),
-    Kind("h100", 192, 2048, 8, "NVIDIA H100 80GB HBM3", 80),
-    Kind("t4", 32, 128, 4, "Tesla T4", 15),
-    Kind("highmem", 64, 1024),
+    Kind("standard", 32, 128, 900),
+    Kind("compute", 64, 256, 900),
+    Kind("a100", 128, 1024, 7000, 8, "NVIDIA A100-SXM4-80GB", 80),
+    Kind("h100", 192, 2048, 14000, 8, "NVIDIA H100 80GB HBM3", 80),
+    Kind("t4", 32, 128, 900, 4, "Tesla T4", 15, nvlink=False),
+    Kind("highmem", 64, 1024, 3500, countables={"licence": 4}),
+    Kind("shared", 64, 512, 1800, countables={"mig-1g.10gb": 14, "gpu-share": 8}),  # GPUs in slices and in shares
 )
 
 
@@ -136,9 +142,16 @@ def _common(number: int) -> PretendNode:
     rack = number // RACK_NODES
     return PretendNode(
         name=f"s{number + 1}",
-        capacity=Capacity(cpu=kind.cpus * 1000, memory=kind.memory_gib * GIB, gpus=kind.gpus),
+        capacity=Capacity(
+            cpu=kind.cpus * 1000,
+            memory=kind.memory_gib * GIB,
+            gpus=kind.gpus,
+            disk=kind.disk_gib * GIB,
+            countables=dict(kind.countables),
+        ),
         gpu_model=kind.gpu_model,
         gpu_memory=kind.gpu_gib * GIB,
+        nvlink=kind.nvlink,
         labels={"kind": kind.name, "rack": f"r{rack + 1}", "zone": f"z{rack // ZONE_RACKS + 1}", "simulated": "true"},
         attributes={"os": "debian-12", "arch": "amd64", "interconnect": "infiniband" if kind.gpus > 4 else "100GbE"},
     )
