@@ -13,18 +13,19 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "hasched"
 
-EVERY = ("model", "statemachine", "scheduler", "raft", "agent", "client", "certs", "api", "manager", "cli")
+EVERY = ("model", "timetable", "statemachine", "scheduler", "raft", "agent", "client", "certs", "api", "manager", "cli")
 LAYERS: dict[str, tuple[str, ...]] = {
     "model": (),
+    "timetable": ("model",),
     "statemachine": ("model",),
     "scheduler": ("model", "statemachine"),
     "raft": ("model", "statemachine"),
     "agent": ("model", "client"),
     "client": ("model",),
     "certs": ("model", "client"),
-    "api": ("model", "statemachine", "raft", "scheduler"),
-    "manager": ("model", "statemachine", "scheduler", "raft", "client", "api"),
-    "cli": ("model", "client", "certs", "manager", "agent"),
+    "api": ("model", "timetable", "statemachine", "raft", "scheduler"),
+    "manager": ("model", "timetable", "statemachine", "scheduler", "raft", "client", "api"),
+    "cli": ("model", "timetable", "client", "certs", "manager", "agent"),
 }
 # Packages at the top, and what they may import of hasched. `cli` is the exit codes and how a command prints, nothing that
 # knows what goes on inside a manager.

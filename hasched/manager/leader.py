@@ -1,4 +1,4 @@
-"""What a manager does only while it leads: planning, the clock, the watch over nodes, and the agents' streams.
+"""What a manager does only while it leads: planning, the clock, schedules, the watch over nodes, and the agents' streams.
 
 The duties start once the manager has applied an entry of its own term and stop when it stops to lead. None of them is
 needed for safety: two managers that both think they lead do everything twice, and the state machine takes it once. A duty
@@ -17,6 +17,7 @@ from hasched.api.hub import AgentHub
 from hasched.manager.grace import GraceWatch
 from hasched.manager.launches import LaunchWatch
 from hasched.manager.planning import PlanningDuty
+from hasched.manager.schedules import ScheduleDuty
 from hasched.manager.settings import LeaderSettings
 from hasched.manager.timer import ClockDuty
 from hasched.model.errors import HaschedError
@@ -37,6 +38,7 @@ class LeaderDuties:
         self._duties: dict[str, Callable[[int], Awaitable[None]]] = {  # each for one term
             "planning": lambda _: PlanningDuty(replica, hub, settings.placement).run(),
             "clock": lambda _: ClockDuty(replica).run(),
+            "schedules": lambda _: ScheduleDuty(replica).run(),
             "launches": lambda _: LaunchWatch(replica, settings.quarantine).run(),
             "grace": lambda term: GraceWatch(replica, hub, settings, term).run(),
         }

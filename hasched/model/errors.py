@@ -58,6 +58,13 @@ class PolicyInvalid(SpecInvalid):
     title = "The policy is not valid"
 
 
+class ScheduleInvalid(SpecInvalid):
+    """A schedule that can't be accepted; as SpecInvalid."""
+
+    code = "invalid_schedule"
+    title = "The schedule is not valid"
+
+
 class ConfigInvalid(HaschedError):
     """A configuration file that can't be used; each error carries its line."""
 

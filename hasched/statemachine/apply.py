@@ -36,6 +36,8 @@ from hasched.statemachine.rules import (
     policies,
     preemption,
     reports,
+    schedules,
+    slots,
     templates,
     updates,
     workflow_progress,
@@ -134,6 +136,18 @@ def _decide(state: State, command: c.Command) -> Decision | Rejected:
             return policies.decide_put(state, command)
         case c.DeletePolicy():
             return policies.decide_delete(state, command)
+        case c.PutSchedule():
+            return schedules.decide_put(state, command)
+        case c.DeleteSchedule():
+            return schedules.decide_delete(state, command)
+        case c.PauseSchedule():
+            return schedules.decide_pause(state, command)
+        case c.ResumeSchedule():
+            return schedules.decide_resume(state, command)
+        case c.PlanSlots():
+            return schedules.decide_plan(state, command)
+        case c.BackfillSchedule():
+            return schedules.decide_backfill(state, command)
         case c.PlaceGang():
             return gangs.decide_gang(state, command)
         case c.PreemptAttempts():
@@ -213,6 +227,7 @@ def evolve(state: State, event: Event) -> None:
             jobs.evolve_ended(state, event)
             job = state.jobs[event.job_id]
             workflow_progress.evolve_over(state, job.parent, workflow_progress.over_of_job(job, event.state))
+            slots.note_end(state, job)
         case e.TasksScheduled():
             placement.evolve_scheduled(state, event)
         case e.JobSubmitted():
@@ -311,6 +326,26 @@ def evolve(state: State, event: Event) -> None:
             | w.ExecutionEnded()
         ):
             workflow_progress.evolve_execution(state, event)
+        case e.SchedulePut():
+            schedules.evolve_put(state, event)
+        case e.ScheduleDeleted():
+            schedules.evolve_deleted(state, event)
+        case e.SchedulePaused():
+            schedules.evolve_paused(state, event)
+        case e.ScheduleResumed():
+            schedules.evolve_resumed(state, event)
+        case e.SlotsPlanned():
+            schedules.evolve_planned(state, event)
+        case e.SlotFired():
+            slots.evolve_fired(state, event)
+        case e.SlotsSkipped():
+            slots.evolve_skipped(state, event)
+        case e.SlotsQueued():
+            slots.evolve_queued(state, event)
+        case e.ScheduleLate():
+            slots.evolve_late(state, event)
+        case e.ScheduleMissing():
+            slots.evolve_missing(state, event)
         case e.WatchStarted():
             nodes.evolve_watch(state, event)
         case e.WeekBegan():

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from hasched.model.policy import Policy, PolicyKind
+from hasched.model.schedule import ScheduleSpec, SlotRun
 from hasched.model.spec import JobSpec
 from hasched.model.states import NodeState
 from hasched.model.taints import Taint
@@ -225,6 +226,58 @@ class DeletePolicy(_Command, frozen=True, tag="delete_policy"):
     if_index: int | None = None
 
 
+class PutSchedule(_Command, frozen=True, tag="put_schedule"):
+    """Put a schedule, a new one or in place of the one of that name. `if_index`: only if that was put at this index, 0: none."""
+
+    name: str
+    spec: ScheduleSpec
+    actor: str
+    if_index: int | None = None
+
+
+class DeleteSchedule(_Command, frozen=True, tag="delete_schedule"):
+    """Forget a schedule and its ledger. Its jobs go on."""
+
+    name: str
+    actor: str
+
+
+class PauseSchedule(_Command, frozen=True, tag="pause_schedule"):
+    """Skip every slot until it is resumed."""
+
+    name: str
+    actor: str
+    reason: str = ""
+
+
+class ResumeSchedule(_Command, frozen=True, tag="resume_schedule"):
+    name: str
+    actor: str
+
+
+class PlanSlots(_Command, frozen=True, tag="plan_slots"):
+    """The leader's: later than `after_ms` and not later than `until_ms` exactly these slots are due.
+
+    Counts only where the last plan ended and while the schedule is as it was put at `revision`: so every instant is planned
+    once, whoever leads.
+    """
+
+    name: str
+    revision: int
+    after_ms: int
+    until_ms: int
+    runs: tuple[SlotRun, ...] = ()
+
+
+class BackfillSchedule(_Command, frozen=True, tag="backfill_schedule"):
+    """Fire these slots of the past, one after the other unless runs may overlap; those that were fired only if `again`."""
+
+    name: str
+    actor: str
+    runs: tuple[SlotRun, ...]
+    again: bool = False
+
+
 class Placement(msgspec.Struct, frozen=True, array_like=True):
     """Start the next attempt of these tasks of a job on a node, with this one of the job's alternative requests."""
 
@@ -359,6 +412,12 @@ Command: TypeAlias = (
     | RemoveManager
     | PutPolicy
     | DeletePolicy
+    | PutSchedule
+    | DeleteSchedule
+    | PauseSchedule
+    | ResumeSchedule
+    | PlanSlots
+    | BackfillSchedule
     | PlacePlan
     | PlaceGang
     | PreemptAttempts

@@ -13,6 +13,7 @@ import msgspec
 
 from hasched.model.policy import TYPES, Policy, PolicyKind
 from hasched.model.policy_text import write_policy
+from hasched.model.schedule import ScheduleSpec, SlotOutcome, SlotRun
 from hasched.model.spec import JobSpec
 from hasched.model.states import EndKind, NodeState, TaskState
 from hasched.model.taints import Taint
@@ -359,6 +360,84 @@ class PolicyDeleted(_Event, frozen=True):
     actor: str
 
 
+class SchedulePut(_Event, frozen=True):
+    """A schedule was put, a new one or in place of another."""
+
+    schedule: str
+    spec: ScheduleSpec
+    actor: str
+
+
+class ScheduleDeleted(_Event, frozen=True):
+    schedule: str
+    actor: str
+
+
+class SchedulePaused(_Event, frozen=True):
+    schedule: str
+    actor: str
+    reason: str
+
+
+class ScheduleResumed(_Event, frozen=True):
+    schedule: str
+    actor: str
+
+
+class SlotsPlanned(_Event, frozen=True):
+    """These slots are due, and up to `until_ms` no others."""
+
+    schedule: str
+    until_ms: int
+    runs: tuple[SlotRun, ...]
+
+
+class SlotFired(_Event, frozen=True):
+    """A slot has got its job. `waited`: it stood among those that wait for an earlier run."""
+
+    schedule: str
+    slot_ms: int
+    outcome: SlotOutcome
+    job_id: int
+    waited: bool
+
+
+class SlotsSkipped(_Event, frozen=True):
+    """`count` slots from `first_ms` on, `step_ms` apart, are not fired, and `outcome` is why. `text` says more of a refusal."""
+
+    schedule: str
+    first_ms: int
+    step_ms: int
+    count: int
+    outcome: SlotOutcome
+    waited: bool = False
+    text: str = ""
+
+
+class SlotsQueued(_Event, frozen=True):
+    """These slots will be fired when what runs has ended: `actor` wants slots of the past, or, none, they are due."""
+
+    schedule: str
+    runs: tuple[SlotRun, ...]
+    outcome: SlotOutcome  # what they will be
+    actor: str = ""
+
+
+class ScheduleLate(_Event, frozen=True):
+    """A slot was fired later than the schedule puts up with. Told once, until one is fired in time again."""
+
+    schedule: str
+    slot_ms: int
+    delay_ms: int
+
+
+class ScheduleMissing(_Event, frozen=True):
+    """No run of the schedule has succeeded since `since_ms`. Told once, until one does."""
+
+    schedule: str
+    since_ms: int
+
+
 class WatchStarted(_Event, frozen=True):
     """A new leader listens to the nodes, and gives each a fresh grace."""
 
@@ -422,6 +501,16 @@ Event: TypeAlias = (
     | ManagerRemoved
     | PolicyChanged
     | PolicyDeleted
+    | SchedulePut
+    | ScheduleDeleted
+    | SchedulePaused
+    | ScheduleResumed
+    | SlotsPlanned
+    | SlotFired
+    | SlotsSkipped
+    | SlotsQueued
+    | ScheduleLate
+    | ScheduleMissing
     | WatchStarted
     | WeekBegan
     | SubmissionsForgotten
@@ -471,7 +560,9 @@ def _data(event: Event) -> dict[str, Any]:
         match value:
             case JobSpec():
                 data.update(name=value.name, queue=value.queue, priority=value.priority, count=value.count)
-            case TaskState() | EndKind():
+            case ScheduleSpec():
+                data.update(cron=value.cron, every_ms=value.every_ms, at=list(value.at), timezone=value.timezone)
+            case TaskState() | EndKind() | SlotOutcome():
                 data[name] = value.name
             case RowState() | Stage() | ExecutionState():
                 data[name] = value.name.lower()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hasched.model.policy import FairShare, PolicyKind, Quota, kind_of
+from hasched.model.schedule import SlotOutcome
 from hasched.model.states import NodeState, TaskState
 from hasched.statemachine.fair_share import THE_POLICY
 from hasched.statemachine.job import IN_BACKOFF, Job, count_phases, derive_state
@@ -12,6 +13,7 @@ from hasched.statemachine.limits import Limits
 from hasched.statemachine.node import Node
 from hasched.statemachine.policies import find_policy
 from hasched.statemachine.rules.fair_shares import running_rates
+from hasched.statemachine.schedules import parse_parent
 from hasched.statemachine.state import LIMITING, State, Tombstone
 from hasched.statemachine.usage import Account, Usage
 
@@ -30,6 +32,7 @@ def check(state: State) -> list[str]:
     wrong += _check_policies(state)
     wrong += _check_shares(state)
     wrong += _check_usage(state)
+    wrong += _check_schedules(state)
     return wrong
 
 
@@ -258,6 +261,35 @@ def _check_policies(state: State) -> Iterator[str]:
                     yield f"{kind}/{name} lacks its parent"
                 if namespace and namespace not in state.policies[PolicyKind.NAMESPACE]:
                     yield f"{kind}/{name} lacks its namespace"
+
+
+def _check_schedules(state: State) -> Iterator[str]:
+    jobs: dict[str, dict[int, None]] = {}
+    for job in state.jobs.values():
+        if not job.ended and (found := parse_parent(job.parent)) is not None:
+            jobs.setdefault(found[0], {})[job.id] = None
+    if state.schedule_jobs != jobs:
+        yield f"the table of jobs of schedules is {state.schedule_jobs}, their jobs say {jobs}"
+    for name, schedule in state.schedules.items():
+        slots = [each.slot_ms for each in schedule.pending]
+        if schedule.name != name or not schedule.created_ms <= schedule.changed_ms <= state.now_ms:
+            yield f"schedule {name} stands in another's place, or was changed later than now"
+        if list(schedule.pending) != sorted(schedule.pending) or any(slot > schedule.planned_ms for slot in slots):
+            yield f"schedule {name} has pending slots out of order, or beyond what is planned"
+        if len(dict.fromkeys(slots)) != len(slots):
+            yield f"schedule {name} has a slot twice"
+        rows = list(schedule.ledger())
+        fired = [row.first_ms for row in rows if row.outcome in (SlotOutcome.FIRED, SlotOutcome.CAUGHT_UP)]
+        if len(dict.fromkeys(fired)) != len(fired) or any(slot in slots for slot in fired):
+            yield f"schedule {name} has fired a slot twice, or would"
+        if any(row.outcome.fired != bool(row.job_id) or row.settled_ms > state.now_ms for row in rows):
+            yield f"schedule {name} has rows that can't be"
+        if sum(row.number for row in rows) > sum(schedule.counts):
+            yield f"schedule {name} counts fewer slots than it has rows"
+        if schedule.due_ms and (schedule.due_ms, name) not in state.schedule_timers:
+            yield f"schedule {name} has a time that would never come"
+        if (schedule.planned_ms, name) not in state.schedule_plans:
+            yield f"schedule {name} would not be planned any further"
 
 
 def _check_usage(state: State) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """The whole state as a stream of bytes: captured at a point in time while the state moves on, and restored from it.
 
-A stream is a sequence of records, each a 4-byte length and a MessagePack document: a header, tombstones, jobs in the
-order of their ids, and an end that counts them. How the stream is cut into chunks has no meaning. What can be computed
+A stream is a sequence of records, each a 4-byte length and a MessagePack document: a header, tombstones, schedules, jobs in
+the order of their ids, and an end that counts them. How the stream is cut into chunks has no meaning. What can be computed
 (counters, allocations, the retry heap, the order of ends) is left out and built again.
 
 A capture costs lists of ids; the encoding happens chunk by chunk between further entries. Before `evolve` first changes a
@@ -29,6 +29,7 @@ from hasched.statemachine.node import Node
 from hasched.statemachine.policies import PolicyRecord, put_policies
 from hasched.statemachine.rules import fair_shares
 from hasched.statemachine.rules.clock import renew_bounds
+from hasched.statemachine.schedules import Schedule, is_sound_ledger
 from hasched.statemachine.state import State, Tombstone
 from hasched.statemachine.templates import Template
 from hasched.statemachine.usage import LedgerLine
@@ -37,6 +38,7 @@ FORMAT = "hasched-state"
 VERSION = 1
 CHUNK_BYTES = 128 * 1024  # what one slice of the loop encodes: about 600 jobs, in less than a millisecond
 _TOMBSTONES_PER_RECORD = 1000
+_SCHEDULES_PER_RECORD = 8
 _LENGTH = struct.Struct(">I")
 
 
@@ -71,6 +73,7 @@ class _More(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     templates: list[Template] = []
     next_execution_id: int = 1
     executions: int = 0  # so many follow the jobs
+    schedules: int = 0
 
 
 class _Header(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -100,7 +103,7 @@ class _End(msgspec.Struct, frozen=True):
     jobs: int
 
 
-STREAM_TYPES = (_Header, Tombstone, Job, Execution, _End)  # what a stream is made of
+STREAM_TYPES = (_Header, Tombstone, Schedule, Job, Execution, _End)  # what a stream is made of
 
 _encoder = msgspec.msgpack.Encoder()
 _header_decoder = msgspec.msgpack.Decoder(_Header)
@@ -114,6 +117,7 @@ _ADDED_FIELDS = tuple(  # those that came later, the last first, with their defa
     for field in reversed(msgspec.structs.fields(Job)[_FIRST_FIELDS:])
 )
 _tombstones_decoder = msgspec.msgpack.Decoder(list[tuple[str, Tombstone]])
+_schedules_decoder = msgspec.msgpack.Decoder(list[Schedule])
 _job_decoder = msgspec.msgpack.Decoder(Job)
 _execution_decoder = msgspec.msgpack.Decoder(Execution)
 _end_decoder = msgspec.msgpack.Decoder(_End)
@@ -210,6 +214,7 @@ def _front_records(state: State) -> Iterator[bytes]:
         templates=[template for _, template in sorted(state.templates.items())],
         next_execution_id=state.next_execution_id,
         executions=len(state.executions),
+        schedules=len(state.schedules),
     )
     header = _Header(
         format=FORMAT,
@@ -239,13 +244,18 @@ def _front_records(state: State) -> Iterator[bytes]:
         controls=[(node_id, node.control) for node_id, node in sorted(state.nodes.items()) if node.control is not FREE],
         more=more if more != _NOTHING_MORE else None,
     )
-    return _encode_front(header, tuple(state.tombstones), tuple(state.tombstones.values()))
+    schedules = [schedule for _, schedule in sorted(state.schedules.items())]
+    return _encode_front(header, tuple(state.tombstones), tuple(state.tombstones.values()), schedules)
 
 
-def _encode_front(header: _Header, submission_ids: Sequence[str], packed: Sequence[bytes]) -> Iterator[bytes]:
+def _encode_front(
+    header: _Header, submission_ids: Sequence[str], packed: Sequence[bytes], schedules: Sequence[Schedule]
+) -> Iterator[bytes]:
     """Record by record, later: the call that fixes a state must be short, however many nodes and tombstones there are."""
     yield _record(_pack_header(header))
     yield from _tombstone_records(submission_ids, packed)
+    for start in range(0, len(schedules), _SCHEDULES_PER_RECORD):
+        yield _record(_encoder.encode(schedules[start : start + _SCHEDULES_PER_RECORD]))
 
 
 def _pack_header(header: _Header) -> bytes:
@@ -398,6 +408,10 @@ def _restore(documents: _Records) -> State:
         batch = _tombstones_decoder.decode(next(documents))
         _expect(bool(batch), "an empty record of tombstones")
         state.tombstones.update((submission_id, tombstone.pack()) for submission_id, tombstone in batch)
+    while len(state.schedules) < more.schedules:
+        for schedule in _schedules_decoder.decode(next(documents)):
+            _expect(schedule.name not in state.schedules and is_sound_ledger(schedule), "a schedule is damaged")
+            state.take_in_schedule(schedule)
     last_id = 0
     for _ in range(header.jobs):
         job = _job_decoder.decode(next(documents))
@@ -470,6 +484,8 @@ def _take_in(state: State, job: Job) -> None:
             node.allocate(job.request_of(index))
     if not job.ended:
         state.time_job(job)
+        if job.parent:
+            state.note_parent(job)
     if job.in_backoff and job.histories:
         for index, history in job.histories.items():
             if job.phases[index] == IN_BACKOFF:

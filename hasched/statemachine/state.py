@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import struct
+from collections.abc import Callable
 from typing import Protocol, TypeVar, cast
 
 import msgspec
@@ -34,6 +35,7 @@ from hasched.statemachine.job import (
 from hasched.statemachine.manager import ManagerRecord
 from hasched.statemachine.node import Node
 from hasched.statemachine.policies import initial_policies
+from hasched.statemachine.schedules import Schedule, parse_parent
 from hasched.statemachine.templates import Template
 from hasched.statemachine.usage import USE_KEPT_SINCE, Usage
 
@@ -117,6 +119,10 @@ class State:
         self.execution_timers: dict[int, int] = {}  # of executions that something comes due for, when
         self.execution_due_ms = 0  # the earliest of these, 0: none
         self.execution_bytes = 0
+        self.schedules: dict[str, Schedule] = {}
+        self.schedule_jobs: dict[str, dict[int, None]] = {}  # that have not ended, by the schedule that has made them
+        self.schedule_timers: list[tuple[int, str]] = []  # heap of (when, schedule); may hold what means nothing more
+        self.schedule_plans: list[tuple[int, str]] = []  # likewise, of how far each is planned
         self.job_counts = [0] * PHASES
         self.task_counts = [0] * PHASES
         self.savers: list[JobSaver] = []
@@ -165,6 +171,8 @@ class State:
         self.job_counts[TaskState.PENDING] += 1
         self.task_counts[TaskState.PENDING] += job.count
         self.usage.submit(job)
+        if parent:
+            self.note_parent(job)
         return job
 
     def drop_job(self, job: Job) -> None:
@@ -369,6 +377,69 @@ class State:
             rate = rate_of(request, self.shares.charges) * tasks
             self.shares.change_rate(self.now_ms, job.queue, job.namespace, job.actor, rate)
 
+    def put_schedule(self, schedule: Schedule) -> None:
+        """Have a schedule as it is from here on."""
+        self.time_schedule(msgspec.structs.replace(schedule, log_index=self.index))
+
+    def time_schedule(self, schedule: Schedule) -> None:
+        """Set the clock for a schedule, and know how far it is planned."""
+        present = self.schedules.get(schedule.name)
+        due_ms = schedule.find_due(self.now_ms, bool(self.schedule_jobs.get(schedule.name)))
+        if due_ms != schedule.due_ms:
+            schedule = msgspec.structs.replace(schedule, due_ms=due_ms)
+        self.schedules[schedule.name] = schedule
+        _prune(self.schedule_plans, self.is_schedule_planned)
+        if due_ms and (present is None or due_ms != present.due_ms):
+            _push(self.schedule_timers, (due_ms, schedule.name), self.is_schedule_timed)
+        if present is None or schedule.planned_ms != present.planned_ms:
+            _push(self.schedule_plans, (schedule.planned_ms, schedule.name), self.is_schedule_planned)
+
+    def time_again(self, name: str) -> None:
+        """Set the clock for a schedule whose time was taken out of the heap."""
+        schedule = self.schedules[name]
+        due_ms = schedule.find_due(self.now_ms, bool(self.schedule_jobs.get(name)))
+        if due_ms != schedule.due_ms:
+            self.schedules[name] = msgspec.structs.replace(schedule, due_ms=due_ms)
+        if due_ms:
+            heapq.heappush(self.schedule_timers, (due_ms, name))
+
+    def take_in_schedule(self, schedule: Schedule) -> None:
+        """Add a schedule that was read."""
+        self.schedules[schedule.name] = schedule
+        if schedule.due_ms:
+            heapq.heappush(self.schedule_timers, (schedule.due_ms, schedule.name))
+        heapq.heappush(self.schedule_plans, (schedule.planned_ms, schedule.name))
+
+    def is_schedule_timed(self, timer: tuple[int, str]) -> bool:
+        """Whether this is when the clock has to look at the schedule."""
+        schedule = self.schedules.get(timer[1])
+        return schedule is not None and schedule.due_ms == timer[0]
+
+    def is_schedule_planned(self, plan: tuple[int, str]) -> bool:
+        """Whether this is how far the schedule is planned."""
+        schedule = self.schedules.get(plan[1])
+        return schedule is not None and schedule.planned_ms == plan[0]
+
+    def drop_schedule(self, name: str) -> None:
+        del self.schedules[name]
+        _prune(self.schedule_plans, self.is_schedule_planned)
+
+    def note_parent(self, job: Job) -> None:
+        """A job that has not ended is its schedule's."""
+        found = parse_parent(job.parent)
+        if found is not None:
+            self.schedule_jobs.setdefault(found[0], {})[job.id] = None
+
+    def drop_schedule_job(self, name: str, job_id: int) -> bool:
+        """A job of a schedule has ended. Whether it was known as such."""
+        jobs = self.schedule_jobs.get(name)
+        if jobs is None or job_id not in jobs:
+            return False
+        del jobs[job_id]
+        if not jobs:
+            del self.schedule_jobs[name]
+        return True
+
     def number_node(self, node_id: str) -> int:
         number = self.node_numbers.get(node_id)
         if number is None:
@@ -404,3 +475,17 @@ class State:
         if len(self._interned) > _INTERNED_AT_MOST:
             self._interned.clear()
         return cast(_T, self._interned.setdefault(value, value))
+
+
+def _prune(heap: list[tuple[int, str]], is_valid: Callable[[tuple[int, str]], bool]) -> None:
+    """Have a timer on top that means something."""
+    while heap and not is_valid(heap[0]):
+        heapq.heappop(heap)
+
+
+def _push(heap: list[tuple[int, str]], timer: tuple[int, str], is_valid: Callable[[tuple[int, str]], bool]) -> None:
+    """Add a timer; now and then sort out those that mean nothing more."""
+    heapq.heappush(heap, timer)
+    if len(heap) > STALE_TIMERS and len(heap) & (len(heap) - 1) == 0:
+        heap[:] = dict.fromkeys(filter(is_valid, heap))
+        heapq.heapify(heap)

@@ -51,6 +51,7 @@ from hasched.statemachine.commands import (
 from hasched.statemachine.manager import ManagerAddress
 from hasched.statemachine.state import RETENTION_MS, Job
 from tests.statemachine.machine import Machine, retries
+from tests.statemachine.schedule_life import live_by_schedule
 
 NODES = ("n1", "n2", "n3")
 
@@ -129,6 +130,7 @@ def _happen(machine: Machine, dice: Random) -> None:
         case 19:
             _control_node(machine, dice, node_id)
             _share(machine, dice)
+            live_by_schedule(machine, dice)
         case 26:
             _end_gang(machine, dice)
         case 24 | 25:

@@ -241,6 +241,12 @@ class Storyteller:
                 return f"{kind} {event.kind}/{event.name}"
             case e.OriginRecorded():
                 return f"{kind} {event.origin}"
+            case e.SlotFired():
+                return f"{kind} {event.schedule}: {event.outcome.name}"
+            case e.SlotsSkipped():
+                return f"{kind} {event.schedule}: {event.count} {event.outcome.name}"
+            case _ if hasattr(event, "schedule"):
+                return f"{kind} {event.schedule}"
             case e.WeekBegan() | e.ClockStepped() | e.WatchStarted():
                 return ""
 

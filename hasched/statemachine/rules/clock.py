@@ -13,7 +13,7 @@ from hasched.model.policy import PolicyKind, Reservation
 from hasched.statemachine import state as tables
 from hasched.statemachine.events import ClockStepped, Event, JobExpired, SubmissionsForgotten, TasksEligible, WeekBegan
 from hasched.statemachine.job import IN_BACKOFF
-from hasched.statemachine.rules import Decision, deadlines, executions, node_control, workflows
+from hasched.statemachine.rules import Decision, deadlines, executions, node_control, slots, workflows
 from hasched.statemachine.rules.submissions import Submissions
 from hasched.statemachine.state import State, Tombstone
 from hasched.statemachine.weeks import start_of_week, week_of
@@ -32,6 +32,8 @@ def next_deadline(state: State) -> int | None:
         due.append(state.now_ms if overfull else state.tombstones_due_ms)
     if state.job_timers:
         due.append(state.job_timers[0][0])
+    if state.schedule_timers:
+        due.append(state.schedule_timers[0][0])
     if state.node_due_ms:
         due.append(state.node_due_ms)
     if state.usage.limits.weekly:
@@ -57,6 +59,8 @@ def decide_step(state: State) -> Decision:
     events.extend(TasksEligible(job_id, tuple(indices)) for job_id, indices in eligible.items())
     events.extend(deadlines.decide_due(state))
     events.extend(node_control.decide_due(state))
+    submissions = Submissions(state)
+    events.extend(slots.decide_due(state, events, submissions))
     events.extend(JobExpired(job_id) for job_id in sorted(_due_jobs(state)))
     if state.usage.limits.weekly and week_of(state.now_ms) > state.week:
         events.append(WeekBegan(week_of(state.now_ms)))
@@ -65,7 +69,7 @@ def decide_step(state: State) -> Decision:
         events.append(SubmissionsForgotten(forgotten))
     events.extend(executions.decide_expired(state))
     if state.ready_executions or (state.execution_due_ms and state.execution_due_ms <= state.now_ms):
-        events.extend(workflows.Step(state, events, Submissions(state)).run())  # last: it has to know what else happens
+        events.extend(workflows.Step(state, events, submissions).run())  # last: it has to know what else happens
     events.append(ClockStepped())
     return Decision(events)
 
@@ -122,6 +126,7 @@ def evolve_stepped(state: State) -> None:
     while state.backoffs and state.backoffs[0][0] <= state.now_ms:
         heapq.heappop(state.backoffs)
     deadlines.drop_past(state)
+    slots.renew_timers(state)
     renew_bounds(state)
 
 
