@@ -69,6 +69,8 @@ class Queue(_Policy, frozen=True, tag="queue"):
 
 
 class PriorityClass(_Policy, frozen=True, tag="priority_class"):
+    """A priority with a name, and whom its jobs may drive out. It is looked up when a job is accepted."""
+
     value: int
     preempts: Preempts = Preempts.NEVER
 
@@ -82,9 +84,9 @@ class Charges(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
 
 
 class FairShare(_Policy, frozen=True, tag="fair_share"):
-    """How what was used before counts. `weights` are of accounts: `NAMESPACE` or `NAMESPACE/USER`, sorted.
+    """How what was used before counts. There is one, called `default`.
 
-    There is one, called `default`. Ageing goes on while fair share is off.
+    `weights` are of accounts: `NAMESPACE` or `NAMESPACE/USER`, sorted. Ageing goes on while fair share is off.
     """
 
     enabled: bool = True
@@ -110,7 +112,7 @@ class Amounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
 
 
 class Quota(_Policy, frozen=True, tag="quota"):
-    """What an account may use.
+    """What an account may use at once, and of GPU time in a week.
 
     It counts the jobs of `namespace` (empty: of all), of `user` (empty: of all users together), or of each user by itself; of
     several in a tree, a job counts in the most exact. A `cohort` counts nothing but its parts. With a `parent` it may use more
@@ -152,7 +154,10 @@ class ResourceClass(_Policy, frozen=True, tag="resource_class"):
 
 
 class Price(_Policy, frozen=True, tag="price"):
-    """What an hour of a resource costs, in millionths of the currency."""
+    """What an hour of a resource costs, on all nodes or in one pool.
+
+    Amounts are millionths of the currency.
+    """
 
     currency: str = ""
     cpu_micro: int = 0  # a core for an hour
@@ -163,7 +168,7 @@ class Price(_Policy, frozen=True, tag="price"):
 
 
 class Reservation(_Policy, frozen=True, tag="reservation"):
-    """Nodes that are kept for some from `start_ms` to `end_ms`; for nobody if nobody is named: a maintenance window."""
+    """Nodes that are kept for some from a time to another; for nobody if nobody is named: a maintenance window."""
 
     nodes: tuple[str, ...]
     start_ms: int

@@ -179,7 +179,7 @@ def write_amounts(amounts: Amounts) -> dict[str, Any]:
 
 
 _AMOUNTS_KIND = _built(kinds.mapping(_fields(_AMOUNTS), "a mapping such as {cpu: 64, gpus: 8}"), Amounts)
-_CHARGES: dict[str, Item] = {
+CHARGES: dict[str, Item] = {
     "cpu": Item("cpu_milli", multiplier(0, MAX_CHARGE), "For a core, in cores.", _thousandths),
     "memory": Item("memory_milli", multiplier(0, MAX_CHARGE), "For a GiB, in cores.", _thousandths),
     "gpu": Item("gpu_milli", multiplier(0, MAX_CHARGE), "For a GPU, in cores.", _thousandths),
@@ -190,7 +190,7 @@ def _write_charges(charges: Charges) -> dict[str, Any]:
     usual = Charges()
     return {
         key: item.write(value)
-        for key, item in _CHARGES.items()
+        for key, item in CHARGES.items()
         if (value := getattr(charges, item.attribute)) != getattr(usual, item.attribute)
     }
 
@@ -221,7 +221,7 @@ TABLES: dict[PolicyKind, dict[str, Item]] = {
         "half_life": Item("half_life_ms", DURATION, "After so long usage counts half: 1m to 366d.", format_duration),
         "charge": Item(
             "charge",
-            _built(kinds.mapping(_fields(_CHARGES), "a mapping such as {cpu: 1, gpu: 8}"), Charges),
+            _built(kinds.mapping(_fields(CHARGES), "a mapping such as {cpu: 1, gpu: 8}"), Charges),
             "What is taken for each.",
             _write_charges,
         ),
