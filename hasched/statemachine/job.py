@@ -9,6 +9,7 @@ Jobs hold no reference to anything that holds them, therefore the garbage collec
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import msgspec
@@ -22,8 +23,9 @@ PHASES = max(TaskState) + 1  # phases are the numbers below this, and counts by 
 STATE_OF_PHASE: tuple[TaskState, ...] = tuple(
     TaskState.PENDING if phase == IN_BACKOFF else TaskState(phase) for phase in range(PHASES)
 )
+WAITING = (TaskState.PENDING, IN_BACKOFF)  # phases
 END_WAITING = {  # what becomes of every phase when all that waits ends in one sweep
-    end: bytes(end if phase in (TaskState.PENDING, IN_BACKOFF) else phase for phase in range(256))
+    end: bytes(end if phase in WAITING else phase for phase in range(256))
     for end in (TaskState.CANCELLED, TaskState.DEADLINE_EXCEEDED)
 }
 
@@ -242,6 +244,17 @@ class Job(msgspec.Struct, array_like=True, gc=False, kw_only=True):
     def request_of_part(self, part: int) -> Resources:
         """What a task of this alternative, or of this group, asks for."""
         return self.gang.groups[part].resources if self.gang is not None and self.gang.groups else self.request(part)
+
+    def held(self) -> list[tuple[Resources, int]]:
+        """What its active tasks hold: each request, and how many hold it."""
+        if self.gang is not None and self.gang.groups:
+            parts = Counter(map(self.part_of, self.active_attempts or ()))
+        elif self.choices is None:
+            return [(self.resources, self.active)] if self.active else []
+        else:
+            parts = Counter(self.choices.values())
+            parts[0] = self.active - len(self.choices)
+        return [(self.request_of_part(part), tasks) for part, tasks in sorted(parts.items()) if tasks]
 
     @property
     def is_gang(self) -> bool:

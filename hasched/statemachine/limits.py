@@ -7,6 +7,7 @@ every cap that is about its job's name, user or tags, and holds units of the sem
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import NamedTuple, TypeAlias
 
 from hasched.model.policy import Cap, CapSubject, Policy, Quota, QuotaScope
@@ -26,6 +27,7 @@ from hasched.statemachine.weeks import WeekMeter
 _REMEMBERED = 4096
 
 AccountKey: TypeAlias = tuple[str, str]  # namespace, user
+GroupKey: TypeAlias = tuple[str, str, str, tuple[str, ...] | None, tuple[tuple[str, int], ...] | None]  # as in Group
 
 
 class Group(NamedTuple):
@@ -67,8 +69,8 @@ class Limits:
         self._policies: tuple[Mapping[str, Policy], Mapping[str, Policy]] = ({}, {})
         self._most_caps = _REMEMBERED
         self._each_user: list[tuple[str, Quota]] = []
-        self._rules: list[tuple[str, Cap]] = []
-        self._by_namespace: dict[str, list[QuotaNode]] = {}  # that jobs may count in themselves
+        self._rules: dict[tuple[CapSubject, str], list[tuple[str, Cap]]] = {}  # of a subject and what they match
+        self._by_account: dict[AccountKey, list[QuotaNode]] = {}  # that jobs may count in themselves; empty: any
         self._quotas_of: dict[AccountKey, tuple[QuotaNode, ...]] = {}
         self._caps_of: dict[Group, tuple[tuple[CapNode, int], ...]] = {}
 
@@ -76,8 +78,8 @@ class Limits:
         """Start with these, and nothing used."""
         self.epoch += 1
         self._policies = (dict(quotas), dict(caps))
-        self.quotas, self.caps, self._each_user, self._rules = {}, {}, [], []
-        self._quotas_of, self._caps_of, self._by_namespace = {}, {}, {}
+        self.quotas, self.caps, self._each_user, self._rules = {}, {}, [], {}
+        self._quotas_of, self._caps_of, self._by_account = {}, {}, {}
         self._most_caps = _REMEMBERED
         self.weekly = any(
             isinstance(quota, Quota) and quota.nominal.gpu_ms_per_week is not None for quota in quotas.values()
@@ -88,12 +90,13 @@ class Limits:
         for node in self.quotas.values():
             trees.setdefault(node.root.key, []).append(node)
             if not node.quota.cohort and node.quota.scope is not QuotaScope.WORKFLOW:
-                self._by_namespace.setdefault(node.quota.namespace, []).append(node)
+                self._by_account.setdefault((node.quota.namespace, node.quota.user), []).append(node)
         for tree in trees.values():
             share_out(tree)
         for name, cap in sorted(caps.items()):
             assert isinstance(cap, Cap), "these are the caps"
-            self._rules.append((name, cap))
+            match = name if cap.subject is CapSubject.SEMAPHORE else cap.match
+            self._rules.setdefault((cap.subject, match), []).append((name, cap))
         self.any_quotas, self.any_caps = bool(quotas), bool(caps)
 
     def blank(self) -> Limits:
@@ -152,7 +155,8 @@ class Limits:
 
     def _find_quotas(self, namespace: str, user: str) -> Iterator[QuotaNode]:
         best: dict[tuple[str, str], QuotaNode] = {}
-        for node in (*self._by_namespace.get(namespace, ()), *self._by_namespace.get("", ())):
+        about = ((namespace, user), (namespace, ""), ("", user), ("", ""))
+        for node in (node for key in dict.fromkeys(about) for node in self._by_account.get(key, ())):
             if not all(each.counts(namespace, user) for each in node.chain):
                 continue
             root = node.root.key
@@ -176,21 +180,36 @@ class Limits:
             found = self._caps_of[group] = tuple(self._find_caps(group))
         return found
 
-    def _find_caps(self, group: Group) -> Iterator[tuple[CapNode, int]]:
-        taken = dict(group.semaphores or ())
-        for name, cap in self._rules:
-            if cap.namespace and cap.namespace != group.namespace:
-                continue
-            if cap.subject is CapSubject.SEMAPHORE:
-                if name in taken:
-                    yield self._cap((name, ""), cap), taken[name]
-                continue
-            values = {CapSubject.NAME: (group.name,), CapSubject.USER: (group.user,)}.get(cap.subject, group.tags or ())
-            for value in values:
-                if not cap.match:
-                    yield self._cap((name, value), cap), 1
-                elif cap.match == value:
-                    yield self._cap((name, ""), cap), 1
+    def count_groups(self, groups: Mapping[GroupKey, int]) -> None:
+        """So many tasks of each group run, as counting begins."""
+        asked = dict.fromkeys(subject for subject, _ in self._rules)
+        sums: dict[tuple[CapSubject, str, str], int] = {}
+        for group, tasks in groups.items():
+            for subject, value, units in _counted_for(group):
+                if subject in asked:
+                    key = (subject, value, group[0])
+                    sums[key] = sums.get(key, 0) + units * tasks
+        for key, used in sums.items():
+            for _, cap in self._caps_about(*key):
+                cap.used += used
+
+    def _find_caps(self, group: Group) -> list[tuple[CapNode, int]]:
+        """In the order of their names, and of the tags of the group."""
+        found = [
+            (name, cap, units)
+            for subject, value, units in _counted_for(group)
+            for name, cap in self._caps_about(subject, value, group.namespace)
+        ]
+        found.sort(key=itemgetter(0))
+        return [(cap, units) for _, cap, units in found]
+
+    def _caps_about(self, subject: CapSubject, value: str, namespace: str) -> Iterator[tuple[str, CapNode]]:
+        """With the names of their policies: those of this value, and those of each by itself."""
+        for match in (value, "") if value else ("",):
+            for name, cap in self._rules.get((subject, match), ()):
+                if not cap.namespace or cap.namespace == namespace:
+                    alone = match or subject is CapSubject.SEMAPHORE
+                    yield name, self._cap((name, "" if alone else value), cap)
 
     def _cap(self, key: tuple[str, str], cap: Cap) -> CapNode:
         node = self.caps.get(key)
@@ -278,3 +297,14 @@ class Limits:
                 return False
         tasks = sum(times for _, times in wanted)
         return self.room_of_caps(group, tasks) >= tasks
+
+
+def _counted_for(group: GroupKey) -> Iterator[tuple[CapSubject, str, int]]:
+    """What a task of the group counts for, and for how much."""
+    _, user, name, tags, semaphores = group
+    yield CapSubject.NAME, name, 1
+    yield CapSubject.USER, user, 1
+    for tag in tags or ():
+        yield CapSubject.TAG, tag, 1
+    for semaphore, units in semaphores or ():
+        yield CapSubject.SEMAPHORE, semaphore, units

@@ -8,7 +8,8 @@ back costs one step for each level.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 
 from hasched.model.policy import Amounts, Quota
 from hasched.model.spec import Resources
@@ -153,7 +154,8 @@ def demand_of(request: Resources, dimension: str) -> int:
     return 0
 
 
-def amounts_of(amounts: Amounts) -> dict[str, int]:
+@lru_cache(maxsize=1024)
+def amounts_of(amounts: Amounts) -> Mapping[str, int]:
     """What is limited, by dimension; the weekly GPU time aside."""
     given = {name: getattr(amounts, name) for name in (*RESOURCES, *_COUNTS)}
     found = {name: amount for name, amount in given.items() if amount is not None}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar, cast
 
 import msgspec
@@ -265,6 +265,16 @@ class State:
         if not counted and (old is TaskState.PENDING) is not (new is TaskState.PENDING):
             self.usage.wait(job, 1 if new is TaskState.PENDING else -1)
 
+    def change_queue(self, job: Job, queue: str) -> None:
+        """The job, with all that runs of it, is another queue's from now on."""
+        held = job.held()
+        for request, tasks in held:
+            self.charge(job, request, -tasks)
+        self.usage.change_queue(job.queue, queue, job.active)
+        job.queue = self.intern(queue)
+        for request, tasks in held:
+            self.charge(job, request, tasks)
+
     def hold(self, job: Job, node: Node, request: Resources, tasks: int) -> None:
         """Tasks of the job hold so much each on the node from now on."""
         node.allocate(request, tasks)
@@ -295,6 +305,28 @@ class State:
             job.counts_of_many[end] += waiting
         self.task_counts[TaskState.PENDING] -= waiting
         self.task_counts[end] += waiting
+
+    def cancel_waiting(self, job: Job, indices: Sequence[int], note: Cancel) -> None:
+        """Cancel some of the tasks that wait. Follow it with `settle`."""
+        phases, checkpoints = job.phases, job.checkpoints
+        histories = job.histories = job.histories if job.histories is not None else {}
+        nothing_more = TaskHistory(cancel=note)  # what is told of each that was never tried; nothing of it will change
+        for index in indices:
+            if phases[index] == IN_BACKOFF:
+                job.in_backoff -= 1
+            phases[index] = TaskState.CANCELLED
+            history = histories.setdefault(index, nothing_more)
+            if history is not nothing_more:
+                history.cancel = note
+            if checkpoints is not None:
+                checkpoints.pop(index, None)
+        job.checkpoints = checkpoints or None
+        if (counts := job.counts_of_many) is not None:
+            counts[TaskState.PENDING] -= len(indices)
+            counts[TaskState.CANCELLED] += len(indices)
+        self.task_counts[TaskState.PENDING] -= len(indices)
+        self.task_counts[TaskState.CANCELLED] += len(indices)
+        self.usage.wait(job, -len(indices))
 
     def settle(self, job: Job) -> None:
         """Derive the job's state from its tasks'."""

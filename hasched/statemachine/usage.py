@@ -17,14 +17,13 @@ from hasched.model.spec import Resources
 from hasched.model.states import TaskState
 from hasched.model.units import GIB, MAX_INTEGER
 from hasched.statemachine.job import Job
-from hasched.statemachine.limits import AccountKey, Group, Limits
+from hasched.statemachine.limits import AccountKey, Group, GroupKey, Limits
 from hasched.statemachine.quotas import COUNTABLE, QUEUED_JOBS, QUEUED_TASKS, RUNNING_JOBS, RUNNING_TASKS
 from hasched.statemachine.weeks import WeekMeter, split_by_week, week_of
 
 KEPT_WEEKS = 27  # half a year
 USE_KEPT_SINCE = 2  # the version of entries; before, nobody asked what was used
 
-GroupKey: TypeAlias = tuple[str, str, str, tuple[str, ...] | None, tuple[tuple[str, int], ...] | None]  # as in Group
 AccountSums: TypeAlias = tuple[tuple[int, int, int, int], tuple[int, int, int, int], tuple[tuple[str, int], ...]]
 
 
@@ -298,9 +297,7 @@ class Usage:
                 for meter in limits.meters_of(key):
                     meter.add(account.meter, now_ms)
         if limits.any_caps:
-            for group, tasks in self.groups.items():
-                for cap, units in limits.caps_of(Group(*group)):
-                    cap.used += units * tasks
+            limits.count_groups(self.groups)
 
 
 def group_of(job: Job) -> Group:

@@ -10,6 +10,7 @@ from hasched.statemachine.commands import Batch, DeleteJob
 from hasched.statemachine.events import JobExpired, SubmissionsForgotten, TasksEligible
 from hasched.statemachine.rules import clock
 from hasched.statemachine.rules.clock import next_deadline
+from hasched.statemachine.snapshot import records, restore
 from hasched.statemachine.state import RETENTION_MS, SUBMISSION_MEMORY_MS, State
 from tests.statemachine.machine import T0, Machine, retries
 
@@ -35,6 +36,24 @@ def test_retries_of_one_job_become_eligible_together() -> None:
     machine.report(*(machine.ended(job, index, code=1) for index in (2, 0, 1)))
     assert next_deadline(machine.state) == machine.now_ms + 1000
     assert machine.wait(1000).events[0] == TasksEligible(job.id, (0, 1, 2))
+    assert next_deadline(machine.state) is None
+
+
+def test_of_very_many_retries_that_are_due_each_step_takes_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "MAX_RETRIES_PER_STEP", 2)
+    machine = Machine()
+    machine.node(cpu=5)
+    job = machine.submit(count=5, retries=retries(1, initial_ms=1000))
+    machine.place(job, *range(5))
+    for index in (3, 1, 4, 0, 2):
+        machine.now_ms += 1
+        machine.report(machine.ended(job, index, code=1))
+    machine.now_ms += 1000
+    assert machine.wait(0).events[0] == TasksEligible(job.id, (1, 3))
+    machine.state = restore(records(machine.state))
+    assert next_deadline(machine.state) == machine.now_ms - 2, "what is left is due"
+    assert machine.wait(0).events[0] == TasksEligible(job.id, (0, 4))
+    assert machine.wait(0).events[0] == TasksEligible(job.id, (2,))
     assert next_deadline(machine.state) is None
 
 

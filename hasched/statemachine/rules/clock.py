@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
+from itertools import islice
 
 from hasched.model.policy import PolicyKind, Reservation
 from hasched.statemachine import state as tables
 from hasched.statemachine.events import ClockStepped, Event, JobExpired, SubmissionsForgotten, TasksEligible, WeekBegan
 from hasched.statemachine.job import IN_BACKOFF
 from hasched.statemachine.rules import Decision, deadlines, executions, node_control, slots, workflows
+from hasched.statemachine.rules.deadlines import passed
 from hasched.statemachine.rules.submissions import Submissions
 from hasched.statemachine.state import State, Tombstone
 from hasched.statemachine.weeks import start_of_week, week_of
 
+MAX_RETRIES_PER_STEP = 5000
+RETRIES_BOUNDED_SINCE = 2  # the version of entries; before, all that were due left their backoff in one step
 MAX_FORGOTTEN_PER_STEP = 1000  # beyond it whatever shares the last one's time, so that no order among equals can matter
 
 
@@ -75,18 +79,21 @@ def decide_step(state: State) -> Decision:
 
 
 def _due_retries(state: State) -> Iterator[tuple[int, int]]:
-    """The (job, index) of every backoff that is over: a walk down the heap that turns where it meets the future."""
-    heap = state.backoffs
-    places = [0]
-    while places:
-        place = places.pop()
-        if place >= len(heap) or heap[place][0] > state.now_ms:
-            continue
-        places += (2 * place + 1, 2 * place + 2)
-        _, job_id, index = heap[place]
-        job = state.jobs.get(job_id)
-        if job is not None and index < job.count and job.phases[index] == IN_BACKOFF:
-            yield job_id, index  # it leaves backoff only here or for good, by a cancel or with its gang's shrinking
+    """The (job, index) of backoffs that are over, the first `MAX_RETRIES_PER_STEP` of them; the rest is due at once, in the
+    next step."""
+    all_of_them = state.entry_version < RETRIES_BOUNDED_SINCE
+    waiting = (
+        (job_id, index)
+        for _, job_id, index in passed(state.backoffs, state.now_ms)
+        if _is_in_backoff(state, job_id, index)
+    )
+    yield from waiting if all_of_them else islice(waiting, MAX_RETRIES_PER_STEP)
+
+
+def _is_in_backoff(state: State, job_id: int, index: int) -> bool:
+    """A task leaves backoff only by a step of the clock or for good, by a cancel or with its gang's shrinking."""
+    job = state.jobs.get(job_id)
+    return job is not None and index < job.count and job.phases[index] == IN_BACKOFF
 
 
 def _due_jobs(state: State) -> Iterator[int]:
@@ -123,8 +130,9 @@ def evolve_forgotten(state: State, event: SubmissionsForgotten) -> None:
 
 
 def evolve_stepped(state: State) -> None:
-    while state.backoffs and state.backoffs[0][0] <= state.now_ms:
-        heapq.heappop(state.backoffs)
+    backoffs = state.backoffs
+    while backoffs and backoffs[0][0] <= state.now_ms and not _is_in_backoff(state, *backoffs[0][1:]):
+        heapq.heappop(backoffs)
     deadlines.drop_past(state)
     slots.renew_timers(state)
     renew_bounds(state)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from heapq import heappop, heappush
+from typing import TypeVar
 
 from hasched.model.spec import JobSpec
 from hasched.model.states import TaskState
@@ -18,6 +19,7 @@ from hasched.statemachine.job import Exceeded, Job, derive_state
 from hasched.statemachine.outcomes import Rejected
 from hasched.statemachine.state import State
 
+T = TypeVar("T", tuple[int, int], tuple[int, int, int])
 MAX_JOBS_PER_STEP = 1000  # what is left over is due at once, in the next step
 
 
@@ -62,7 +64,7 @@ def warnings_of(job: Job, spec: JobSpec) -> list[str]:
 def decide_due(state: State) -> Iterator[Event]:
     """What the clock does to jobs, at most `MAX_JOBS_PER_STEP` of them."""
     due: dict[int, None] = {}
-    for timer in _passed(state):
+    for timer in passed(state.job_timers, state.now_ms):
         if _is_due(state, timer):
             due[timer[1]] = None
             if len(due) == MAX_JOBS_PER_STEP:
@@ -75,13 +77,12 @@ def decide_due(state: State) -> Iterator[Event]:
             yield JobDue(job_id)
 
 
-def _passed(state: State) -> Iterator[tuple[int, int]]:
+def passed(heap: list[T], now_ms: int) -> Iterator[T]:
     """The timers that are past, in their order, whatever the layout of the heap: a best-first walk down it."""
-    heap = state.job_timers
     frontier = [(heap[0], 0)] if heap else []
     while frontier:
         timer, place = heappop(frontier)
-        if timer[0] > state.now_ms:
+        if timer[0] > now_ms:
             return
         yield timer
         for below in (2 * place + 1, 2 * place + 2):
@@ -122,9 +123,9 @@ def evolve_exceeded(state: State, event: JobDeadlineExceeded) -> None:
     job.exceeded = Exceeded(state.now_ms, state.index)
     job.not_before_ms = 0
     state.end_waiting(job, TaskState.DEADLINE_EXCEEDED)
+    attempts = job.active_attempts or {}
     for index in event.stopping:
-        active = job.attempt_of(index)
-        assert active is not None, "only active tasks are told to stop"
+        active = attempts[index]
         active.stopping = True
         active.changed_ms = state.now_ms
         active.log_index = state.index

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from hasched.model.spec import MAX_JOB_OUTPUT_BYTES, MAX_OUTPUT_BYTES, Backoff
+from hasched.model.spec import MAX_JOB_OUTPUT_BYTES, MAX_OUTPUT_BYTES, Backoff, JobSpec
 from hasched.model.states import BackoffKind, EndKind, RestartPolicy, TaskState
 from hasched.model.wire import AttemptEnded as EndedReport
 from hasched.model.wire import Usage
@@ -109,6 +109,7 @@ def decide_losses(state: State, node: Node, reason: str) -> list[Event]:
     counts_of: dict[int, list[int]] = {}
     used_by_gangs: dict[int, tuple[int, int]] = {}
     of_gangs: dict[int, list[AttemptEnded]] = {}
+    specs: dict[int, JobSpec] = {}
     for job_id, index in sorted(node.attempts):
         job = state.jobs[job_id]
         active = job.attempt_of(index)
@@ -121,7 +122,8 @@ def decide_losses(state: State, node: Node, reason: str) -> list[Event]:
             kind, why = yielding.kind, f"{words_of_yield(yielding)}; {reason}"[:MAX_REASON_LENGTH]
         if job.is_gang and job_id not in used_by_gangs:
             used_by_gangs[job_id] = _used_retries(job, index)
-        task_state, not_before_ms = _what_next(state, job, index, end, used_by_gangs.get(job_id))
+        spec = specs.get(job_id) or specs.setdefault(job_id, job.spec)
+        task_state, not_before_ms = _what_next(state, job, index, end, spec=spec, used=used_by_gangs.get(job_id))
         ended = AttemptEnded(
             job_id,
             index,
@@ -156,13 +158,19 @@ def decide_losses(state: State, node: Node, reason: str) -> list[Event]:
 
 
 def _what_next(
-    state: State, job: Job, index: int, end: TaskState, used: tuple[int, int] | None = None
+    state: State,
+    job: Job,
+    index: int,
+    end: TaskState,
+    *,
+    spec: JobSpec | None = None,
+    used: tuple[int, int] | None = None,
 ) -> tuple[TaskState, int]:
-    """The task's state after an attempt that didn't succeed, and when it may be tried again (0: at once). `used`: its retries,
-    where they are known already."""
+    """The task's state after an attempt that didn't succeed, and when it may be tried again (0: at once). `spec`, and `used`,
+    its retries, where they are known already."""
     if end in (TaskState.CANCELLED, TaskState.DEADLINE_EXCEEDED, TaskState.PENDING):
         return end, 0
-    spec = job.spec
+    spec = spec or job.spec
     if spec.restart is RestartPolicy.NEVER:
         return end, 0
     failures, losses = _used_retries(job, index) if used is None else used

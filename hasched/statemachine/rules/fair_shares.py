@@ -34,13 +34,17 @@ def follow_policy(state: State) -> None:
         return
     else:
         state.shares.take(policy, state.now_ms)
+    rates: dict[tuple[str, str, str], int] = {}
     for job, rate in running_rates(state, state.shares):
-        state.shares.change_rate(state.now_ms, job.queue, job.namespace, job.actor, rate)
+        key = (job.queue, job.namespace, job.actor)
+        rates[key] = rates.get(key, 0) + rate
+    for (queue, namespace, user), rate in sorted(rates.items()):
+        state.shares.change_rate(state.now_ms, queue, namespace, user, rate)
 
 
 def running_rates(state: State, shares: Shares) -> Iterator[tuple[Job, int]]:
-    """What each task that holds resources is charged, with its job."""
-    for _, node in sorted(state.nodes.items()):
-        for job_id, index in node.attempts:
-            job = state.jobs[job_id]
-            yield job, rate_of(job.request_of(index), shares.charges)
+    """What each job that runs is charged, all its tasks together."""
+    running = {job_id: None for node in state.nodes.values() for job_id, _ in node.attempts}
+    for job_id in sorted(running):
+        job = state.jobs[job_id]
+        yield job, sum(rate_of(request, shares.charges) * tasks for request, tasks in job.held())

@@ -28,7 +28,7 @@ from hasched.statemachine.events import (
     JobEnded,
     TasksScheduled,
 )
-from hasched.statemachine.job import IN_BACKOFF, Cancel, GangRun, Job, TaskHistory, Yield, derive_state
+from hasched.statemachine.job import WAITING, Cancel, GangRun, Job, TaskHistory, Yield, derive_state
 from hasched.statemachine.node import Node
 from hasched.statemachine.outcomes import PlanTaken, Rejected
 from hasched.statemachine.records import attempt_records
@@ -221,11 +221,8 @@ def evolve_broken(state: State, event: GangBroken) -> None:
         assert active is not None, "only active tasks are told to stop"
         active.stopping, active.cancel = True, note
         active.changed_ms, active.log_index = state.now_ms, state.index
-    for index in event.cancelled:
-        assert job.phases[index] in (TaskState.PENDING, IN_BACKOFF), "only waiting tasks end without an attempt"
-        state.move_task(job, index, TaskState.CANCELLED)
-        job.histories = job.histories or {}
-        job.histories.setdefault(index, TaskHistory()).cancel = note
+    assert all(job.phases[index] in WAITING for index in event.cancelled), "only waiting tasks end without an attempt"
+    state.cancel_waiting(job, event.cancelled, note)
     state.settle(job)
 
 

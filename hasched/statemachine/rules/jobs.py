@@ -21,7 +21,7 @@ from hasched.statemachine.events import (
     JobSubmitted,
     JobSuspended,
 )
-from hasched.statemachine.job import IN_BACKOFF, Cancel, Job, TaskHistory, derive_state
+from hasched.statemachine.job import WAITING, Cancel, derive_state
 from hasched.statemachine.limits import Limits
 from hasched.statemachine.outcomes import JobAccepted, Rejected
 from hasched.statemachine.policies import find_policy
@@ -204,7 +204,8 @@ def decide_cancel(state: State, command: CancelJob) -> Decision | Rejected:
         indices = ()  # its tasks end together
     active = job.active_attempts or {}
     if indices:
-        waiting = [index for index in indices if job.task_state(index) is TaskState.PENDING]
+        phases = job.phases
+        waiting = [index for index in indices if phases[index] in WAITING]
         stopping = tuple(index for index in indices if index in active and not active[index].stopping)
         if not waiting and not stopping:
             return Decision([])
@@ -231,28 +232,20 @@ def evolve_cancel_requested(state: State, event: JobCancelRequested) -> None:
     state.touch(job)
     note = Cancel(event.actor, event.reason, state.now_ms, state.index)
     if event.indices:
-        _cancel_some(state, job, event, note)
+        phases = job.phases
+        state.cancel_waiting(job, [index for index in event.indices if phases[index] in WAITING], note)
     else:
         job.cancel = note
         state.end_waiting(job, TaskState.CANCELLED)
+    active = job.active_attempts or {}
     for index in event.stopping:
-        attempt = job.attempt_of(index)
-        assert attempt is not None, "only active tasks are told to stop"
+        attempt = active[index]
         attempt.stopping = True
         attempt.changed_ms = state.now_ms
         attempt.log_index = state.index
         if event.indices:
             attempt.cancel = note
     state.settle(job)
-
-
-def _cancel_some(state: State, job: Job, event: JobCancelRequested, note: Cancel) -> None:
-    for index in event.indices:
-        if job.phases[index] not in (TaskState.PENDING, IN_BACKOFF):
-            continue
-        state.move_task(job, index, TaskState.CANCELLED)
-        job.histories = job.histories or {}
-        job.histories.setdefault(index, TaskHistory()).cancel = note
 
 
 def evolve_ended(state: State, event: JobEnded) -> None:

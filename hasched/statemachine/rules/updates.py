@@ -104,13 +104,7 @@ def evolve_updated(state: State, event: JobUpdated) -> None:
     job.priority, job.preempts = event.priority, event.preempts
     job.priority_class = state.intern(event.priority_class)
     if event.queue != job.queue:
-        active = list(job.active_attempts or ())
-        for index in active:
-            state.charge(job, job.request_of(index), -1)
-        state.usage.change_queue(job.queue, event.queue, len(active))
-        job.queue = state.intern(event.queue)
-        for index in active:
-            state.charge(job, job.request_of(index), 1)
+        state.change_queue(job, event.queue)
     state.set_times(job, event.not_before_ms, event.deadline_ms)
 
 

@@ -12,11 +12,11 @@ MAX_REASON_LENGTH = 1000
 
 def mark_yielding(job: Job, indices: Iterable[int], note: Yield) -> None:
     """Have these active tasks stop and start again later."""
-    job.yields = job.yields or {}
+    yields = job.yields = job.yields or {}
+    attempts = job.active_attempts or {}
     for index in indices:
-        active = job.attempt_of(index)
-        assert active is not None, "only active tasks yield"
-        job.yields[index] = note
+        active = attempts[index]
+        yields[index] = note
         active.changed_ms = note.requested_ms
         active.log_index = note.log_index
 

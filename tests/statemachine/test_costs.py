@@ -1,0 +1,125 @@
+"""What an entry costs: what is asked of a whole job doesn't cost a look at each of its tasks, or a very short one.
+
+Counted in calls, which are the same on every machine.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from hasched.model.policy import Cap, CapSubject, Charges, FairShare, Policy, Quota, kind_of
+from hasched.model.spec import JobSpec, PlacementRules, Resources
+from hasched.model.states import NodeState
+from hasched.statemachine.apply import apply
+from hasched.statemachine.commands import (
+    Batch,
+    CancelJob,
+    Command,
+    PutPolicy,
+    ResumeJob,
+    SetNodeState,
+    SubmitJob,
+    SuspendJob,
+    UpdateJob,
+)
+from hasched.statemachine.limits import Limits
+from hasched.statemachine.outcomes import Rejected
+from tests.statemachine.machine import Machine
+
+TASK = Resources(cpu_milli=1)
+
+
+def calls_of(machine: Machine, command: Command) -> int:
+    """How many calls it takes to apply a command."""
+    calls = 0
+
+    def count(_frame: object, kind: str, _what: object) -> None:
+        nonlocal calls
+        calls += kind == "call"
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        applied = apply(machine.state, machine.state.index + 1, Batch(2, machine.now_ms, [command]))
+    finally:
+        sys.setprofile(before)
+    assert not applied.faults and not isinstance(applied.outcomes[0], Rejected)
+    return calls
+
+
+def put(name: str, body: Policy) -> PutPolicy:
+    return PutPolicy(kind=kind_of(body), name=name, body=body, actor="ada")
+
+
+def running(tasks: int, **fields: Any) -> Machine:
+    machine = Machine()
+    machine.node(cpu=1000)
+    machine.do(put("default", FairShare()))
+    job = machine.submit(count=tasks, resources=TASK, **fields)
+    machine.place(job, *range(tasks))
+    assert job.active == tasks
+    return machine
+
+
+def by_alternatives(tasks: int) -> Machine:
+    return running(tasks, placement=PlacementRules(any_of=(TASK, Resources(cpu_milli=2))))
+
+
+def waiting(tasks: int) -> Machine:
+    machine = Machine()
+    machine.submit(count=tasks)
+    return machine
+
+
+@pytest.mark.parametrize(
+    ("made", "command"),
+    [
+        pytest.param(running, UpdateJob(job_id=1, actor="ada", queue="night"), id="another queue"),
+        pytest.param(
+            by_alternatives, UpdateJob(job_id=1, actor="ada", queue="night"), id="another queue, alternatives"
+        ),
+        pytest.param(running, SuspendJob(job_id=1, actor="ada"), id="suspend"),
+        pytest.param(running, ResumeJob(job_id=1, actor="ada"), id="resume"),
+        pytest.param(running, CancelJob(job_id=1, actor="ada"), id="cancel what runs"),
+        pytest.param(waiting, CancelJob(job_id=1, actor="ada"), id="cancel what waits"),
+        pytest.param(waiting, CancelJob(job_id=1, actor="ada", indices=tuple(range(20))), id="cancel 20 that wait"),
+        pytest.param(running, put("default", FairShare(charge=Charges(gpu_milli=1))), id="other charges"),
+        pytest.param(running, put("all", Quota()), id="a quota"),
+        pytest.param(running, put("each", Cap(units=9, subject=CapSubject.NAME)), id="a cap"),
+    ],
+)
+def test_no_call_is_made_for_each_task(made: Callable[[int], Machine], command: Command) -> None:
+    few, many = calls_of(made(40), command), calls_of(made(400), command)
+    assert many < few + 40, "what is remembered of earlier calls may make a few of difference"
+
+
+def test_cancelling_tasks_by_name_makes_no_call_for_each() -> None:
+    some, many = (CancelJob(job_id=1, actor="ada", indices=tuple(range(tasks))) for tasks in (40, 400))
+    assert calls_of(waiting(500), many) < calls_of(waiting(500), some) + 40
+
+
+def test_a_lost_node_reads_the_spec_of_a_job_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = running(40)
+    read = []
+    job = type(machine.state.jobs[1])
+    spec = job.spec
+    monkeypatch.setattr(job, "spec", property(lambda self: read.append(self.id) or spec.__get__(self)))
+    calls_of(machine, SetNodeState(node_id="n1", state=NodeState.DISCONNECTED, reason="silent"))
+    assert read == [1]
+
+
+def test_a_submission_doesnt_look_at_quotas_and_caps_of_others() -> None:
+    def calls(policies: int) -> int:
+        machine = Machine()
+        machine.do(*(put(f"q{number}", Quota(user=f"user-{number}")) for number in range(policies)))
+        machine.do(
+            *(put(f"c{number}", Cap(units=1, subject=CapSubject.NAME, match=f"{number}")) for number in range(policies))
+        )
+        assert isinstance(machine.state.usage.limits, Limits)
+        return calls_of(machine, SubmitJob(submission_id="s", actor="ada", spec=JobSpec(name="job", command=("true",))))
+
+    assert calls(60) < calls(6) + 40
