@@ -4,26 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import islice
+from typing import NamedTuple
 
 from hasched.model.ids import JobId, NodeId
 from hasched.scheduler.candidates import Candidates, View
-from hasched.scheduler.holds import ONCE, Blocked, Hold, Holds, best_offer
+from hasched.scheduler.evictions import LOOKS_A_UNIT, Eviction
+from hasched.scheduler.holds import MOST_HOLDS, Blocked, Hold, Holds, best_offer
 from hasched.scheduler.line import Line
 from hasched.scheduler.order import Rank
-from hasched.scheduler.preemption import choose_victims, victims_on
+from hasched.scheduler.preemption import Ousting
 from hasched.scheduler.shapes import NEVER_MS, Shape
-from hasched.scheduler.slots import Slot
+from hasched.scheduler.slots import Changes, Slot
 from hasched.scheduler.windows import Windows
 from hasched.statemachine.commands import PreemptAttempts
 from hasched.statemachine.state import State
 
-VICTIM_SLICE = 64  # nodes looked at in a slice for tasks to be driven out; so many units as well
 KEEP_UNITS = 2  # what it costs to see who needs a hold,
 HOLD_UNITS = 32  # and to find one
+MOST_EVICTIONS = 2 * MOST_HOLDS  # that are kept: a shape whose hold has been used may soon have another
+
+
+class _Asked(NamedTuple):
+    """A command that is on its way, and the holds that it makes."""
+
+    command: PreemptAttempts
+    holds: tuple[Hold, ...]
 
 
 class Head:
-    """`waits` says whether a job has tasks that want to start. `unsettled`: who holds a node, or gives way, isn't known yet."""
+    """`waits` says whether a job has tasks that want to start, `wants` how many, job by job, of the first of a shape, all of one
+    priority, may start once there is room. `unsettled`: who holds a node, or gives way, isn't known yet.
+    """
 
     def __init__(
         self,
@@ -31,14 +42,21 @@ class Head:
         candidates: Candidates,
         holds: Holds,
         slots: dict[NodeId, Slot],
+        changes: Changes,
+        *,
         waits: Callable[[State, JobId], bool],
+        wants: Callable[[State, Shape], list[tuple[JobId, int]]],
     ) -> None:
         self._line = line
         self._candidates = candidates
         self._holds = holds
         self._slots = slots
+        self._changes = changes
         self._waits = waits
+        self._wants = wants
         self._hopeless: dict[Shape, None] = {}  # shapes that no node could hold, as long as nodes stay as they are
+        self._evictions: dict[Shape, Eviction] = {}
+        self._asked: _Asked | None = None
         self.unsettled = False
 
     def nodes_changed(self) -> None:
@@ -47,6 +65,7 @@ class Head:
     def forget_shape(self, shape: Shape) -> None:
         """Nothing of it waits any more."""
         self._hopeless.pop(shape, None)
+        self._evictions.pop(shape, None)
         self._holds.forget_shape(shape)
 
     # Who holds a node
@@ -60,6 +79,8 @@ class Head:
         if not self._line.aside and not self._holds:
             return 0
         missing = self._holds.keep(islice(self._blocked(state), self._holds.limit(len(self._slots))))
+        for shape in self._evictions:
+            self._let_go(state, shape)
         if missing is None:
             return KEEP_UNITS
         view = self._candidates.cursors(missing.shape)[0].view
@@ -79,67 +100,93 @@ class Head:
             elif shape not in self._hopeless and not shape.relations:
                 yield Blocked(rank, shape, job_id)
 
+    def _let_go(self, state: State, shape: Shape) -> None:
+        """Hold no more room than is wanted still: tasks may have started elsewhere, or wait no more."""
+        holds = self._holds.of_shape(shape)
+        surplus = sum(hold.made for hold in holds)
+        if not surplus:
+            return
+        surplus -= sum(tasks for _, tasks in self._wants(state, shape))
+        for hold in reversed(holds):
+            if surplus <= 0:
+                break
+            less = min(surplus, hold.made)
+            self._holds.set_made(hold, hold.made - less)
+            surplus -= less
+
     # Who is driven out
 
     def stir(self) -> None:
-        """Something has grown: who found nobody to drive out looks at some nodes more."""
-        for hold in self._holds:
-            if not hold.served and hold.searched >= len(self._slots):
-                hold.until = hold.searched + VICTIM_SLICE
-                self.unsettled = True
+        """Something has grown: who has found too few to drive out looks at what has changed."""
+        for eviction in self._evictions.values():
+            eviction.stir()
+        self.unsettled = self.unsettled or bool(self._evictions)
 
     def drive_out(self, state: State, windows: Windows) -> tuple[PreemptAttempts | None, int]:
-        """Whom a job that holds a node, and may drive others out, drives out, of some nodes; and the units spent."""
-        hold = next((hold for hold in self._holds if self._searches(state, hold)), None)
-        if hold is None:
+        """One slice of seeing whom the first that holds a node, and may drive others out, drives out; and the units spent."""
+        found = self._next_search(state)
+        if found is None:
             return None, 0
-        job, request = state.jobs[hold.job_id], hold.shape.requests[hold.choice]
-        slots = list(self._slots.values())
-        first = hold.searched % len(slots)
-        some = slots[first : first + VICTIM_SLICE]
+        hold, job_id, wanted = found
+        eviction, job = self._evictions[hold.shape], state.jobs[job_id]
         view = self._candidates.cursors(hold.shape)[0].view
-        free = [slot for slot in some if _may_serve(slot, view, windows)]
-        if not hold.searched:
-            free.insert(0, hold.slot)
-        hold.searched += len(some)
-        victims = choose_victims(state, job, request, free)
-        if victims is None:
-            return None, VICTIM_SLICE
-        hold.served = True
-        if victims.node_id != hold.slot.node_id:
-            self._holds.move(hold, self._slots[victims.node_id])
-        if not victims.attempts:
-            return None, VICTIM_SLICE
+
+        def serves(slot: Slot) -> bool:
+            if slot.held and (there := self._holds.of(slot)).rank < hold.rank and there.shape is not hold.shape:
+                return False
+            return self._slots.get(slot.node_id) is slot and _may_serve(slot, view, windows)
+
+        eviction.looks = 0
+        chosen = eviction.go_on(Ousting(state, job), hold, self._holds, serves, wanted)
+        units = 1 + eviction.looks // LOOKS_A_UNIT
+        if chosen is None or not chosen.attempts:
+            return None, units
         reason = f"job {job.id} has a higher priority and needs the room"
-        return PreemptAttempts(attempts=victims.attempts, for_job=job.id, reason=reason), VICTIM_SLICE
+        command = PreemptAttempts(attempts=chosen.attempts, for_job=job.id, reason=reason)
+        self._asked = _Asked(command, chosen.holds)
+        return command, units
 
     def see(self, state: State) -> None:
         """Whether anybody goes on looking."""
-        self.unsettled = any(self._searches(state, hold) for hold in self._holds)
+        self.unsettled = self._next_search(state) is not None
 
     def settle(self, state: State, command: PreemptAttempts) -> None:
-        """It has been decided, or nobody will know. Who isn't served by it looks again when something has changed."""
-        for hold in self._holds:
-            if hold.job_id == command.for_job and not _is_served(state, hold):
-                hold.served, hold.searched, hold.until = False, len(self._slots), ONCE
+        """It has been decided, or nobody will know. Where it makes no room, another is looked for when something has changed."""
+        if self._asked is None or self._asked.command is not command:
+            return
+        asked, self._asked = self._asked, None
+        job = state.jobs.get(command.for_job)
+        for hold in asked.holds:
+            if job is not None and hold.made and self._holds.is_kept(hold):
+                found = Ousting(state, job).on(hold.slot, hold.wanted)
+                if found is None or found.losses:
+                    self._holds.set_made(hold, 0)
+        self.unsettled = True
 
-    def _searches(self, state: State, hold: Hold) -> bool:
-        """Whether it is still to be found out whom a holder could drive out."""
-        if hold.served or hold.searched >= (len(self._slots) if hold.until == ONCE else hold.until):
-            return False
-        job = state.jobs.get(hold.job_id)
-        return job is not None and job.preempts and hold.shape in self._line.aside and self._waits(state, job.id)
+    def _next_search(self, state: State) -> tuple[Hold, JobId, int] | None:
+        """The first holder that may drive out more, the job that it is for, and for how many tasks of it."""
+        if self._asked is not None:
+            return None
+        for hold in sorted(self._holds, key=lambda each: each.rank):
+            job, shape = state.jobs.get(hold.job_id), hold.shape
+            if job is None or not job.preempts or shape not in self._line.aside:
+                self._evictions.pop(shape, None)
+                continue
+            eviction = self._evictions.get(shape)
+            if eviction is None or eviction.priority != job.priority:
+                eviction = self._evictions[shape] = Eviction(job.priority, self._slots, self._changes)
+                if len(self._evictions) > MOST_EVICTIONS:
+                    del self._evictions[next(iter(self._evictions))]
+            if not eviction.searching:
+                continue
+            made = sum(each.made for each in self._holds.of_shape(shape))
+            for job_id, tasks in self._wants(state, shape):
+                if made < tasks:
+                    return hold, job_id, tasks - made
+                made -= tasks
+        return None
 
 
 def _may_serve(slot: Slot, view: View, windows: Windows) -> bool:
-    """Whether a node may be held for another in place of the one it holds."""
-    return slot.usable and not slot.held and windows.closes_ms(slot.node_id, ()) == NEVER_MS and view.admits(slot)
-
-
-def _is_served(state: State, hold: Hold) -> bool:
-    """Whether what was told to stop makes room for the holder."""
-    job = state.jobs.get(hold.job_id)
-    if job is None:
-        return True
-    found = victims_on(state, job, hold.shape.requests[hold.choice], hold.slot)
-    return found is not None and not found.attempts
+    """Whether a node, whoever holds it, may be held for a task."""
+    return slot.usable and windows.closes_ms(slot.node_id, ()) == NEVER_MS and view.admits(slot)

@@ -27,7 +27,6 @@ from hasched.statemachine.state import State
 
 MOST_HOLDS = 8
 NODES_A_HOLD = 16  # of so many nodes one may be held; one always may
-ONCE = -1  # as many as there are
 CLOSE_LOOKS = 12  # nodes of which it is worked out when a task could start there
 
 
@@ -60,14 +59,12 @@ class Hold:
         "beside",
         "choice",
         "job_id",
+        "made",
         "rank",
-        "searched",
-        "served",
         "shape",
         "slot",
         "stale",
         "start_ms",
-        "until",
         "wanted",
     )
 
@@ -76,9 +73,7 @@ class Hold:
         self.slot = slot
         self.wanted = wanted
         self.choice = 0
-        self.searched = 0  # nodes looked at for tasks to be driven out,
-        self.until = ONCE  # of so many; those who come round look again
-        self.served = False  # they were found, or enough room comes by itself
+        self.made = 0  # tasks for which others were driven out, or for which enough room comes by itself
         self.start_ms = 0  # not worked out yet
         self.beside = slot
         self.stale = True
@@ -113,6 +108,7 @@ class Holds:
         self._changes = changes
         self._windows = windows
         self._holds: dict[Shape, Hold] = {}
+        self._more: dict[Shape, dict[Slot, Hold]] = {}  # where others were driven out for more of its tasks
         self._of_slot: dict[Slot, Hold] = {}
         self._denied: dict[Cursor, Rank] = {}  # who found nothing here as things are, by their best rank
         self.released = False  # whether a node was let go since somebody last set it to False
@@ -127,7 +123,8 @@ class Holds:
         request = shape.requests[choice]
         best: tuple[float, int] | None = None
         found: Slot | None = None
-        for slot in self._of_slot:
+        own = self._more.get(shape)
+        for slot in self._of_slot if own is None else (*own, self._holds[shape].slot, *self._of_slot):
             if slot.cpu_milli < request.cpu_milli or not slot.fits(request) or not cursor.view.admits(slot):
                 continue
             closes_ms = self._windows.closes_ms(slot.node_id, shape.access)
@@ -135,6 +132,8 @@ class Holds:
                 continue
             if self.room(state, slot, asked, 1) and (best is None or cursor.score(slot) < best):
                 best, found = cursor.score(slot), slot
+                if own is not None and self._of_slot[slot].shape is shape:
+                    break  # there may be hundreds
         if found is None:
             self._denied[cursor] = rank
         return found
@@ -150,10 +149,12 @@ class Holds:
             hold.refresh(state)
         return hold.room(shape, request, most, state.now_ms)
 
-    def count(self, slot: Slot, shape: Shape, rank: Rank) -> None:
-        """Tasks were placed on a held node. By the holder or who stands before it: then it isn't held any more."""
+    def count(self, slot: Slot, shape: Shape, rank: Rank, tasks: int) -> None:
+        """Tasks were placed on a held node. It isn't held any more for those of the holder, nor if others stand before it."""
         hold = self._of_slot[slot]
-        if hold.is_for(shape, rank):
+        if hold.shape is shape and hold.made > tasks:
+            self.set_made(hold, hold.made - tasks)
+        elif hold.is_for(shape, rank):
             self._release(hold)
         else:
             self.touch(slot)
@@ -173,16 +174,13 @@ class Holds:
         wanted: dict[Shape, None] = {}
         for one in blocked:
             wanted[one.shape] = None
-            hold = self._holds.get(one.shape)
-            if hold is not None:
-                if hold.job_id != one.job_id:
-                    hold.searched, hold.until, hold.served = 0, ONCE, False
+            for hold in self.of_shape(one.shape):
                 hold.rank, hold.job_id = one.rank, one.job_id
-            elif first is None:
+            if first is None and one.shape not in self._holds:
                 first = one
-        for shape, hold in list(self._holds.items()):
+        for shape in list(self._holds):
             if shape not in wanted:
-                self._release(hold)
+                self.forget_shape(shape)
         return first
 
     def hold(self, blocked: Blocked, offer: Offer) -> None:
@@ -196,6 +194,41 @@ class Holds:
         slot.held = True
         self._changed(slot)
         return hold
+
+    def of_shape(self, shape: Shape) -> list[Hold]:
+        """All holds for single tasks of a shape."""
+        hold = self._holds.get(shape)
+        return [] if hold is None else [hold, *self._more.get(shape, {}).values()]
+
+    def made(self, slot: Slot, shape: Shape) -> int:
+        """For how many tasks of a shape room has been made on a node."""
+        hold = self._of_slot.get(slot)
+        return hold.made if hold is not None and hold.shape is shape else 0
+
+    def make(self, hold: Hold, slot: Slot) -> Hold:
+        """Room is being made on a node for one task more of the shape that another node is held for; the hold of this one."""
+        there = self._of_slot.get(slot)
+        if there is not None and there.shape is not hold.shape:
+            self._release(there)  # it stands behind
+            there = None
+        if there is None and not hold.made:
+            self._move(hold, slot)
+            there = hold
+        elif there is None:
+            there = self.hold_for(Blocked(hold.rank, hold.shape, hold.job_id), slot, hold.wanted)
+            there.choice = hold.choice
+            self._more.setdefault(hold.shape, {})[slot] = there
+        self.set_made(there, there.made + 1)
+        return there
+
+    def set_made(self, hold: Hold, tasks: int) -> None:
+        """So many tasks have, or will have, room at a hold; without any it is let go, but for the last of its shape."""
+        if not tasks and self._more.get(hold.shape):
+            self._release(hold)
+            return
+        hold.made = tasks
+        hold.wanted = ((hold.shape.requests[hold.choice], max(tasks, 1)),)
+        self.touch(hold.slot)
 
     def is_kept(self, hold: Hold) -> bool:
         """Whether it hasn't been released."""
@@ -214,13 +247,15 @@ class Holds:
         if self.is_kept(hold):
             self._release(hold)
 
-    def move(self, hold: Hold, slot: Slot) -> None:
+    def _move(self, hold: Hold, slot: Slot) -> None:
         """Hold another node for the same."""
-        self._release(hold)
+        before = hold.slot
+        del self._of_slot[before]
+        before.held, slot.held = False, True
         hold.slot, hold.stale = slot, True
-        self._holds[hold.shape] = hold
         self._of_slot[slot] = hold
-        slot.held = True
+        self.released = True
+        self._changed(before)
         self._changed(slot)
 
     def __iter__(self) -> Iterator[Hold]:
@@ -235,8 +270,16 @@ class Holds:
 
     def _release(self, hold: Hold) -> None:
         del self._of_slot[hold.slot]
+        more = self._more.get(hold.shape)
         if self._holds.get(hold.shape) is hold:
             del self._holds[hold.shape]
+            if more:
+                first = next(iter(more))
+                self._holds[hold.shape] = more.pop(first)
+        elif more is not None:
+            more.pop(hold.slot, None)
+        if not more:
+            self._more.pop(hold.shape, None)
         hold.slot.held = False
         self.released = True
         self._changed(hold.slot)
@@ -267,8 +310,7 @@ class Holds:
 
     def forget_shape(self, shape: Shape) -> None:
         """Nothing of it waits any more."""
-        hold = self._holds.get(shape)
-        if hold is not None:
+        for hold in reversed(self.of_shape(shape)):
             self._release(hold)
 
     def all_before(self, rank: Rank, limit: int) -> bool:

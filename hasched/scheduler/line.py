@@ -59,6 +59,18 @@ class WaitingClass:
     def drop_first(self) -> None:
         del self._members[heapq.heappop(self._heap)]
 
+    def firsts(self, most: int) -> list[JobId]:
+        """The first few, in order."""
+        heap, found = self._heap, list[JobId]()
+        fringe = [(heap[0], 0)] if heap else []
+        while fringe and len(found) < most:
+            job_id, at = heapq.heappop(fringe)
+            found.append(job_id)
+            for child in (2 * at + 1, 2 * at + 2):
+                if child < len(heap):
+                    heapq.heappush(fringe, (heap[child], child))
+        return found
+
 
 class ShapeQueue:
     """The classes of one shape. `aside`: nothing of it fits anywhere."""
@@ -240,6 +252,12 @@ class Line:
         """That of the first of its classes that isn't being tried."""
         best = self._queues[shape].best()
         return best[0] if best is not None else None
+
+    def firsts(self, shape: Shape, most: int) -> list[JobId]:
+        """The first few jobs of the first class of a shape."""
+        queue = self._queues.get(shape)
+        best = queue.best() if queue is not None else None
+        return best[1].firsts(most) if best is not None else []
 
     def _leads_aside(self, shape: Shape, job_id: JobId) -> bool:
         if shape not in self.aside:

@@ -20,6 +20,7 @@ from hasched.model.policy import PolicyKind
 from hasched.model.spec import Resources
 from hasched.model.states import PlacementPolicy, TaskState
 from hasched.scheduler.candidates import Candidates, Cursor, View
+from hasched.scheduler.evictions import MOST_ROOMS
 from hasched.scheduler.flights import Flights, JobInFlight, Landing
 from hasched.scheduler.gangs import GangLine, tasks_of
 from hasched.scheduler.gates import Gate, standard_gates
@@ -59,6 +60,7 @@ from hasched.statemachine.state import State
 
 CLASSES_A_TASK = 16  # so many classes waiting, and one task more of a class is placed in a row
 REBUILD_SLICE = 1_000  # jobs or nodes
+MOST_PREEMPTING = 32  # jobs of a shape for which others are driven out at a time
 RELATED_UNITS = 32  # to place a task that is judged by where others run costs as much as so many others
 _LOOKS_A_UNIT = 32  # looking at so many nodes costs about as much as placing a task
 
@@ -110,7 +112,15 @@ class Planner:
         self._line = Line(self._order.rank, self._forget_shape)
         self._holds = Holds(self._changes, self._windows)
         self._gangs.empty_line(self._holds)
-        self._head = Head(self._line, self._candidates, self._holds, self._slots, self._waits)
+        self._head = Head(
+            self._line,
+            self._candidates,
+            self._holds,
+            self._slots,
+            self._changes,
+            waits=self._waits,
+            wants=self._wants,
+        )
         self._recheck: list[tuple[Rank, int, Shape]] = []  # shapes aside that are still to be looked at, the first last
 
     def rebuild(self, state: State) -> Iterator[None]:
@@ -366,6 +376,7 @@ class Planner:
                     for node_id in dict.fromkeys(placement.node_id for placement in gang.placements):
                         self._move(state, gang.job_id, node_id, tasks_of(gang, node_id))
                     self.units_spent += spent
+                    self._head.see(state)
                     return gang
             elif self._recheck and self._recheck[-1][0] == first:
                 looked, ready = self._look_again(state)
@@ -395,6 +406,7 @@ class Planner:
         )
         self._flights.depart(plan)
         self._draft = {}
+        self._head.see(state)
         return plan
 
     @property
@@ -532,6 +544,26 @@ class Planner:
         job = state.jobs.get(job_id)
         return job is not None and not job.suspended and not job.ending and self._waiting(job) > 0
 
+    def _wants(self, state: State, shape: Shape) -> list[tuple[JobId, int]]:
+        """How many tasks of each of the first jobs of a shape may start once there is room, `MOST_ROOMS` in all at most.
+
+        What one of them may start the next may not: they are taken to share all limits.
+        """
+        found: list[tuple[JobId, int]] = []
+        sum_before, priority = 0, None
+        for job_id in self._line.firsts(shape, MOST_PREEMPTING):
+            job = state.jobs.get(job_id)
+            if job is None or not job.preempts or not self._waits(state, job_id):
+                continue
+            priority = job.priority if priority is None else priority
+            allowed = min(sum_before + self._waiting(job), MOST_ROOMS)
+            for gate in self._gates:
+                allowed = gate.allowed(state, job, allowed)
+            if allowed > sum_before and job.priority == priority:
+                found.append((job_id, allowed - sum_before))
+                sum_before = allowed
+        return found
+
     def _place(
         self, state: State, job: Job, standing: tuple[Shape, Rank], wanted: int, draft: _Draft
     ) -> tuple[int, bool]:
@@ -559,7 +591,7 @@ class Planner:
             slot.reserved_until_ms = max(slot.reserved_until_ms, state.now_ms + in_flight.limit_ms)
             changes.note(slot)
             if slot.held:
-                self._holds.count(slot, shape, rank)
+                self._holds.count(slot, shape, rank, len(tasks))
             draft.setdefault((job.id, slot.node_id, choice), []).extend(tasks)
             self._move(state, job.id, slot.node_id, len(tasks))
             in_flight.next_index = tasks[-1] + 1

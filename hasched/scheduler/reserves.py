@@ -7,17 +7,14 @@ there is room elsewhere before, there. They are those that are the emptiest, and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple, TypeAlias
 
-import msgspec
-
-from hasched.model.spec import Resources
 from hasched.model.wire import AttemptKey
 from hasched.scheduler.holds import Blocked, Hold, Holds, Wanted
 from hasched.scheduler.order import Rank
 from hasched.scheduler.placement import free_share
-from hasched.scheduler.preemption import victims_on, without_lower
+from hasched.scheduler.preemption import NOTHING, Cost, Ousting, without_lower
 from hasched.scheduler.rooms import Part, Place, Rooms
 from hasched.scheduler.slots import Slot
 from hasched.scheduler.usage import ends_of
@@ -25,6 +22,7 @@ from hasched.statemachine.job import Job
 from hasched.statemachine.state import State
 
 LOOKS_A_STEP = 150  # nodes looked at before others have their turn
+ATTEMPTS_A_LOOK = 4  # to see whom of so many could be driven out costs as much as a look
 CLOSE_LOOKS = 64  # nodes of which it is worked out when they are surely free
 
 
@@ -44,6 +42,7 @@ class Reserve:
 
 
 class _Candidate(NamedTuple):
+    cost: Cost  # of making room there for one task, of nodes where others are driven out
     busy: float
     order: int
     slot: Slot
@@ -57,50 +56,68 @@ class _Candidate(NamedTuple):
 
 def pick(state: State, rooms: Rooms, slots: list[Slot], standing: tuple[Rank, Holds]) -> Picking:
     """Step by step, None until the last: what of the smallest gang should be held on which nodes; nothing if no nodes could."""
-    yield from _pick(state, rooms, slots, standing, Slot.emptied)
+    yield from _pick(state, rooms, slots, standing, None)
 
 
 def pick_by_force(state: State, rooms: Rooms, slots: list[Slot], standing: tuple[Rank, Holds], winner: Job) -> Picking:
-    """The same for a gang that may drive others out: nodes on which that is enough, if there are so many."""
+    """The same for a gang that may drive others out: the nodes on which that costs the least, if there are so many."""
     picked: dict[Slot, Wanted] | None = None
-    for picked in _pick(state, rooms, slots, standing, lambda slot: without_lower(state, winner, slot)):
+    for picked in _pick(state, rooms, slots, standing, winner):
         if picked is None:
             yield None
     yield from (picked,) if picked else pick(state, rooms, slots, standing)
 
 
-def _pick(
-    state: State, rooms: Rooms, slots: list[Slot], standing: tuple[Rank, Holds], clear: Callable[[Slot], Slot]
-) -> Picking:
-    """`clear` says what a node would be without those who have to go."""
+def _pick(state: State, rooms: Rooms, slots: list[Slot], standing: tuple[Rank, Holds], winner: Job | None) -> Picking:
+    """`winner`: the gang, if others have to go for it; else everybody ends in time."""
     rank, holds = standing
+    ousting = Ousting(state, winner) if winner is not None else None
     places: dict[str, list[_Candidate]] = {}
-    for number, slot in enumerate(slots):
-        if number % LOOKS_A_STEP == LOOKS_A_STEP - 1:
+    looks = 0
+    for slot in slots:
+        looks += 1 if ousting is None else 1 + len(slot.node.attempts) // ATTEMPTS_A_LOOK
+        if looks >= LOOKS_A_STEP:
+            looks = 0
             yield None
         if not slot.usable or not rooms.admits(slot, state.now_ms) or (slot.held and holds.stands_before(slot, rank)):
             continue
-        empty = clear(slot)
+        empty = slot.emptied() if winner is None else without_lower(state, winner, slot)
         found = tuple(rooms.room(empty, request, rooms.shape.most) for request in rooms.shape.requests)
         if any(found):
             value = slot.node.info.labels.get(rooms.shape.near[0], "") if rooms.shape.must_be_near else ""
-            places.setdefault(value, []).append(_Candidate(1.0 - free_share(slot), slot.order, slot, empty, found))
+            cost = _cost_of(ousting, slot, rooms, found) if ousting is not None else NOTHING
+            places.setdefault(value, []).append(
+                _Candidate(cost, 1.0 - free_share(slot), slot.order, slot, empty, found)
+            )
     if rooms.shape.must_be_near:
         places.pop("", None)
-    offers: list[tuple[float, str, list[Part], list[_Candidate]]] = []
+    offers: list[tuple[int, float, str, list[Part], list[_Candidate]]] = []
     for value, candidates in sorted(places.items()):
-        chosen = _first_to_be_free(state, sorted(candidates, key=lambda each: each[:2]), rooms.shape.least)
+        chosen = sorted(candidates, key=lambda each: each[:3])
+        least = rooms.shape.least
+        chosen = _first_to_be_free(state, chosen, least) if winner is None else _enough(chosen, least)
         parts = _fill(rooms, chosen, state.now_ms) or _fill(rooms, candidates, state.now_ms)
         if parts is not None:
-            offers.append((sum(each.busy for each in chosen), value, parts, candidates))
-    yield _by_node(rooms, *min(offers, key=lambda each: each[:2])[2:]) if offers else {}
+            lost, busy = sum(each.cost[0] for each in chosen), sum(each.busy for each in chosen)
+            offers.append((lost, busy, value, parts, candidates))
+    yield _by_node(rooms, *min(offers, key=lambda each: each[:3])[3:]) if offers else {}
+
+
+def _cost_of(ousting: Ousting, slot: Slot, rooms: Rooms, found: tuple[int, ...]) -> Cost:
+    """What it costs to have the room there that there is without those who may be driven out, for each thousand tasks."""
+    kind, most = next((kind, min(room, rooms.shape.least)) for kind, room in enumerate(found) if room)
+    victims = ousting.on(slot, ((rooms.shape.requests[kind], most),))
+    if victims is None:
+        return NOTHING
+    attempts, priority, work_ms = victims.cost
+    return attempts * 1000 // most, priority, work_ms * 1000 // most
 
 
 def _first_to_be_free(state: State, candidates: list[_Candidate], least: int) -> list[_Candidate]:
     """As many as will do, of the emptiest those that are free first."""
     pool = _enough(candidates, 2 * least)
     if len(pool) <= CLOSE_LOOKS:
-        pool.sort(key=lambda each: (_free_ms(state, each.slot), *each[:2]))
+        pool.sort(key=lambda each: (_free_ms(state, each.slot), *each[1:3]))
     return _enough(pool, least)
 
 
@@ -153,27 +170,11 @@ def release(holds: Holds, reserve: Reserve) -> None:
 
 def find_victims(state: State, reserve: Reserve, winner: Job) -> tuple[AttemptKey, ...]:
     """Who has to go so that the whole gang can start on the nodes that it holds; nobody, if that wouldn't be enough."""
-    found: list[AttemptKey] = []
+    ousting, found = Ousting(state, winner), list[AttemptKey]()
     for hold in reserve.holds:
-        victims = victims_on(state, winner, sum_of(hold.wanted), hold.slot)
+        victims = ousting.on(hold.slot, hold.wanted)
         if victims is None:
             return ()
-        found += victims.attempts
+        found += ousting.name(victims)
+        ousting.take(victims)
     return tuple(found)
-
-
-def sum_of(wanted: Wanted) -> Resources:
-    """What all of these tasks ask for together. Where they differ in the GPUs that will do, it is those of the first."""
-    countables: dict[str, int] = {}
-    for request, tasks in wanted:
-        for name, amount in request.countables:
-            countables[name] = countables.get(name, 0) + amount * tasks
-    first = next((request for request, _ in wanted if request.gpus), wanted[0][0])
-    return msgspec.structs.replace(
-        first,
-        cpu_milli=sum(request.cpu_milli * tasks for request, tasks in wanted),
-        memory_bytes=sum(request.memory_bytes * tasks for request, tasks in wanted),
-        gpus=sum(request.gpus * tasks for request, tasks in wanted),
-        disk_bytes=sum(request.disk_bytes * tasks for request, tasks in wanted),
-        countables=tuple(sorted(countables.items())),
-    )

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from hasched.model.states import EndKind
 from hasched.model.wire import AttemptEnded, AttemptStarted
-from hasched.scheduler.preemption import victims_on
+from hasched.scheduler.preemption import Ousting
 from hasched.scheduler.slots import Slot
-from hasched.statemachine.commands import ReportAttempts
+from hasched.statemachine.commands import CancelJob, ReportAttempts
 from hasched.statemachine.job import Job
 from tests.scheduler.world import World
 
@@ -145,6 +145,188 @@ def test_all_nodes_are_looked_at_a_slice_at_a_time() -> None:
     assert world.preempted == [[f"{only.id}.0"]]
 
 
+class TestManyAtOnce:
+    """One pass tells everybody who has to go, so an urgent array waits for one grace, not for one a task."""
+
+    def world(self, nodes: int = 10, cpu: int = 2) -> tuple[World, Job]:
+        world = World()
+        for number in range(nodes):
+            world.node(f"n{number}", cpu=cpu)
+        low = world.submit(count=nodes * cpu)
+        world.settle()
+        return world, low
+
+    def make_way(self, world: World) -> None:
+        for task in [task for tasks in world.preempted for task in tasks]:
+            job_id, index = map(int, task.split("."))
+            if world.state.jobs[job_id].attempt_of(index) is not None:
+                stop(world, world.state.jobs[job_id], index)
+
+    def test_as_many_go_as_the_array_has_tasks(self) -> None:
+        world, low = self.world(nodes=60)
+        high = urgent(world, count=100)
+        world.settle()
+        assert len(low.yields or {}) == 100
+        assert len(world.preempted) > 1, "some at a time, so that no slice is long"
+        behind = world.submit(count=100)
+        self.make_way(world)
+        world.settle()
+        assert (high.active, low.active, behind.active) == (100, 20, 0)
+        assert high.id not in world.planner.held_nodes.values()
+
+    def test_room_that_comes_late_stays_the_arrays(self) -> None:
+        world, low = self.world(nodes=2, cpu=4)
+        high = urgent(world, count=8)
+        world.settle()
+        for index in range(8):
+            assert world.planner.held_nodes, "until the last has started"
+            stop(world, low, index)
+            world.settle()
+            assert (high.active, low.active) == (index + 1, 7 - index)
+
+    def test_no_more_go_than_its_limits_let_start(self) -> None:
+        world, low = self.world()
+        urgent(world, count=100, max_running=7)
+        world.settle()
+        assert len(low.yields or {}) == 7
+
+    def test_single_jobs_of_one_shape_are_served_together(self) -> None:
+        world, low = self.world()
+        jobs = [urgent(world) for _ in range(5)]
+        world.settle()
+        assert len(low.yields or {}) == 5
+        self.make_way(world)
+        world.settle()
+        assert all(job.active for job in jobs)
+
+    def test_nobody_goes_for_what_is_cancelled_meanwhile(self) -> None:
+        world, low = self.world(nodes=4)
+        high = urgent(world, count=4)
+        world.settle()
+        assert len(world.planner.held_nodes) >= 2
+        world.do(CancelJob(job_id=high.id, actor="ada"))
+        world.settle()
+        assert world.planner.held_nodes == {}
+        self.make_way(world)
+        world.settle()
+        assert low.active == 8
+
+    def test_the_least_work_of_the_whole_cluster_is_lost(self) -> None:
+        world, low = self.world(nodes=150, cpu=1)
+        for index in range(150):
+            start(world, low, index)
+            world.now_ms += 1000
+        urgent(world, count=3)
+        world.settle()
+        assert sorted(low.yields or {}) == [147, 148, 149], "the youngest, on the nodes that are looked at last"
+
+
+class TestGangsGiveWay:
+    """A gang goes whole or stays, an elastic job shrinks before it goes."""
+
+    def test_all_of_a_gang_goes_where_nothing_else_does(self) -> None:
+        world = World()
+        for number in range(4):
+            world.node(f"n{number}", cpu=2)
+        gang = world.submit(8, gang=True)
+        world.settle()
+        high = urgent(world, count=3)
+        world.settle()
+        assert len(gang.yields or {}) == 8
+        for index in range(8):
+            stop(world, gang, index)
+        world.settle()
+        assert (high.active, gang.active, gang.state.final) == (3, 0, False)
+        for index in range(3):
+            world.end(high.id, index)
+        world.settle()
+        assert gang.active == 8, "and starts again, with no retry used"
+
+    def test_a_gang_is_dearer_than_a_task_that_has_run_longer(self) -> None:
+        world = World()
+        world.node("n1", cpu=1)
+        world.node("n2", cpu=2)
+        old = world.submit()
+        world.settle()
+        start(world, old)
+        world.now_ms += MINUTE
+        gang = world.submit(2, gang=True)
+        world.settle()
+        urgent(world)
+        world.settle()
+        assert world.preempted == [[f"{old.id}.0"]] and not gang.yields
+
+    def test_what_a_gang_leaves_on_other_nodes_is_used_before_anybody_else_goes(self) -> None:
+        world = World()
+        for number in range(3):
+            world.node(f"n{number}", cpu=2)
+        gang = world.submit(2, cpu=2, gang=True)
+        world.settle()
+        equal = urgent(world, cpu=2)
+        world.settle()
+        assert (gang.active, equal.active) == (2, 1)
+        urgent(world, count=2, cpu=2)
+        world.settle()
+        assert len(gang.yields or {}) == 2 and not equal.yields
+
+    def test_a_gang_of_equal_priority_stays(self) -> None:
+        world = World()
+        world.node("n1", cpu=2)
+        gang = urgent(world, count=2, gang=True)
+        world.settle()
+        urgent(world)
+        world.settle()
+        assert world.preempted == [] and gang.active == 2
+
+    def test_an_elastic_job_shrinks_to_its_least_and_goes_on(self) -> None:
+        world = World()
+        for number in range(3):
+            world.node(f"n{number}", cpu=2)
+        elastic = world.submit(6, min_count=2)
+        world.settle()
+        assert elastic.active == 6
+        urgent(world, count=4)
+        world.settle()
+        assert len(elastic.yields or {}) == 4
+
+    def test_an_elastic_job_that_can_spare_no_more_goes_whole(self) -> None:
+        world = World()
+        for number in range(3):
+            world.node(f"n{number}", cpu=2)
+        elastic = world.submit(6, min_count=2)
+        world.settle()
+        urgent(world, count=5)
+        world.settle()
+        assert len(elastic.yields or {}) == 6
+
+    def test_a_gang_that_waits_drives_out_another_over_several_nodes(self) -> None:
+        world = World()
+        for number in range(4):
+            world.node(f"n{number}", cpu=2)
+        low = world.submit(8, gang=True)
+        world.settle()
+        high = urgent(world, count=6, gang=True)
+        world.settle()
+        assert len(low.yields or {}) == 8
+        for index in range(8):
+            stop(world, low, index)
+        world.settle()
+        assert (high.active, low.active) == (6, 0)
+
+    def test_a_gang_drives_out_those_who_lose_the_least(self) -> None:
+        world = World()
+        jobs = []
+        for number in range(6):
+            world.node(f"n{number}", cpu=2)
+            jobs.append(world.submit(cpu=2))
+            world.settle()
+            start(world, jobs[-1])
+            world.now_ms += MINUTE
+        urgent(world, count=4, gang=True)
+        world.settle()
+        assert [bool(job.yields) for job in jobs] == [False] * 4 + [True] * 2
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     running=st.lists(st.tuples(st.integers(1, 3), st.integers(-1, 1), st.integers(0, 5)), min_size=1, max_size=7),
@@ -163,14 +345,14 @@ def test_no_victim_could_be_spared_and_none_is_an_equal(running: list[tuple[int,
     node = world.state.nodes["n1"]
     slot = Slot(node, 1)
     slot.refresh(node, usable=True)
-    victims = victims_on(world.state, winner, winner.resources, slot)
+    victims = Ousting(world.state, winner).on(slot, ((winner.resources, 1),))
     jobs = [job for job in world.state.jobs.values() if job.active]
     free = 8 - sum(job.resources.cpu_milli for job in jobs) // 1000
     weaker = [job for job in jobs if job.priority < 900]
     if victims is None:
         assert free + sum(job.resources.cpu_milli for job in weaker) // 1000 < wanted
         return
-    chosen = [world.state.jobs[key.job_id] for key in victims.attempts]
+    chosen = [world.state.jobs[loss.job_id] for loss in victims.losses]
     assert all(job in weaker for job in chosen)
     made = free + sum(job.resources.cpu_milli for job in chosen) // 1000
     assert made >= wanted
