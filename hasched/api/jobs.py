@@ -128,11 +128,11 @@ async def submit_job(call: Call, query: SubmitQuery, body: bytes) -> Submitted:
     headers = call.request.headers
     yaml = "yaml" in headers.get("Content-Type", "")
     spec = parse_spec(await _read_yaml(call, body) if yaml else body, call.context.defaults)
-    submission_id = _check_submission_id(headers.get("Idempotency-Key"))
+    submission_id = check_submission_id(headers.get("Idempotency-Key"))
     command = SubmitJob(submission_id=submission_id, actor=call.actor, spec=spec, if_index=query.if_index)
     outcome = await call.propose(command)
     assert isinstance(outcome, JobAccepted)
-    submitted = _submitted(call, command, outcome)
+    submitted = show_submitted(call, command, outcome)
     if outcome.duplicate:
         call.status = 200
         return submitted
@@ -168,7 +168,7 @@ async def _submit_some(call: Call, items: Sequence[BatchItem]) -> list[Submitted
         if place % PARSED_AT_ONCE == PARSED_AT_ONCE - 1:
             await asyncio.sleep(0)
         try:
-            submission_id = _check_submission_id(item.submission_id)
+            submission_id = check_submission_id(item.submission_id)
             spec = parse_spec(item.spec, call.context.defaults)
         except HaschedError as error:
             refused[place] = describe(error)
@@ -182,7 +182,7 @@ def _result(call: Call, command: SubmitJob, outcome: Outcome) -> Submitted | Pro
     if isinstance(outcome, Rejected):
         return describe(refusal(outcome))
     assert isinstance(outcome, JobAccepted)
-    return _submitted(call, command, outcome)
+    return show_submitted(call, command, outcome)
 
 
 @routes.add("GET", "/v1/jobs")
@@ -314,7 +314,7 @@ async def _read_yaml(call: Call, body: bytes) -> Any:
     return documents[0].value
 
 
-def _check_submission_id(given: str | None) -> str:
+def check_submission_id(given: str | None) -> str:
     """The submission id, made here if the client gives none."""
     if given is None:
         return secrets.token_hex(16)
@@ -323,7 +323,7 @@ def _check_submission_id(given: str | None) -> str:
     return given
 
 
-def _submitted(call: Call, command: SubmitJob, accepted: JobAccepted) -> Submitted:
+def show_submitted(call: Call, command: SubmitJob, accepted: JobAccepted) -> Submitted:
     job = None if accepted.duplicate else call.context.replica.state.jobs.get(accepted.job_id)
     return Submitted(
         id=accepted.job_id,

@@ -15,6 +15,7 @@ from hasched.api.routing import Route
 from hasched.model.parse import spec_schema, update_schema
 from hasched.model.policy_text import policy_schema
 from hasched.model.views import EventView, Problem, Submitted
+from hasched.model.workflow_text import template_schema, workflow_schema
 
 _REFERENCE = "#/components/schemas/{name}"
 _CREDENTIALS: dict[str, list[dict[str, list[str]]]] = {
@@ -32,6 +33,10 @@ def openapi_document(routes: Iterable[Route]) -> dict[str, Any]:
     components["JobDocument"] = spec_schema()
     components["JobUpdate"] = update_schema()
     components["PolicyDocument"] = policy_schema()
+    components["JobTemplate"] = template_schema()
+    _add_with_parts(components, "Workflow", workflow_schema())
+    kinds = [{"$ref": _REFERENCE.format(name=kind)} for kind in ("JobTemplate", "Workflow")]
+    components["TemplateDocument"] = {"anyOf": kinds}
     _refine(components)
     paths: dict[str, dict[str, Any]] = {}
     for route in table:
@@ -57,6 +62,25 @@ def openapi_document(routes: Iterable[Route]) -> dict[str, Any]:
             },
         },
     }
+
+
+def _add_with_parts(components: dict[str, Any], name: str, schema: dict[str, Any]) -> None:
+    """A schema whose own definitions become components beside it."""
+    names = {part: name + part.title().replace("_", "") for part in schema["$defs"]}
+
+    def point(value: Any) -> Any:
+        match value:
+            case {"$ref": str(reference)}:
+                return {"$ref": _REFERENCE.format(name=names[reference.removeprefix("#/$defs/")])}
+            case dict():
+                return {key: point(each) for key, each in value.items()}
+            case list():
+                return [point(each) for each in value]
+            case _:
+                return value
+
+    components[name] = point({key: value for key, value in schema.items() if key != "$defs"})
+    components.update({names[part]: point(definition) for part, definition in schema["$defs"].items()})
 
 
 def _refine(components: dict[str, Any]) -> None:

@@ -41,6 +41,9 @@ errors. Errors are problem documents (RFC 9457, `{PROBLEM_TYPE}`) with a `code` 
 _DOCUMENTS = {
     "JobDocument": "a job's document ([jobs.md](jobs.md))",
     "JobUpdate": "what to change of a job",
+    "TemplateDocument": "the document of a job or a workflow ([workflows.md](workflows.md))",
+    **dict.fromkeys(("JobTemplate", "Workflow"), "a document ([workflows.md](workflows.md))"),
+    **dict.fromkeys(("WorkflowJob", "WorkflowJobPart", "WorkflowTask", "WorkflowTaskWithName"), "a part of a document"),
     "PolicyDocument": "a policy's document ([scheduling.md](scheduling.md))",
 }
 _ELSEWHERE = (ClusterUnreachable, ConfigInvalid, FieldError)  # no manager answers with these

@@ -7,7 +7,21 @@ import functools
 import msgspec
 from aiohttp import web
 
-from hasched.api import answers, cluster, events, health, jobs, logs, managers, nodes, policies, shares, tasks, usage
+from hasched.api import (
+    answers,
+    cluster,
+    events,
+    health,
+    jobs,
+    logs,
+    managers,
+    nodes,
+    policies,
+    shares,
+    tasks,
+    usage,
+    workflows,
+)
 from hasched.api.agents import AGENT_STREAM_PATH
 from hasched.api.call import Call
 from hasched.api.openapi import openapi_document
@@ -44,6 +58,7 @@ ROUTES: list[Route] = [
     *policies.routes.table,
     *shares.routes.table,
     *usage.routes.table,
+    *workflows.routes.table,
     *cluster.routes.table,
     *events.routes.table,
     *health.routes.table,

@@ -15,6 +15,7 @@ from hasched.cli.patience import patience
 from hasched.cli.runs import run, submit, wait
 from hasched.cli.settings import JobNumberType, Settings, json_option, namespace_option
 from hasched.cli.tasks import STATE_NAMES, first_unsuccessful, logs, parse_target, tasks
+from hasched.cli.templates import dispatch
 from hasched.model.errors import (
     ClusterUnreachable,
     HaschedError,
@@ -37,7 +38,7 @@ def job() -> None:
     """Run jobs, watch them, stop them."""
 
 
-for command in (run, submit, plan, why, wait, tasks, logs):
+for command in (run, submit, dispatch, plan, why, wait, tasks, logs):
     job.add_command(command)
 
 

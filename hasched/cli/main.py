@@ -44,6 +44,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "top": ("hasched.cli.top:top", "Watch the cluster."),
     "what-if": ("hasched.cli.answers:what_if", "Compare who starts when, as things are and as they would be."),
     "usage": ("hasched.cli.usage:usage", "Show what was used, and what that cost."),
+    "template": ("hasched.cli.templates:template", "Keep jobs and workflows with parameters, in versions."),
+    "workflow": ("hasched.cli.workflows:workflow", "Execute workflows: DAGs of tasks, from one file."),
     "version": ("hasched.cli.completion:version", "Print the version."),
 }
 

@@ -270,15 +270,34 @@ _WORKFLOW = {
 _WORKFLOW_KIND = mapping(_WORKFLOW, "a mapping of a workflow's keys")
 
 
+def _fillable(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a document before its parameters are filled in: they may stand for any value."""
+    if "properties" not in schema:
+        return schema
+    properties = {}
+    for key, each in schema["properties"].items():
+        plain = {word: value for word, value in _fillable(each).items() if word != "description"}
+        about = {"description": each["description"]} if "description" in each else {}
+        properties[key] = {**about, "anyOf": [plain, {"type": "string", "pattern": r"#\{"}]}
+    return {**schema, "properties": properties}
+
+
+def template_schema() -> dict[str, Any]:
+    """The document of a job template: a job's, in which any text may hold `#{params.NAME}`."""
+    job = _fillable(spec_schema())
+    return {**job, "properties": {"parameters": PARAMETERS.schema, **job["properties"]}}
+
+
 def workflow_schema() -> dict[str, Any]:
     """The document as JSON Schema (2020-12). It can't say everything: `parse_workflow` has the last word."""
-    named = {**_TASK_SCHEMA, "properties": {"name": name().schema, **_TASK_SCHEMA["properties"]}, "required": ["name"]}
-    job = {**spec_schema()}
+    task = {**_TASK_SCHEMA, "properties": {**_fillable(_TASK_SCHEMA)["properties"], **_TASK_KIND.schema["properties"]}}
+    named = {**task, "properties": {"name": name().schema, **task["properties"]}, "required": ["name"]}
+    job = _fillable(spec_schema())
     part = {key: value for key, value in job.items() if key != "oneOf"}
     return {
         **_WORKFLOW_KIND.schema,
         "required": ["name", "tasks"],
-        "$defs": {"job": job, "job_part": part, "task": _TASK_SCHEMA, "task_with_name": named},
+        "$defs": {"job": job, "job_part": part, "task": task, "task_with_name": named},
     }
 
 

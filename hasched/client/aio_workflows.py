@@ -1,0 +1,82 @@
+"""What the asynchronous client does with templates and executions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from hasched.client import workflow_calls
+from hasched.client.calls import Call, Document
+from hasched.model.views import Submitted
+from hasched.model.workflow_views import ExecutionPage, ExecutionView, InstancePage, TemplatePage, TemplateView
+
+T = TypeVar("T")
+
+
+class AsyncWorkflowClient:
+    """A part of `AsyncClient`; as `WorkflowClient`, a page at a time."""
+
+    if TYPE_CHECKING:
+
+        async def _do(self, call: Call[T]) -> T: ...
+
+    async def templates(self, kind: str | None = None) -> TemplatePage:
+        return await self._do(workflow_calls.templates(kind))
+
+    async def template(self, kind: str, name: str, version: int | None = None) -> TemplateView:
+        return await self._do(workflow_calls.template(kind, name, version))
+
+    async def put_template(
+        self, kind: str, name: str, document: Document, if_version: int | None = None
+    ) -> TemplateView:
+        return await self._do(workflow_calls.put_template(kind, name, document, if_version))
+
+    async def revert_template(self, kind: str, name: str, version: int) -> TemplateView:
+        return await self._do(workflow_calls.revert_template(kind, name, version))
+
+    async def delete_template(self, kind: str, name: str) -> None:
+        await self._do(workflow_calls.delete_template(kind, name))
+
+    async def dispatch(
+        self,
+        name: str,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        namespace: str | None = None,
+        submission_id: str | None = None,
+    ) -> Submitted:
+        return await self._do(workflow_calls.dispatch(name, parameters or {}, namespace, submission_id))
+
+    async def execute(
+        self,
+        workflow: str | Mapping[str, Any],
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        timeout_ms: int = 0,
+        namespace: str | None = None,
+        submission_id: str | None = None,
+    ) -> ExecutionView:
+        return await self._do(workflow_calls.execute(workflow, parameters or {}, timeout_ms, namespace, submission_id))
+
+    async def executions_page(
+        self, cursor: str = "", workflow: str | None = None, state: str | None = None
+    ) -> ExecutionPage:
+        return await self._do(workflow_calls.executions(cursor, workflow, state))
+
+    async def execution(self, execution_id: int) -> ExecutionView:
+        return await self._do(workflow_calls.execution(execution_id))
+
+    async def instances_page(self, execution_id: int, task: str, cursor: str = "") -> InstancePage:
+        return await self._do(workflow_calls.execution_task(execution_id, task, cursor))
+
+    async def cancel_execution(self, execution_id: int, reason: str = "") -> ExecutionView:
+        return await self._do(workflow_calls.cancel_execution(execution_id, reason))
+
+    async def retry_execution(self, execution_id: int) -> ExecutionView:
+        return await self._do(workflow_calls.retry_execution(execution_id))
+
+    async def decide_approval(self, execution_id: int, task: str, approve: bool, comment: str = "") -> ExecutionView:
+        return await self._do(workflow_calls.decide_approval(execution_id, task, approve, comment))
+
+    async def delete_execution(self, execution_id: int) -> None:
+        await self._do(workflow_calls.delete_execution(execution_id))
