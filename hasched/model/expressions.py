@@ -103,7 +103,7 @@ Expression: TypeAlias = Constant | Name | Items | Path | Called | Not | Minus | 
 
 def is_task_name(name: str) -> bool:
     """Whether a task may be called so: it can stand in an expression, and means nothing else there."""
-    return _TASK_NAME.fullmatch(name) is not None and name not in _WORDS and name not in ROOTS and name not in FUNCTIONS
+    return _TASK_NAME.fullmatch(name) is not None and name not in _WORDS and name not in ROOTS
 
 
 # ── Reading ─────────────────────────────────────────────────────────────────────────────────────────────────────────
