@@ -16,6 +16,7 @@ from hasched.api.codes import AMONG_OURSELVES, REFUSALS
 from hasched.api.problem import MethodNotAllowed
 from hasched.cli.codes import CODES
 from hasched.cli.main import cli
+from hasched.cli.settings import Settings
 from hasched.model import errors
 
 ROOT = Path(__file__).parent.parent
@@ -120,6 +121,37 @@ def test_every_code_of_an_error_is_in_a_table():
     assert not missing, "put them into hasched/api/codes.py or hasched/cli/codes.py, and run scripts/reference"
     words = {node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)}
     assert not sorted(tables - words), "nothing has these codes any more"
+
+
+def parse(call: str) -> None:
+    """Read `hasched CALL` as the program does, up to where the command would begin. Raises ClickException."""
+    command: click.Command = cli
+    name, words, context = "hasched", shlex.split(call), None
+    while True:
+        context = command.make_context(name, words, context, obj=Settings())
+        if not isinstance(command, click.Group):
+            return
+        found, group, words = command.resolve_command(context, [*context._protected_args, *context.args])
+        assert found is not None and group is not None
+        name, command = found, group
+
+
+def test_the_commands_that_stand_for_those_of_others_can_be_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    section = (ROOT / "docs" / "scheduling.md").read_text().partition("## From Slurm, from Nomad")[2]
+    calls = re.findall(r"`hasched ([^`]+)`", section)
+    assert len(calls) > 60
+    for call in calls:
+        for file in re.findall(r"\S+\.yaml", call):
+            (tmp_path / file).touch()
+        try:
+            parse(call)
+        except click.ClickException as error:
+            pytest.fail(f"hasched {call}: {error.format_message()}")
+    with pytest.raises(click.BadParameter):
+        parse("job cancel seven")
+    with pytest.raises(click.UsageError):
+        parse("job list --queu night")
 
 
 def test_a_mistake_would_be_found():
