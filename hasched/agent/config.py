@@ -22,6 +22,7 @@ from hasched.model.taints import parse_taint
 
 MAX_TAINTS = 32
 MAX_OWN_ATTRIBUTES = 48  # others are found
+MAX_LABELS = 64
 MAX_ATTRIBUTE_CHARS = 256
 
 
@@ -168,6 +169,7 @@ def _check_placement(config: AgentConfig) -> Iterator[FieldError]:
     for key, number, most in (
         ("taints", len(config.taints), MAX_TAINTS),
         ("attributes", len(config.attributes), MAX_OWN_ATTRIBUTES),
+        ("labels", len(config.labels), MAX_LABELS),
     ):
         if number > most:
             yield FieldError(key, f"has {number} entries, and may have {most}")

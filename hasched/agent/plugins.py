@@ -21,6 +21,7 @@ import msgspec
 from hasched.agent.devices import GPU, OWN, SHARE, Device
 from hasched.agent.nvml import MIG
 from hasched.model.ids import is_name
+from hasched.model.units import MAX_INTEGER
 
 VERSION = 1
 MAX_OUTPUT_BYTES = 256 * 1024
@@ -187,7 +188,11 @@ class Plugins:
         for device in answer.devices:
             if not _ID.fullmatch(device.id):
                 return f"{device.id[:80]!r} can't be the id of a device"
-            if not 1 <= device.units <= MAX_UNITS or device.memory_bytes < 0:
+            if (
+                not 1 <= device.units <= MAX_UNITS
+                or not 0 <= device.memory_bytes <= MAX_INTEGER
+                or not -1 <= device.numa_node <= MAX_UNITS
+            ):
                 return f"device {device.id} has an impossible amount"
         ids = [device.id for device in answer.devices]
         if len(set(ids)) < len(ids):

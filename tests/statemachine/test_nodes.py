@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from hasched.model.spec import Resources
 from hasched.model.states import NodeState, TaskState
-from hasched.model.wire import AttemptKey, NodeInfo
+from hasched.model.taints import Taint
+from hasched.model.wire import AttemptKey, DeviceInfo, GpuDevice, NodeInfo
 from hasched.statemachine import queries
 from hasched.statemachine.commands import RegisterNode, RemoveNode, SetNodeState, WatchNodes
 from hasched.statemachine.events import JobEnded, NodeRegistered
@@ -212,3 +216,40 @@ def test_an_address_that_is_none_is_refused() -> None:
     for address in ("a b", "x" * 1000):
         bad = msgspec.structs.replace(good, address=address)
         assert machine.refusal(RegisterNode(node_id="n2", info=bad)) == "invalid_node"
+
+
+GPU = GpuDevice("GPU-1", "A100", 1)
+DEVICE = DeviceInfo("card0", "fpga")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        pytest.param({"resources": Resources(countables=(("a", 1), ("a", 1)))}, id="a countable twice"),
+        pytest.param({"resources": Resources(countables=(("../x", 1),))}, id="a countable that names a path"),
+        pytest.param(
+            {"resources": Resources(countables=tuple((f"c{n:04}", 1) for n in range(1000)))}, id="very many countables"
+        ),
+        pytest.param({"resources": Resources(disk_bytes=-1)}, id="less than no disk"),
+        pytest.param({"resources": Resources(gpus=1, gpu_memory_bytes=1)}, id="what only a request has"),
+        pytest.param({"hostname": "x\nother-host slots=9"}, id="a hostname of two lines"),
+        pytest.param({"hostname": "x" * 1000}, id="a long hostname"),
+        pytest.param({"agent_version": "x" * 1000}, id="a long version"),
+        pytest.param({"table_id": "x" * 1000}, id="a long id"),
+        pytest.param({"labels": {f"l{n}": "" for n in range(1000)}}, id="very many labels"),
+        pytest.param({"labels": {"a": "x" * 1000}}, id="a long label"),
+        pytest.param({"attributes": {"x" * 1000: ""}}, id="an attribute of a long name"),
+        pytest.param({"taints": (Taint("a", "x" * 1000),)}, id="a long taint"),
+        pytest.param({"gpus": (GPU,) * 2000}, id="very many GPUs"),
+        pytest.param({"gpus": (replace(GPU, model="x" * 1000),)}, id="a GPU of a long model"),
+        pytest.param({"gpus": (replace(GPU, memory_bytes=2**60),)}, id="a GPU with more memory than there can be"),
+        pytest.param({"gpus": (replace(GPU, numa_node=-5),)}, id="a GPU on no NUMA node that can be"),
+        pytest.param({"devices": (DEVICE,) * 5000}, id="very many devices"),
+        pytest.param({"devices": (replace(DEVICE, units=-1),)}, id="less than no unit of a device"),
+        pytest.param({"devices": (replace(DEVICE, health="x" * 2000),)}, id="a long story about a device"),
+        pytest.param({"devices": (replace(DEVICE, health="x" * 900),) * 400}, id="400 stories about devices"),
+    ],
+)
+def test_what_an_agent_says_of_its_node_is_bounded(said: dict[str, Any]) -> None:
+    machine = Machine()
+    assert machine.refusal(RegisterNode(node_id="n1", info=replace(info(), **said))) == "invalid_node"

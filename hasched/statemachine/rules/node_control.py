@@ -37,7 +37,8 @@ from hasched.statemachine.events import (
 from hasched.statemachine.node import Node
 from hasched.statemachine.outcomes import Rejected
 from hasched.statemachine.rules import Decision
-from hasched.statemachine.rules.nodes import MAX_ATTRIBUTE_CHARS, MAX_ATTRIBUTES, MAX_TAINTS, no_such_node
+from hasched.statemachine.rules.inventories import MAX_ATTRIBUTE_CHARS, MAX_ATTRIBUTES, MAX_TAINTS
+from hasched.statemachine.rules.nodes import no_such_node
 from hasched.statemachine.rules.preemption import can_yield, whole
 from hasched.statemachine.rules.yields import MAX_REASON_LENGTH
 from hasched.statemachine.state import State

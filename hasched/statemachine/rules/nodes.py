@@ -7,29 +7,21 @@ from __future__ import annotations
 
 from hasched.model.ids import AttemptId, is_name
 from hasched.model.states import NodeState
-from hasched.model.units import MAX_INTEGER
-from hasched.model.wire import NodeInfo
 from hasched.statemachine.commands import RegisterNode, RemoveNode, SetNodeState, WatchNodes
 from hasched.statemachine.events import NodeRegistered, NodeRemoved, NodeStateChanged, WatchStarted
 from hasched.statemachine.node import Node
 from hasched.statemachine.outcomes import ATTEMPTS_FORGOTTEN, Rejected
-from hasched.statemachine.rules import Decision
+from hasched.statemachine.rules import Decision, inventories
 from hasched.statemachine.rules.ends import decide_losses
 from hasched.statemachine.rules.yields import MAX_REASON_LENGTH
 from hasched.statemachine.state import State
-
-INVENTORIES_BOUNDED_SINCE = 2  # the version of entries; before, only their amounts were looked at
-MAX_TAINTS = 32
-MAX_DEVICES = 4096
-MAX_ATTRIBUTES = 64
-MAX_ATTRIBUTE_CHARS = 512
 
 
 def decide_register(state: State, command: RegisterNode) -> Decision | Rejected:
     """A smaller inventory than what is allocated is taken as it is: nothing more fits until enough has ended."""
     if not is_name(command.node_id):
         return Rejected("invalid_node", f"{command.node_id[:100]!r} can't name a node")
-    if (fault := _fault_of(command.info, state.entry_version)) is not None:
+    if (fault := inventories.find_fault(command.info, state.entry_version)) is not None:
         return Rejected("invalid_node", f"the inventory of node {command.node_id} holds {fault}")
     node = state.nodes.get(command.node_id)
     if node is not None and node.state is NodeState.HEALTHY and node.said == command.info:
@@ -56,29 +48,6 @@ def _is_forgotten(state: State, node: Node, command: RegisterNode) -> bool:
         if active.log_index > command.known_as_of and AttemptId(job_id, index, attempt) not in known:
             return True
     return False
-
-
-def _fault_of(info: NodeInfo, version: int) -> str | None:
-    total = info.resources
-    amounts = (total.cpu_milli, total.memory_bytes, total.gpus, *(n for _, n in total.countables))
-    if not all(0 <= amount <= MAX_INTEGER for amount in amounts):
-        return "an impossible amount"
-    if version < INVENTORIES_BOUNDED_SINCE:
-        return None
-    if not 0 <= total.disk_bytes <= MAX_INTEGER:
-        return "an impossible amount"
-    if not is_name(info.pool) or len(info.taints) > MAX_TAINTS or not all(is_name(taint.key) for taint in info.taints):
-        return "a pool or a taint that can't be named so"
-    if len(info.attributes) > MAX_ATTRIBUTES or any(
-        len(name) > MAX_ATTRIBUTE_CHARS or len(value) > MAX_ATTRIBUTE_CHARS
-        for name, value in (*info.attributes.items(), *info.labels.items())
-    ):
-        return "too much to say of its attributes and labels"
-    if len(info.address) > MAX_ATTRIBUTE_CHARS or any(char.isspace() for char in info.address):
-        return "an address that is none"
-    if len(info.devices) > MAX_DEVICES:
-        return f"more than {MAX_DEVICES} devices"
-    return None
 
 
 def evolve_registered(state: State, event: NodeRegistered) -> None:
