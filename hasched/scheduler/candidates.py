@@ -22,14 +22,15 @@ from typing import NamedTuple, TypeAlias
 from hasched.model.spec import Resources
 from hasched.scheduler.placement import Scorer
 from hasched.scheduler.shapes import NEVER_MS, Shape
-from hasched.scheduler.shelves import ANY, BEGINNING, END, Place, Shelf
+from hasched.scheduler.shelves import ANY, BEGINNING, END, Place, Shelf, Values
 from hasched.scheduler.slots import Changes, Slot
 from hasched.scheduler.windows import Windows
 
 MANY_CHANGES = 192  # a cursor that has missed more starts anew
 MOST_EARLY = 256  # entries that a cursor keeps beside the heads of the shelves
-BUILD_SLICE = 250  # nodes that a new view takes in at once
-VERDICT_LOOKS = 16  # to ask the rules of a view for a node, and shelve it, costs as much as so many looks at nodes
+BUILD_SLICE = 125  # nodes that a view takes in at once, if it is new or has missed more
+VERDICT_LOOKS = 24  # to ask the rules of a view for a node, and shelve it, costs as much as so many looks at nodes
+IDLE_VIEWS = 4  # that are kept though no shape uses them: of many jobs with the same rules one comes after the other
 _BITS = 5  # by which two totals are told apart: machines of one model differ by some kilobytes of memory
 
 _Entry: TypeAlias = tuple[float, int, int, Slot, Shelf | None]  # score, order, version; the shelf whose head it is
@@ -44,7 +45,7 @@ class _Likeness(NamedTuple):
     free_gpus: bool
     preference: float
     closes_ms: int
-    places: tuple[str | None, ...]  # the values of the labels that a relation of the shape names
+    places: Values  # of the labels that a relation of the shape names
 
 
 def _rounded(amount: int) -> int:
@@ -63,27 +64,33 @@ class View:
         self._windows = windows
         self.places_of = shape.places
         self._version = changes.version
-        self._missing: list[Slot] = []  # not looked at yet, since the view was made
+        self._missing: dict[Slot, None] = {}  # not looked at yet, since the view was made or since they changed
         self.shelves: dict[_Likeness, Shelf] = {}
+        self.at: dict[Values, list[Shelf]] = {}  # those whose nodes have these values of the labels
+        self.valued: tuple[dict[str, int], ...] = tuple({} for _ in shape.places)  # nodes at each value of each label
+        self.values_version = 0  # rises when a value has its first node, or has lost the last
         self.places: dict[Slot, tuple[Shelf, Place]] = {}
         self._facts: dict[Slot, tuple[object, bool, float]] = {}  # what the rules say of a node, while its facts last
 
     def begin(self, slots: Iterable[Slot]) -> None:
         """These nodes are there before the view."""
-        self._missing = list(slots)
-        self._missing.reverse()
+        self._missing = dict.fromkeys(reversed(list(slots)))
 
     @property
     def complete(self) -> bool:
-        return not self._missing
+        """Whether it can be asked, once it has caught up, which won't take long."""
+        return not self._missing and self._changes.version - self._version <= BUILD_SLICE
 
     def build(self) -> int:
-        """Take in some of the nodes that were there before the view. Returns the looks it took."""
+        """Take in some of the nodes that were there before the view, or that it has missed. Returns the looks it took."""
+        if self._changes.version != self._version:
+            self._missing.update(dict.fromkeys(self._changes.since(self._version)))
+            self._version = self._changes.version
         looks = 0
         while looks < BUILD_SLICE and self._missing:
-            slot = self._missing.pop()
-            if slot not in self.places:
-                self._put(slot)
+            slot, _ = self._missing.popitem()
+            self.drop(slot)
+            self._put(slot)
             looks += 1
         return looks * VERDICT_LOOKS
 
@@ -105,13 +112,14 @@ class View:
         if known is not None:
             shelf, place = known
             shelf.remove(place)
+            if shelf.values:
+                self._count(shelf.values, -1)
 
     def forget(self, slot: Slot) -> None:
         """Its node is gone."""
         self.drop(slot)
         self._facts.pop(slot, None)
-        if slot in self._missing:
-            self._missing.remove(slot)
+        self._missing.pop(slot, None)
 
     def admits(self, slot: Slot) -> bool:
         """Whether the node meets the rules."""
@@ -155,10 +163,24 @@ class View:
         )
         shelf = self.shelves.get(alike)
         if shelf is None:
-            shelf = self.shelves[alike] = Shelf(total, free_gpus, preference, closes_ms)
+            shelf = self.shelves[alike] = Shelf(total, free_gpus, preference, closes_ms, places)
+            self.at.setdefault(places, []).append(shelf)
         place = (self._scorer.standing(slot), slot.order, slot)
         shelf.add(place)
         self.places[slot] = (shelf, place)
+        if places:
+            self._count(places, 1)
+
+    def _count(self, values: Values, nodes: int) -> None:
+        for counts, value in zip(self.valued, values, strict=True):
+            if value is None:
+                continue
+            before = counts.get(value, 0)
+            counts[value] = before + nodes
+            if not counts[value]:
+                del counts[value]
+            if not counts.get(value) or not before:
+                self.values_version += 1
 
 
 class Cursor:
@@ -289,6 +311,7 @@ class Candidates:
         self._slots = slots
         self._views: dict[Hashable, View] = {}
         self._users: dict[View, int] = {}  # how many shapes use a view
+        self._idle: dict[Hashable, None] = {}  # keys of views that none uses, the latest last
         self._cursors: dict[Shape, tuple[Cursor, ...]] = {}
 
     def cursors(self, shape: Shape) -> tuple[Cursor, ...]:
@@ -299,6 +322,7 @@ class Candidates:
             if view is None:
                 view = self._views[shape.view_key] = View(shape, self._scorer, self._changes, self._windows)
                 view.begin(self._slots.values())
+            self._idle.pop(shape.view_key, None)
             self._users[view] = self._users.get(view, 0) + 1
             if shape.relations:
                 cursors = tuple(self._make_related(shape, request, view) for request in shape.requests)
@@ -307,8 +331,12 @@ class Candidates:
             self._cursors[shape] = cursors
         return cursors
 
+    def know(self, shape: Shape) -> bool:
+        """Whether they can be asked: what they didn't find isn't there."""
+        return all(cursor.ready for cursor in self.cursors(shape))
+
     def forget_shape(self, shape: Shape) -> None:
-        """Nothing of it waits. A view goes with its last shape, but for the one of those without rules."""
+        """Nothing of it waits. A few views outlive their last shape, and that of those without rules always does."""
         cursors = self._cursors.pop(shape, None)
         if cursors is None:
             return
@@ -317,8 +345,10 @@ class Candidates:
         view = cursors[0].view
         self._users[view] -= 1
         if not self._users[view] and (shape.rules is not None or shape.access):
-            del self._users[view]
-            del self._views[shape.view_key]
+            self._idle[shape.view_key] = None
+            if len(self._idle) > IDLE_VIEWS:
+                oldest = next(iter(self._idle))
+                del self._idle[oldest], self._users[self._views.pop(oldest)]
 
     def forget_slot(self, slot: Slot) -> None:
         for view in self._views.values():

@@ -58,6 +58,7 @@ class Head:
         self._evictions: dict[Shape, Eviction] = {}
         self._asked: _Asked | None = None
         self.unsettled = False
+        self._behind = False  # who is to hold a node isn't known before more nodes were looked at
 
     def nodes_changed(self) -> None:
         self._hopeless.clear()
@@ -78,12 +79,16 @@ class Head:
         """See to it that those who stand first and fit nowhere hold a node, and nobody else. Returns the units spent."""
         if not self._line.aside and not self._holds:
             return 0
+        self._behind = False
         missing = self._holds.keep(islice(self._blocked(state), self._holds.limit(len(self._slots))))
         for shape in self._evictions:
             self._let_go(state, shape)
         if missing is None:
             return KEEP_UNITS
         view = self._candidates.cursors(missing.shape)[0].view
+        self._behind = not view.complete
+        if self._behind:
+            return KEEP_UNITS + view.build() // HOLD_UNITS
         view.catch_up()
         offer = best_offer(state, view, missing.shape, windows)
         if offer is None:
@@ -148,7 +153,7 @@ class Head:
 
     def see(self, state: State) -> None:
         """Whether anybody goes on looking."""
-        self.unsettled = self._next_search(state) is not None
+        self.unsettled = self._behind or self._next_search(state) is not None
 
     def settle(self, state: State, command: PreemptAttempts) -> None:
         """It has been decided, or nobody will know. Where it makes no room, another is looked for when something has changed."""

@@ -12,6 +12,7 @@ but the first few that fit nowhere each hold a node meanwhile, so that they aren
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Sequence
+from enum import Enum
 from itertools import islice
 from typing import Any, TypeAlias
 
@@ -31,9 +32,9 @@ from hasched.scheduler.order import ByPolicies, Order, Rank, group_of
 from hasched.scheduler.parking import Parking
 from hasched.scheduler.placement import SCORERS
 from hasched.scheduler.related import RelatedCursor
-from hasched.scheduler.relations import Tallies
 from hasched.scheduler.shapes import Shape, Shapes, limit_of
 from hasched.scheduler.slots import Changes, Slot
+from hasched.scheduler.tallies import Tallies
 from hasched.scheduler.windows import Windows
 from hasched.statemachine.apply import Applied
 from hasched.statemachine.commands import PlaceGang, Placement, PlacePlan, PreemptAttempts
@@ -61,12 +62,20 @@ from hasched.statemachine.state import State
 CLASSES_A_TASK = 16  # so many classes waiting, and one task more of a class is placed in a row
 REBUILD_SLICE = 1_000  # jobs or nodes
 MOST_PREEMPTING = 32  # jobs of a shape for which others are driven out at a time
-RELATED_UNITS = 32  # to place a task that is judged by where others run costs as much as so many others
+RELATED_UNITS = 8  # to place a task that is judged by where others run costs as much as so many others
 _LOOKS_A_UNIT = 32  # looking at so many nodes costs about as much as placing a task
 
 
 Plan: TypeAlias = PlacePlan | PlaceGang | PreemptAttempts
 _Draft: TypeAlias = dict[Landing, list[TaskIndex]]
+
+
+class _End(Enum):
+    """Why no more tasks of a job were drafted."""
+
+    DONE = 0  # so many were wanted
+    FULL = 1  # nothing fits anywhere
+    PAUSED = 2  # the budget is spent, or a search isn't finished
 
 
 class Planner:
@@ -101,7 +110,6 @@ class Planner:
         self._gangs = GangLine(self, self._order, self._changes, self._windows, self._slots)
         self._unlisted: list[JobId] = []  # jobs to be put in line, the last first
         self._grown = False  # whether something may fit that didn't when the shapes aside were last looked at
-        self._moved = False  # whether what runs where has changed for those who stand in relations to it
         self._draft: _Draft = {}  # of the plan that is being made
         self._empty_line()
 
@@ -142,7 +150,7 @@ class Planner:
 
     def node_came_or_went(self, state: State, node_id: NodeId) -> None:
         """Whether the node is `reachable` has changed."""
-        self._moved = True
+        self._tallies.node_changed(node_id)
         self._refresh(state, node_id)
 
     # What happened
@@ -247,9 +255,7 @@ class Planner:
         self._head.nodes_changed()
         self._gangs.nodes_changed()
         touched[event.node_id] = None
-        self._moved = True
-        if self._tallies:
-            self._tallies.node_changed(event.node_id)
+        self._tallies.node_changed(event.node_id)
 
     def _policy_changed(self, state: State, event: PolicyChanged | PolicyDeleted, touched: dict[NodeId, None]) -> None:
         if event.kind is PolicyKind.RESERVATION:
@@ -325,9 +331,8 @@ class Planner:
         job = state.jobs.get(job_id)
         if job is None:
             self._tallies.count_again()
-            self._moved = True
-        elif self._tallies.change(job, node_id, tasks):
-            self._moved = True
+        else:
+            self._tallies.change(job, node_id, tasks)
 
     def _on_their_way(self) -> Iterator[tuple[JobId, NodeId, int]]:
         for (job_id, node_id, _), indices in self._draft.items():
@@ -344,7 +349,7 @@ class Planner:
     def ready(self) -> bool:
         """Whether `plan` has anything to look at."""
         return bool(
-            ((self._grown or (self._moved and self._tallies)) and self._line.aside)
+            ((self._grown or self._tallies.stirred) and self._line.aside)
             or self._recheck
             or self._parking
             or self._line
@@ -432,12 +437,12 @@ class Planner:
         if self._grown:
             again = self._line.aside
             self._head.stir()
-        elif self._moved:
-            known = {shape: None for _, _, shape in self._recheck}
-            again = known | {shape: None for shape in self._line.aside if shape.relations}
+        elif self._tallies.stirred:
+            again = self._tallies.stirred | {shape: None for _, _, shape in self._recheck}
         else:
             return
-        self._grown = self._moved = False
+        self._grown = False
+        self._tallies.stirred = {}
         ranks = [(self._line.rank_of(shape), shape) for shape in again if shape in self._line.aside]
         self._recheck = [(rank, shape.number, shape) for rank, shape in ranks if rank is not None]
         self._recheck.sort(reverse=True)
@@ -455,7 +460,7 @@ class Planner:
         """See whether the next shape that stands aside fits by now. The looks it took, and whether it is known."""
         rank, _, shape = self._recheck[-1]
         found, looks = self._find(state, shape, rank)
-        if not all(cursor.ready for cursor in self._candidates.cursors(shape)):
+        if found is None and not self._candidates.know(shape):
             return looks, False
         self._recheck.pop()
         if found is not None:
@@ -475,6 +480,8 @@ class Planner:
             cursor.looks = 0
             slot = cursor.best(self._changes, state.now_ms)
             looks += cursor.looks
+            if slot is None and not cursor.ready:
+                break
             if self._holds and not shape.relations:
                 looks += len(self._holds)
                 held = self._holds.find(state, cursor, (shape, choice, rank))
@@ -489,7 +496,6 @@ class Planner:
         first = waiting.first
         assert first is not None, "a class that stands in line has a job"
         shape, rank = waiting.shape, self._order.rank(waiting.group, first)
-        weight = RELATED_UNITS if shape.relations else 1
         if not self._waits(state, first):
             waiting.drop_first()
             self._line.enter(waiting)
@@ -497,7 +503,7 @@ class Planner:
         found, looks = self._find(state, shape, rank)
         spent = 1 + looks // _LOOKS_A_UNIT
         if found is None:
-            if all(cursor.ready for cursor in self._candidates.cursors(shape)):
+            if self._candidates.know(shape):
                 return spent + self._set_aside(state, waiting, rank)
             self._line.enter(waiting)
             return spent
@@ -510,13 +516,13 @@ class Planner:
             wanted = 0 if job is None else self._wanted(state, job)
             if job is not None and wanted:
                 burst = max(self._order.burst, len(self._line) // CLASSES_A_TASK)
-                allowed = min(wanted, max((budget - spent) // weight, 1), burst)
+                allowed = min(wanted, max(budget - spent, 1), burst)
                 rank = self._order.rank(waiting.group, job_id)
-                placed, full = self._place(state, job, (shape, rank), allowed, draft)
-                spent += placed * weight
-                if placed < allowed and full:
+                placed, units, ended = self._place(state, job, (shape, rank), (allowed, budget - spent), draft)
+                spent += units
+                if ended is _End.FULL:
                     return spent + self._set_aside(state, waiting, rank)
-                if placed == allowed < wanted:
+                if ended is _End.PAUSED or placed == allowed < wanted:
                     break
             waiting.drop_first()
             spent += 1 - bool(wanted)
@@ -565,18 +571,24 @@ class Planner:
         return found
 
     def _place(
-        self, state: State, job: Job, standing: tuple[Shape, Rank], wanted: int, draft: _Draft
-    ) -> tuple[int, bool]:
-        """Draft up to `wanted` tasks of a job onto the best nodes. How many it was, and whether no node has room any more."""
+        self, state: State, job: Job, standing: tuple[Shape, Rank], limits: tuple[int, int], draft: _Draft
+    ) -> tuple[int, int, _End]:
+        """Draft tasks of a job onto the best nodes within limits of tasks and units. How many, the units, and why no more."""
         shape, rank = standing
+        wanted, budget = limits
         changes, fills = self._changes, self._scorer.fills and not shape.relations
+        weight = RELATED_UNITS if shape.relations else 1
         in_flight = self._flights.jobs.get(job.id) or JobInFlight(shape, limit_of(job))
         indices = job.pending_indices(in_flight.next_index)
-        placed, full = 0, False
+        placed, looks, ended = 0, 0, _End.DONE
         while placed < wanted:
-            found, _ = self._find(state, shape, rank)
+            if placed * weight + looks // _LOOKS_A_UNIT >= budget and placed + looks:
+                ended = _End.PAUSED
+                break
+            found, looked = self._find(state, shape, rank)
+            looks += looked
             if found is None:
-                full = True
+                ended = _End.FULL if self._candidates.know(shape) else _End.PAUSED
                 break
             slot, choice = found
             request = shape.requests[choice]
@@ -602,7 +614,7 @@ class Planner:
             self.take(state, job, placed)
         if self._holds.released:
             self._keep_holds(state)
-        return placed, full
+        return placed, placed * weight + looks // _LOOKS_A_UNIT, ended
 
     def _is_next(self, waiting: WaitingClass) -> bool:
         """Whether a class that is out of line would come first if it entered now."""

@@ -1,129 +1,404 @@
-"""The candidates of a shape that stands in relations to other tasks: the cursor's nodes, as these let them pass."""
+"""The candidates of a shape that stands in relations to other tasks: the nodes by place, as these let them pass.
+
+A `_Spot` is all nodes that share the values of every label that a relation names. Whether one more task may start there, and how
+much worse it is by a wish, is the same for all of them, and is judged again only when tasks at one of its values have become
+more or fewer, or when the place with the fewest has. So a task placed costs a look at its own spot, however many there are;
+and a spot is only opened when none that is open is better than it can be.
+
+A node that a relation to nodes refuses is passed over until it changes, or until such a relation may let it pass.
+"""
 
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterator
 
 from hasched.model.spec import Resources
-from hasched.scheduler.candidates import Cursor, View
+from hasched.scheduler.candidates import MOST_EARLY, Cursor, View
+from hasched.scheduler.floors import Floor
 from hasched.scheduler.placement import Scorer
-from hasched.scheduler.relations import Relation, RelationKind, Tallies, Tally, holds, penalty
-from hasched.scheduler.shapes import Shape
-from hasched.scheduler.shelves import END
+from hasched.scheduler.relations import Relation, RelationKind, holds, penalty
+from hasched.scheduler.shapes import NEVER_MS, Shape
+from hasched.scheduler.shelves import BEGINNING, END, Place, Shelf, Values
 from hasched.scheduler.slots import Changes, Slot
+from hasched.scheduler.tallies import Tallies, Tally, Value
 
 SAMPLE = 64  # the best nodes by all else, among which a wish decides where each node is a place of its own
+MOST_LOOKS = 4_000  # in one search, before others have their turn
+SPOT_LOOKS = 12  # to judge a spot costs as much as so many looks at nodes,
+SHELF_LOOKS = 6  # and to open a shelf
+PATIENCE = 100  # searches in a row that were ended for their length: then what was found has to do
+MISSED = 1_000  # changes: who has missed more begins anew
+
+_Bound = tuple[float, int]  # a score, and the order of the node
+_NOTHING: _Bound = (0.0, 0)
+_Entry = tuple[float, int, int, Slot, Shelf | None]  # score, order, version; the shelf whose head it is
+
+
+class _Spot:
+    """`stamp` says which of its entries in the order of spots is the latest, with this `bound`; -1: it has none."""
+
+    __slots__ = ("bound", "heap", "number", "opened", "penalty", "refused", "shelves", "stamp", "values")
+
+    def __init__(self, number: int, values: Values, shelves: list[Shelf]) -> None:
+        self.number = number
+        self.values = values
+        self.shelves = shelves
+        self.heap: list[_Entry] = []
+        self.opened = False
+        self.refused = False
+        self.penalty = 0.0
+        self.stamp = -1
+        self.bound = _NOTHING
 
 
 class RelatedCursor(Cursor):
-    """A node that a relation refuses is passed over until it changes, or until the relation may let it pass.
-
-    Nodes of one shelf are alike in every label that a relation names, so one refusal for a label's value passes over the shelf.
-    """
-
-    __slots__ = ("_floors", "_pairs", "_samples", "_seen", "_tallies", "_wishes")
+    __slots__ = (
+        "_at",
+        "_early",
+        "_epoch",
+        "_floors",
+        "_floors_built",
+        "_most",
+        "_order",
+        "_pairs",
+        "_places",
+        "_seen",
+        "_shape",
+        "_spots",
+        "_spots_at",
+        "_stamps",
+        "_tallies",
+        "_todo",
+        "_tries",
+        "_unfinished",
+        "_values_version",
+        "_versions",
+    )
 
     def __init__(self, shape: Shape, request: Resources, view: View, scorer: Scorer, tallies: Tallies) -> None:
         super().__init__(shape, request, view, scorer)
+        self._shape = shape
         self._tallies = tallies
-        self._pairs: list[tuple[Relation, Tally]] = [(each, tallies.hold(each)) for each in shape.relations]
-        self._wishes = any(each.weight for each in shape.relations)
-        self._samples = any(each.weight and not each.place for each in shape.relations)
-        self._floors: list[int] = []
-        self._seen: object = None
+        self._pairs: list[tuple[Relation, Tally]] = [(each, tallies.hold(each, shape)) for each in shape.relations]
+        self._places = any(not each.place for each in shape.relations)  # whether some relation is to nodes
+        self._floors = [Floor() if each.kind is RelationKind.SPREAD else None for each in shape.relations]
+        self._floors_built = False
+        self._spots: dict[Values, _Spot] = {}
+        self._spots_at: dict[Value, list[_Spot]] = {}
+        self._at = [view.places_of.index(each.place) if each.place else -1 for each in shape.relations]
+        self._order: list[tuple[_Bound, int, _Spot]] = []  # spots by the best that can be had there, with their stamps
+        self._stamps = 0
+        self._early = 0  # entries in the heaps of spots that aren't heads of shelves
+        self._epoch = self._values_version = -1
+        self._versions: list[int] = []  # of the tallies, as they were seen last,
+        self._seen: list[tuple[int, bool]] = []  # with the fewest at a place and whether there are none at all
+        self._unfinished = False  # a search was ended for its length
+        self._tries = 0  # searches in a row that were
+        self._most = 0  # looks, and then it is
+        self._todo: dict[Values, None] = {}  # spots that are to be judged
 
     def release(self) -> None:
         for relation, _ in self._pairs:
-            self._tallies.release(relation)
+            self._tallies.release(relation, self._shape)
 
     @property
     def ready(self) -> bool:
-        return self.view.complete and not any(tally.missing for _, tally in self._pairs)
+        return self.view.complete and not self._unfinished and not any(tally.missing for _, tally in self._pairs)
 
     def prepare(self) -> int:
+        self._unfinished = False
         if not self.view.complete:
             return self.view.build()
-        for _, tally in self._pairs:
-            if tally.missing:
-                return self._tallies.build(tally)
-        return 0
+        return next((self._tallies.build(tally) for _, tally in self._pairs if tally.missing), 0)
 
     def best(self, changes: Changes, now_ms: int) -> Slot | None:
+        """None also if the search isn't finished: then it isn't `ready`, and goes on when it is asked again."""
+        self._most = self.looks + MOST_LOOKS
         self.looks += self.view.catch_up()
-        self._look_around()
-        found: list[tuple[float, int, int, Slot, object]] = []
-        while (slot := super().best(changes, now_ms)) is not None:
-            self.looks += 1
-            refused = self._refusal(slot)
-            if refused is not None:
-                self._pass_over(slot, bool(refused.place))
+        self._look_around(changes)
+        if not self._judge_some() and self._gives_up():
+            return None
+        ends_ms = now_ms + self._limit_ms
+        found: tuple[_Bound, Slot] | None = None
+        tried: list[tuple[_Spot, _Entry]] = []
+        while self._order and len(tried) < SAMPLE:
+            if self.looks > self._most and (found is not None or self._gives_up()):
+                break
+            bound, stamp, spot = self._order[0]
+            if stamp != spot.stamp:
+                heapq.heappop(self._order)
                 continue
-            if not self._wishes:
-                return slot
-            score, order, version, _, headed = heapq.heappop(self._heap)
-            total = score + self._penalty(slot)
-            if self._samples:
-                found.append((total, order, version, slot, (score, order, version, slot, None)))
-                if headed is not None:
-                    self._advance(headed)
-                if len(found) >= SAMPLE:
-                    break
-            else:
-                found.append((total, order, version, slot, (score, order, version, slot, headed)))
-        for *_, entry in found:
-            heapq.heappush(self._heap, entry)  # type: ignore[misc]  # it is an entry as it was taken from there
-        return min(found, key=lambda each: each[:2])[3] if found else None
+            if found is not None and found[0] <= bound:
+                break
+            self.looks += SHELF_LOOKS
+            entry = self._head_of(spot, ends_ms)
+            if entry is None or self._bound(spot) != bound:
+                self._line_up(spot)
+                continue
+            slot, shelf = entry[3:]
+            more = self._penalty(slot) if self._places else 0.0
+            if found is None or (bound[0] + more, bound[1]) < found[0]:
+                found = ((bound[0] + more, bound[1]), slot)
+            if not more:
+                break
+            tried.append((spot, entry))
+            heapq.heappop(spot.heap)
+            self._go_on(shelf)
+            self._line_up(spot)
+        for spot, entry in tried:
+            self._push(spot, (*entry[:4], None))
+            self._line_up(spot)
+        if found is None:
+            return None
+        self._tries = 0
+        return found[1]
 
-    def _look_around(self) -> None:
-        """Note what all places have in common. If something may pass now that didn't, look at everything anew."""
-        self._floors = [self._floor(relation, tally) for relation, tally in self._pairs]
-        seen = []
-        for (relation, tally), floor in zip(self._pairs, self._floors, strict=True):
+    def _gives_up(self) -> bool:
+        """A search has become too long: whether it goes on when it is asked again. If it did so too often, this is the end."""
+        self._tries += 1
+        self._unfinished = self._tries < PATIENCE
+        if not self._unfinished:
+            self._tries = 0
+            self._most = self.looks + MOST_LOOKS
+        return self._unfinished
+
+    def _judge_some(self) -> bool:
+        """Judge spots that are to be judged. Whether none is left."""
+        while self._todo and self.looks <= self._most:
+            values, _ = self._todo.popitem()
+            spot = self._spots.get(values) or self._make_spot(values)
+            self._judge(spot)
+            self.looks += SPOT_LOOKS + len(spot.shelves) * 2
+        return not self._todo
+
+    # What has changed
+
+    def _look_around(self, changes: Changes) -> None:
+        """Take in what has changed since the last look: nodes, tasks at places, and what all places have in common."""
+        epoch = sum(tally.epoch for _, tally in self._pairs)
+        missed = changes.version - self._version
+        slots = list(changes.since(self._version)) if missed and self._floors_built else []
+        self.looks += len(slots) * 2
+        valued = list(self._changed_values())
+        self._follow_floors(slots, valued, epoch)
+        seen = [
+            (floor.fewest if floor is not None else 0, not tally.total)
+            for (_, tally), floor in zip(self._pairs, self._floors, strict=True)
+        ]
+        anew = (
+            self._version < 0 or missed > MISSED or epoch != self._epoch or self._early > MOST_EARLY + len(self._marks)
+        )
+        self._version, self._epoch = changes.version, epoch
+        before, self._seen = self._seen, seen
+        self._versions = [tally.version for _, tally in self._pairs]
+        if len(self._order) > 4 * len(self._spots) + MOST_EARLY:
+            self._order = [each for each in self._order if each[1] == each[2].stamp]
+            heapq.heapify(self._order)
+        if anew or any(map(self._lets_pass, self._pairs, before, seen)):
+            self._begin()
+            return
+        if seen != before:
+            self._todo.update(dict.fromkeys(self.view.at))
+        else:
+            self._todo.update(dict.fromkeys(spot.values for value in valued for spot in self._spots_at.get(value, ())))
+        for slot in slots:
+            self._take_in(slot)
+
+    def _changed_values(self) -> Iterator[Value]:
+        for (relation, tally), version in zip(self._pairs, self._versions, strict=False):
+            if relation.place and tally.version != version:
+                yield from tally.since(version)
+
+    def _follow_floors(self, slots: list[Slot], values: list[Value], epoch: int) -> None:
+        view = self.view
+        anew = not self._floors_built or epoch != self._epoch
+        other_values = self._values_version != view.values_version
+        self._values_version = view.values_version
+        for (relation, tally), floor, at in zip(self._pairs, self._floors, self._at, strict=True):
+            if floor is None:
+                continue
+            if relation.place:
+                nodes = view.valued[at]
+                counts = tally.by_label[relation.place]
+                some = nodes if anew or other_values else [value for label, value in values if label == relation.place]
+                if some is nodes:
+                    floor.clear()
+                    self.looks += len(nodes)
+                for value in some:
+                    if value in nodes:
+                        floor.put(value, counts.get(value, 0))
+                continue
+            if anew:
+                floor.clear()
+                self.looks += len(view.places)
+            for slot in view.places if anew else slots:
+                if slot in view.places:
+                    floor.put(slot, tally.counts.get(slot.node_id, 0))
+                else:
+                    floor.drop(slot)
+        self._floors_built = True
+
+    def _lets_pass(self, pair: tuple[Relation, Tally], before: tuple[int, bool], now: tuple[int, bool]) -> bool:
+        """Whether a node may pass by now that a relation to nodes has refused."""
+        relation, _ = pair
+        if relation.place or relation.weight:
+            return False
+        return now[0] > before[0] or (now[1] and not before[1])
+
+    def _begin(self) -> None:
+        """Forget what was found, and look at every spot anew."""
+        self._marks.clear()
+        self._order.clear()
+        self._spots.clear()
+        self._spots_at.clear()
+        self._early = 0
+        self._todo = dict.fromkeys(self.view.at)
+
+    def _make_spot(self, values: Values) -> _Spot:
+        spot = self._spots[values] = _Spot(len(self._spots), values, self.view.at[values])
+        for label, value in zip(self.view.places_of, values, strict=True):
+            if value is not None:
+                self._spots_at.setdefault((label, value), []).append(spot)
+        return spot
+
+    def _take_in(self, slot: Slot) -> None:
+        """A node has changed; of it, what stands before the marks would be missed otherwise."""
+        known = self.view.places.get(slot)
+        if known is None:
+            return
+        shelf, place = known
+        spot = self._spots.get(shelf.values)
+        if spot is None:
+            self._todo[shelf.values] = None
+            return
+        if not spot.opened:
+            if spot.stamp < 0 or self._bound_of(shelf) < spot.bound:
+                self._line_up(spot)
+            return
+        mark = self._marks.get(shelf)
+        if mark is None:
+            self._open(shelf)
+        elif place > mark or not slot.room(self.request, 1):
+            return
+        else:
+            self._push(spot, (place[0] + self._offsets[shelf], slot.order, slot.version, slot, None))
+        self._line_up(spot)
+
+    # Spots
+
+    def _judge(self, spot: _Spot) -> None:
+        """What the relations to labels say of it now."""
+        refused, cost = False, 0.0
+        for (relation, tally), (floor, _), at in zip(self._pairs, self._seen, self._at, strict=True):
+            if at < 0:
+                continue
+            value = spot.values[at]
+            here = None if value is None else tally.by_label[relation.place].get(value, 0)
             if relation.weight:
-                continue
-            match relation.kind:
-                case RelationKind.NEAR:
-                    seen.append((tally.version if relation.place else 0, int(tally.total == 0)))
-                case RelationKind.APART:
-                    seen.append((tally.lowered if relation.place else 0, 0))
-                case RelationKind.SPREAD:
-                    seen.append((tally.lowered if relation.place else 0, floor))
-        if seen != self._seen:
-            self._seen = seen
-            self._version = -1
+                cost += penalty(relation, here, tally.total, floor)
+            elif not holds(relation, here, tally.total, floor):
+                refused = True
+                break
+        if refused != spot.refused or cost != spot.penalty or spot.stamp < 0:
+            spot.refused, spot.penalty = refused, cost
+            self._line_up(spot)
 
-    def _floor(self, relation: Relation, tally: Tally) -> int:
-        """How many tasks there are at the place, of those that the rules allow, which has the fewest."""
-        if relation.kind is not RelationKind.SPREAD:
-            return 0
-        if relation.place:
-            at = self.view.places_of.index(relation.place)
-            values = dict.fromkeys(alike.places[at] for alike, shelf in self.view.shelves.items() if not shelf.empty)
-            counts = tally.by_label[relation.place]
-            return min((counts.get(value, 0) for value in values if value is not None), default=0)
-        if len(tally.counts) < len(self.view.places):
-            return 0
-        return min((tally.counts.get(slot.node_id, 0) for slot in self.view.places), default=0)
+    def _line_up(self, spot: _Spot) -> None:
+        """Give it the place in the order of spots that is its own by the best that can be had there."""
+        bound = None if spot.refused else self._bound(spot)
+        if bound is None:
+            spot.stamp = -1
+        elif spot.stamp < 0 or bound != spot.bound:
+            self._stamps += 1
+            spot.stamp, spot.bound = self._stamps, bound
+            heapq.heappush(self._order, (bound, spot.stamp, spot))
 
-    def _refusal(self, slot: Slot) -> Relation | None:
-        """A relation that must hold, and would not."""
-        facts = slot.node.facts
-        for (relation, tally), floor in zip(self._pairs, self._floors, strict=True):
-            if not relation.weight and not holds(relation, tally.at(relation, facts), tally.total, floor):
-                return relation
+    def _bound(self, spot: _Spot) -> _Bound | None:
+        """No node there comes before this; None: there is none."""
+        if spot.opened:
+            found = spot.heap[0][:2] if spot.heap else None
+        else:
+            found = min((self._bound_of(shelf) for shelf in spot.shelves if not shelf.empty), default=None)
+        return (found[0] + spot.penalty, found[1]) if found is not None else None
+
+    def _bound_of(self, shelf: Shelf) -> _Bound:
+        standing, order, _ = shelf.first
+        return standing + self._offset_of(shelf), order
+
+    def _head_of(self, spot: _Spot, ends_ms: int) -> _Entry | None:
+        """The best node there on which every relation lets a task start."""
+        if not spot.opened:
+            spot.opened = True
+            self.looks += SHELF_LOOKS * len(spot.shelves)
+            for shelf in spot.shelves:
+                self._open(shelf)
+        heap = spot.heap
+        while heap and self.looks <= self._most:
+            entry = heap[0]
+            _, _, version, slot, headed = entry
+            if slot.version == version:
+                on, _ = self.view.places[slot]
+                if on.closes_ms < NEVER_MS and ends_ms > on.closes_ms:
+                    self._marks[on] = END  # too late for all of it, and time only goes on
+                elif not self._places or not self._is_refused(slot):
+                    return entry
+            heapq.heappop(heap)
+            self.looks += 1
+            self._go_on(headed)
         return None
+
+    def _go_on(self, shelf: Shelf | None) -> None:
+        """After an entry was taken from the heap of a spot: to the next node of its shelf, if it was the head of one."""
+        if shelf is not None:
+            self._advance(shelf)
+        else:
+            self._early -= 1
+
+    def _push(self, spot: _Spot, entry: _Entry) -> None:
+        self._early += 1
+        heapq.heappush(spot.heap, entry)
+
+    def _open(self, shelf: Shelf) -> None:
+        self._offset_of(shelf)
+        self._marks[shelf] = BEGINNING
+        self._advance(shelf)
+
+    def _offset_of(self, shelf: Shelf) -> float:
+        offset = self._offsets.get(shelf)
+        if offset is None:
+            offset = self._scorer.offset(shelf.total, self.request, shelf.free_gpus) + shelf.preference
+            self._offsets[shelf] = offset
+        return offset
+
+    def _advance(self, shelf: Shelf) -> None:
+        place: Place | None = None
+        if shelf.free_gpus or not self.request.gpus:
+            place, looks = shelf.find(self.request, self._marks[shelf])
+            self.looks += looks
+        if place is None:
+            self._marks[shelf] = END
+            return
+        self._marks[shelf] = place
+        standing, order, slot = place
+        entry = (standing + self._offsets[shelf], order, slot.version, slot, shelf)
+        heapq.heappush(self._spots[shelf.values].heap, entry)
+
+    # Relations to nodes
+
+    def _is_refused(self, slot: Slot) -> bool:
+        facts = slot.node.facts
+        return any(
+            not relation.place
+            and not relation.weight
+            and not holds(relation, tally.at(relation, facts), tally.total, floor)
+            for (relation, tally), (floor, _) in zip(self._pairs, self._seen, strict=True)
+        )
 
     def _penalty(self, slot: Slot) -> float:
         facts = slot.node.facts
         return sum(
             penalty(relation, tally.at(relation, facts), tally.total, floor)
-            for (relation, tally), floor in zip(self._pairs, self._floors, strict=True)
-            if relation.weight
+            for (relation, tally), (floor, _) in zip(self._pairs, self._seen, strict=True)
+            if relation.weight and not relation.place
         )
-
-    def _pass_over(self, slot: Slot, whole_shelf: bool) -> None:
-        *_, headed = heapq.heappop(self._heap)
-        if whole_shelf:
-            self._marks[self.view.places[slot][0]] = END
-        elif headed is not None:
-            self._advance(headed)

@@ -15,6 +15,7 @@ from hasched.scheduler.slots import Slot
 ANY = -(2**62)
 BLOCK = 48  # nodes in a block at most, before it is cut in two
 
+Values: TypeAlias = tuple[str | None, ...]  # of some labels
 Place: TypeAlias = tuple[float, int, Slot]  # standing, order; the order is the slot's own, so two slots never compare
 BEGINNING: tuple[float, int] = (float("-inf"), 0)  # before every place, and
 END: tuple[float, int] = (float("inf"), 0)  # behind every place
@@ -43,22 +44,30 @@ class _Block:
 class Shelf:
     """`total` is that of the first node on it: the others have about as much in all (`candidates.likeness`).
 
-    From `closes_ms` on its nodes belong to others.
+    From `closes_ms` on its nodes belong to others. `values` are those of the labels that whoever asks goes by.
     """
 
-    __slots__ = ("_blocks", "_lasts", "closes_ms", "free_gpus", "preference", "total")
+    __slots__ = ("_blocks", "_lasts", "closes_ms", "free_gpus", "preference", "total", "values")
 
-    def __init__(self, total: Resources, free_gpus: bool, preference: float, closes_ms: int) -> None:
+    def __init__(
+        self, total: Resources, free_gpus: bool, preference: float, closes_ms: int, values: Values = ()
+    ) -> None:
         self.total = total
         self.free_gpus = free_gpus
         self.preference = preference
         self.closes_ms = closes_ms
+        self.values = values
         self._blocks: list[_Block] = []
         self._lasts: list[Place] = []  # of each block
 
     @property
     def empty(self) -> bool:
         return not self._blocks
+
+    @property
+    def first(self) -> Place:
+        """The place before all others, if it isn't empty."""
+        return self._blocks[0].places[0]
 
     def add(self, place: Place) -> None:
         lasts, blocks = self._lasts, self._blocks

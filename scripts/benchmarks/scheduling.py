@@ -26,6 +26,8 @@ GIB = 2**30
 QUEUES = 20
 SHAPES = 200
 BATCH = 1_000
+RACK = 40  # nodes in a rack
+ZONES = 10
 KINDS = tuple(  # of nodes: CPUs, GiB of memory, GPUs
     (cpus, cpus * ratio, gpus) for cpus in (16, 32, 64, 128) for ratio, gpus in ((2, 0), (4, 0), (8, 8))
 )
@@ -70,6 +72,7 @@ class Bench:
             agent_version="0",
             resources=Resources(cpu_milli=cpus * 1000, memory_bytes=memory_gib * GIB, gpus=gpus),
             gpus=tuple(GpuDevice(uuid=f"{number}-{gpu}", model="X", memory_bytes=80 * GIB) for gpu in range(gpus)),
+            labels={"rack": f"r{number // RACK}", "zone": f"z{number % ZONES}"},
         )
         return RegisterNode(node_id=f"n{number}", info=info)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hasched.model.reasons import ReasonCode
-from hasched.scheduler.relations import Relation, RelationKind, Tallies, Tally, holds, relations_of
+from hasched.scheduler.relations import Relation, RelationKind, holds, relations_of
+from hasched.scheduler.tallies import Tallies, Tally
 from hasched.statemachine.job import Job
 from hasched.statemachine.node import Node
 from hasched.statemachine.state import State
