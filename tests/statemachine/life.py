@@ -20,6 +20,7 @@ from hasched.model.policy import (
 from hasched.model.spec import JobSpec, Resources
 from hasched.model.states import EndKind, NodeState
 from hasched.model.taints import Taint
+from hasched.model.units import HOUR_MS
 from hasched.model.wire import AttemptKey
 from hasched.statemachine.commands import (
     AddManager,
@@ -224,7 +225,7 @@ def _limits(dice: Random) -> Amounts:
         running_tasks=dice.choice((None, None, 3)),
         running_jobs=dice.choice((None, None, 2)),
         queued_jobs=dice.choice((None, None, 9)),
-        gpu_ms_per_week=dice.choice((None, None, 10**9)),
+        gpu_ms_per_week=dice.choice((None, None, 278 * HOUR_MS)),
         countables=dice.choice(((), (("licence", 2),))),
     )
 

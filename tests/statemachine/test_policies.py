@@ -6,15 +6,22 @@ import pytest
 
 from hasched.model.policy import (
     Amounts,
+    Cap,
+    Charges,
+    FairShare,
     Namespace,
     Policy,
     PolicyKind,
+    Price,
     PriorityClass,
     Queue,
     QueueState,
     Quota,
+    Reservation,
+    ResourceClass,
     kind_of,
 )
+from hasched.model.spec import Resources
 from hasched.statemachine import queries
 from hasched.statemachine.commands import DeletePolicy, PutPolicy
 from hasched.statemachine.digest import digest
@@ -166,3 +173,41 @@ def test_they_are_listed_in_an_order_in_which_they_can_be_put() -> None:
         "red",
     ]
     assert isinstance(machine.events[-1], PolicyChanged)
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        pytest.param("q", Queue(weight_milli=-5), id="a queue with less than no weight"),
+        pytest.param("q", Queue(priority=2**60), id="a queue with a priority out of bounds"),
+        pytest.param("q", Queue(max_running=-1), id="a queue that runs less than nothing"),
+        pytest.param("p", PriorityClass(value=-1), id="a class of a negative priority"),
+        pytest.param("r", ResourceClass(resources=Resources(cpu_milli=-1)), id="a class that gives back CPUs"),
+        pytest.param("r", ResourceClass(resources=Resources(memory_bytes=2**60)), id="a class with too much memory"),
+        pytest.param(
+            "r",
+            ResourceClass(resources=Resources(countables=(("b", 1), ("a", 0)))),
+            id="a class of unsorted countables",
+        ),
+        pytest.param("default", FairShare(charge=Charges(cpu_milli=-1)), id="a charge that pays"),
+        pytest.param("default", FairShare(weights=(("b", 1), ("a", 1))), id="unsorted weights"),
+        pytest.param("default", FairShare(weights=(("../a", 1),)), id="a weight of no account"),
+        pytest.param("l", Quota(nominal=Amounts(cpu_milli=-1)), id="a quota of less than nothing"),
+        pytest.param("l", Quota(nominal=Amounts(gpu_ms_per_week=-1)), id="a quota of less than no GPU time"),
+        pytest.param("l", Quota(borrow_limit=Amounts(cpu_milli=1)), id="a root that borrows"),
+        pytest.param("l", Quota(user="ada", each_user=True), id="a quota of one user and of each"),
+        pytest.param("l", Quota(nominal=Amounts(countables=(("a/b", 1),))), id="a quota of what can't be named so"),
+        pytest.param("c", Cap(units=-1), id="a cap of less than nothing"),
+        pytest.param("c", Cap(units=1, match="ada"), id="a semaphore that matches"),
+        pytest.param("e", Price(cpu_micro=-1), id="a price that pays"),
+        pytest.param("e", Price(gpu_models=(("", 1),)), id="a price of no model"),
+        pytest.param("m", Reservation(nodes=(), start_ms=1, end_ms=2), id="a reservation of nothing"),
+        pytest.param("m", Reservation(nodes=("n1",), start_ms=2, end_ms=1), id="a reservation that ends first"),
+        pytest.param("m", Reservation(nodes=("n1",), start_ms=1, end_ms=2**60), id="a reservation without an end"),
+        pytest.param("n", Namespace(description="x" * 10_000), id="a long story"),
+    ],
+)
+def test_a_body_that_no_document_could_give_is_refused_where_it_is_applied(name: str, body: Policy) -> None:
+    machine = Machine()
+    command = PutPolicy(kind=kind_of(body), name=name, body=body, actor="ada")
+    assert machine.refusal(command) == "invalid_policy"

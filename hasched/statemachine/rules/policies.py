@@ -8,17 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from hasched.model.errors import PolicyInvalid
 from hasched.model.ids import is_name
 from hasched.model.policy import Cap, CapSubject, FairShare, Policy, PolicyKind, Quota, kind_of
+from hasched.model.policy_text import parse_policy, write_policy
 from hasched.model.words import counted
 from hasched.statemachine.commands import DeletePolicy, PutPolicy
 from hasched.statemachine.events import PolicyChanged, PolicyDeleted
 from hasched.statemachine.outcomes import Rejected
 from hasched.statemachine.policies import PolicyRecord, built_in
 from hasched.statemachine.rules import Decision, fair_shares
+from hasched.statemachine.rules.yields import MAX_REASON_LENGTH
 from hasched.statemachine.state import LIMITING, State
 
 MAX_POLICIES = 100_000
+BODIES_CHECKED_SINCE = 2  # the version of entries; before, there were no policies
 MAX_DEPTH = 8  # of quotas that are parts of quotas
 
 
@@ -33,7 +37,7 @@ def decide_put(state: State, command: PutPolicy) -> Decision | Rejected:
         return refused
     if present is None and sum(map(len, state.policies.values())) >= MAX_POLICIES:
         return Rejected("too_many_policies", f"a cluster has at most {MAX_POLICIES} policies", "delete some")
-    if refused := _refuse_body(state, name, body):
+    if refused := _refuse_unsound(state, kind, name, body) or _refuse_body(state, name, body):
         return refused
     return Decision([PolicyChanged(kind, name, body, command.actor)])
 
@@ -51,6 +55,22 @@ def decide_delete(state: State, command: DeletePolicy) -> Decision | Rejected:
     if user is not None:
         return Rejected("policy_in_use", f"{kind}/{name} is used by {user}", "change or delete that first")
     return Decision([PolicyDeleted(kind, name, command.actor)])
+
+
+def _refuse_unsound(state: State, kind: PolicyKind, name: str, body: Policy) -> Rejected | None:
+    """A body that no document could have given, whoever proposed it: planners and sums rely on what documents are held to.
+
+    So what a document of an earlier version could say has to stay possible.
+    """
+    if state.entry_version < BODIES_CHECKED_SINCE:
+        return None
+    try:
+        sound = parse_policy(kind, name, write_policy(body))[1] == body
+    except PolicyInvalid as invalid:
+        return Rejected("invalid_policy", f"{kind}/{name}: {invalid.cause}"[:MAX_REASON_LENGTH], invalid.hint)
+    except (ValueError, ArithmeticError, LookupError):
+        sound = False
+    return None if sound else Rejected("invalid_policy", f"{kind}/{name} is out of bounds", "use parse_policy")
 
 
 def _refuse_stale(kind: PolicyKind, name: str, present: PolicyRecord | None, if_index: int | None) -> Rejected | None:
