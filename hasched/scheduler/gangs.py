@@ -17,7 +17,7 @@ from hasched.scheduler.line import Line, WaitingClass
 from hasched.scheduler.order import Account, Order, Rank, RankGroup
 from hasched.scheduler.reserves import LOOKS_A_STEP, Picking, Reserve, find_victims, keep, pick, pick_by_force, release
 from hasched.scheduler.rooms import GangShape, Part, Rooms
-from hasched.scheduler.shapes import NEVER_MS, Shape, ShapeKey, limit_of, rounded_up
+from hasched.scheduler.shapes import NEVER_MS, Shape, ShapeKey, limit_of, rounded_up, traits_of
 from hasched.scheduler.slots import Changes, Slot
 from hasched.scheduler.windows import Access, Windows
 from hasched.statemachine.commands import PlaceGang, Placement, PreemptAttempts
@@ -50,7 +50,13 @@ class GangShapes:
         limit_ms = limit_of(job)
         most = job.count if job.gang.whole else max(job.floor, min(job.eligible, MOST_AT_ONCE))
         key = _Key(
-            ShapeKey(job.resources, job.placement, limit_ms if limit_ms == NEVER_MS else rounded_up(limit_ms), access),
+            ShapeKey(
+                job.resources,
+                job.placement,
+                limit_ms if limit_ms == NEVER_MS else rounded_up(limit_ms),
+                access,
+                traits=traits_of(job),
+            ),
             job.gang,
             max(job.floor, 1),
             most,

@@ -15,6 +15,7 @@ from hasched.model.spec import PlacementRules
 from hasched.scheduler import filters, scorers
 from hasched.scheduler.filters import find_blockers
 from tests.scheduler.places import Places
+from tests.support.packages import installed, put
 
 PAGE = (Path(__file__).parents[2] / "docs" / "scheduling.md").read_text()
 EXAMPLE = PAGE[PAGE.index("### Filters and scorers of your own") :]
@@ -29,11 +30,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
     """Put a distribution of one module on the path. What it adds is taken out again."""
 
     def install(name: str, source: str, entry_points: str) -> None:
-        info = tmp_path / f"{name}-1.0.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text(entry_points)
-        (tmp_path / f"{name}.py").write_text(source)
+        put(tmp_path, name, source, entry_points)
         monkeypatch.delitem(sys.modules, name, raising=False)
         importlib.invalidate_caches()
 
@@ -41,11 +38,6 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
     yield install
     filters.ADDED.clear()
     scorers.ADDED.clear()
-
-
-def installed(toml: str) -> str:
-    """Entry points of a pyproject.toml as they are when it is installed."""
-    return toml.replace('[project.entry-points."', "[").replace('"]', "]").replace('"', "")
 
 
 def test_the_example_of_the_page_works(install: Install) -> None:
@@ -59,6 +51,9 @@ def test_the_example_of_the_page_works(install: Install) -> None:
     world.settle()
     assert world.nodes_of(late) == ["n1"]
     assert world.nodes_of(early) == ["n2"] + ["n3"] * 8
+    pair = world.submit(2, gang=True, labels={"shift": "night"})
+    world.settle()
+    assert world.nodes_of(pair) == ["n1"] * 2
     (blocker,) = find_blockers(world.state.nodes["n2"].facts, late)
     assert (blocker.code, blocker.text) == ("filter", "it works in the other shift")
 
