@@ -16,6 +16,7 @@ from hasched.model.parse import spec_schema, update_schema
 from hasched.model.policy_text import policy_schema
 from hasched.model.views import EventView, Problem, Submitted
 from hasched.model.workflow_text import template_schema, workflow_schema
+from hasched.timetable.text import schedule_schema
 
 _REFERENCE = "#/components/schemas/{name}"
 _CREDENTIALS: dict[str, list[dict[str, list[str]]]] = {
@@ -37,6 +38,7 @@ def openapi_document(routes: Iterable[Route]) -> dict[str, Any]:
     _add_with_parts(components, "Workflow", workflow_schema())
     kinds = [{"$ref": _REFERENCE.format(name=kind)} for kind in ("JobTemplate", "Workflow")]
     components["TemplateDocument"] = {"anyOf": kinds}
+    components["ScheduleDocument"] = schedule_schema()
     _refine(components)
     paths: dict[str, dict[str, Any]] = {}
     for route in table:

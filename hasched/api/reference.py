@@ -45,6 +45,7 @@ _DOCUMENTS = {
     **dict.fromkeys(("JobTemplate", "Workflow"), "a document ([workflows.md](workflows.md))"),
     **dict.fromkeys(("WorkflowJob", "WorkflowJobPart", "WorkflowTask", "WorkflowTaskWithName"), "a part of a document"),
     "PolicyDocument": "a policy's document ([scheduling.md](scheduling.md))",
+    "ScheduleDocument": "a schedule's document ([schedules.md](schedules.md))",
 }
 _ELSEWHERE = (ClusterUnreachable, ConfigInvalid, FieldError)  # no manager answers with these
 

@@ -63,7 +63,7 @@ def _by_the_clock(cron: Cron, timezone: str, start_s: int, end_s: int) -> Iterat
     for piece in pieces(timezone, start_s, end_s):
         local_s, local_end_s = piece.start_s + piece.offset_s, piece.end_s + piece.offset_s
         for day in range(local_s // DAY_S, (local_end_s - 1) // DAY_S + 1):
-            if not _matches(cron, day):
+            if not matches_day(cron, day):
                 continue
             for time_s in cron.times(local_s - day * DAY_S):
                 at_s = day * DAY_S + time_s
@@ -79,7 +79,7 @@ def _once_a_day(cron: Cron, timezone: str, start_s: int, end_s: int) -> Iterator
     last_day = (end_s + _FAR_S) // DAY_S
     latest, number = start_s - 1, 0
     for day in range(first_day, last_day + 1):
-        if not _matches(cron, day):
+        if not matches_day(cron, day):
             continue
         for time_s in cron.times():
             at_s, number = _first_shown(known, day * DAY_S + time_s, number)
@@ -103,7 +103,8 @@ def first_shown(timezone: str, local_s: int) -> int:
     return _first_shown(pieces(timezone, local_s - 2 * _FAR_S, local_s + 2 * _FAR_S), local_s, 0)[0]
 
 
-def _matches(cron: Cron, day: int) -> bool:
+def matches_day(cron: Cron, day: int) -> bool:
+    """Whether the expression is due at some time of a day, counted from 1970-01-01."""
     there = date.fromordinal(DAYS_OF_1970 + day)
     return cron.matches_day(there.year, there.month, there.day)
 
