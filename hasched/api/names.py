@@ -13,8 +13,9 @@ import msgspec
 from hasched.model.errors import BadRequest, Conflict
 from hasched.model.kinds import MOST_COMPARED, suggest, suggest_name
 from hasched.model.policy import Cap, Policy, PolicyKind, Quota, Reservation
+from hasched.model.schedule import ScheduleSpec
 from hasched.model.spec import EVERY, JobSpec
-from hasched.statemachine.commands import Command, DeletePolicy, PutPolicy, SubmitJob, UpdateJob
+from hasched.statemachine.commands import Command, DeletePolicy, PutPolicy, PutSchedule, SubmitJob, UpdateJob
 from hasched.statemachine.outcomes import Rejected
 from hasched.statemachine.queries.pages import MAX_SCANNED
 from hasched.statemachine.state import State
@@ -33,6 +34,8 @@ def with_hint(rejected: Rejected, command: Command, state: State) -> Rejected:
             hint = policy_hint(state, PolicyKind.PRIORITY_CLASS, name)
         case PutPolicy(body=Quota(namespace=name) | Cap(namespace=name)) if rejected.code == "unknown_namespace":
             hint = policy_hint(state, PolicyKind.NAMESPACE, name)
+        case PutSchedule(spec=ScheduleSpec(job=spec)):
+            hint = _hint_for_job(rejected.code, spec, state)
         case PutPolicy(body=Quota(parent=name)) if rejected.code == "unknown_quota":
             hint = policy_hint(state, PolicyKind.QUOTA, name)
         case DeletePolicy(kind=kind, name=name) if rejected.code == "no_such_policy":

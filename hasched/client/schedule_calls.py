@@ -47,9 +47,15 @@ def backfill_schedule(name: str, from_ms: int, until_ms: int, again: bool, dry_r
     return Call("POST", f"{_path(name)}/backfill", BackfillView, msgspec.json.encode(body))
 
 
-def schedule_calendar(name: str | None) -> str:
-    """The path of a feed, which is text."""
-    return f"{_path(name)}/calendar" if name is not None else "/v1/schedules-calendar"
+class TextCall(Call[str]):
+    """A call that is answered with text."""
+
+    def decode(self, body: bytes) -> str:
+        return body.decode()
+
+
+def schedule_calendar(name: str | None) -> Call[str]:
+    return TextCall("GET", f"{_path(name)}/calendar" if name is not None else "/v1/schedules-calendar", str)
 
 
 def _path(name: str) -> str:

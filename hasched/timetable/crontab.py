@@ -39,7 +39,7 @@ def read_crontab(text: str, *, prefix: str = "", timezone: str = "UTC", system: 
                 else:
                     problems.append(f"line {number}: there is no time zone {value!r}; {zone} stays")
             elif name.startswith("MAIL"):
-                problems.append(f"line {number}: {name} is not taken: hasched sends no mail about runs")
+                problems.append(f"line {number}: {name} is not taken: no mail is sent about runs")
             elif name not in _OWN:
                 env = {**env, name: value}
             elif name == "SHELL" and value not in ("/bin/sh", "/bin/bash"):
@@ -55,10 +55,10 @@ def read_crontab(text: str, *, prefix: str = "", timezone: str = "UTC", system: 
             user, _, command = command.partition(" ")
             problems.append(f"line {number}: the user {user} is not taken: tasks run as the agent's user")
         script, given = _split_input(command.strip())
-        job: dict[str, Any] = {"script": f"{script}\n"}
+        job: dict[str, Any] = {"script": script}
         if given:
             job["input"] = given
-            job["script"] = f'exec < "$HASCHED_INPUT"\n{script}\n'
+            job["script"] = f'exec < "$HASCHED_INPUT"\n{script}'
         if env:
             job["env"] = env
         name = _name_of(script, prefix, taken)

@@ -1,4 +1,4 @@
-"""docs/scheduling.md shows what happens: its commands are run on one cluster, and say what stands there."""
+"""docs/scheduling.md and docs/schedules.md show what happens: their commands are run on a cluster, and say what stands there."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ import pytest
 from tests.support.dev import Dev
 from tests.support.page import File, Step, Terminal, matches, sections
 
-PAGE = Path(__file__).parents[2] / "docs" / "scheduling.md"
-SECTIONS = sections(PAGE)
+DOCS = Path(__file__).parents[2] / "docs"
+SECTIONS = {
+    f"{page}, {heading}": steps
+    for page in ("scheduling", "schedules")
+    for heading, steps in sections(DOCS / f"{page}.md").items()
+}
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -1,0 +1,56 @@
+"""`hasched cron`: schedules out of a crontab."""
+
+from __future__ import annotations
+
+from typing import IO
+
+import click
+
+from hasched.cli.settings import Settings, json_option
+
+
+@click.group()
+def cron() -> None:
+    """Make schedules of a crontab."""
+
+
+@cron.command("import")
+@click.argument("crontab", type=click.File(encoding="utf-8"), metavar="CRONTAB")
+@click.option("--timezone", default="UTC", show_default=True, help="The zone that the crontab's machine was in.")
+@click.option("--prefix", default="", help="What every name begins with.")
+@click.option("--system", is_flag=True, help="Each line names a user before its command, as in /etc/crontab.")
+@click.option("--apply", "put", is_flag=True, help="Put them at once, instead of printing a file for `schedule apply`.")
+@json_option
+@click.pass_obj
+def import_crontab(
+    settings: Settings, *, crontab: IO[str], timezone: str, prefix: str, system: bool, put: bool
+) -> None:
+    """Make a file of schedules of the output of `crontab -l`; `-` reads stdin.
+
+    What can't be taken is said on stderr, line by line. Slots that nobody could fire are skipped, as cron does.
+    """
+    from hasched.cli.output import print_json
+    from hasched.timetable.crontab import read_crontab
+    from hasched.timetable.text import parse_schedule
+    from hasched.timetable.zones import zone_names
+
+    if timezone not in zone_names():
+        raise click.BadParameter(f"there is no time zone {timezone!r}")
+    found = read_crontab(crontab.read(), prefix=prefix, timezone=timezone, system=system)
+    for document in found.documents:
+        parse_schedule(document)
+    for problem in found.problems:
+        click.echo(problem, err=True)
+    if put:
+        with settings.client() as client:
+            for document in found.documents:
+                client.put_schedule(document["name"], document)
+    if settings.as_json:
+        print_json({"schedules": found.documents, "problems": found.problems})
+    elif put:
+        for document in found.documents:
+            click.echo(f"schedule {document['name']}: cron {document['cron']}")
+    else:
+        import yaml
+
+        click.echo(yaml.safe_dump_all(found.documents, sort_keys=False, allow_unicode=True), nl=False)

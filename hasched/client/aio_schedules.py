@@ -1,0 +1,65 @@
+"""The asynchronous client's calls about schedules."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TypeVar
+
+from hasched.client import schedule_calls as calls
+from hasched.client.calls import Call, Document
+from hasched.model.schedule_views import BackfillView, Preview, ScheduleView, SlotPage
+
+T = TypeVar("T")
+
+
+class Schedules:
+    async def _do(self, call: Call[T]) -> T:
+        raise NotImplementedError
+
+    async def schedules(self, namespace: str | None = None) -> AsyncIterator[ScheduleView]:
+        """Every schedule, by name."""
+        cursor = ""
+        while True:
+            page = await self._do(calls.schedules(namespace, cursor, None))
+            for each in page.schedules:
+                yield each
+            cursor = page.next_cursor
+            if not cursor:
+                return
+
+    async def schedule(self, name: str) -> ScheduleView:
+        return await self._do(calls.schedule(name))
+
+    async def put_schedule(self, name: str, document: Document, if_index: int | None = None) -> ScheduleView:
+        """Put a schedule whole. `if_index`: only if its `log_index` is still this, 0: only if it is new. Raises Conflict,
+        ScheduleInvalid."""
+        return await self._do(calls.put_schedule(name, document, if_index))
+
+    async def delete_schedule(self, name: str) -> None:
+        """Delete a schedule and its ledger; its jobs go on."""
+        await self._do(calls.delete_schedule(name))
+
+    async def pause_schedule(self, name: str, reason: str = "") -> ScheduleView:
+        """Skip its slots until it is resumed."""
+        return await self._do(calls.pause_schedule(name, reason))
+
+    async def resume_schedule(self, name: str) -> ScheduleView:
+        return await self._do(calls.resume_schedule(name))
+
+    async def slots(self, name: str, limit: int | None = None) -> SlotPage:
+        """What became of its latest slots, and which are to come."""
+        return await self._do(calls.slots(name, limit))
+
+    async def preview_schedule(self, name: str, count: int | None = None, after_ms: int | None = None) -> Preview:
+        """The next slots."""
+        return await self._do(calls.preview_schedule(name, count, after_ms))
+
+    async def backfill_schedule(
+        self, name: str, from_ms: int, until_ms: int, *, again: bool = False, dry_run: bool = False
+    ) -> BackfillView:
+        """Fire the slots from one time to before another that were not fired. `again`: those that were, too."""
+        return await self._do(calls.backfill_schedule(name, from_ms, until_ms, again, dry_run))
+
+    async def schedule_calendar(self, name: str | None = None) -> str:
+        """The slots to come of a schedule, or of all, as iCalendar."""
+        return await self._do(calls.schedule_calendar(name))
