@@ -13,11 +13,8 @@ from typing import Any, TypeVar
 import aiohttp
 
 from hasched.client import calls
-<<<<<<< HEAD
+from hasched.client.aio_schedules import AsyncScheduleClient
 from hasched.client.aio_workflows import AsyncWorkflowClient
-=======
-from hasched.client.aio_schedules import Schedules
->>>>>>> be623da (Schedules: the leader plans them, and the API, the client, the commands and the page)
 from hasched.client.calls import Call, Document
 from hasched.client.context import Context
 from hasched.client.event_text import EventLines
@@ -52,11 +49,7 @@ DEFAULT_TIMEOUT_S = 30.0
 STREAM_SILENCE_S = 45.0  # a stream says something at least every 15 s
 
 
-<<<<<<< HEAD
-class AsyncClient(AsyncWorkflowClient):
-=======
-class AsyncClient(Schedules):
->>>>>>> be623da (Schedules: the leader plans them, and the API, the client, the commands and the page)
+class AsyncClient(AsyncScheduleClient, AsyncWorkflowClient):
     """One cluster, as one user; any number of calls at once. Use it as an async context manager.
 
     Every call is retried on other managers until `timeout_s`: a submission under the same id, so it takes effect once.

@@ -12,7 +12,7 @@ from hasched.model.schedule_views import BackfillView, Preview, ScheduleView, Sl
 T = TypeVar("T")
 
 
-class Schedules:
+class AsyncScheduleClient:
     async def _do(self, call: Call[T]) -> T:
         raise NotImplementedError
 

@@ -18,7 +18,7 @@ from hasched.client.context import Context
 from hasched.client.event_text import EventLines
 from hasched.client.policy import LONGEST_PAUSE_S, Endpoints, Tries
 from hasched.client.problems import error_of
-from hasched.client.sync_schedules import Schedules
+from hasched.client.schedules import ScheduleClient
 from hasched.client.tls import client_context
 from hasched.client.workflows import WorkflowClient
 from hasched.model.answers import Forecast, Plan, ResourcesView, WhatIf, Why
@@ -56,11 +56,7 @@ STREAM_SILENCE_S = 45.0  # a stream says something at least every 15 s
 CHUNK_BYTES = 64 * 1024
 
 
-<<<<<<< HEAD
-class Client(WorkflowClient):
-=======
-class Client(Schedules):
->>>>>>> be623da (Schedules: the leader plans them, and the API, the client, the commands and the page)
+class Client(ScheduleClient, WorkflowClient):
     """One cluster, as one user. Not for concurrent use; open one for each thread.
 
     `on_silence` is told once, on a thread of its own, when a call has no answer after SILENCE_S, and what came of it so far.
