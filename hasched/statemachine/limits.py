@@ -130,6 +130,19 @@ class Limits:
         node.shares = {each: Share(amount, None) for each, amount in amounts_of(quota.nominal).items()}
         return node
 
+    def forget_idle(self, now_ms: int) -> None:
+        """Of quotas of each user, leave out the users who use nothing of them, and have used nothing this week."""
+        idle = [
+            key
+            for key, node in self.quotas.items()
+            if node.quota.each_user
+            and not any(share.used for share in node.shares.values())
+            and node.meter.is_idle(now_ms)
+        ]
+        for key in idle:
+            del self.quotas[key]
+        self._quotas_of.clear()
+
     def _plant(self, name: str, quotas: Mapping[str, Policy]) -> QuotaNode:
         node = self.quotas.get((name, ""))
         quota = quotas[name]

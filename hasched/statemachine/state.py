@@ -336,7 +336,7 @@ class State:
             self.job_counts[state] += 1
             job.state = state
             if state.final:
-                self.usage.finish(job)
+                self.usage.finish(job, self.now_ms)
 
     def end_job(self, job: Job) -> None:
         job.gang_run = None

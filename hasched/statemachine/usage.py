@@ -92,6 +92,10 @@ class Account:
         """Whether a job of it has not ended."""
         return bool(self.queued_jobs or self.running_jobs)
 
+    def is_idle(self, now_ms: int) -> bool:
+        """Whether it is as if it had never been: none of its jobs is there, and no quota counts what it used this week."""
+        return not self.live and self.meter.is_idle(now_ms)
+
     def sums(self) -> AccountSums:
         """Everything, to be compared."""
         held = tuple((name, amount) for name, amount in sorted(self.countables.items()) if amount)
@@ -157,9 +161,11 @@ class Usage:
         self._count_jobs(job, RUNNING_JOBS, -1)
         self._count_jobs(job, QUEUED_JOBS, 1)
 
-    def finish(self, job: Job) -> None:
+    def finish(self, job: Job, now_ms: int) -> None:
         """It holds nothing, and has ended."""
         self._count_jobs(job, QUEUED_JOBS, -1)
+        if self.accounts[job.account].is_idle(now_ms):
+            del self.accounts[job.account]
         for name, _ in job.semaphores or ():
             left = self.semaphore_jobs[name] - 1
             if left:
@@ -234,6 +240,8 @@ class Usage:
         if last > self.latest_week:
             self.latest_week = last
             self._forget_before(last - KEPT_WEEKS + 1)
+            self.accounts = {each: account for each, account in self.accounts.items() if not account.is_idle(now_ms)}
+            self.limits.forget_idle(now_ms)
 
     def _forget_before(self, first: int) -> None:
         for key, weeks in list(self.ledger.items()):

@@ -66,6 +66,10 @@ class WeekMeter:
             return self.rate * (now_ms - start_of_week(week))
         return self.done + self.rate * now_ms - self.starts
 
+    def is_idle(self, now_ms: int) -> bool:
+        """Whether nothing is held, and nothing was in the week that holds `now_ms`."""
+        return not self.rate and not self.used(now_ms)
+
     def add(self, other: WeekMeter, now_ms: int) -> None:
         """Count what the other has counted too."""
         self.turn(now_ms)

@@ -220,7 +220,7 @@ def test_what_ended_before_use_was_kept_is_measured_nowhere(machine: Machine) ->
     reports = (machine.ended(job),)
     old = Batch(1, machine.now_ms + HOUR_MS, [ReportAttempts(node_id="n1", reports=reports)])
     apply(machine.state, machine.state.index + 1, old)
-    assert machine.state.usage.accounts[job.account].meter.used(machine.state.now_ms) == 0
+    assert job.account not in machine.state.usage.accounts
     assert check(machine.state) == []
 
 
@@ -238,3 +238,38 @@ def test_no_use_is_more_than_a_snapshot_can_hold(machine: Machine) -> None:
         machine.wait(HOUR_MS)
         machine.end(job, node_id="n2")
         assert digest(machine.state)
+
+
+def test_an_account_is_forgotten_with_its_last_job_and_its_use_is_not(machine: Machine) -> None:
+    job = job_of(machine, "eve", resources=Resources(cpu_milli=1000))
+    started(machine, job)
+    machine.wait(1000)
+    waiting = job_of(machine, "eve")
+    machine.end(job)
+    assert machine.state.usage.accounts[job.account].queued_jobs == 1
+    machine.cancel(waiting)
+    assert job.account not in machine.state.usage.accounts
+    assert rows(machine, "user")[0]["cpu_core_ms"] == 1000
+
+
+def test_who_has_used_gpus_is_known_until_the_week_is_over(machine: Machine) -> None:
+    put(machine, "quota", "each", each_user=True, limits={"gpu_hours_per_week": 1})
+    job = job_of(machine, "eve", resources=Resources(gpus=1))
+    started(machine, job)
+    machine.wait(HOUR_MS)
+    machine.end(job)
+    limits, key = machine.state.usage.limits, ("each", "eve")
+    assert job.account in machine.state.usage.accounts and key in limits.quotas
+    machine.place(job_of(machine, "eve", resources=Resources(gpus=1)))
+    assert machine.state.nodes["n1"].allocated_gpus == 0, "her hour is used"
+    machine.wait(WEEK_MS)
+    other = job_of(machine, "ada", resources=Resources(gpus=1))
+    started(machine, other)
+    machine.end(other)
+    assert job.account in machine.state.usage.accounts, "a job of hers waits"
+    machine.cancel(machine.state.jobs[job.id + 1])
+    machine.wait(WEEK_MS)
+    other = job_of(machine, "ada", resources=Resources(gpus=1))
+    started(machine, other)
+    machine.end(other)
+    assert job.account not in machine.state.usage.accounts and key not in limits.quotas
