@@ -67,8 +67,6 @@ class View:
         self._missing: dict[Slot, None] = {}  # not looked at yet, since the view was made or since they changed
         self.shelves: dict[_Likeness, Shelf] = {}
         self.at: dict[Values, list[Shelf]] = {}  # those whose nodes have these values of the labels
-        self.valued: tuple[dict[str, int], ...] = tuple({} for _ in shape.places)  # nodes at each value of each label
-        self.values_version = 0  # rises when a value has its first node, or has lost the last
         self.places: dict[Slot, tuple[Shelf, Place]] = {}
         self._facts: dict[Slot, tuple[object, bool, float]] = {}  # what the rules say of a node, while its facts last
 
@@ -112,8 +110,6 @@ class View:
         if known is not None:
             shelf, place = known
             shelf.remove(place)
-            if shelf.values:
-                self._count(shelf.values, -1)
 
     def forget(self, slot: Slot) -> None:
         """Its node is gone."""
@@ -168,19 +164,6 @@ class View:
         place = (self._scorer.standing(slot), slot.order, slot)
         shelf.add(place)
         self.places[slot] = (shelf, place)
-        if places:
-            self._count(places, 1)
-
-    def _count(self, values: Values, nodes: int) -> None:
-        for counts, value in zip(self.valued, values, strict=True):
-            if value is None:
-                continue
-            before = counts.get(value, 0)
-            counts[value] = before + nodes
-            if not counts[value]:
-                del counts[value]
-            if not counts.get(value) or not before:
-                self.values_version += 1
 
 
 class Cursor:

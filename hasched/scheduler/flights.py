@@ -19,7 +19,10 @@ class Flight:
 
     def __init__(self, plan: PlacePlan) -> None:
         self.plan = plan
-        self.tasks = {(p.job_id, p.node_id, p.choice): len(p.indices) for p in plan.placements}
+        self.tasks: dict[Landing, int] = {}
+        for p in plan.placements:
+            landing = (p.job_id, p.node_id, p.choice)
+            self.tasks[landing] = self.tasks.get(landing, 0) + len(p.indices)
 
 
 class JobInFlight:

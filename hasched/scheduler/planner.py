@@ -67,7 +67,7 @@ _LOOKS_A_UNIT = 32  # looking at so many nodes costs about as much as placing a 
 
 
 Plan: TypeAlias = PlacePlan | PlaceGang | PreemptAttempts
-_Draft: TypeAlias = dict[Landing, list[TaskIndex]]
+_Draft: TypeAlias = dict[tuple[Landing, int], list[TaskIndex]]  # tasks that are spread each for itself, in their order
 
 
 class _End(Enum):
@@ -335,7 +335,7 @@ class Planner:
             self._tallies.change(job, node_id, tasks)
 
     def _on_their_way(self) -> Iterator[tuple[JobId, NodeId, int]]:
-        for (job_id, node_id, _), indices in self._draft.items():
+        for ((job_id, node_id, _), _), indices in self._draft.items():
             yield job_id, node_id, len(indices)
         yield from self._flights.on_their_way()
         yield from self._gangs.on_their_way()
@@ -404,11 +404,10 @@ class Planner:
                 self.units_spent += units
             self._head.see(state)
             return command
-        plan = PlacePlan(
-            placements=tuple(
-                Placement(job_id, node_id, tuple(tasks), choice) for (job_id, node_id, choice), tasks in draft.items()
-            )
+        placements = (
+            Placement(job_id, node_id, tuple(tasks), choice) for ((job_id, node_id, choice), _), tasks in draft.items()
         )
+        plan = PlacePlan(placements=tuple(placements))
         self._flights.depart(plan)
         self._draft = {}
         self._head.see(state)
@@ -604,7 +603,8 @@ class Planner:
             changes.note(slot)
             if slot.held:
                 self._holds.count(slot, shape, rank, len(tasks))
-            draft.setdefault((job.id, slot.node_id, choice), []).extend(tasks)
+            apart = tasks[0] + 1 if shape.is_spread else 0
+            draft.setdefault(((job.id, slot.node_id, choice), apart), []).extend(tasks)
             self._move(state, job.id, slot.node_id, len(tasks))
             in_flight.next_index = tasks[-1] + 1
             placed += len(tasks)

@@ -11,17 +11,19 @@ A node that a relation to nodes refuses is passed over until it changes, or unti
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from hasched.model.spec import Resources
 from hasched.scheduler.candidates import MOST_EARLY, Cursor, View
 from hasched.scheduler.floors import Floor
 from hasched.scheduler.placement import Scorer
-from hasched.scheduler.relations import Relation, RelationKind, holds, penalty
+from hasched.scheduler.relations import penalty
 from hasched.scheduler.shapes import NEVER_MS, Shape
 from hasched.scheduler.shelves import BEGINNING, END, Place, Shelf, Values
 from hasched.scheduler.slots import Changes, Slot
 from hasched.scheduler.tallies import Tallies, Tally, Value
+from hasched.statemachine.census import Sites
+from hasched.statemachine.relations import Relation, RelationKind, holds
 
 SAMPLE = 64  # the best nodes by all else, among which a wish decides where each node is a place of its own
 MOST_LOOKS = 4_000  # in one search, before others have their turn
@@ -65,6 +67,7 @@ class RelatedCursor(Cursor):
         "_places",
         "_seen",
         "_shape",
+        "_sites",
         "_spots",
         "_spots_at",
         "_stamps",
@@ -72,7 +75,6 @@ class RelatedCursor(Cursor):
         "_todo",
         "_tries",
         "_unfinished",
-        "_values_version",
         "_versions",
     )
 
@@ -84,13 +86,14 @@ class RelatedCursor(Cursor):
         self._places = any(not each.place for each in shape.relations)  # whether some relation is to nodes
         self._floors = [Floor() if each.kind is RelationKind.SPREAD else None for each in shape.relations]
         self._floors_built = False
+        self._sites: list[tuple[Sites, int] | None] = [None] * len(self._pairs)  # of each spread, with their version
         self._spots: dict[Values, _Spot] = {}
         self._spots_at: dict[Value, list[_Spot]] = {}
         self._at = [view.places_of.index(each.place) if each.place else -1 for each in shape.relations]
         self._order: list[tuple[_Bound, int, _Spot]] = []  # spots by the best that can be had there, with their stamps
         self._stamps = 0
         self._early = 0  # entries in the heaps of spots that aren't heads of shelves
-        self._epoch = self._values_version = -1
+        self._epoch = -1
         self._versions: list[int] = []  # of the tallies, as they were seen last,
         self._seen: list[tuple[int, bool]] = []  # with the fewest at a place and whether there are none at all
         self._unfinished = False  # a search was ended for its length
@@ -104,13 +107,24 @@ class RelatedCursor(Cursor):
 
     @property
     def ready(self) -> bool:
-        return self.view.complete and not self._unfinished and not any(tally.missing for _, tally in self._pairs)
+        if not self.view.complete or self._unfinished or any(tally.missing for _, tally in self._pairs):
+            return False
+        return not any(sites.missing for sites in self._all_sites())
 
     def prepare(self) -> int:
         self._unfinished = False
         if not self.view.complete:
             return self.view.build()
-        return next((self._tallies.build(tally) for _, tally in self._pairs if tally.missing), 0)
+        for _, tally in self._pairs:
+            if tally.missing:
+                return self._tallies.build(tally)
+        return next((self._tallies.build_sites(sites) for sites in self._all_sites() if sites.missing), 0)
+
+    def _all_sites(self) -> Iterator[Sites]:
+        """Of every spread."""
+        for (relation, _), floor in zip(self._pairs, self._floors, strict=True):
+            if floor is not None:
+                yield self._tallies.sites(self._shape, relation.place)
 
     def best(self, changes: Changes, now_ms: int) -> Slot | None:
         """None also if the search isn't finished: then it isn't `ready`, and goes on when it is asked again."""
@@ -211,32 +225,27 @@ class RelatedCursor(Cursor):
                 yield from tally.since(version)
 
     def _follow_floors(self, slots: list[Slot], values: list[Value], epoch: int) -> None:
-        view = self.view
+        """The places of a spread are those that the state judges it by, whether or not their nodes can be had now."""
         anew = not self._floors_built or epoch != self._epoch
-        other_values = self._values_version != view.values_version
-        self._values_version = view.values_version
-        for (relation, tally), floor, at in zip(self._pairs, self._floors, self._at, strict=True):
+        for at, (relation, tally) in enumerate(self._pairs):
+            floor = self._floors[at]
             if floor is None:
                 continue
-            if relation.place:
-                nodes = view.valued[at]
-                counts = tally.by_label[relation.place]
-                some = nodes if anew or other_values else [value for label, value in values if label == relation.place]
-                if some is nodes:
-                    floor.clear()
-                    self.looks += len(nodes)
-                for value in some:
-                    if value in nodes:
-                        floor.put(value, counts.get(value, 0))
-                continue
-            if anew:
+            sites = self._tallies.sites(self._shape, relation.place)
+            counts = tally.by_label[relation.place] if relation.place else tally.counts
+            some: Iterable[str]
+            if anew or self._sites[at] != (sites, sites.version):
+                self._sites[at] = (sites, sites.version)
                 floor.clear()
-                self.looks += len(view.places)
-            for slot in view.places if anew else slots:
-                if slot in view.places:
-                    floor.put(slot, tally.counts.get(slot.node_id, 0))
-                else:
-                    floor.drop(slot)
+                self.looks += len(sites.nodes)
+                some = sites.nodes
+            elif relation.place:
+                some = [value for label, value in values if label == relation.place]
+            else:
+                some = [slot.node_id for slot in slots]
+            for place in some:
+                if place in sites.nodes:
+                    floor.put(place, counts.get(place, 0))
         self._floors_built = True
 
     def _lets_pass(self, pair: tuple[Relation, Tally], before: tuple[int, bool], now: tuple[int, bool]) -> bool:

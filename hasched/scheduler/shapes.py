@@ -14,9 +14,9 @@ import msgspec
 from hasched.model.spec import PlacementRules, Resources
 from hasched.model.states import GpuLocality
 from hasched.scheduler import filters, scorers
-from hasched.scheduler.relations import Relation, relations_of
 from hasched.statemachine.job import Job
 from hasched.statemachine.node import Node
+from hasched.statemachine.relations import Relation, RelationKind, relations_of
 
 NEVER_MS = 2**62  # when a task without a time limit ends
 
@@ -56,6 +56,7 @@ class Shape:
     __slots__ = (
         "_wishes",
         "access",
+        "is_spread",
         "key",
         "limit_ms",
         "number",
@@ -78,6 +79,7 @@ class Shape:
         # What a task may ask for instead, the preferred first; mostly there is one.
         self.requests = (key.rules.any_of if key.rules is not None else ()) or (key.resources,)
         self.relations = key.relations
+        self.is_spread = any(each.kind is RelationKind.SPREAD for each in key.relations)
         self.places = tuple(dict.fromkeys(each.place for each in key.relations if each.place))
         self.traits = key.traits
         own = (

@@ -12,12 +12,14 @@ from typing import TypeAlias
 
 from hasched.model.facts import NodeFacts
 from hasched.model.ids import JobId, NodeId
-from hasched.scheduler.relations import Relation, Whose
 from hasched.scheduler.shapes import Shape
+from hasched.statemachine.census import Sites
 from hasched.statemachine.job import Job
+from hasched.statemachine.relations import Relation, Whose
 from hasched.statemachine.state import State
 
 TALLY_SLICE = 200  # nodes that a new tally takes in at once
+SITE_LOOKS = 4  # to see whether a node is a place for some rules costs as much as so many looks
 FEW = 1_000  # active tasks of one job: they are counted by the job, and not by what runs on each node
 
 Value: TypeAlias = tuple[str, str]  # of a label: its name first
@@ -148,6 +150,14 @@ class Tallies:
             tally.count_by(relation.place)
         tally.users[user] = tally.users.get(user, 0) + 1
         return tally
+
+    def sites(self, shape: Shape, label: str) -> Sites:
+        """The places over which a spread is judged; while some are missing, `build_sites` goes on with them."""
+        return self._state.neighbours.begin_sites(self._state, shape.rules, label)
+
+    def build_sites(self, sites: Sites) -> int:
+        """Returns the looks it took."""
+        return sites.build(self._state.nodes, TALLY_SLICE) * SITE_LOOKS
 
     def release(self, relation: Relation, user: Shape | None = None) -> None:
         whose = relation.whose

@@ -20,7 +20,9 @@ from hasched.model.wire import AttemptKey, AttemptReport, NodeInfo
 from hasched.model.workflow import WorkflowSpec
 from hasched.statemachine.manager import ManagerAddress
 
-BATCH_VERSION = 2  # from 2 on the state keeps count of what outdates plans (`rules/planned.py`)
+BATCH_VERSION = (
+    3  # from 2 on the state keeps count of what outdates plans (`rules/planned.py`), from 3 on relations hold
+)
 
 
 class _Command(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -33,6 +33,7 @@ from hasched.statemachine.job import (
     derive_state,
 )
 from hasched.statemachine.manager import ManagerRecord
+from hasched.statemachine.neighbours import Neighbours
 from hasched.statemachine.node import Node
 from hasched.statemachine.policies import initial_policies
 from hasched.statemachine.schedules import Schedule, parse_parent
@@ -98,6 +99,7 @@ class State:
         self.managers: dict[str, ManagerRecord] = {}  # that are wanted; none until a leader has recorded those it has
         self.policies = initial_policies()  # by kind and name
         self.usage = Usage()
+        self.neighbours = Neighbours()
         self.week = 0  # the last whose beginning was noted, where a quota counts by the week
         self.origin = ""  # of the cluster; none until a leader has recorded one
         self.watch_term = 0  # of the leader whose judgements of nodes count; 0: none has said so
@@ -278,12 +280,14 @@ class State:
     def hold(self, job: Job, node: Node, request: Resources, tasks: int) -> None:
         """Tasks of the job hold so much each on the node from now on."""
         node.allocate(request, tasks)
+        self.neighbours.change(job, node, tasks)
         self.charge(job, request, tasks)
         self.usage.start(job, request, tasks, self.now_ms)
 
     def release(self, job: Job, node: Node, request: Resources, active: ActiveAttempt) -> None:
         """An attempt gives back what it held on the node."""
         node.allocate(request, -1)
+        self.neighbours.change(job, node, -1)
         self.charge(job, request, -1)
         kept = self.entry_version >= USE_KEPT_SINCE
         self.usage.end(job, request, active.scheduled_ms, self.now_ms, kept=kept)
@@ -481,9 +485,10 @@ class State:
 
     def control_node(self, node: Node, control: Control) -> None:
         """Give a node its new control, and set the clock for it."""
-        said = node.said
+        said, labels = node.said, node.info.labels
         node.control = FREE if control == FREE else control
         node.describe(said)
+        self.neighbours.node_changed(node, relabelled=node.info.labels != labels)
         node.changed_ms = self.now_ms
         node.log_index = self.index
         self.time_node(node)
@@ -499,6 +504,7 @@ class State:
 
     def drop_node(self, node: Node) -> None:
         del self.nodes[node.id]
+        self.neighbours.node_gone(node)
         self.node_timers.pop(node.id, None)
         self.node_due_ms = min(self.node_timers.values(), default=0)
 

@@ -125,6 +125,7 @@ class Usage:
         self.accounts: dict[AccountKey, Account] = {}
         self.groups: dict[GroupKey, int] = {}  # running tasks
         self.queues: dict[str, int] = {}  # running tasks
+        self.running: dict[str, dict[int, None]] = {}  # jobs that hold something, by namespace
         self.semaphore_jobs: dict[str, int] = {}  # jobs that have not ended, by the semaphores that they take
         self.limits = Limits()
         self.ledger: dict[AccountKey, dict[int, WeekUse]] = {}
@@ -155,11 +156,16 @@ class Usage:
         """It held nothing until now."""
         self._count_jobs(job, QUEUED_JOBS, -1)
         self._count_jobs(job, RUNNING_JOBS, 1)
+        self.running.setdefault(job.namespace, {})[job.id] = None
 
     def stop_job(self, job: Job) -> None:
         """It holds nothing any more."""
         self._count_jobs(job, RUNNING_JOBS, -1)
         self._count_jobs(job, QUEUED_JOBS, 1)
+        running = self.running[job.namespace]
+        del running[job.id]
+        if not running:
+            del self.running[job.namespace]
 
     def finish(self, job: Job, now_ms: int) -> None:
         """It holds nothing, and has ended."""
@@ -274,6 +280,7 @@ class Usage:
             account.queued_jobs += 1
         else:
             account.running_jobs += 1
+            self.running.setdefault(job.namespace, {})[job.id] = None
         for name, _ in job.semaphores or ():
             self.semaphore_jobs[name] = self.semaphore_jobs.get(name, 0) + 1
         for index, active in (job.active_attempts or {}).items():

@@ -20,10 +20,11 @@ from hasched.model.spec import (
 )
 from hasched.model.states import NodeState, PlacementPolicy
 from hasched.scheduler.filters import find_blockers
-from hasched.statemachine.commands import RemoveNode, SetNodeState
+from hasched.statemachine.commands import Placement, PlacePlan, RemoveNode, SetNodeState
 from hasched.statemachine.invariants import check
 from hasched.statemachine.job import Job
 from hasched.statemachine.node import Node
+from hasched.statemachine.outcomes import PlanTaken
 from tests.scheduler.places import Places, gpu
 
 NODES = ("n1", "n2", "n3", "n4")
@@ -129,6 +130,22 @@ class PlacesStory(RuleBasedStateMachine):
         better = range(placement.choice)
         assert not any(self.fits_anywhere(job, choice) for choice in better), "a preferred request would have fitted"
         assert self.world.decide(plan).refused == 0
+
+    # What another leader does, whose plan comes late
+
+    @precondition(lambda self: self.world.state.jobs)
+    @rule(number=st.integers(0, 9), node_id=st.sampled_from(NODES))
+    def propose(self, number: int, node_id: str) -> None:
+        jobs = list(self.world.state.jobs.values())
+        job, node = jobs[number % len(jobs)], self.world.state.nodes.get(node_id)
+        index = next(job.pending_indices(), None)
+        if node is None or index is None:
+            return
+        may = self.may_run(job, node) and node.takes_work and node.room_for(job.request(0), 1)
+        may = may and not (job.max_running and job.active >= job.max_running)
+        outcome = self.world.do(PlacePlan(placements=(Placement(job.id, node_id, (index,)),)))
+        assert isinstance(outcome, PlanTaken)
+        assert bool(outcome.scheduled) is bool(may), f"task {job.id}.{index} on {node_id}"
 
     @rule()
     def come_to_rest(self) -> None:

@@ -29,6 +29,7 @@ from hasched.statemachine.events import (
     TasksScheduled,
 )
 from hasched.statemachine.job import WAITING, Cancel, GangRun, Job, TaskHistory, Yield, derive_state
+from hasched.statemachine.neighbours import RELATIONS_HELD_SINCE
 from hasched.statemachine.node import Node
 from hasched.statemachine.outcomes import PlanTaken, Rejected
 from hasched.statemachine.records import attempt_records
@@ -61,6 +62,8 @@ def decide_gang(state: State, command: PlaceGang) -> Decision | Rejected:
         return Rejected("gang_no_room", "a quota or cap leaves too little for all of it", "plan again")
     if room_in(state, job.queue, len(indices)) < len(indices):
         return Rejected("gang_no_room", f"queue {job.queue} may not run all of it now", "plan again")
+    if fault := _fault_of_relations(state, job, command.placements):
+        return Rejected("gang_no_room", fault, "plan again")
     events: list[Event] = []
     if job.gang.whole:
         nodes = tuple(placement.node_id for placement in command.placements)
@@ -120,6 +123,17 @@ def _find_lack(state: State, job: Job, placements: tuple[Placement, ...]) -> str
                 return f"node {node.id} has not enough free"
             node.allocate(request, times)
     return ""
+
+
+def _fault_of_relations(state: State, job: Job, placements: tuple[Placement, ...]) -> str:
+    """Which relation to other tasks, or to each other, would not hold; empty if all do."""
+    if job.placement is None or state.entry_version < RELATIONS_HELD_SINCE:
+        return ""
+    placed = [(state.nodes[each.node_id], len(each.indices)) for each in placements]
+    fault = state.neighbours.fault_of(state, job, placed)
+    if fault is None:
+        return ""
+    return f"a rule of job {job.id} ({fault.kind.value}, by {fault.place or 'node'}) would not hold"
 
 
 def _within_limits(state: State, job: Job, indices: tuple[int, ...]) -> bool:

@@ -63,13 +63,15 @@ def evolve_registered(state: State, event: NodeRegistered) -> None:
             changed_ms=state.now_ms,
             log_index=state.index,
         )
+        state.neighbours.node_changed(state.nodes[event.node_id])
         return
     changed = node.info.gpus != event.info.gpus or node.info.resources != event.info.resources
+    labels = node.info.labels
     node.describe(event.info)
     node.registered_ms = state.now_ms
     if changed and node.attempts:
         node.recount_gpus(state.jobs[job_id].request_of(index) for job_id, index in node.attempts)
-    _change(state, node, NodeState.HEALTHY, "")
+    _change(state, node, NodeState.HEALTHY, "", relabelled=node.info.labels != labels)
 
 
 def decide_set_state(state: State, command: SetNodeState) -> Decision | Rejected:
@@ -117,11 +119,12 @@ def evolve_removed(state: State, event: NodeRemoved) -> None:
     state.drop_node(state.nodes[event.node_id])
 
 
-def _change(state: State, node: Node, to: NodeState, reason: str) -> None:
+def _change(state: State, node: Node, to: NodeState, reason: str, *, relabelled: bool = False) -> None:
     node.state = to
     node.reason = reason
     node.changed_ms = state.now_ms
     node.log_index = state.index
+    state.neighbours.node_changed(node, relabelled=relabelled)
 
 
 def no_such_node(node_id: str) -> Rejected:

@@ -6,6 +6,7 @@ from hasched.model.states import TaskState
 from hasched.statemachine.commands import Placement
 from hasched.statemachine.events import TasksScheduled
 from hasched.statemachine.job import ActiveAttempt
+from hasched.statemachine.neighbours import RELATIONS_HELD_SINCE
 from hasched.statemachine.rules.queues import room_in
 from hasched.statemachine.state import State
 from hasched.statemachine.usage import group_of
@@ -31,6 +32,8 @@ def decide_placement(state: State, placement: Placement) -> TasksScheduled | Non
     if job.max_running:
         room = min(room, job.max_running - job.active)
     room = room_in(state, job.queue, room)
+    if room > 0 and job.placement is not None and state.entry_version >= RELATIONS_HELD_SINCE:
+        room = state.neighbours.room(state, job, node, room)
     if room <= 0 or not indices:
         return None
     placed = tuple(indices[:room])

@@ -1,0 +1,173 @@
+"""Neighbours: whether the relations of a job still hold, checked when a plan of its tasks is applied.
+
+What they are judged by is counted when it is first asked for, from the jobs of the namespace that run, and kept current from
+then on by every task that starts or ends; so a placement costs the same however much runs. Nothing of it is part of the state:
+it follows from what is there, and which of it is known at a time decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Protocol, TypeAlias
+
+from hasched.model.ids import JobId, NodeId
+from hasched.model.spec import PlacementRules
+from hasched.statemachine.census import Census, Sites, place_of
+from hasched.statemachine.job import Job
+from hasched.statemachine.node import Node
+from hasched.statemachine.relations import Relation, RelationKind, Whose, holds, relations_of
+from hasched.statemachine.usage import Usage
+
+RELATIONS_HELD_SINCE = 3  # the version of entries; before, they were the planner's best knowledge
+MOST_CENSUSES = 256  # that are kept, the latest asked for,
+MOST_SITES = 64  # and tables of places
+MOST_KNOWN = 4096  # jobs of which it is kept who counts them
+
+Placed: TypeAlias = Sequence[tuple[Node, int]]  # so many tasks on each node
+
+
+class Surroundings(Protocol):
+    """What of the state relations are about."""
+
+    @property
+    def jobs(self) -> dict[JobId, Job]: ...
+    @property
+    def nodes(self) -> dict[NodeId, Node]: ...
+    @property
+    def usage(self) -> Usage: ...
+
+
+class Neighbours:
+    def __init__(self) -> None:
+        self._censuses: dict[Whose, Census] = {}
+        self._counted: dict[JobId, tuple[Census, ...]] = {}  # by which a job's tasks are
+        self._sites: dict[tuple[PlacementRules | None, str], Sites] = {}
+
+    # What happens
+
+    def change(self, job: Job, node: Node, tasks: int) -> None:
+        """So many tasks of the job more, or fewer, run on a node."""
+        if not self._censuses:
+            return
+        counted = self._counted.get(job.id)
+        if counted is None:
+            if len(self._counted) >= MOST_KNOWN:
+                self._counted.clear()
+            found = (census for whose, census in self._censuses.items() if whose.means(job))
+            counted = self._counted[job.id] = tuple(found)
+        for census in counted:
+            census.add(node.facts, tasks)
+
+    def node_changed(self, node: Node, *, relabelled: bool = False) -> None:
+        """The node is new, or takes work where it didn't, or not any more. `relabelled`: its labels are others."""
+        for sites in self._sites.values():
+            sites.put(node)
+        if relabelled:
+            self._censuses.clear()
+            self._counted.clear()
+
+    def node_gone(self, node: Node) -> None:
+        for sites in self._sites.values():
+            sites.drop(node.id)
+
+    # What is asked
+
+    def census(self, state: Surroundings, relation: Relation) -> Census:
+        """How many tasks of those that the relation means run where."""
+        whose = relation.whose
+        census = self._censuses.pop(whose, None)
+        if census is None:
+            census = self._count(state, whose)
+        self._censuses[whose] = census
+        if relation.place not in census.by_label:
+            census.count_by(relation.place, state.nodes)
+        return census
+
+    def _count(self, state: Surroundings, whose: Whose) -> Census:
+        census = Census(whose)
+        running: Iterable[JobId] = (whose.job_id,) if whose.job_id else state.usage.running.get(whose.namespace, ())
+        for job_id in running:
+            job = state.jobs.get(job_id)
+            if job is not None and whose.means(job):
+                for active in (job.active_attempts or {}).values():
+                    census.add(state.nodes[active.node_id].facts, 1)
+        if len(self._censuses) >= MOST_CENSUSES:
+            del self._censuses[next(iter(self._censuses))]
+        self._counted.clear()
+        return census
+
+    def sites(self, state: Surroundings, rules: PlacementRules | None, label: str) -> Sites:
+        """Over which a spread is judged."""
+        sites = self.begin_sites(state, rules, label)
+        sites.build(state.nodes)
+        return sites
+
+    def begin_sites(self, state: Surroundings, rules: PlacementRules | None, label: str) -> Sites:
+        """The same, maybe still to be made: whoever has the time may do it bit by bit."""
+        sites = self._sites.pop((rules, label), None)
+        if sites is None:
+            sites = Sites(rules, label, state.nodes)
+            if len(self._sites) >= MOST_SITES:
+                del self._sites[next(iter(self._sites))]
+        self._sites[rules, label] = sites
+        return sites
+
+    def lowest(self, state: Surroundings, job: Job, relation: Relation, census: Census) -> int:
+        """How many tasks there are at the place which has the fewest; 0 where the relation is no spread."""
+        if relation.kind is not RelationKind.SPREAD:
+            return 0
+        return census.lowest(relation.place, self.sites(state, job.placement, relation.place))
+
+    def room(self, state: Surroundings, job: Job, node: Node, most: int) -> int:
+        """How many tasks of the job, `most` at most, may start on a node by its relations that must hold."""
+        for relation in relations_of(job):
+            if relation.weight:
+                continue
+            census = self.census(state, relation)
+            here = census.at(relation.place, place_of(relation.place, node.facts))
+            low = self.lowest(state, job, relation, census)
+            if not holds(relation, here, census.total, low):
+                return 0
+            if relation.kind is RelationKind.APART and relation.itself and here is not None:
+                most = min(most, 1)
+            elif relation.kind is RelationKind.SPREAD:
+                most = min(most, low + relation.max_skew - (here or 0))
+        return most
+
+    def fault_of(self, state: Surroundings, job: Job, placed: Placed) -> Relation | None:
+        """A relation that must hold, and wouldn't, if a job of which nothing runs yet started so at once."""
+        for relation in relations_of(job):
+            if relation.weight:
+                continue
+            census, used = self.census(state, relation), dict[str, int]()
+            for node, tasks in placed:
+                place = place_of(relation.place, node.facts)
+                if place is not None:
+                    used[place] = used.get(place, 0) + tasks
+                elif relation.kind is not RelationKind.APART:
+                    return relation
+            counts = census.by_label[relation.place]
+            sites = (
+                self.sites(state, job.placement, relation.place).nodes if relation.kind is RelationKind.SPREAD else ()
+            )
+            if not hold_together(relation, used, counts, census.total, sites):
+                return relation
+        return None
+
+
+def hold_together(
+    relation: Relation, used: Mapping[str, int], counts: Mapping[str, int], total: int, sites: Collection[str]
+) -> bool:
+    """Whether a relation holds for all of so many tasks of a job at each place, as if they started one after the other.
+
+    Nothing of the job runs yet. `counts` is what runs at each place of those who are meant, `sites` are the places of a spread.
+    """
+    match relation.kind:
+        case RelationKind.NEAR:
+            return all(counts.get(place) for place in used) or (relation.itself and not total and len(used) == 1)
+        case RelationKind.APART:
+            most = 1 if relation.itself else max(used.values(), default=0)
+            return all(not counts.get(place) and tasks <= most for place, tasks in used.items())
+        case RelationKind.SPREAD:
+            low = min((used.get(place, 0) for place in sites), default=0) if len(used) >= len(sites) else 0
+            return all(tasks - low <= relation.max_skew for tasks in used.values())
