@@ -2,7 +2,8 @@
 
 They stand in a line of their own, in classes like everybody else, and each is planned when its turn comes: after those in
 the other line that stand before it. One that fits nowhere stands aside until enough has grown. A plan for a gang is one
-command, decided whole or refused whole; until it is decided, its room is reserved like that of any plan on its way.
+command, decided whole or refused whole; until it is decided, its room is reserved like that of any plan on its way. To find it
+may take several slices (`searches.py`), in which nobody else is planned.
 """
 
 from __future__ import annotations
@@ -10,22 +11,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Protocol
 
-from hasched.model.ids import JobId, NodeId, TaskIndex
-from hasched.model.spec import GangTerms, Resources
+from hasched.model.ids import JobId, NodeId
+from hasched.model.spec import GangTerms
 from hasched.scheduler.holds import Blocked, Holds
 from hasched.scheduler.line import Line, WaitingClass
 from hasched.scheduler.order import Account, Order, Rank, RankGroup
 from hasched.scheduler.reserves import LOOKS_A_STEP, Picking, Reserve, find_victims, keep, pick, pick_by_force, release
-from hasched.scheduler.rooms import GangShape, Part, Rooms
+from hasched.scheduler.rooms import GangShape, Rooms
+from hasched.scheduler.searches import FIRST_PORT, LAST_PORT, Asked, GangFlight, Search, free_port
 from hasched.scheduler.shapes import NEVER_MS, Shape, ShapeKey, limit_of, rounded_up, traits_of
 from hasched.scheduler.slots import Changes, Slot
 from hasched.scheduler.windows import Access, Windows
-from hasched.statemachine.commands import PlaceGang, Placement, PreemptAttempts
+from hasched.statemachine.commands import PlaceGang, PreemptAttempts
 from hasched.statemachine.job import Job
-from hasched.statemachine.rules.gangs import ports_in_use
+from hasched.statemachine.node import Node
 from hasched.statemachine.state import State
 
-FIRST_PORT, LAST_PORT = 29_400, 29_999  # of rank 0, unless the managers' configuration says otherwise
 MOST_AT_ONCE = 512  # tasks of an elastic job that start together, if that many have to; the others follow one by one
 LOOKS_A_UNIT = 2
 
@@ -73,24 +74,6 @@ class GangShapes:
         del self._shapes[self._keys.pop(shape)]
 
 
-class _Flight:
-    """A gang on its way: what is reserved for it on each node, and the port of the first."""
-
-    __slots__ = ("command", "left", "size")
-
-    def __init__(self, command: PlaceGang, taken: Iterable[Part], shape: GangShape, size: int) -> None:
-        self.command = command
-        self.size = size
-        self.left: dict[NodeId, list[tuple[Resources, int]]] = {}
-        for slot, part, tasks in taken:
-            self.left.setdefault(slot.node_id, []).append((shape.parts[part][0], tasks))
-
-
-def tasks_of(command: PlaceGang, node_id: NodeId) -> int:
-    """How many tasks of the gang go to a node."""
-    return sum(len(placement.indices) for placement in command.placements if placement.node_id == node_id)
-
-
 class Host(Protocol):
     """What gangs need of the planner."""
 
@@ -111,12 +94,17 @@ class GangLine:
         self._changes = changes
         self._windows = windows
         self._slots = slots
-        self._flights: dict[JobId, _Flight] = {}
+        self._flights: dict[JobId, GangFlight] = {}
+        self._search: Search | None = None
         self.ports = range(FIRST_PORT, LAST_PORT + 1)
         self.empty_line(Holds(changes, windows))
 
     def empty_line(self, holds: Holds) -> None:
         """Nobody waits and nothing is held; what is on its way stays so."""
+        if self._search is not None:
+            self._search.give_up()
+            self._search = None
+        self._unlucky = False  # somebody stands aside though there seemed to be room
         self._holds = holds
         self._shapes = GangShapes()
         self._rooms: dict[Shape, Rooms] = {}
@@ -144,6 +132,12 @@ class GangLine:
         """Something has grown: who stands aside may fit now."""
         self._recheck = dict(self._line.aside)
 
+    def stir_unlucky(self) -> None:
+        """Something has happened: who stands aside though there seemed to be room is tried again."""
+        if self._unlucky:
+            self._unlucky = False
+            self.stir()
+
     def nodes_changed(self) -> None:
         """There are other nodes, or they are others."""
         self._hopeless.clear()
@@ -151,11 +145,12 @@ class GangLine:
     @property
     def ready(self) -> bool:
         """Whether `plan` has anything to look at."""
-        return bool(self._line or self._recheck or self._picking or (self._reserve and not self._reserve.asked))
+        asks = self._reserve is not None and not self._reserve.asked
+        return bool(self._search or self._recheck or self._picking or asks or self._line)
 
     def stands_before(self, rank: Rank | None) -> bool:
         """Whether somebody here is to be tried before a place in the other line; None: its end."""
-        if self._recheck:
+        if self._recheck or self._search is not None:
             return True
         first = self._line.first_rank
         return first is not None and (rank is None or first < rank)
@@ -178,18 +173,18 @@ class GangLine:
             self._end(state, job_id)
         return True
 
-    def settle(self, state: State, command: PlaceGang) -> list[NodeId]:
-        """The plan was decided, or nobody will know: the nodes on which something of it is free again."""
+    def settle(self, state: State, command: PlaceGang) -> dict[NodeId, int]:
+        """The plan was decided, or nobody will know: the nodes on which something of it is free again, with how many tasks."""
         flight = self._flights.get(command.job_id)
         if flight is None or flight.command is not command:
-            return []
-        nodes = list(flight.left)
+            return {}
+        nodes = {node_id: flight.tasks_on(node_id) for node_id in flight.left}
         for node_id in nodes:
             self._let_go(flight, node_id)
         self._end(state, command.job_id)
         return nodes
 
-    def _let_go(self, flight: _Flight, node_id: NodeId) -> None:
+    def _let_go(self, flight: GangFlight, node_id: NodeId) -> None:
         slot = self._slots.get(node_id)
         for request, tasks in flight.left.pop(node_id):
             if slot is not None:
@@ -205,14 +200,17 @@ class GangLine:
 
     def plan(self, state: State, before: Rank | None, budget: int) -> tuple[PlaceGang | None, int]:
         """The next gang that fits, of those that stand before a place in the other line, and the units spent."""
-        spent = self._call_back(state, budget)
-        while spent < budget and not self._recheck and self.stands_before(before):
-            waiting = self._line.next()
-            assert waiting is not None, "somebody stands in line"
-            plan, units = self._try(state, waiting)
-            spent += units
-            if plan is not None:
-                return plan, spent
+        spent = self._call_back(state, budget) if self._search is None else 0
+        while spent < budget and (self._search or (not self._recheck and self.stands_before(before))):
+            if self._search is None:
+                spent += self._begin(state)
+            while self._search is not None and spent < budget:
+                try:
+                    spent += next(self._search.steps)
+                except StopIteration as end:
+                    plan = self._conclude(state, self._search, end.value)
+                    if plan is not None:
+                        return plan, spent + 1
         return None, spent
 
     def _call_back(self, state: State, budget: int) -> int:
@@ -239,48 +237,68 @@ class GangLine:
             looks += rooms.catch_up(state.now_ms)
         return (rooms if rooms.complete else None), looks
 
-    def _try(self, state: State, waiting: WaitingClass) -> tuple[PlaceGang | None, int]:
-        """Plan the first job of a class that was taken out of the line, and put the class where it belongs."""
+    def _begin(self, state: State) -> int:
+        """Begin to plan the first job of the class that stands first, or put the class where it belongs. Returns the units."""
+        waiting = self._line.next()
+        assert waiting is not None, "somebody stands in line"
         rooms, looks = self._look(state, waiting.shape)
         spent = 1 + looks // LOOKS_A_UNIT
-        plan, stays = (None, True) if rooms is None else self._plan_first(state, waiting, rooms)
-        if plan is not None:
-            spent += self._flights[plan.job_id].size
-        if not stays:
-            waiting.drop_first()
-        self._line.enter(waiting)
-        return plan, spent
-
-    def _plan_first(self, state: State, waiting: WaitingClass, rooms: Rooms) -> tuple[PlaceGang | None, bool]:
-        """The plan for the first job of a class, and whether the job stays in it: set aside, if it fits nowhere."""
         job = state.jobs.get(waiting.first or 0)
-        if job is None or not self._waits(job):
-            return None, False
-        shape = rooms.shape
-        if not waiting.group.holds(job) or self._shapes.of(job, shape.access) is not shape:
-            self._host.enlist(state, job.id)  # it has changed since
-            return None, False
-        size = rooms.size_allowed(shape.most)
-        taken = None
-        if size:
-            size = self._host.allowed(state, job, shape.least, size)
-            if not size:
-                return None, False
-            taken = rooms.choose(size, state.now_ms)
-        plan = self._make_plan(state, job, shape, taken) if taken is not None else None
-        if plan is None:
-            if taken is not None:
-                rooms.give_back(taken)
-            self._line.stand_aside(waiting)
-            return None, True
-        for slot in dict.fromkeys(part.slot for part in taken or ()):
-            slot.reserved_until_ms = max(slot.reserved_until_ms, state.now_ms + limit_of(job))
-            self._changes.note(slot)
-        self._flights[job.id] = _Flight(plan, taken or (), shape, size)
-        self._host.take(state, job, size)
-        if self._reserve is not None and self._reserve.job_id == job.id:
+        if rooms is None:
+            self._line.enter(waiting)
+        elif job is None or not self._is_of(waiting, job):
+            self._leave(state, waiting, waiting.first or 0)
+        elif not (size := rooms.size_allowed(rooms.shape.most)):
+            self._line.set_aside(waiting)
+        elif not (size := self._host.allowed(state, job, rooms.shape.least, size)):
+            waiting.drop_first()
+            self._line.enter(waiting)
+        else:
+            job_id = job.id
+
+            def waits() -> bool:
+                then = state.jobs.get(job_id)
+                return (
+                    then is not None
+                    and self._is_of(waiting, then)
+                    and bool(self._host.allowed(state, then, size, size))
+                )
+
+            asked = Asked(job_id, size, waits, lambda job, node: self._free_port(state, job, node))
+            self._search = Search(state, waiting, rooms, asked)
+        return spent
+
+    def _is_of(self, waiting: WaitingClass, job: Job) -> bool:
+        """Whether the job waits, and is still one of this class."""
+        shape = waiting.shape
+        return self._waits(job) and waiting.group.holds(job) and self._shapes.of(job, shape.access) is shape
+
+    def _leave(self, state: State, waiting: WaitingClass, job_id: JobId) -> None:
+        """The job leaves a class that is out of line; if it waits elsewhere, it stands there."""
+        waiting.drop(job_id)
+        self._line.enter(waiting)
+        self._host.enlist(state, job_id)
+
+    def _conclude(self, state: State, search: Search, flight: GangFlight | None) -> PlaceGang | None:
+        """What comes of a search that has ended."""
+        self._search = None
+        waiting, job_id = search.waiting, search.asked.job_id
+        job = state.jobs.get(job_id)
+        if flight is None:
+            if not search.moot and job is not None and self._is_of(waiting, job):
+                self._unlucky = self._unlucky or search.unlucky
+                self._line.set_aside(waiting)
+            else:
+                self._leave(state, waiting, job_id)
+            return None
+        assert job is not None, "it was looked at in the same step"
+        self._flights[job_id] = flight
+        self._host.take(state, job, flight.size)
+        waiting.drop(job_id)
+        self._line.enter(waiting)
+        if self._reserve is not None and self._reserve.job_id == job_id:
             self._let_reserve_go(self._reserve)
-        return plan, False
+        return flight.command
 
     def keep_reserve(self, state: State) -> int:
         """See to it that the first gang that fits nowhere has nodes kept for it, and no other. Returns the units spent."""
@@ -311,6 +329,8 @@ class GangLine:
         wanted = next(self._picking[1])
         if wanted is not None:
             self._picking = None
+            if not all(slot.usable for slot in wanted):
+                return 1  # they have changed since they were looked at
             if wanted:
                 self._reserve = keep(self._holds, rooms, first, wanted)
             elif self._holds.any_before(first.rank):
@@ -325,9 +345,15 @@ class GangLine:
         job = state.jobs.get(reserve.job_id) if reserve is not None else None
         if reserve is None or reserve.asked:
             return None
+        if job is None or not job.preempts:
+            reserve.asked = True
+            return None
+        reserve.search = reserve.search or find_victims(state, reserve, job)
+        victims = next(reserve.search)
+        if victims is None:
+            return None
         reserve.asked = True
-        victims = find_victims(state, reserve, job) if job is not None and job.preempts else ()
-        if job is None or not victims:
+        if not victims:
             return None
         reason = f"gang {job.id} has a higher priority and needs the room"
         return PreemptAttempts(attempts=victims, for_job=job.id, reason=reason)
@@ -349,50 +375,15 @@ class GangLine:
             return False
         return job.eligible == job.count if job.is_gang else job.eligible >= max(job.floor, 1)
 
-    def _make_plan(self, state: State, job: Job, shape: GangShape, taken: list[Part]) -> PlaceGang | None:
-        """Ranks follow each other on a node as far as they can, and the node of rank 0 comes first."""
-        indices: dict[NodeId, list[TaskIndex]] = {}
-        starts = _starts_of(shape)
-        pending = job.pending_indices()
-        for slot, part, tasks in sorted(taken, key=lambda each: each.part):
-            here = indices.setdefault(slot.node_id, [])
-            if job.is_gang:
-                here += range(starts[part], starts[part] + tasks)
-                starts[part] += tasks
-            else:
-                here += (next(pending) for _ in range(tasks))
-        placements = tuple(
-            Placement(job.id, node_id, tuple(sorted(ranks)))
-            for node_id, ranks in sorted(indices.items(), key=lambda each: min(each[1]))
-        )
-        if not job.is_gang:
-            return PlaceGang(job_id=job.id, placements=placements)
-        port = self._free_port(state, job, placements[0].node_id)
-        return PlaceGang(job_id=job.id, placements=placements, port=port) if port else None
-
-    def _free_port(self, state: State, job: Job, node_id: NodeId) -> int:
-        """One of the range that no other gang has there; 0 if there is none. Neighbours in time get different ones."""
-        node = state.nodes.get(node_id)
-        if node is None:
-            return 0
-        used = ports_in_use(state, node)
-        used.update(
-            (flight.command.port, None)
+    def _free_port(self, state: State, job: Job, node: Node) -> int:
+        flying = {
+            flight.command.port: None
             for flight in self._flights.values()
-            if flight.command.placements[0].node_id == node_id
-        )
-        first = job.id % len(self.ports)
-        return next((port for port in (*self.ports[first:], *self.ports[:first]) if port not in used), 0)
+            if flight.command.placements[0].node_id == node.id
+        }
+        return free_port(state, job, node, flying, self.ports)
 
     def _forget_shape(self, shape: Shape) -> None:
         self._rooms.pop(shape, None)
         self._recheck.pop(shape, None)
         self._shapes.forget(shape)
-
-
-def _starts_of(shape: GangShape) -> list[int]:
-    """The first rank of each part."""
-    starts = [0]
-    for _, count in shape.parts:
-        starts.append(starts[-1] + count)
-    return starts

@@ -28,15 +28,16 @@ class ClassKey(NamedTuple):
 
 
 class WaitingClass:
-    """The jobs of one class, by id. `rank` is None while it stands nowhere: it is being tried."""
+    """The jobs of one class, by id. `rank` is None while it stands nowhere; `tried`: it was taken out of the line."""
 
-    __slots__ = ("_heap", "_members", "group", "number", "rank", "shape")
+    __slots__ = ("_heap", "_members", "group", "number", "rank", "shape", "tried")
 
     def __init__(self, key: ClassKey, number: int) -> None:
         self.number = number  # decides nothing, but makes entries of a heap comparable
         self.group = key.group
         self.shape = key.shape
         self.rank: Rank | None = None
+        self.tried = False
         self._heap: list[JobId] = []
         self._members: dict[JobId, None] = {}
 
@@ -58,6 +59,15 @@ class WaitingClass:
 
     def drop_first(self) -> None:
         del self._members[heapq.heappop(self._heap)]
+
+    def drop(self, job_id: JobId) -> None:
+        """One that is mostly the first, but others may have come before it."""
+        if self.first == job_id:
+            self.drop_first()
+        elif job_id in self._members:
+            del self._members[job_id]
+            self._heap = list(self._members)
+            heapq.heapify(self._heap)
 
     def firsts(self, most: int) -> list[JobId]:
         """The first few, in order."""
@@ -124,7 +134,7 @@ class Line:
             if queue is None:
                 queue = self._queues[shape] = ShapeQueue(shape, self._made)
             queue.classes += 1
-        if not waiting.add(job_id):
+        if not waiting.add(job_id) or waiting.tried:
             return False
         self.enter(waiting)
         return self._leads_aside(shape, job_id)
@@ -132,6 +142,7 @@ class Line:
     def enter(self, waiting: WaitingClass) -> None:
         """Put a class where its first job belongs; an empty one is forgotten."""
         first = waiting.first
+        waiting.tried = False
         queue = self._queues[waiting.shape]
         if first is None:
             self._drop(waiting, queue)
@@ -206,6 +217,7 @@ class Line:
         queue.rank = None
         _, _, waiting = heapq.heappop(queue.heap)
         waiting.rank = None
+        waiting.tried = True
         self._line_up(queue)
         return waiting
 

@@ -23,7 +23,7 @@ from hasched.model.states import PlacementPolicy, TaskState
 from hasched.scheduler.candidates import Candidates, Cursor, View
 from hasched.scheduler.evictions import MOST_ROOMS
 from hasched.scheduler.flights import Flights, JobInFlight, Landing
-from hasched.scheduler.gangs import GangLine, tasks_of
+from hasched.scheduler.gangs import GangLine
 from hasched.scheduler.gates import Gate, standard_gates
 from hasched.scheduler.head import Head
 from hasched.scheduler.holds import Holds
@@ -168,6 +168,7 @@ class Planner:
                     self._parking.open(channel)
         for node_id in touched:
             self._refresh(state, node_id)
+        self._gangs.stir_unlucky()
         if self._windows.next_end_ms <= state.now_ms:
             self._open_windows(state)
         accounts = self._order.observe(state, applied)
@@ -181,8 +182,8 @@ class Planner:
         if isinstance(plan, PreemptAttempts):
             self._head.settle(state, plan)
         elif isinstance(plan, PlaceGang):
-            for node_id in self._gangs.settle(state, plan):
-                self._move(state, plan.job_id, node_id, -tasks_of(plan, node_id))
+            for node_id, tasks in self._gangs.settle(state, plan).items():
+                self._move(state, plan.job_id, node_id, -tasks)
                 self._refresh(state, node_id)
             self._enqueue(state, plan.job_id)
         else:
@@ -297,6 +298,7 @@ class Planner:
                 if slot.held:
                     self._holds.forget_slot(slot)
                 del self._slots[node_id]
+                slot.usable = False
                 self._candidates.forget_slot(slot)
                 self._gangs.forget_slot(slot)
                 self._changes.forget(slot)
@@ -378,8 +380,8 @@ class Planner:
                 gang, units = self._gangs.plan(state, first, budget - spent)
                 spent += units
                 if gang is not None:
-                    for node_id in dict.fromkeys(placement.node_id for placement in gang.placements):
-                        self._move(state, gang.job_id, node_id, tasks_of(gang, node_id))
+                    for placement in gang.placements:
+                        self._move(state, gang.job_id, placement.node_id, len(placement.indices))
                     self.units_spent += spent
                     self._head.see(state)
                     return gang

@@ -7,7 +7,8 @@ there is room elsewhere before, there. They are those that are the emptiest, and
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import heapq
+from collections.abc import Generator, Iterator
 from typing import NamedTuple, TypeAlias
 
 from hasched.model.wire import AttemptKey
@@ -23,6 +24,7 @@ from hasched.statemachine.state import State
 
 LOOKS_A_STEP = 150  # nodes looked at before others have their turn
 ATTEMPTS_A_LOOK = 4  # to see whom of so many could be driven out costs as much as a look
+HOLDS_A_STEP = 32  # of which it is found out who has to go
 CLOSE_LOOKS = 64  # nodes of which it is worked out when they are surely free
 
 
@@ -32,13 +34,14 @@ Picking: TypeAlias = Iterator[dict[Slot, Wanted] | None]
 class Reserve:
     """The holds of a gang, one a node. `asked`: whoever had to go for it was told so, or nobody has to."""
 
-    __slots__ = ("asked", "holds", "job_id", "rooms")
+    __slots__ = ("asked", "holds", "job_id", "rooms", "search")
 
     def __init__(self, job_id: int, rooms: Rooms) -> None:
         self.job_id = job_id
         self.rooms = rooms
         self.holds: list[Hold] = []
         self.asked = False
+        self.search: Iterator[tuple[AttemptKey, ...] | None] | None = None  # for who has to go
 
 
 class _Candidate(NamedTuple):
@@ -93,11 +96,12 @@ def _pick(state: State, rooms: Rooms, slots: list[Slot], standing: tuple[Rank, H
         places.pop("", None)
     offers: list[tuple[int, float, str, list[Part], list[_Candidate]]] = []
     for value, candidates in sorted(places.items()):
-        chosen = sorted(candidates, key=lambda each: each[:3])
+        yield None
         least = rooms.shape.least
-        chosen = _first_to_be_free(state, chosen, least) if winner is None else _enough(chosen, least)
-        parts = _fill(rooms, chosen, state.now_ms) or _fill(rooms, candidates, state.now_ms)
-        if parts is not None:
+        pool = yield from _lowest(candidates, least if winner is not None else 2 * least)
+        chosen = _first_to_be_free(state, pool, least) if winner is None else pool
+        parts = (yield from _fill(rooms, chosen, state.now_ms)) or (yield from _fill(rooms, candidates, state.now_ms))
+        if parts:
             lost, busy = sum(each.cost[0] for each in chosen), sum(each.busy for each in chosen)
             offers.append((lost, busy, value, parts, candidates))
     yield _by_node(rooms, *min(offers, key=lambda each: each[:3])[3:]) if offers else {}
@@ -113,9 +117,20 @@ def _cost_of(ousting: Ousting, slot: Slot, rooms: Rooms, found: tuple[int, ...])
     return attempts * 1000 // most, priority, work_ms * 1000 // most
 
 
-def _first_to_be_free(state: State, candidates: list[_Candidate], least: int) -> list[_Candidate]:
+def _lowest(candidates: list[_Candidate], tasks: int) -> Generator[None, None, list[_Candidate]]:
+    """The first of them, as many as take so many tasks."""
+    heap, taken = list(candidates), list[_Candidate]()
+    heapq.heapify(heap)
+    while heap and tasks > 0:
+        taken.append(heapq.heappop(heap))
+        tasks -= taken[-1].tasks
+        if not len(taken) % LOOKS_A_STEP:
+            yield None
+    return taken
+
+
+def _first_to_be_free(state: State, pool: list[_Candidate], least: int) -> list[_Candidate]:
     """As many as will do, of the emptiest those that are free first."""
-    pool = _enough(candidates, 2 * least)
     if len(pool) <= CLOSE_LOOKS:
         pool.sort(key=lambda each: (_free_ms(state, each.slot), *each[1:3]))
     return _enough(pool, least)
@@ -136,16 +151,18 @@ def _free_ms(state: State, slot: Slot) -> int:
     return ends[-1][0] if ends else state.now_ms
 
 
-def _fill(rooms: Rooms, candidates: list[_Candidate], now_ms: int) -> list[Part] | None:
-    place = Place(len(rooms.shape.requests))
+def _fill(rooms: Rooms, candidates: list[_Candidate], now_ms: int) -> Generator[None, None, list[Part]]:
+    place, taken = Place(len(rooms.shape.requests)), list[Part]()
     place.slots = {each.empty: each.rooms for each in candidates}
-    return rooms.fill(place, rooms.shape.least, now_ms)
+    for _ in rooms.fill(place, rooms.shape.least, now_ms, taken, copies=True):
+        yield None
+    return taken
 
 
 def _by_node(rooms: Rooms, parts: list[Part], candidates: list[_Candidate]) -> dict[Slot, Wanted]:
     slots = {each.empty: each.slot for each in candidates}
     wanted: dict[Slot, Wanted] = {}
-    for empty, part, tasks in parts:
+    for empty, part, tasks, _ in parts:
         slot = slots[empty]
         wanted[slot] = (*wanted.get(slot, ()), (rooms.shape.parts[part][0], tasks))
     return wanted
@@ -168,13 +185,19 @@ def release(holds: Holds, reserve: Reserve) -> None:
         holds.release(hold)
 
 
-def find_victims(state: State, reserve: Reserve, winner: Job) -> tuple[AttemptKey, ...]:
-    """Who has to go so that the whole gang can start on the nodes that it holds; nobody, if that wouldn't be enough."""
+def find_victims(state: State, reserve: Reserve, winner: Job) -> Iterator[tuple[AttemptKey, ...] | None]:
+    """Who has to go so that the whole gang can start on the nodes that it holds; nobody, if that wouldn't be enough.
+
+    Step by step, None until the last.
+    """
     ousting, found = Ousting(state, winner), list[AttemptKey]()
-    for hold in reserve.holds:
+    for number, hold in enumerate(reserve.holds):
+        if number % HOLDS_A_STEP == HOLDS_A_STEP - 1:
+            yield None
         victims = ousting.on(hold.slot, hold.wanted)
         if victims is None:
-            return ()
+            yield ()
+            return
         found += ousting.name(victims)
         ousting.take(victims)
-    return tuple(found)
+    yield tuple(found)

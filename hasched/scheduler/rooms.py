@@ -2,22 +2,30 @@
 
 For each shape of gang that waits there is a table of the nodes that take some of it, with their sums over the whole cluster
 and over each place (the nodes that share a label's value). It is kept current from what changes: whether a gang fits is read
-off a sum, and nodes are only looked through once it does.
+off a sum, and nodes are only looked through once it does. To look through them and to take them goes in steps, so that others
+have their turn between; nobody else plans meanwhile, but nodes may change.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Generator, Iterable, Iterator
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from hasched.model.spec import PlacementRules, Resources
 from hasched.scheduler.shapes import NEVER_MS, Shape, ShapeKey
 from hasched.scheduler.slots import Changes, Slot
 from hasched.scheduler.windows import Windows
+from hasched.statemachine.state import State
 
 NEAR_LABELS = ("switch", "rack", "zone")  # a gang had better share one of them, the first above all
-BUILD_SLICE = 250  # nodes taken in at a time
+BUILD_SLICE = 125  # nodes taken in at a time
+SCANS_A_UNIT = 16  # so many nodes are looked through, or
+TAKES_A_UNIT = 2  # so many are taken, at the cost of placing a task
+STEP = 8  # units, and others may have their turn
+
+T = TypeVar("T")
+Steps: TypeAlias = Generator[int, None, T]  # yields the units that each step took
 
 
 class GangShape(Shape):
@@ -69,11 +77,12 @@ class Place:
 
 
 class Part(NamedTuple):
-    """So many tasks of one part of the gang on a node."""
+    """So many tasks of one part of the gang on a node, whose `version` was this once they had taken their room."""
 
     slot: Slot
     part: int
     tasks: int
+    version: int
 
 
 class Rooms:
@@ -84,8 +93,7 @@ class Rooms:
         self._changes = changes
         self._windows = windows
         self._version = changes.version
-        self._missing = list(slots)
-        self._missing.reverse()
+        self._missing = dict.fromkeys(reversed(list(slots)))
         self._rooms: dict[Slot, tuple[tuple[int, ...], tuple[tuple[str, str], ...]]] = {}
         self.everywhere = Place(len(shape.requests))
         self.places: dict[tuple[str, str], Place] = {}  # by label and value
@@ -93,13 +101,17 @@ class Rooms:
 
     @property
     def complete(self) -> bool:
-        return not self._missing
+        """Whether it can be read, once it has caught up, which won't take long."""
+        return not self._missing and self._changes.version - self._version <= BUILD_SLICE
 
     def build(self, now_ms: int) -> int:
-        """Take in some of the nodes that were there before the table. Returns how many."""
+        """Take in some of the nodes that were there before the table, or that it has missed. Returns how many."""
+        if self._changes.version != self._version:
+            self._missing.update(dict.fromkeys(self._changes.since(self._version)))
+            self._version = self._changes.version
         looks = 0
         while self._missing and looks < BUILD_SLICE:
-            self._put(self._missing.pop(), now_ms)
+            self._put(self._missing.popitem()[0], now_ms)
             looks += 1
         return looks
 
@@ -116,8 +128,7 @@ class Rooms:
     def forget(self, slot: Slot) -> None:
         """Its node is gone."""
         self._drop(slot)
-        if slot in self._missing:
-            self._missing.remove(slot)
+        self._missing.pop(slot, None)
 
     def size_allowed(self, most: int) -> int:
         """How large a gang fits, by the sums, `most` at most; 0 if not even the smallest does."""
@@ -130,14 +141,13 @@ class Rooms:
             size = 0
         return size if size >= shape.least else 0
 
-    def choose(self, size: int, now_ms: int) -> list[Part] | None:
+    def choose(self, size: int, state: State, taken: list[Part]) -> Steps[bool]:
         """Take the room for a gang of this size: in the smallest place that has it, on as few nodes as will do."""
         needed = self.shape.needed(size)
         for place in self._by_fitness(needed):
-            found = self.fill(place, size, now_ms)
-            if found is not None:
-                return found
-        return None
+            if (yield from self.fill(place, size, state.now_ms, taken)):
+                return True
+        return False
 
     def _candidates(self) -> Iterator[Place]:
         yield from self._near_places()
@@ -161,52 +171,92 @@ class Rooms:
         if not self.shape.must_be_near and self.everywhere.takes(needed):
             yield self.everywhere
 
-    def fill(self, place: Place, size: int, now_ms: int) -> list[Part] | None:
+    def fill(self, place: Place, size: int, now_ms: int, taken: list[Part], copies: bool = False) -> Steps[bool]:
         """Find room for a gang of this size on the nodes of a place, and take it: on the roomiest first.
 
-        What one part has taken, the next knows of; if it is in vain, it is undone.
+        What one part has taken, the next knows of; if it is in vain, it is undone. `copies` of nodes: nobody is told.
         """
-        taken: list[Part] = []
         used: dict[Slot, None] = {}
         parts = self.shape.parts if len(self.shape.parts) > 1 else ((self.shape.parts[0][0], size),)
         for number in sorted(range(len(parts)), key=lambda each: _weight(parts[each][0]), reverse=True):
             request, left = parts[number]
-            kind, most = self.shape.requests.index(request), min(left, self.shape.most_on_a_node)
-            rooms = {
-                slot: min(room, most)
-                for slot, of_kind in place.slots.items()
-                if of_kind[kind]
-                and (room := slot.room(request, most) if slot in used else of_kind[kind])
-                and not self._closes(slot, now_ms)
-            }
-            for slot in heapq.nsmallest(left, rooms, key=lambda each: (each not in used, -rooms[each], each.order)):
-                last = slot
-                if rooms[slot] > left and slot not in used:  # the last node: the fullest that will do
-                    last = min(
-                        (each for each in rooms if rooms[each] >= left), key=lambda each: (rooms[each], each.order)
-                    )
-                tasks = min(rooms.pop(last), left)
-                last.take(request, tasks)
-                used[last] = None
-                taken.append(Part(last, number, tasks))
+            most = min(left, self.shape.most_on_a_node)
+            roomy = yield from self._roomy(place, request, most, used, now_ms)
+            while left and roomy:
+                first = roomy[0]
+                if -first[1] > left and first[0]:  # the last node: the fullest that will do
+                    yield 1 + len(roomy) // SCANS_A_UNIT
+                    first = max((each for each in roomy if -each[1] >= left), key=lambda each: (each[1], -each[2]))
+                    roomy.remove(first)
+                    heapq.heapify(roomy)
+                else:
+                    heapq.heappop(roomy)
+                fresh, expected, order, slot = first
+                room = slot.room(request, most) if slot.usable and (not slot.held or slot in self.own) else 0
+                if room < -expected:  # something has changed there
+                    if room:
+                        heapq.heappush(roomy, (fresh, -room, order, slot))
+                    continue
+                tasks = min(-expected, left)
+                slot.take(request, tasks)
+                if not copies:
+                    slot.reserved_until_ms = max(slot.reserved_until_ms, now_ms + self.shape.limit_ms)
+                    self._changes.note(slot)
+                used[slot] = None
+                taken.append(Part(slot, number, tasks, slot.version))
                 left -= tasks
-                if not left:
-                    break
+                if not len(taken) % (STEP * TAKES_A_UNIT):
+                    yield STEP
             if left:
-                self.give_back(taken)
-                return None
-        return taken
+                yield from self.give_back(taken, copies)
+                return False
+        return True
+
+    def _roomy(
+        self, place: Place, request: Resources, most: int, used: dict[Slot, None], now_ms: int
+    ) -> Steps[list[tuple[bool, int, int, Slot]]]:
+        """A heap of the nodes with room: those in use already first, then those with the most."""
+        kind = self.shape.requests.index(request)
+        found: list[tuple[bool, int, int, Slot]] = []
+        for number, (slot, of_kind) in enumerate(list(place.slots.items())):
+            if number % (STEP * SCANS_A_UNIT) == STEP * SCANS_A_UNIT - 1:
+                yield STEP
+            room = of_kind[kind] and (slot.room(request, most) if slot in used else min(of_kind[kind], most))
+            if room and not self._closes(slot, now_ms):
+                found.append((slot not in used, -room, slot.order, slot))
+        heapq.heapify(found)
+        yield 1 + len(found) // SCANS_A_UNIT // 4
+        return found
 
     def room(self, slot: Slot, request: Resources, most: int) -> int:
         """How many tasks with a request a node takes now."""
         return slot.room(request, min(most, self.shape.most_on_a_node))
 
-    def give_back(self, taken: list[Part]) -> None:
-        """Undo what `choose` took."""
-        for slot, number, tasks in taken:
-            slot.reserve(self.shape.parts[number][0], -tasks)
-        for slot in dict.fromkeys(part.slot for part in taken):
+    def give_back(self, taken: list[Part], copies: bool = False) -> Steps[None]:
+        """Undo what `fill` took."""
+        while taken:
+            slot, part, tasks, _ = taken.pop()
+            slot.reserve(self.shape.parts[part][0], -tasks)
             slot.refresh(slot.node, slot.usable)
+            if slot.usable and not copies:
+                self._changes.note(slot)
+            if not len(taken) % (STEP * TAKES_A_UNIT):
+                yield STEP
+
+    def keeps(self, taken: list[Part], now_ms: int) -> bool:
+        """Whether the nodes still have the room that was taken there: some may have changed since."""
+        latest = {part.slot: part.version for part in taken}
+        changed = {slot: slot.copy() for slot, version in latest.items() if slot.version != version}
+        of_changed = [part for part in taken if part.slot in changed]
+        for slot, part, tasks, _ in of_changed:
+            changed[slot].take(self.shape.parts[part][0], -tasks)
+        for slot, part, tasks, _ in of_changed:
+            request, twin = self.shape.parts[part][0], changed[slot]
+            may = slot.usable and (not slot.held or slot in self.own) and self.admits(slot, now_ms)
+            if not may or twin.room(request, tasks) < tasks:
+                return False
+            twin.take(request, tasks)
+        return True
 
     def _put(self, slot: Slot, now_ms: int) -> None:
         self._drop(slot)

@@ -1,0 +1,85 @@
+"""A plan that is made in slices of any size is the plan that would be made in one; and what happens between them is seen."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hasched.model.spec import JobAffinity, JobSelector, PlacementRules, Resources, Spread, TaskGroup
+from hasched.statemachine.commands import CancelJob, PlaceGang, RemoveNode, UpdateJob
+from hasched.statemachine.invariants import check, check_capacity
+from tests.scheduler.places import Places
+
+NODES = 150  # more than are looked through in one step
+RELATED = (
+    PlacementRules(spread=(Spread("rack"),)),
+    PlacementRules(spread=(Spread(),)),
+    PlacementRules(apart=(JobAffinity(within="rack"),)),
+    PlacementRules(apart=(JobAffinity(weight=50), JobAffinity(within="rack", weight=20))),
+    PlacementRules(near=(JobAffinity(within="rack"),)),
+    PlacementRules(near=(JobAffinity(JobSelector("base"), "rack", 70),)),
+)
+GROUPS = (TaskGroup("driver", 1, Resources(cpu_milli=3000)), TaskGroup("worker", 40, Resources(cpu_milli=2000)))
+JOB = st.one_of(
+    st.tuples(st.just("gang"), st.integers(1, 400)),
+    st.tuples(st.just("elastic"), st.integers(1, 300)),
+    st.tuples(st.just("groups"), st.just(41)),
+    st.tuples(st.integers(0, len(RELATED) - 1), st.integers(1, 40)),
+)
+
+
+def world_with(jobs: list[tuple[str | int, int]]) -> Places:
+    world = Places()
+    for number in range(NODES):
+        world.place(f"n{number}", 2 + number % 3, rack=f"r{number // 10}")
+    world.ask(7, name="base")
+    world.settle()
+    for kind, count in jobs:
+        if isinstance(kind, int):
+            world.ask(count, RELATED[kind])
+        elif kind == "groups":
+            world.ask(41, gang=True, groups=GROUPS, resources=GROUPS[0].resources)
+        else:
+            world.ask(count, gang=kind == "gang", min_count=0 if kind == "gang" else -(-count // 2))
+    return world
+
+
+@given(jobs=st.lists(JOB, min_size=1, max_size=4), budget=st.sampled_from([2, 9, 40]))
+@settings(max_examples=10, deadline=None)
+def test_a_plan_in_slices_is_the_plan_in_one(jobs: list[tuple[str | int, int]], budget: int) -> None:
+    whole, sliced = world_with(jobs), world_with(jobs)
+    at_once = whole.settle(budget=1_000_000)
+    assert sorted(sliced.settle(budget)) == sorted(at_once)
+    assert check(sliced.state) == check_capacity(sliced.state) == []
+
+
+@given(after=st.integers(0, 25), what=st.sampled_from(["gone", "smaller", "cancelled", "less urgent", "another"]))
+@settings(max_examples=15, deadline=None)
+def test_what_happens_in_the_middle_of_a_search_is_seen(after: int, what: str) -> None:
+    world = world_with([("gang", 300)])
+    gang = world.state.jobs[2]
+    plan = None
+    for _ in range(after):
+        plan = plan or world.plan(budget=1)
+    match what:
+        case "gone":
+            world.do(RemoveNode(node_id="n149", actor="ada"))
+        case "smaller":
+            world.place("n149", 1, rack="r14")
+        case "cancelled":
+            world.do(CancelJob(job_id=gang.id, actor="ada"))
+        case "less urgent":
+            world.do(UpdateJob(job_id=gang.id, actor="ada", priority=-5))
+        case _:
+            world.ask(3, gang=True, priority=9)
+    if isinstance(plan, PlaceGang):
+        world.do(plan)
+        world.planner.settle(world.state, plan)
+    world.settle(budget=1)
+    assert gang.active == (0 if what == "cancelled" else 300)
+    later = world.ask(200, resources=Resources(cpu_milli=1))
+    world.settle()
+    assert later.active == 200
+    assert check(world.state) == check_capacity(world.state) == []
+    for slot_free, node in ((world.planner._slots[node.id].cpu_milli, node) for node in world.state.nodes.values()):
+        assert slot_free == node.total.cpu_milli - node.allocated_cpu_milli, "nothing is left reserved"
