@@ -14,7 +14,7 @@ import msgspec
 from hasched.api.call import Call, Consistency
 from hasched.api.jobs import MAX_JOB_BYTES, ReadOne, check_submission_id, show_submitted
 from hasched.api.routing import Routes
-from hasched.model.errors import BadRequest, HaschedError, MalformedBody, NotFound, OutcomeUnknown, SpecInvalid
+from hasched.model.errors import BadRequest, HaschedError, MalformedBody, NotFound, OutcomeUnknown, TemplateInvalid
 from hasched.model.kinds import MAX_PROBLEMS, suggest
 from hasched.model.parameters import check_template, fill_template
 from hasched.model.parse import parse_spec
@@ -44,13 +44,6 @@ T = TypeVar("T")
 STATES = tuple(state.name.lower() for state in ExecutionState)
 
 routes = Routes("workflows")
-
-
-class TemplateInvalid(SpecInvalid):
-    """A job template that can't be accepted; as SpecInvalid."""
-
-    code = "invalid_template"
-    title = "The template is not valid"
 
 
 class ListTemplates(msgspec.Struct, frozen=True, kw_only=True):

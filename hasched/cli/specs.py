@@ -50,15 +50,18 @@ def read_job_file(path: str) -> list[Document]:
     return documents
 
 
-def read_document_file(path: str) -> list[Document]:
-    """The documents of a YAML (or JSON) file, `-` for stdin, whatever they are. Raises FileInvalid if it is no such file."""
+def read_document_file(path: str, *, fillable: bool = False) -> list[Document]:
+    """The documents of a YAML (or JSON) file, `-` for stdin, whatever they are. Raises FileInvalid if it is no such file.
+
+    `fillable`: `#{…}` means something in it.
+    """
     with click.open_file(path, encoding="utf-8") as file:
         try:
             text = file.read()
         except UnicodeDecodeError as error:
             raise FileInvalid(path, [FieldError("", f"not UTF-8: {error}", line=1)]) from None
     try:
-        return read_documents(text, path)
+        return read_documents(text, path, fillable=fillable)
     except ConfigInvalid as error:
         raise FileInvalid(path, error.errors) from None
 

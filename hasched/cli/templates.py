@@ -45,7 +45,7 @@ def _read(path: str, kind: str) -> dict[str, Any]:
 
     if kind == "workflow":
         return dict(read_workflow(path)[0].value)
-    documents = read_document_file(path)
+    documents = read_document_file(path, fillable=True)
     if len(documents) != 1 or not isinstance(documents[0].value, dict):
         raise FileInvalid(path, [FieldError("", "a template is one document, a mapping of a job's keys", line=1)])
     if problems := check_template(documents[0].value):

@@ -459,10 +459,10 @@ def schema() -> None:
 def read_workflow(path: str) -> tuple[Document, Parsed]:
     """The document of a workflow file, looked at as the managers would. Raises FileInvalid with all that is wrong."""
     from hasched.cli.specs import FileInvalid, place_errors, read_document_file
-    from hasched.model.errors import FieldError, SpecInvalid
-    from hasched.model.workflow_text import WorkflowInvalid, parse_workflow
+    from hasched.model.errors import FieldError, SpecInvalid, WorkflowInvalid
+    from hasched.model.workflow_text import parse_workflow
 
-    documents = read_document_file(path)
+    documents = read_document_file(path, fillable=True)
     if len(documents) != 1:
         cause = f"a workflow is one document, and there are {len(documents)}"
         raise FileInvalid(path, [FieldError("", cause, line=1)], WorkflowInvalid.code)

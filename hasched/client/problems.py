@@ -14,7 +14,9 @@ from hasched.model.errors import (
     NotLeader,
     PolicyInvalid,
     SpecInvalid,
+    TemplateInvalid,
     Unauthenticated,
+    WorkflowInvalid,
 )
 from hasched.model.views import Problem
 
@@ -26,7 +28,7 @@ def _subclasses(root: type[HaschedError]) -> list[type[HaschedError]]:
 
 
 _BY_CODE = {kind.code: kind for kind in _subclasses(HaschedError)}
-_DOCUMENT_INVALID = {kind.code: kind for kind in (SpecInvalid, PolicyInvalid)}
+_DOCUMENT_INVALID = {kind.code: kind for kind in (SpecInvalid, PolicyInvalid, WorkflowInvalid, TemplateInvalid)}
 _BY_STATUS = {kind.status: kind for kind in (BadRequest, Unauthenticated, Forbidden, NotFound, Conflict)}
 _BY_STATUS[422] = BadRequest  # of a code that isn't known here: still the asker's mistake
 

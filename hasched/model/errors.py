@@ -65,6 +65,20 @@ class ScheduleInvalid(SpecInvalid):
     title = "The schedule is not valid"
 
 
+class WorkflowInvalid(SpecInvalid):
+    """A workflow that can't be accepted; as SpecInvalid."""
+
+    code = "invalid_workflow"
+    title = "The workflow is not valid"
+
+
+class TemplateInvalid(SpecInvalid):
+    """A job template that can't be accepted; as SpecInvalid."""
+
+    code = "invalid_template"
+    title = "The template is not valid"
+
+
 class ConfigInvalid(HaschedError):
     """A configuration file that can't be used; each error carries its line."""
 

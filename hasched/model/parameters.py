@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -250,14 +250,25 @@ def sample_values(declared: Mapping[str, Parameter]) -> dict[str, Value]:
     return samples
 
 
+class _How(NamedTuple):
+    """`late`: what can't be filled yet may stay, and what is filled is written so that it means itself. `text`: a text it is."""
+
+    late: bool
+    text: bool
+
+
 class Filling:
     """Fills documents with the values of parameters. `late` ones are known only when a task starts.
 
-    What can't be filled is noted in `problems`; `guessed` are the places where only a sample stands.
+    What can't be filled is noted in `problems`; `guessed` are the places where only a sample stands. Without `may_wait` no
+    task is to start: everything has to be known now.
     """
 
-    def __init__(self, values: Mapping[str, Value], late: Mapping[str, object], problems: Problems) -> None:
+    def __init__(
+        self, values: Mapping[str, Value], late: Mapping[str, object], problems: Problems, *, may_wait: bool = True
+    ) -> None:
         self._values = dict(values)
+        self._may_wait = may_wait
         self._late = late
         self._problems = problems
         self.samples: Mapping[str, Value] = {}
@@ -267,41 +278,41 @@ class Filling:
         """A job's document. Every text of LATE_KEYS is left in the form that is filled again when the task starts."""
         filled = {}
         for key, value in document.items():
-            late = key in LATE_KEYS
-            filled[key] = self._fill(value, place_of.get(key, key), late=late, depth=0)
+            text = key in LATE_KEYS
+            filled[key] = self._fill(value, place_of.get(key, key), _How(text and self._may_wait, text), 0)
         return filled
 
     def fill_value(self, value: Any, place: str, *, late: bool) -> Any:
-        return self._fill(value, place, late=late, depth=0)
+        """Any value; `late`: what can't be filled yet may stand in it."""
+        return self._fill(value, place, _How(late, False), 0)
 
-    def _fill(self, value: Any, place: str, *, late: bool, depth: int) -> Any:
+    def _fill(self, value: Any, place: str, how: _How, depth: int) -> Any:
         if depth > MAX_FILLED_DEPTH:
             self._problems.note(place, "is nested too deeply")
             return None
         if isinstance(value, str):
-            return self._fill_text(value, place, late=late) if OPENING in value else value
+            return self._fill_text(value, place, how) if OPENING in value else value
         if isinstance(value, list):
-            return [
-                self._fill(each, f"{place}[{number}]", late=late, depth=depth + 1) for number, each in enumerate(value)
-            ]
+            return [self._fill(each, f"{place}[{number}]", how, depth + 1) for number, each in enumerate(value)]
         if isinstance(value, dict):
             prefix = f"{place}." if place else ""
-            return {key: self._fill(each, f"{prefix}{key}", late=late, depth=depth + 1) for key, each in value.items()}
+            return {key: self._fill(each, f"{prefix}{key}", how, depth + 1) for key, each in value.items()}
         return value
 
-    def _fill_text(self, value: str, place: str, *, late: bool) -> Any:
+    def _fill_text(self, value: str, place: str, how: _How) -> Any:
         try:
             pieces = list(pieces_of(value))
             waits = [isinstance(piece, Embedded) and self._is_late(piece) for piece in pieces]
-            if any(waits) and not late:
-                self._problems.note(
-                    place, "asks for what is known only when a task starts", f"that may stand in {', '.join(LATE_KEYS)}"
-                )
+            if any(waits) and not how.late:
+                where = f"that may stand in {', '.join(LATE_KEYS)}" if self._may_wait else ""
+                self._problems.note(place, "asks for what is known only when a task starts", where)
                 return None
-            if len(pieces) == 1 and isinstance(pieces[0], Embedded) and not waits[0]:
+            if len(pieces) == 1 and isinstance(pieces[0], Embedded) and not waits[0] and not how.text:
                 found = self._value_of(pieces[0], place)
-                return escape(found) if late and isinstance(found, str) else found
-            return self._write(pieces, waits, place) if late else "".join(self._show(piece, place) for piece in pieces)
+                return escape(found) if how.late and isinstance(found, str) else found
+            return (
+                self._write(pieces, waits, place) if how.late else "".join(self._show(each, place) for each in pieces)
+            )
         except ExpressionError as error:
             self._problems.note(place, str(error), error.hint)
             return None
@@ -356,10 +367,8 @@ def fill_template(document: Mapping[str, Any], given: Mapping[str, Any]) -> dict
     values = read_values(declared, given, "parameters", problems)
     if problems:
         raise SpecInvalid(problems)
-    filling = Filling(values, {}, problems)
-    filled: dict[str, Any] = filling.fill_value(
-        {key: value for key, value in document.items() if key != "parameters"}, "", late=False
-    )
+    filling = Filling(values, {}, problems, may_wait=False)
+    filled = filling.fill_job({key: value for key, value in document.items() if key != "parameters"}, {})
     if problems:
         raise SpecInvalid(problems)
     return filled
@@ -373,9 +382,14 @@ def check_template(document: Mapping[str, Any]) -> Problems:
     declared: dict[str, Parameter] = PARAMETERS.read(document.get("parameters") or {}, "parameters", problems)
     if problems:
         return problems
-    filling = Filling({each.name: each.default for each in declared.values() if each.default is not None}, {}, problems)
+    filling = Filling(
+        {each.name: each.default for each in declared.values() if each.default is not None},
+        {},
+        problems,
+        may_wait=False,
+    )
     filling.samples = sample_values(declared)
-    filled = filling.fill_value({key: value for key, value in document.items() if key != "parameters"}, "", late=False)
+    filled = filling.fill_job({key: value for key, value in document.items() if key != "parameters"}, {})
     if not problems:
         try:
             parse_spec(filled)

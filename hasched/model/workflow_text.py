@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
-from hasched.model.errors import FieldError, SpecInvalid
+from hasched.model.errors import FieldError, SpecInvalid, WorkflowInvalid
 from hasched.model.expressions import (
     ROOTS,
     ExpressionError,
@@ -77,13 +77,6 @@ class Parsed(NamedTuple):
     values: dict[str, Value]
     guessed: bool
     open_names: list[str]  # jobs and workflows that it names and that could not be looked at
-
-
-class WorkflowInvalid(SpecInvalid):
-    """A workflow that can't be accepted; as SpecInvalid."""
-
-    code = "invalid_workflow"
-    title = "The workflow is not valid"
 
 
 def parse_workflow(
@@ -600,7 +593,10 @@ class _Reader:
         if not isinstance(defaults, dict):
             self._problems.note("defaults", "must be a mapping of a job's keys")
             return None
-        document |= self._filling.fill_job(defaults, {key: f"defaults.{key}" for key in defaults}) | inner | given
+        common = {key: f"defaults.{key}" for key in defaults}
+        for keys in (self._filling.fill_job(defaults, common), inner, given):
+            document = _merge(document, keys)
+        places = common | places
         if codes is not None:
             document["success_exit_codes"] = list(codes)
         job = self._parse_job(document, places, place)
@@ -781,6 +777,22 @@ class _Reader:
 
 
 TASK_FIELDS = ("output", "outputs", "state", "exit_code", "job")
+
+
+def _merge(document: dict[str, Any], keys: Mapping[str, Any]) -> dict[str, Any]:
+    """The document with these keys in place of its own; what are mappings themselves are merged."""
+    merged = dict(document)
+    for key, value in keys.items():
+        if key == "retries" and isinstance(value, int) and isinstance(document.get(key), dict):
+            merged[key] = {**document[key], "max": value}
+        elif key in MERGED and isinstance(value, dict) and isinstance(document.get(key), dict):
+            merged[key] = {**document[key], **value}
+        else:
+            merged[key] = value
+    return merged
+
+
+MERGED = ("env", "labels", "resources", "retries")
 
 
 def _pieces(written: str) -> list[str | Embedded]:

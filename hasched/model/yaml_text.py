@@ -37,17 +37,40 @@ class Document(msgspec.Struct, frozen=True):
         return self.lines[".".join(parts)]
 
 
-def read_documents(text: str, source: str) -> list[Document]:
-    """Every document of `text`, empty ones left out. Raises ConfigInvalid, which carries the line."""
+def read_documents(text: str, source: str, *, fillable: bool = False) -> list[Document]:
+    """Every document of `text`, empty ones left out. Raises ConfigInvalid, which carries the line.
+
+    `fillable`: `#{…}` means something in it. Where it begins a comment, somebody has forgotten the quotes.
+    """
     if len(text) > MAX_TEXT_CHARS:
         raise ConfigInvalid(source, [FieldError("", f"the text is longer than {MAX_TEXT_CHARS} characters", line=1)])
     documents = []
     for node in _compose(text, source):
         lines: dict[str, int] = {}
+        if fillable:
+            _refuse_comments(node, text.splitlines(), source)
         value = _plain(node, "", lines, source)
         if value is not None:
             documents.append(Document(value, lines))
     return documents
+
+
+def _refuse_comments(node: yaml.Node, lines: list[str], source: str) -> None:
+    """Raises ConfigInvalid where a plain text ends at a `#{`."""
+    waiting: list[Any] = [node]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, tuple):
+            waiting += each
+        elif isinstance(each, yaml.CollectionNode):
+            waiting += each.value
+        elif not each.style and _rest_of_line(each, lines).startswith("#{"):
+            raise _refusal(source, "", "a comment begins with `#{`: write the text before it in quotes", each)
+
+
+def _rest_of_line(node: yaml.Node, lines: list[str]) -> str:
+    mark: Any = node.end_mark
+    return lines[mark.line][mark.column :].lstrip() if mark.line < len(lines) else ""
 
 
 def _compose(text: str, source: str) -> Iterator[yaml.Node]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from hasched.model.policy import FairShare, PolicyKind, Quota, kind_of
 from hasched.model.schedule import SlotOutcome
 from hasched.model.states import NodeState, TaskState
+from hasched.statemachine.execution_invariants import check_executions
 from hasched.statemachine.fair_share import THE_POLICY
 from hasched.statemachine.job import IN_BACKOFF, Job, count_phases, derive_state
 from hasched.statemachine.limits import Limits
@@ -33,6 +34,7 @@ def check(state: State) -> list[str]:
     wrong += _check_shares(state)
     wrong += _check_usage(state)
     wrong += _check_schedules(state)
+    wrong += check_executions(state)
     return wrong
 
 

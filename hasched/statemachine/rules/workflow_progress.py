@@ -191,7 +191,8 @@ def take_over(book: Book, row: int, instance: int, over: Over) -> None:
             held.phases[instance] = Phase.FAILED
     if end is not TaskState.SUCCEEDED and not held.reason:
         noun = "execution" if task.workflow is not None else "job"
-        held.reason = f"{noun} {made_id} {end.name.lower().replace('_', ' ')}"
+        exited = f" (exit code {code})" if code else ""
+        held.reason = f"{noun} {made_id} {end.name.lower().replace('_', ' ')}{exited}"
     execution.look(row)
 
 
@@ -229,10 +230,14 @@ def take(book: Book, event: w.WorkflowEvent, now_ms: int) -> None:
             execution.wake_ms, execution.reason = event.until_ms, event.reason
         case w.ExecutionStopRequested():
             execution.stop = Stop(event.state, event.actor, event.reason, now_ms, event.whole)
-            execution.looks = [
-                number for number, row in enumerate(execution.rows) if _is_of_stage(execution, number, row)
-            ]
-            execution.stops = [number for number in execution.looks if execution.rows[number].count(Phase.MADE)]
+            if event.whole or execution.stage is Stage.MAIN:
+                rows = enumerate(execution.rows)
+                execution.looks = [number for number, row in rows if _is_of_stage(execution, number, row)]
+                execution.stops += [
+                    number
+                    for number in execution.looks
+                    if execution.rows[number].count(Phase.MADE) and number not in execution.stops
+                ]
             execution.wake_ms, execution.reason = 0, ""
         case w.ExecutionRetried():
             _take_retried(book, event, now_ms)
@@ -242,6 +247,9 @@ def take(book: Book, event: w.WorkflowEvent, now_ms: int) -> None:
             execution.stage, execution.state, execution.ended_ms = Stage.ENDED, event.state, now_ms
             execution.output, execution.reason = event.output, event.reason
             execution.looks, execution.blocked, execution.stops, execution.wake_ms = [], [], [], 0
+            for number in (*plan.undos, *plan.finals):
+                if execution.rows[number].state is RowState.WAITING:
+                    book.row(number).state = RowState.SKIPPED
         case _:
             raise AssertionError(f"{type(event).__name__} is not about one execution as it goes on")
 
