@@ -18,6 +18,7 @@ REFUSALS: dict[str, tuple[int, str]] = {
     "no_such_schedule": (404, "There is no such schedule"),
     "no_such_task": (404, "The job has no such task"),
     "no_such_template": (404, "There is no such template"),
+    "no_such_version": (404, "The template has no such version, or none any more"),
     "no_log": (404, "The log of the attempt can't be read any more"),
     "cap_exceeded": (409, "One task takes more units than the cap or semaphore has"),
     "deadline_passed": (409, "The deadline has passed, or comes before the job may start"),

@@ -99,14 +99,20 @@ def _lines_of(view: TemplateView) -> list[str]:
 @click.argument("before", type=click.IntRange(min=1), metavar="N")
 @click.argument("after", type=click.IntRange(min=1), required=False, metavar="[M]")
 @_kind
+@json_option
 @click.pass_obj
 def diff(settings: Settings, /, *, name: str, before: int, after: int | None, kind: str) -> None:
-    """Show what is other in version M, by default the latest, than in version N."""
+    """Show what is other in version M, by default the latest, than in version N. --json gives the lines."""
+    from hasched.cli.output import print_json
+
     with settings.client() as client:
         one, other = client.template(kind, name, before), client.template(kind, name, after)
     titles = (f"{name} version {one.version}", f"{name} version {other.version}")
-    for line in difflib.unified_diff(_lines_of(one), _lines_of(other), *titles, lineterm=""):
-        click.echo(line)
+    lines = list(difflib.unified_diff(_lines_of(one), _lines_of(other), *titles, lineterm=""))
+    if settings.as_json:
+        print_json({"before": one.version, "after": other.version, "lines": lines})
+    elif lines:
+        click.echo("\n".join(lines))
 
 
 @template.command()
@@ -125,11 +131,18 @@ def revert(settings: Settings, /, *, name: str, version: int, kind: str) -> None
 @template.command()
 @click.argument("name")
 @_kind
+@json_option
 @click.pass_obj
 def delete(settings: Settings, /, name: str, kind: str) -> None:
     """Delete a template with all its versions; what was made of it goes on."""
+    from hasched.cli.output import print_json
+
     with settings.client() as client:
         client.delete_template(kind, name)
+    if settings.as_json:
+        print_json({"deleted": {"kind": kind, "name": name}})
+    else:
+        click.echo(f"{kind} {name} deleted")
 
 
 def _say(settings: Settings, view: TemplateView) -> None:

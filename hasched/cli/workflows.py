@@ -299,12 +299,19 @@ def exit_for_execution(client: Client, view: ExecutionView) -> int:
 @click.argument("task", required=False, metavar="[TASK[ITEM]]")
 @click.option("--stderr", is_flag=True, help="What was written to stderr.")
 @click.option("--tail", type=click.IntRange(min=1), metavar="BYTES", help="Only so much of the end of each.")
+@json_option
 @click.pass_obj
 def logs(settings: Settings, /, *, execution_id: int, task: str | None, stderr: bool, tail: int | None) -> None:
-    """Print what the tasks of an execution wrote, one after the other; or a single one, of a fan-out `split[3]`."""
+    """Print what the tasks of an execution wrote, one after the other; or a single one, of a fan-out `split[3]`.
+
+    --json gives a list with one object for each.
+    """
+    from hasched.cli.output import print_json
+
     place = _PLACE.fullmatch(task) if task else None
     if task and place is None:
         raise click.BadParameter(f"{task!r} is not TASK or TASK[ITEM]", param_hint="TASK")
+    found: list[dict[str, object]] = []
     with settings.client() as client:
         view = client.execution(execution_id)
         wanted = [each for each in view.tasks or [] if each.count and (place is None or each.name == place[1])]
@@ -313,7 +320,7 @@ def logs(settings: Settings, /, *, execution_id: int, task: str | None, stderr: 
                 f"execution {execution_id} has begun no task {place[1]}", f"`hasched workflow show {execution_id}`"
             )
         for each in wanted:
-            if each.kind == "workflow" and each.job:
+            if each.kind == "workflow" and each.job and not settings.as_json:
                 click.echo(f"==> {each.name}: `hasched workflow logs {each.job}`", err=True)
             if each.kind != "job":
                 continue
@@ -321,7 +328,14 @@ def logs(settings: Settings, /, *, execution_id: int, task: str | None, stderr: 
                 if not instance.job or (place is not None and place[2] and instance.index != int(place[2])):
                     continue
                 name = f"{each.name}[{instance.index}]" if each.fans_out else each.name
-                _print_log(client, name, instance.job, "stderr" if stderr else "stdout", tail)
+                stream = "stderr" if stderr else "stdout"
+                if settings.as_json:
+                    text = b"".join(client.logs(instance.job, 0, stream=stream, tail=tail)).decode(errors="replace")
+                    found.append({"task": name, "job_id": instance.job, "stream": stream, "text": text})
+                else:
+                    _print_log(client, name, instance.job, stream, tail)
+    if settings.as_json:
+        print_json(found)
 
 
 def _print_log(client: Client, name: str, job_id: int, stream: str, tail: int | None) -> None:
@@ -388,11 +402,18 @@ def refuse(settings: Settings, /, execution_id: int, task: str, comment: str) ->
 
 @workflow.command()
 @click.argument("execution_id", type=click.IntRange(min=1), metavar="ID")
+@json_option
 @click.pass_obj
 def delete(settings: Settings, /, execution_id: int) -> None:
     """Forget an execution that has ended."""
+    from hasched.cli.output import print_json
+
     with settings.client() as client:
         client.delete_execution(execution_id)
+    if settings.as_json:
+        print_json({"deleted": [execution_id]})
+    else:
+        click.echo(f"execution {execution_id} deleted")
 
 
 def _say(settings: Settings, view: ExecutionView, what: str) -> None:
@@ -407,10 +428,12 @@ def _say(settings: Settings, view: ExecutionView, what: str) -> None:
 @workflow.command()
 @click.argument("file_or_id", metavar="FILE|ID")
 @click.option("--format", "form", type=click.Choice(["text", "dot", "svg"]), default="text", show_default=True)
+@json_option
 @click.pass_obj
 def graph(settings: Settings, /, file_or_id: str, form: str) -> None:
-    """Draw a workflow file, or an execution with how far it is: as text, for Graphviz, or as SVG."""
+    """Draw a workflow file, or an execution with how far it is: as text, for Graphviz, or as SVG. --json lists the tasks."""
     from hasched.cli.graphs import dot_of, svg_of, text_of
+    from hasched.cli.output import print_json
 
     if file_or_id.isdigit():
         with settings.client() as client:
@@ -418,6 +441,9 @@ def graph(settings: Settings, /, file_or_id: str, form: str) -> None:
         name, tasks = f"execution {view.id}: {view.workflow}", view.tasks or []
     else:
         name, tasks = _tasks_of(read_workflow(file_or_id)[1])
+    if settings.as_json:
+        print_json(tasks)
+        return
     match form:
         case "dot":
             click.echo(dot_of(name, tasks))
@@ -446,6 +472,7 @@ def _tasks_of(parsed: Parsed) -> tuple[str, list[ExecutionTaskView]]:
 
 
 @workflow.command()
+@json_option
 def schema() -> None:
     """Print the JSON Schema of workflow files, for editors."""
     from hasched.cli.output import print_json

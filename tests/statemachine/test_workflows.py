@@ -270,7 +270,14 @@ def test_a_job_that_somebody_cancels_fails_its_task() -> None:
 
 def test_a_quota_makes_an_execution_wait() -> None:
     world = World()
-    world.do(PutPolicy(kind=PolicyKind.QUOTA, name="q", body=Quota(namespace="default", nominal=Amounts(queued_jobs=1)), actor="root"))
+    world.do(
+        PutPolicy(
+            kind=PolicyKind.QUOTA,
+            name="q",
+            body=Quota(namespace="default", nominal=Amounts(queued_jobs=1)),
+            actor="root",
+        )
+    )
     execution = start(world, "tasks: {a: {for_each: [1, 2], command: [x]}}")
     assert [job.parent for job in world.jobs()] == ["execution/1/a[0]"]
     assert now(world, execution).wake_ms == world.now_ms + DELAY_MS
@@ -384,7 +391,14 @@ def test_every_event_can_be_shown() -> None:
     world.settle()
     for _ in range(2):
         world.end(world.jobs()[0])
-    world.do(PutPolicy(kind=PolicyKind.QUOTA, name="q", body=Quota(namespace="default", nominal=Amounts(queued_jobs=0)), actor="root"))
+    world.do(
+        PutPolicy(
+            kind=PolicyKind.QUOTA,
+            name="q",
+            body=Quota(namespace="default", nominal=Amounts(queued_jobs=0)),
+            actor="root",
+        )
+    )
     start(world, "tasks: {a: {command: [x]}}")
     world.do(CancelExecution(execution_id=2, actor="bob"))
     world.settle()
