@@ -14,7 +14,7 @@ import msgspec
 
 from hasched.api.call import Call, Consistency
 from hasched.api.jobs import MAX_JOB_BYTES, no_such_job
-from hasched.api.names import policy_hint
+from hasched.api.names import check_label
 from hasched.api.routing import Routes
 from hasched.model.answers import HORIZON_MS, Forecast, JobForecast, Plan, ResourcesView, WhatIf, Why
 from hasched.model.errors import BadRequest, NotFound, Overloaded
@@ -36,6 +36,7 @@ from hasched.scheduler.hypotheses import (
 )
 from hasched.scheduler.order import ByPolicies
 from hasched.scheduler.questions import AskForecast, AskPlan, AskWhatIf
+from hasched.statemachine.queries.names import policy_hint
 from hasched.statemachine.state import State
 
 MAX_JOBS = 100  # in one question
@@ -165,6 +166,7 @@ async def show_job_forecast(call: Call, job_id: int) -> Forecast:
 async def show_all_resources(call: Call, query: ResourcesQuery) -> ResourcesView:
     """Show what there is of each resource: in all, allocated, held, unusable and free, and the largest task that would start."""
     state = await call.read_state(query.consistency)
+    check_label(state, query.by)
     try:
         return show_resources(state, query.by, call.context.node_classes)
     except ValueError as error:

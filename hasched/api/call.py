@@ -9,12 +9,12 @@ import msgspec
 from aiohttp import web
 
 from hasched.api.context import ApiContext
-from hasched.api.names import with_hint
 from hasched.api.problem import refusal
 from hasched.api.routing import Route
 from hasched.model.errors import BodyTooLarge, MalformedBody, RequestTimeout
 from hasched.statemachine.commands import Command
 from hasched.statemachine.outcomes import Outcome, Rejected
+from hasched.statemachine.queries.names import with_hint
 from hasched.statemachine.state import State
 
 APPLIED_INDEX_HEADER = "Hasched-Applied-Index"

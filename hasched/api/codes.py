@@ -6,6 +6,7 @@ docs/api.md shows them, and tests/test_docs.py finds a code of the tree that is 
 from __future__ import annotations
 
 REFUSALS: dict[str, tuple[int, str]] = {
+    "unknown_label": (400, "No node has the label by which resources are asked for"),
     "unknown_queue": (400, "Neither a policy nor a job names the queue whose jobs are asked for"),
     "no_such_attempt": (404, "The task has had no such attempt"),
     "no_such_execution": (404, "There is no such execution of a workflow, or none any more"),

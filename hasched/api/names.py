@@ -1,76 +1,21 @@
-"""Names that nothing has: a refusal that says what was perhaps meant, and a warning where a name may be a slip.
-
-That is worked out here and not where a command is decided: what every manager does for an entry must be little, however many
-names there are.
-"""
+"""Slips in names that the state machine would take: lists of what nothing has, reservations of nodes that aren't there."""
 
 from __future__ import annotations
 
 from itertools import islice
 
-import msgspec
-
 from hasched.model.errors import BadRequest, Conflict
 from hasched.model.kinds import MOST_COMPARED, suggest, suggest_name
-from hasched.model.policy import Cap, Policy, PolicyKind, Quota, Reservation
-from hasched.model.schedule import ScheduleSpec
+from hasched.model.policy import Policy, PolicyKind, Reservation
 from hasched.model.spec import EVERY, JobSpec
-from hasched.statemachine.commands import Command, DeletePolicy, PutPolicy, PutSchedule, SubmitJob, UpdateJob
-from hasched.statemachine.outcomes import Rejected
+from hasched.scheduler.explain.resources import LABEL
+from hasched.statemachine.queries.names import policy_hint
 from hasched.statemachine.queries.pages import MAX_SCANNED
 from hasched.statemachine.state import State
 
 _UNKNOWN = {PolicyKind.QUEUE: "unknown_queue", PolicyKind.NAMESPACE: "unknown_namespace"}
 _SHOWN_NODES = 3
 _MOST_NODES = 1000  # that are looked at for each job that is submitted
-
-
-def with_hint(rejected: Rejected, command: Command, state: State) -> Rejected:
-    """The refusal with the names that come nearest to the one that nothing has."""
-    match command:
-        case SubmitJob(spec=spec):
-            hint = _hint_for_job(rejected.code, spec, state)
-        case UpdateJob(priority_class=str(name)) if rejected.code == "unknown_priority_class":
-            hint = policy_hint(state, PolicyKind.PRIORITY_CLASS, name)
-        case PutPolicy(body=Quota(namespace=name) | Cap(namespace=name)) if rejected.code == "unknown_namespace":
-            hint = policy_hint(state, PolicyKind.NAMESPACE, name)
-        case PutSchedule(spec=ScheduleSpec(job=spec)):
-            hint = _hint_for_job(rejected.code, spec, state)
-        case PutPolicy(body=Quota(parent=name)) if rejected.code == "unknown_quota":
-            hint = policy_hint(state, PolicyKind.QUOTA, name)
-        case DeletePolicy(kind=kind, name=name) if rejected.code == "no_such_policy":
-            hint = policy_hint(state, kind, name)
-        case object(node_id=str(name)) if rejected.code == "no_such_node":
-            hint = node_hint(state, name)
-        case _:
-            hint = ""
-    return msgspec.structs.replace(rejected, hint=hint) if hint else rejected
-
-
-def _hint_for_job(code: str, spec: JobSpec, state: State) -> str:
-    match code:
-        case "unknown_priority_class":
-            return policy_hint(state, PolicyKind.PRIORITY_CLASS, spec.priority_class)
-        case "unknown_namespace":
-            return policy_hint(state, PolicyKind.NAMESPACE, spec.namespace)
-        case "no_such_resource_class":
-            return policy_hint(state, PolicyKind.RESOURCE_CLASS, spec.placement.resource_class)
-        case "unknown_semaphore":
-            caps = state.policies[PolicyKind.CAP]
-            return next(
-                (policy_hint(state, PolicyKind.CAP, name) for name, _ in spec.semaphores if name not in caps), ""
-            )
-        case _:
-            return ""
-
-
-def policy_hint(state: State, kind: PolicyKind, name: str) -> str:
-    table = state.policies[kind]
-    return "" if name in table else suggest_name(name, table, f"see `hasched policy list --kind {kind}`")
-
-
-def node_hint(state: State, name: str) -> str:
-    return suggest_name(name, state.nodes, "see `hasched node list`")
 
 
 def check_filter(state: State, kind: PolicyKind, name: str | None) -> None:
@@ -81,6 +26,15 @@ def check_filter(state: State, kind: PolicyKind, name: str | None) -> None:
     if len(state.jobs) > MAX_SCANNED or any(getattr(job, field) == name for job in state.jobs.values()):
         return  # of so many jobs one may have it
     raise BadRequest(f"there is no {field} {name[:100]!r}", policy_hint(state, kind, name), code=_UNKNOWN[kind])
+
+
+def check_label(state: State, by: str) -> None:
+    """Raises BadRequest for `label.NAME` where no node has such a label."""
+    label = by.removeprefix(LABEL)
+    if not by.startswith(LABEL) or not label or any(label in node.facts.labels for node in state.nodes.values()):
+        return
+    there = dict.fromkeys(key for node in islice(state.nodes.values(), _MOST_NODES) for key in node.facts.labels)
+    raise BadRequest(f"no node has the label {label[:100]}", suggest_name(label, there), code="unknown_label")
 
 
 def check_reservation(state: State, name: str, body: Policy, allow_unknown_nodes: bool) -> None:
@@ -100,7 +54,7 @@ def check_reservation(state: State, name: str, body: Policy, allow_unknown_nodes
     if missing and not allow_unknown_nodes:
         shown = ", ".join(missing[:_SHOWN_NODES]) + (", …" if len(missing) > _SHOWN_NODES else "")
         hint = suggest(missing[0], islice(state.nodes, MOST_COMPARED))
-        more = "nodes that are still to come are accepted with --allow-unknown-nodes (allow_unknown_nodes=true)"
+        more = "--allow-unknown-nodes (allow_unknown_nodes=true) takes nodes that are still to come"
         raise Conflict(
             f"no node is called {shown}",
             f"{hint} {more}" if hint else f"see `hasched node list`; {more}",

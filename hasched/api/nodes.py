@@ -10,7 +10,6 @@ import msgspec
 
 from hasched.api.call import Call
 from hasched.api.hub import AgentHub
-from hasched.api.names import node_hint
 from hasched.api.routing import Routes
 from hasched.model.errors import NoLeader, NotFound
 from hasched.model.states import TaintEffect
@@ -25,6 +24,7 @@ from hasched.statemachine.commands import (
     SetNodeProperties,
     UndrainNode,
 )
+from hasched.statemachine.queries.names import node_hint
 from hasched.statemachine.rules.node_control import MAX_WAIT_MS
 
 MAX_REASON_CHARS = 1000

@@ -8,7 +8,7 @@ import msgspec
 
 from hasched.api.call import Call, Consistency
 from hasched.api.jobs import ReadOne
-from hasched.api.names import check_reservation, policy_hint
+from hasched.api.names import check_reservation
 from hasched.api.routing import Routes
 from hasched.model.errors import NotFound, OutcomeUnknown
 from hasched.model.kinds import suggest
@@ -17,6 +17,7 @@ from hasched.model.policy_text import parse_policy
 from hasched.model.views import PolicyPage, PolicyView
 from hasched.statemachine import queries
 from hasched.statemachine.commands import DeletePolicy, PutPolicy
+from hasched.statemachine.queries.names import policy_hint
 
 MAX_POLICY_BYTES = 1024 * 1024
 

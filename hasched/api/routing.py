@@ -19,6 +19,7 @@ from aiohttp import web
 from hasched.api.problem import MethodNotAllowed
 from hasched.model.errors import BadRequest, MalformedBody, NotFound
 from hasched.model.kinds import suggest
+from hasched.model.units import format_duration
 
 JSON_BODY_BYTES = 64 * 1024
 MAX_QUERY_FIELDS = 100
@@ -28,6 +29,7 @@ Access: TypeAlias = Literal["open", "user", "agent"]
 Handler: TypeAlias = Callable[..., Awaitable[Any]]
 Q = TypeVar("Q", bound=msgspec.Struct)
 
+_TOO_LONG = re.compile(r"Expected int <= (\d+) at (\w+_ms)")
 _PARAMETER = re.compile(r"\{(\w+)\}")
 
 
@@ -132,8 +134,11 @@ class Route:
 
 
 def readable(error: Exception) -> str:
-    """msgspec's message in our own words: no backquotes, places without their `$.`."""
-    return str(error).replace("`", "").replace(" - at $.", " at ").replace(" - at $", "")
+    """msgspec's message in our own words: no backquotes, places without their `$.`, and what a bound in ms comes to."""
+    told = str(error).replace("`", "").replace(" - at $.", " at ").replace(" - at $", "")
+    if bound := _TOO_LONG.fullmatch(told):
+        return f"{bound[2]} must be at most {bound[1]}, which is {format_duration(int(bound[1]))}"
+    return told
 
 
 class Routes:

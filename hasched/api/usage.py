@@ -59,10 +59,8 @@ async def show_usage(call: Call, query: UsageQuery) -> UsagePage:
             raise BadRequest("jobs are not kept by week", "leave out `week`")
         try:
             week = week_of(parse_time_ms(f"{query.week}T00:00Z"))
-        except ValueError as error:
-            raise BadRequest(
-                f"the week {query.week[:40]!r} can't be read: {error}", "write a day: 2026-11-30"
-            ) from None
+        except ValueError:
+            raise BadRequest(f"{query.week[:40]!r} is not a day", "write it as 2026-11-30") from None
     state = await call.read_state(query.consistency)
     if query.by != "job":
         page = queries.usage_by(state, query.by, namespace=query.namespace, user=query.user, week=week)

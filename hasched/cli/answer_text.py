@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hasched.cli.output import moment, print_fields, print_table, printable, short_bytes, span
+from hasched.cli.output import moment, print_fields, print_table, printable, span
 from hasched.cli.output import resources as tell_resources
 from hasched.cli.usage import say_estimate
 from hasched.model.units import format_cpu
-from hasched.model.words import counted
+from hasched.model.words import counted, short_bytes
 
 if TYPE_CHECKING:
     from hasched.model.answers import (
@@ -91,7 +91,8 @@ def _blocker(blocker: BlockerView) -> str:
 
 def print_why(answer: Why) -> None:
     if not answer.waiting:
-        click.echo(f"job {answer.job_id} ({printable(answer.name)}): nothing of it waits")
+        look = f"`hasched job show {answer.job_id}` says how it is"
+        click.echo(f"job {answer.job_id} ({printable(answer.name)}): nothing of it waits; {look}")
         return
     ahead = f"{counted(answer.ahead, 'job')} {'is' if answer.ahead == 1 else 'are'}" if answer.ahead else "no job is"
     click.echo(

@@ -143,7 +143,7 @@ def what_if(settings: Settings, /, *, horizon_ms: int, namespace: str | None, **
 
     changes = _changes(options, settings.namespace(namespace) if options["add_jobs"] else None)
     if not changes:
-        raise click.UsageError("suppose something: see `hasched what-if --help`")
+        raise click.UsageError("nothing is supposed: give an option that says what")
     with settings.client(quiet=True) as client, patience(settings, "rehearsing both"):
         compared: WhatIf = client.what_if(changes, horizon_ms)
     if settings.as_json:

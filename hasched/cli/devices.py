@@ -87,7 +87,8 @@ async def _look(config: AgentConfig) -> tuple[list[Device], list[PluginResult]]:
 
 
 def _print(found: list[Device], results: list[PluginResult]) -> None:
-    from hasched.cli.output import print_table, short_bytes
+    from hasched.cli.output import print_table
+    from hasched.model.words import short_bytes
 
     def known(number: int) -> str:
         return str(number) if number >= 0 else ""

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from hasched.model.views import JobView
 
 T = TypeVar("T")
+NO_JOBS = "there are no jobs; try `hasched job run --wait -- echo hi`"
 
 
 @click.group()
@@ -81,21 +82,20 @@ def list_jobs(
     wanted = read_pairs(labels, "--label")
     wanted_namespace = None if all_namespaces else settings.namespace(namespace)
     foreseen: Forecast | None = None
+    if pending:  # of a job that runs, tasks may wait
+        states = (*states, "PENDING", "SCHEDULED", "RUNNING")
     with settings.client() as client:
-        found = list(
-            itertools.islice(
-                client.jobs(
-                    state=(*states, "PENDING") if pending else states,
-                    namespace=wanted_namespace,
-                    queue=queue,
-                    name=name,
-                    labels=wanted,
-                    actor=actor,
-                    limit=min(limit, 1000),
-                ),
-                limit,
-            )
+        jobs = client.jobs(
+            state=states,
+            namespace=wanted_namespace,
+            queue=queue,
+            name=name,
+            labels=wanted,
+            actor=actor,
+            limit=min(limit + 1, 1000),
         )
+        found = list(itertools.islice((job for job in jobs if not pending or "PENDING" in job.tasks), limit + 1))
+        found, more = found[:limit], len(found) > limit
         if pending:
             with patience(settings, "working out when they will start"):
                 foreseen = client.forecast()
@@ -104,9 +104,12 @@ def list_jobs(
     elif foreseen is not None:
         starts = {each.job_id: brief_start(each, foreseen.now_ms) for each in foreseen.jobs}
         rows = ((*job_row(job), starts.get(job.id, "")) for job in found)
-        print_table((*JOB_COLUMNS, "starts"), rows, JOB_SPARE)
+        print_table((*JOB_COLUMNS, "starts"), rows, JOB_SPARE, "nothing waits")
     else:
-        print_table(JOB_COLUMNS, map(job_row, found), JOB_SPARE)
+        narrowed = any((states, wanted_namespace, queue, name, labels, actor))
+        print_table(JOB_COLUMNS, map(job_row, found), JOB_SPARE, "no such job" if narrowed else NO_JOBS)
+    if more and not settings.as_json:
+        click.echo(f"hasched: these are the newest {limit}; --limit shows more", err=True)
 
 
 @job.command()
@@ -129,6 +132,8 @@ def show(settings: Settings, target: str) -> None:
         return
     if not one_task:
         print_job(job, failed, starts)
+        if task is not None:
+            click.echo()
     if task is not None:
         print_task(task)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from hasched.cli.extensions import Extension
 
 HELP_WIDTH = 100
+_BOUNDS = re.compile(r" is not in the range (?:(-?\d+)<=x<=(-?\d+)|x<=(-?\d+)|x>=(-?\d+))$")
 _QUOTES = "'"  # that click puts around the name of an option
 
 # Where each command lives, and what `--help` says of it without importing that module.
@@ -175,6 +177,10 @@ def _words_of(error: click.ClickException) -> str:
     place = error.param_hint or (error.param.get_error_hint(error.ctx) if error.param and error.ctx else "")
     place = place if isinstance(place, str) else " / ".join(place)
     cause = error.message.removesuffix(".").replace("a valid integer range", "a whole number")
+    if bounds := _BOUNDS.search(cause):
+        low, high = bounds[1] or bounds[4], bounds[2]
+        wanted = f"from {low} to {high}" if low and high else f"{low} or more" if low else f"{bounds[3]} or less"
+        cause = f"{cause[: bounds.start()]} is not {wanted}"
     return f"{place.strip(_QUOTES)}: {cause}" if place else cause
 
 

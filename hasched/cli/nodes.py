@@ -25,14 +25,15 @@ def node() -> None:
 @click.pass_obj
 def list_nodes(settings: Settings) -> None:
     """List nodes."""
-    from hasched.cli.output import print_json, print_table
+    from hasched.cli.output import natural_key, print_json, print_table
 
     with settings.client() as client:
         page = client.nodes()
     if settings.as_json:
         print_json(page)
     else:
-        print_table(NODE_COLUMNS, map(node_row, page.nodes), NODE_SPARE)
+        nodes = sorted(page.nodes, key=lambda view: natural_key(view.id))
+        print_table(NODE_COLUMNS, map(node_row, nodes), NODE_SPARE, "there are no nodes: start agents")
 
 
 @node.command()
@@ -41,8 +42,8 @@ def list_nodes(settings: Settings) -> None:
 @click.pass_obj
 def show(settings: Settings, node_id: str) -> None:
     """Show one node."""
-    from hasched.cli.output import moment, pairs, print_fields, print_json, resources, short_bytes
-    from hasched.model.units import format_cpu
+    from hasched.cli.output import moment, pairs, print_fields, print_json, resources
+    from hasched.model.words import short_bytes, tell_cpu
 
     with settings.client() as client:
         view = client.node(node_id)
@@ -63,7 +64,7 @@ def show(settings: Settings, node_id: str) -> None:
         ("total", resources(view.total)),
         ("allocated", resources(view.allocated)),
         ("running", str(view.running)),
-        ("GPUs", ", ".join(f"{gpu.model} ({short_bytes(gpu.memory_bytes)})" for gpu in view.gpus)),
+        ("GPUs", _gpus(view)),
         ("pool", view.pool),
         ("devices", "\n".join(map(_device, view.devices))),
         ("labels", pairs(view.labels)),
@@ -72,9 +73,9 @@ def show(settings: Settings, node_id: str) -> None:
         ("registered", moment(view.registered_ms)),
         ("changed", moment(view.changed_ms)),
     ]
-    if view.usage is not None:
-        used = f"{format_cpu(view.usage.cpu_milli)} CPU, {short_bytes(view.usage.memory_bytes)}"
-        fields.append(("in use", f"{used}; {short_bytes(view.usage.disk_free_bytes)} of disk free"))
+    if view.usage is not None and view.usage.disk_free_bytes:  # of a simulated node nothing is known
+        used = f"{tell_cpu(view.usage.cpu_milli)}, {short_bytes(view.usage.memory_bytes)} memory"
+        fields.append(("in use", f"{used}; {short_bytes(view.usage.disk_free_bytes)} disk free"))
     print_fields(fields)
 
 
@@ -94,9 +95,20 @@ def remove(settings: Settings, node_id: str) -> None:
         click.echo(f"node {node_id} removed")
 
 
+def _gpus(view: NodeView) -> str:
+    """`8 x NVIDIA A100-SXM4-80GB (80Gi)`, a line for each kind."""
+    from hasched.model.words import short_bytes
+
+    kinds: dict[str, int] = {}
+    for gpu in view.gpus:
+        kind = f"{gpu.model or 'unknown'} ({short_bytes(gpu.memory_bytes)})"
+        kinds[kind] = kinds.get(kind, 0) + 1
+    return "\n".join(f"{number} x {kind}" for kind, number in kinds.items())
+
+
 def _device(device: DeviceInfo) -> str:
     """`MIG-1 mig-1g.10gb (10Gi)`, and why it isn't offered."""
-    from hasched.cli.output import short_bytes
+    from hasched.model.words import short_bytes
 
     units = f" × {device.units}" if device.units > 1 else ""
     memory = f" ({short_bytes(device.memory_bytes)})" if device.memory_bytes else ""

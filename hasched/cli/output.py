@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -11,8 +12,7 @@ import click
 import msgspec
 
 from hasched.model.spec import Resources
-from hasched.model.units import format_bytes
-from hasched.model.words import tell_resources
+from hasched.model.words import short_bytes, tell_resources
 
 STYLES = {
     "PENDING": "yellow",
@@ -51,15 +51,22 @@ def print_json(value: Any) -> None:
     click.echo(msgspec.json.format(encoded, indent=2) if sys.stdout.isatty() else encoded)
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], spare: Sequence[str] = ()) -> None:
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], spare: Sequence[str] = (), empty: str = ""
+) -> None:
     """Rows under a heading. In a pipe every cell is there and whole, so `awk` can rely on it.
 
-    A terminal isn't shown empty columns and, if it is too narrow for all, gets on without those of `spare`, in that order.
+    A terminal isn't shown empty columns and, if it is too narrow for all, gets on without those of `spare`, in that order. Where
+    there are no rows it is told so by `empty`, and what to do about it.
     """
     if sys.stdout.isatty():
         from rich import get_console
 
-        get_console().print(rich_table(columns, rows, spare))
+        shown = list(rows)
+        if empty and not shown:
+            click.echo(empty)
+        else:
+            get_console().print(rich_table(columns, shown, spare))
         return
     lines = [[column.upper() for column in columns], *([printable(cell) for cell in row] for row in rows)]
     widths = [max(len(line[number]) for line in lines) for number in range(len(columns))]
@@ -141,17 +148,9 @@ def resources(amount: Resources, disk: bool = True) -> str:
     return tell_resources(amount, size=short_bytes, disk=disk) or "0 CPU"
 
 
-def short_bytes(size_bytes: int) -> str:
-    """A size to one decimal for people: 16777216000 as `15.6Gi`."""
-    exact = format_bytes(size_bytes)
-    if not exact.isdigit() and len(exact) <= 5:
-        return exact
-    size = float(size_bytes)
-    for unit in ("", "Ki", "Mi", "Gi", "Ti"):
-        if size < 1024:
-            return f"{size:.1f}{unit}" if unit else str(size_bytes)
-        size /= 1024
-    return f"{size:.1f}Pi"
+def natural_key(name: str) -> list[tuple[int, str]]:
+    """Sorts names as people do: n2 before n10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", name)]
 
 
 def age(then_ms: int, now_ms: int | None = None) -> str:

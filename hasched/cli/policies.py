@@ -150,7 +150,11 @@ def as_yaml(document: dict[str, Any]) -> str:
     """A document as people write it: keys in their order, short lists on a line."""
     import yaml
 
-    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
+    def dump(key: str, value: Any) -> str:
+        flow = None if isinstance(value, (dict, list)) else False
+        return yaml.safe_dump({key: value}, sort_keys=False, allow_unicode=True, default_flow_style=flow, width=120)
+
+    return "".join(dump(key, value) for key, value in document.items())
 
 
 @policy.command("list")

@@ -103,7 +103,12 @@ def list_quotas(settings: Settings) -> None:
         shown = [(each.amount, f"{amount_text(each, each.used)}/{amount_text(each, each.limit)}") for each in of]
         limits = ", ".join(f"{amount} {text}" for amount, text in shown) or _limits(view)
         rows.append((view.name, _whose(view), view.document.get("parent", ""), limits, *author(view)))
-    print_table(("quota", "of", "parent", "limits", "by", "changed"), rows, ("changed", "by"))
+    print_table(
+        ("quota", "of", "parent", "limits", "by", "changed"),
+        rows,
+        ("changed", "by"),
+        "there are no quotas: `hasched policy apply` puts them",
+    )
 
 
 def _whose(view: PolicyView) -> str:

@@ -7,24 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hasched.cli.output import (
-    age,
-    clock,
-    counts,
-    moment,
-    pairs,
-    print_fields,
-    print_table,
-    resources,
-    short_bytes,
-    took,
-)
+from hasched.cli.output import age, clock, counts, moment, pairs, print_fields, print_table, resources, took
 from hasched.cli.placement_words import placement_fields
 from hasched.cli.tasks import ending, summary
 from hasched.model.spec import JobSpec
 from hasched.model.states import BackoffKind, TaskState
 from hasched.model.units import format_duration
-from hasched.model.words import counted
+from hasched.model.words import counted, short_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -135,7 +124,6 @@ def _backoff(backoff: Backoff) -> str:
 
 def print_task(task: TaskView) -> None:
     """A task and its attempts."""
-    click.echo()
     print_fields(
         [
             ("task", f"{task.job_id}.{task.task_index}"),

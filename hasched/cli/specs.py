@@ -21,6 +21,7 @@ class FileInvalid(SpecInvalid):
     """A file of documents that can't be accepted; each error carries its line. `code` is that of what is wrong."""
 
     def __init__(self, source: str, errors: list[FieldError], code: str = SpecInvalid.code) -> None:
+        errors = sorted(errors, key=lambda error: error.line)
         super().__init__(errors)
         self.extra["code"] = code
         self.cause = "\n".join(f"{source}:{error.line}: {_sentence(error)}" for error in errors)

@@ -51,7 +51,7 @@ def tasks(settings: Settings, job_id: int, states: tuple[str, ...], limit: int) 
                 f"{task.job_id}.{task.task_index}",
                 task.state,
                 task.node_id,
-                str(task.attempt),
+                str(task.attempt or ""),
                 ending(task.exit_code, task.signal),
                 task.reason.text if task.reason else "",
             )

@@ -49,7 +49,7 @@ def usage(
     ]
     columns = (*names, "CPU", "memory", "GPU", "disk", "CPU used", "running", f"cost {page.currency}".rstrip())
     rows = ([*(_label(row, name) for name in names), *_amounts(row)] for row in page.usage)
-    print_table(columns, itertools.chain(rows), ("disk", "running"))
+    print_table(columns, itertools.chain(rows), ("disk", "running"), "nothing has been used")
 
 
 def _label(row: UsageRow, name: str) -> str:

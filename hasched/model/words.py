@@ -18,6 +18,17 @@ def none_of(number: int, noun: str) -> str:
     return f"none of {number} {noun}s" if number > 1 else f"no {noun}"
 
 
+def short_bytes(size_bytes: int) -> str:
+    """A size to one decimal, where nobody computes with it: 16777216000 as `15.6Gi`."""
+    exact = format_bytes(size_bytes)
+    if not exact.isdigit() and len(exact) <= 5:
+        return exact
+    for unit, length in (("Pi", 2**50), ("Ti", 2**40), ("Gi", 2**30), ("Mi", 2**20), ("Ki", 2**10)):
+        if size_bytes >= length:
+            return f"{size_bytes / length:.1f}{unit}"
+    return str(size_bytes)
+
+
 def tell_cpu(cpu_milli: int) -> str:
     return f"{format_cpu(cpu_milli)} CPU"
 

@@ -11,7 +11,6 @@ import msgspec
 
 from hasched.model.errors import HaschedError
 from hasched.model.ids import JobId, NodeId
-from hasched.model.kinds import suggest_name
 from hasched.model.policy import Policy, PolicyKind
 from hasched.model.spec import JobSpec
 from hasched.model.states import EndKind, NodeState
@@ -31,6 +30,7 @@ from hasched.statemachine.commands import (
     UpdateJob,
 )
 from hasched.statemachine.outcomes import JobAccepted, Outcome, Rejected
+from hasched.statemachine.queries.names import node_hint, with_hint
 from hasched.statemachine.state import State
 
 MAX_NEW_NODES = 10_000
@@ -139,9 +139,10 @@ def submit_supposed(rehearsal: Rehearsal, spec: JobSpec, actor: str) -> JobId:
 
 def _do(rehearsal: Rehearsal, *commands: Command) -> list[Outcome]:
     outcomes = rehearsal.do(*commands).outcomes
-    for outcome in outcomes:
+    for command, outcome in zip(commands, outcomes, strict=True):
         if isinstance(outcome, Rejected):
-            raise Impossible(outcome.cause, outcome.hint, code=outcome.code)
+            refused = with_hint(outcome, command, rehearsal.state)
+            raise Impossible(refused.cause, refused.hint, code=refused.code)
     return outcomes
 
 
@@ -166,7 +167,7 @@ def _drain(rehearsal: Rehearsal, hypothesis: NodesDrained) -> str:
         drained = [node.id for node in rehearsal.state.nodes.values() if node.facts.labels.get(label) == value]
         text = f"{counted(len(drained), 'node')} with {label}={value} drained"
         if not drained:
-            raise Impossible(f"no node has the label {label}={value}", "see the labels in `hasched node list`")
+            raise Impossible(f"no node has the label {label}={value}", "see `hasched node list`", code="no_such_node")
     _do(rehearsal, *(DrainNode(node_id=node_id, actor=SUPPOSED, wait_ms=hypothesis.wait_ms) for node_id in drained))
     return text
 
@@ -184,8 +185,7 @@ def _remove_job(rehearsal: Rehearsal, job_id: JobId) -> None:
 
 def _need_node(state: State, node_id: NodeId) -> None:
     if node_id not in state.nodes:
-        hint = suggest_name(node_id, state.nodes, "see `hasched node list`")
-        raise Impossible(f"there is no node {node_id[:100]!r}", hint, code="no_such_node")
+        raise Impossible(f"there is no node {node_id[:100]!r}", node_hint(state, node_id), code="no_such_node")
 
 
 def _need_job(state: State, job_id: JobId) -> None:

@@ -99,7 +99,8 @@ def _plan(question: AskPlan, snapshot: Iterable[bytes]) -> Plan:
     for spec, each in zip(question.specs, asked, strict=True):
         if isinstance(each, Impossible):
             code = str(each.extra.get("code", each.code))
-            jobs.append(PlannedJob(name=spec.name, tasks=spec.count, refused=Reason(code=code, text=each.cause)))
+            text = f"{each.cause}; {each.hint}" if each.hint else each.cause
+            jobs.append(PlannedJob(name=spec.name, tasks=spec.count, refused=Reason(code=code, text=text)))
         else:
             planned = _planned(spec, at_once[each], forecaster.of(each), forecaster.preempted.get(each, []))
             cost = estimate(forecaster.rehearsal.state, forecaster.rehearsal.state.jobs[each].spec)

@@ -89,7 +89,7 @@ async def test_what_if_compares_two_futures(manager: Manager) -> None:
         pytest.param({"quotas": {"team.gpus": 3}}, 404, "no_such_policy", id="no such quota"),
         pytest.param({"drain": [{}]}, 400, "bad_request", id="a drain of nothing"),
         pytest.param({"without_jobs": [7]}, 404, "no_such_job", id="no such job"),
-        pytest.param({"drain": [{"label": "rack", "value": "r9"}]}, 422, "what_if_impossible", id="no such label"),
+        pytest.param({"drain": [{"label": "rack", "value": "r9"}]}, 404, "no_such_node", id="no such label"),
         pytest.param({"add_jobs": [{"x": 1}]}, 422, "invalid_spec", id="a job that is none"),
     ],
 )
@@ -118,6 +118,10 @@ async def test_what_there_is(manager: Manager) -> None:
     view = (await manager.get("/v1/resources?by=pool")).json
     assert [(group["name"], group["resources"][0]["free"]) for group in view["groups"]] == [("batch", 2000)]
     assert (await manager.get("/v1/resources?by=colour")).code == "bad_request"
+    await add_node(manager, "n2", labels={"rack": "r1"})
+    refused = await manager.get("/v1/resources?by=label.rak")
+    assert (refused.status, refused.code, refused.json["hint"]) == (400, "unknown_label", "did you mean 'rack'?")
+    assert (await manager.get("/v1/resources?by=label.rack")).status == 200
 
 
 async def test_one_forecast_serves_all_who_ask_at_once(manager: Manager) -> None:

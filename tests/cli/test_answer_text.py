@@ -128,7 +128,7 @@ def test_why(capsys: pytest.CaptureFixture[str]) -> None:
         "- uncordon n1 (1 node; 4 jobs before it may take the room)\n"
     )
     print_why(Why(job_id=7, name="train", log_index=1, waiting=0))
-    assert capsys.readouterr().out == "job 7 (train): nothing of it waits\n"
+    assert capsys.readouterr().out == "job 7 (train): nothing of it waits; `hasched job show 7` says how it is\n"
 
 
 def test_what_if(capsys: pytest.CaptureFixture[str]) -> None:

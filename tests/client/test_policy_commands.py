@@ -174,7 +174,7 @@ def test_lists_are_of_the_contexts_namespace_too(scene: Scene) -> None:
     assert [path.partition("&")[0] for _, path, _, _ in scene.requests()] == [
         "/v1/jobs?namespace=red",
         "/v1/jobs?namespace=blue",
-        "/v1/jobs?limit=50",
+        "/v1/jobs?limit=51",
     ]
 
 

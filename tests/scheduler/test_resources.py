@@ -62,10 +62,10 @@ def test_every_part_is_accounted_for_once() -> None:
         pytest.param(
             "class",
             [
-                "8 CPU, 1Gi, healthy",
-                "8 CPU, 2Gi, healthy,cordoned",
-                "8 CPU, 3Gi, healthy",
-                "8 CPU, 4Gi, 2 GPUs, healthy, pool gpu, 1 x A100, 1 x H100",
+                "8 CPU, 1Gi memory, healthy",
+                "8 CPU, 2Gi memory, healthy,cordoned",
+                "8 CPU, 3Gi memory, healthy",
+                "8 CPU, 4Gi memory, 2 GPUs, healthy, pool gpu, 1 x A100, 1 x H100",
             ],
             id="class",
         ),

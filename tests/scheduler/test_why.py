@@ -17,8 +17,9 @@ from hasched.model.states import NodeState
 from hasched.model.taints import parse_taint
 from hasched.model.times import format_time
 from hasched.model.units import HOUR_MS
+from hasched.model.views import Reason
 from hasched.model.wire import GpuDevice
-from hasched.scheduler.explain import Known, count_ahead, explain_waiting
+from hasched.scheduler.explain import Known, count_ahead, explain_waiting, pending_reason
 from hasched.scheduler.order import ByPriority, group_of
 from hasched.scheduler.rehearsal import Rehearsal
 from hasched.statemachine.commands import (
@@ -217,8 +218,13 @@ def test_gpus_of_another_model() -> None:
     job = submit(cluster, document)
     answer = why(cluster, job)
     assert [blocker.code for blocker in answer.classes[0].blockers] == ["gpu_model"]
-    assert remedies(answer) == ["ask for GPUs of any model"]
+    assert [(remedy.text, remedy.nodes) for remedy in answer.remedies] == [("ask for GPUs of any model", 1)]
     assert starts_with(cluster, job, document, answer.remedies[0])
+    assert codes(answer) == ["unsatisfiable"]
+    assert pending_reason(cluster.state, job) == Reason(
+        code="unsatisfiable",
+        text="no healthy node has 1 CPU, 1 GPU (H100) in all; the most of each on one node is 8 CPU, 0 GPUs",
+    )
 
 
 def test_constraints_are_named_one_by_one() -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import partial
 
+import msgspec
+
+from hasched.model.facts import gpu_class_of
 from hasched.model.reasons import ReasonCode
 from hasched.model.spec import Resources
 from hasched.model.states import NodeState
@@ -47,7 +51,7 @@ def pending_reason(state: State, job: Job) -> Reason | None:
     healthy = eligible
     request = job.resources
     requests = (job.placement.any_of if job.placement is not None else ()) or (request,)
-    if not any(_holds(node.total, each) for node in healthy for each in requests):
+    if not any(_holds(node, each) for node in healthy for each in requests):
         return Reason(
             code=ReasonCode.UNSATISFIABLE,
             text=f"no healthy node has {_amounts(request)} in all; {_largest(request, healthy)}",
@@ -78,10 +82,12 @@ def _no_nodes(state: State) -> str:
     return f"{text} and takes work: {', '.join(f'{n} {word}' for word, n in sorted(kept.items()))}" if kept else text
 
 
-def _holds(total: Resources, request: Resources) -> bool:
+def _holds(node: Node, request: Resources) -> bool:
+    total = node.total
     offered = dict(total.countables)
     return (
-        request.cpu_milli <= total.cpu_milli
+        (not request.picks_gpus or not request.gpus or gpu_class_of(node.facts.gpus, request) >= 0)
+        and request.cpu_milli <= total.cpu_milli
         and request.memory_bytes <= total.memory_bytes
         and request.gpus <= total.gpus
         and request.disk_bytes <= total.disk_bytes
@@ -93,14 +99,21 @@ def _has_room(node: Node, request: Resources) -> bool:
     return len(node.attempts) < MAX_ATTEMPTS_PER_NODE and node.room_for(request, 1) > 0
 
 
-def _largest(request: Resources, nodes: Iterable[Node]) -> str:
+def _gpus_of(request: Resources, node: Node) -> int:
+    """How many GPUs of the kind asked for the node has in all."""
+    kinds = node.facts.gpus
+    kind = gpu_class_of(kinds, msgspec.structs.replace(request, gpus=1)) if request.picks_gpus else -1
+    return kinds[kind].number if kind >= 0 else 0 if request.picks_gpus else node.total.gpus
+
+
+def _largest(request: Resources, nodes: Sequence[Node]) -> str:
     """The most that one node has of each thing asked for; no single node need have them all."""
     totals = [node.total for node in nodes]
     offered = [dict(total.countables) for total in totals]
     most = Resources(
         cpu_milli=max(total.cpu_milli for total in totals) if request.cpu_milli else 0,
         memory_bytes=max(total.memory_bytes for total in totals) if request.memory_bytes else 0,
-        gpus=max(total.gpus for total in totals) if request.gpus else 0,
+        gpus=max(map(partial(_gpus_of, request), nodes)) if request.gpus else 0,
         disk_bytes=max(total.disk_bytes for total in totals) if request.disk_bytes else 0,
         countables=tuple((name, max(each.get(name, 0) for each in offered)) for name, _ in request.countables),
     )

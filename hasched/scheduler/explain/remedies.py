@@ -227,7 +227,7 @@ def _first_with_room(group: Group, request: Resources) -> int | None:
 
 def _count(group: Group, request: Resources, short: Sequence[Amount], columns: Sequence[list[int]]) -> int:
     """How many of the nodes have room for the lowered request. All of them had room for the rest of it."""
-    if len(group.node_class.gpus) > 1 and request.gpus:
+    if not short or (len(group.node_class.gpus) > 1 and request.gpus):
         return sum(not mark_shortages(node, request) for node in group.nodes)
     names = [amount.name for amount in short]
     lows = [amount.asked for amount in amounts_of(request) if amount.name in names]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from hasched.model.answers import ResourceGroup, ResourceLine, ResourcesView
 from hasched.model.policy import PolicyKind, Reservation
 from hasched.model.spec import Resources
-from hasched.model.words import tell_cpu, tell_gpus, tell_memory
+from hasched.model.words import short_bytes, tell_cpu, tell_gpus
 from hasched.scheduler.explain.classes import NodeClasses
 from hasched.statemachine.node import Node
 from hasched.statemachine.state import State
@@ -89,7 +89,7 @@ def _name_class(node: Node, classes: NodeClasses) -> str:
     known = classes.of(node)
     total = known.total
     gpus = f", {tell_gpus(total.gpus)}" if total.gpus else ""
-    return f"{tell_cpu(total.cpu_milli)}, {tell_memory(total.memory_bytes >> 30 << 30)}{gpus}, {known.words}"
+    return f"{tell_cpu(total.cpu_milli)}, {short_bytes(total.memory_bytes)} memory{gpus}, {known.words}"
 
 
 def _held_nodes(state: State) -> dict[str, None]:

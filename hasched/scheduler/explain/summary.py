@@ -53,7 +53,7 @@ def _could_hold(group: Group, request: Resources) -> bool:
     return (
         any(node.info.resources.memory_bytes >= request.memory_bytes for node in group.nodes[:_LOOKED_AT])
         and total.cpu_milli >= request.cpu_milli
-        and total.gpus >= request.gpus
+        and (not request.gpus or emptied(group.nodes[0]).free_gpus(request) >= request.gpus)
         and total.disk_bytes >= request.disk_bytes
         and all(offered.get(name, 0) >= amount for name, amount in request.countables)
     )

@@ -11,6 +11,7 @@ from typing import TypeVar
 import msgspec
 
 from hasched.model.ids import is_name
+from hasched.model.kinds import NAME_HINT
 from hasched.statemachine.commands import (
     DrainNode,
     EndQuarantine,
@@ -179,7 +180,7 @@ def decide_properties(state: State, command: SetNodeProperties) -> Decision | Re
     pool = command.pool or before.pool
     after = Overrides("" if pool == said.pool else pool, labels, taints)
     if (fault := _fault_of(after)) is not None:
-        return Rejected("invalid_properties", f"node {node.id} can't have {fault}")
+        return Rejected("invalid_properties", f"node {node.id} can't have {fault}", NAME_HINT)
     if after == node.control.overrides:
         return Decision([])
     return Decision([NodePropertiesSet(node.id, command.actor, after.pool, after.labels, after.taints)])
