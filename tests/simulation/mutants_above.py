@@ -10,7 +10,9 @@ from pysyncobj import syncobj
 
 from hasched.agent.outbox import Outbox
 from hasched.api.hub import AgentHub
+from hasched.manager import schedules as duty
 from hasched.manager.grace import GraceWatch
+from hasched.model.schedule import gather
 from hasched.raft import admission, core, driver, node
 from hasched.raft.admission import Admission
 from hasched.raft.changes import Changes, wanted_members
@@ -18,10 +20,11 @@ from hasched.raft.elections import Elections
 from hasched.raft.engine import Engine
 from hasched.raft.journal import NO_COMMAND
 from hasched.raft.membership import Change, next_step
-from hasched.statemachine.commands import Batch, SubmitJob
-from hasched.statemachine.events import JobSubmitted
+from hasched.statemachine.commands import Batch, PlanSlots, SubmitJob
+from hasched.statemachine.events import JobSubmitted, SlotsPlanned
 from hasched.statemachine.outcomes import JobAccepted
-from hasched.statemachine.rules import Decision, jobs, placement, reports
+from hasched.statemachine.rules import Decision, jobs, placement, reports, schedules
+from hasched.statemachine.schedules import Schedule
 from hasched.statemachine.state import State
 from tests.simulation.mutants import mutant
 from tests.simulation.patches import Patches
@@ -168,6 +171,36 @@ def _removed_manager_disrupts(patches: Patches) -> None:
 
     patches.wrap(Admission, "judge", welcoming)
     patches.set(Elections, "_consider_election", stand)
+
+
+# --- schedules ---
+
+
+@mutant("gap-not-planned", "a leader plans from where the last plan ended", profile="schedules")
+def _gap_not_planned(patches: Patches) -> None:
+    """As with a timer that begins anew with every leader: what was due meanwhile is forgotten."""
+
+    def hasty(plan_slots: Any) -> Any:
+        def plan_from_now(schedule: Schedule, now_ms: int) -> PlanSlots | None:
+            plan = plan_slots(schedule, now_ms)
+            if plan is None or schedule.planned_ms >= now_ms:
+                return plan
+            runs = gather((slot, run.verdict) for run in plan.runs for slot in run.slots() if slot > now_ms)
+            return msgspec.structs.replace(plan, runs=tuple(runs))
+
+        return plan_from_now
+
+    patches.wrap(duty, "plan_slots", hasty)
+
+
+@mutant("planned-twice", "a plan counts only where the last one ended", profile="schedules")
+def _planned_twice(patches: Patches) -> None:
+    def decide_any_plan(state: State, command: PlanSlots) -> Decision:
+        schedule = state.schedules.get(command.name)
+        until_ms = max(command.until_ms, schedule.planned_ms if schedule is not None else 0)
+        return Decision([SlotsPlanned(command.name, until_ms, command.runs)] if schedule is not None else [])
+
+    patches.set(schedules, "decide_plan", decide_any_plan)
 
 
 # --- the leader's duties, and agents ---

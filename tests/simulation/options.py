@@ -78,6 +78,7 @@ class Options:
     padding: int  # bytes that a spec may carry beyond what it needs
     stop_jobs: float  # how many of the jobs must never run twice at once
     task_s: float
+    schedules: bool = False  # are put by somebody, see schedules.py
     preempt: float = 0.0  # how often a client has a task make room, besides its calls
 
     @property
@@ -331,6 +332,13 @@ PROFILES: dict[str, Bias] = {  # what runs are biased to, for those who look for
         settings={"agents": 3},
         stop_jobs=0.5,
         think_s=_busy,
+    ),
+    "schedules": _bias(
+        *("kill", "power_cut_all", "isolate_leader", "pause", "transfer", "one_way", "clock_jump"),
+        calm_s=_often,
+        weather=_late,
+        settings={"agents": 2},
+        schedules=True,
     ),
     # A leader that nothing is wrong with goes on to lead, whatever becomes of others.
     "followers-cut": _bias("isolate_follower", calm_s=_often, steady=True, weather=_CLEAR),

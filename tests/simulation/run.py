@@ -16,6 +16,7 @@ from tests.simulation.faults import Faults
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.options import Options, draw
 from tests.simulation.patches import Patches
+from tests.simulation.schedules import Schedules
 from tests.simulation.stock import StockChecks, use_stock
 from tests.simulation.world import Violated, World
 
@@ -67,8 +68,9 @@ def run(seed: int, profile: str = "any", mutant: str = "", *, stock: bool = Fals
             stack.callback(client.close)
         faults = Faults(world, options, checks, [client.name for client in clients])
         stack.callback(faults.operator.close)
+        schedules = Schedules(world, patches) if options.schedules else None
         try:
-            verdict.violations += _phases(world, options, record, checks, clients, faults, stack)
+            verdict.violations += _phases(world, options, record, checks, clients, faults, schedules, stack)
         except Violated as violated:
             verdict.violations.append(str(violated))
         verdict.simulated_s = world.now
@@ -89,6 +91,7 @@ def _phases(
     checks: Checks,
     clients: list[Client],
     faults: Faults,
+    schedules: Schedules | None,
     stack: ExitStack,
 ) -> list[str]:
     world.start()
@@ -97,6 +100,8 @@ def _phases(
     settled_terms = len(checks.monotone.leaders)
     for client in clients:
         client.start()
+    if schedules is not None:
+        schedules.start()
     faults.start()
     world.run(options.duration_s)
     faults.stop()
@@ -107,6 +112,8 @@ def _phases(
     settler = Settler(world, options, record, clients)
     stack.callback(settler.close)
     settler.start()
+    if schedules is not None:
+        schedules.stop()
     if not world.run(PROGRESS_S, lambda: settler.accepted):
         return [f"no submission was accepted within {PROGRESS_S:g} s after everything was healed at {healed_at:.3f} s"]
     done = world.run(
@@ -118,7 +125,8 @@ def _phases(
         left = settler.complaint() or _unsettled(world, clients)
         return [f"{FINISH_S:g} s after a submission was accepted again, {left}"]
     deposed = _deposed(checks, settled_terms) if options.steady else []
-    return deposed + checks.verdict() + overlaps(world)
+    of_schedules = schedules.verdict() if schedules is not None else []
+    return deposed + of_schedules + checks.verdict() + overlaps(world)
 
 
 def _deposed(checks: Checks, settled_terms: int) -> list[str]:
