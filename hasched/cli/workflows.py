@@ -233,7 +233,8 @@ def _see_through(settings: Settings, client: Client, view: ExecutionView) -> int
 
     if not settings.as_json:
         click.echo(f"execution {view.id}", err=True)
-        _narrate(client, view)
+        if not view.ended_ms:
+            _narrate(client, view)
     view = client.wait_for_execution(view.id)
     if settings.as_json:
         print_json(view)

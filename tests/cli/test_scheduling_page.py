@@ -1,4 +1,4 @@
-"""docs/scheduling.md and docs/schedules.md show what happens: their commands are run on a cluster, and say what stands there."""
+"""The pages on scheduling, schedules and workflows show what happens: their commands are run, and say what stands there."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.page import File, Step, Terminal, matches, sections
 DOCS = Path(__file__).parents[2] / "docs"
 SECTIONS = {
     f"{page}, {heading}": steps
-    for page in ("scheduling", "schedules")
+    for page in ("scheduling", "schedules", "workflows")
     for heading, steps in sections(DOCS / f"{page}.md").items()
 }
 

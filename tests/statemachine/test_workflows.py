@@ -51,6 +51,11 @@ def refusal(world: World, command: Any) -> str:
     return outcome.code
 
 
+def allow_queued(world: World, jobs: int) -> None:
+    quota = Quota(namespace="default", nominal=Amounts(queued_jobs=jobs))
+    world.do(PutPolicy(kind=PolicyKind.QUOTA, name="q", body=quota, actor="root"))
+
+
 CHAIN = """
 parameters: {day: monday}
 tasks:
