@@ -77,6 +77,10 @@ class Machine:
         self.events += applied.events
         return applied
 
+    def replay(self, entry: bytes) -> Applied:
+        """An entry as another machine has written it."""
+        return apply(self.state, self.state.index + 1, decode_batch(entry))
+
     def outcome(self, command: Command) -> Outcome:
         return self.do(command).outcomes[0]
 

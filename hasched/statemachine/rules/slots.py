@@ -119,12 +119,10 @@ def _decide(
     if schedule.pause is not None:
         return
     free = spec.overlap is Overlap.ALLOW
-    fired = False
-    for slot in _to_fire(schedule, skipped, now_ms)[: budget if free else 1]:
-        for event in _meet(state, schedule, slot, stopped, submissions):
-            fired = fired or isinstance(event, SlotFired)
-            yield event
-    if free or not (fired or state.schedule_jobs.get(schedule.name)):
+    to_fire = _to_fire(schedule, skipped, now_ms)[: budget if free else 1]
+    for slot in to_fire:
+        yield from _meet(state, schedule, slot, stopped, submissions)
+    if free or not (to_fire or state.schedule_jobs.get(schedule.name)):
         for waiting in schedule.waiting[: budget if free else 1]:
             yield from _fire(state, schedule, waiting.slot_ms, SlotOutcome(waiting.outcome), submissions, waited=True)
     overdue = spec.missing_ms and schedule.watched_ms + spec.missing_ms <= now_ms
