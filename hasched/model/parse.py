@@ -37,7 +37,7 @@ from hasched.model.kinds import (
     whole,
     words,
 )
-from hasched.model.placement_text import PLACEMENT, PLACEMENT_FIELDS, check_together, fill_placement
+from hasched.model.placement_text import PLACEMENT, PLACEMENT_FIELDS, fill_placement
 from hasched.model.resource_text import RESOURCE_FIELDS, RESOURCES, fault_of_name, fill_request, sorted_amounts
 from hasched.model.spec import (
     MAX_INPUT_BYTES,
@@ -103,7 +103,6 @@ def parse_spec(document: JsonText | PlainValue, defaults: JobDefaults | None = N
     if not problems:
         _fill_request(given, defaults.resources, problems)
         fill_gang(given, defaults.resources, problems)
-        check_together(given, problems)
     if problems:
         raise SpecInvalid(problems)
     given["retries"] = retries

@@ -64,33 +64,6 @@ def fill_placement(given: dict[str, Any], base: Resources, problems: Problems) -
     return filled, alternatives[0] if alternatives else base
 
 
-def check_together(given: dict[str, Any], problems: Problems) -> None:
-    """Tasks that start together can be near to each other, or each on a node of its own; other relations they have none."""
-    rules = given.get("placement")
-    if rules is None or not (given.get("gang") or given.get("min_count")):
-        return
-    together = "gang" if given.get("gang") else "min_count"
-    for key, relations, heeded in (
-        ("affinity", rules.near, "`jobs: self` with a label to be near `within`"),
-        ("anti_affinity", rules.apart, "`jobs: self`, a node for each task"),
-        ("spread", rules.spread, "none"),
-    ):
-        for relation in relations:
-            if key == "affinity":
-                good = relation.jobs.means_itself and relation.within
-            else:
-                good = (
-                    key == "anti_affinity"
-                    and relation.jobs.means_itself
-                    and not relation.within
-                    and not relation.weight
-                )
-            if not good:
-                hint = f"tasks that start together can have {heeded}"
-                problems.note(f"placement.{key}", f"has a rule that excludes `{together}`", hint)
-                break
-
-
 def _constraint() -> Kind:
     def read(value: Any, place: str, problems: Problems) -> Any:
         if not isinstance(value, str):

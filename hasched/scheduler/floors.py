@@ -22,11 +22,8 @@ class Floor:
         self._of[place] = tasks
         self._levels[tasks] = self._levels.get(tasks, 0) + 1
 
-    def drop(self, place: Hashable) -> None:
-        """There is no such place any more."""
-        before = self._of.pop(place, None)
-        if before is not None:
-            self._lower(before)
+    def __contains__(self, place: Hashable) -> bool:
+        return place in self._of
 
     def clear(self) -> None:
         self._of.clear()

@@ -15,12 +15,24 @@ from hasched.model.ids import JobId, NodeId
 from hasched.model.spec import GangTerms
 from hasched.scheduler.holds import Blocked, Holds
 from hasched.scheduler.line import Line, WaitingClass
+from hasched.scheduler.mosaics import Related
 from hasched.scheduler.order import Account, Order, Rank, RankGroup
-from hasched.scheduler.reserves import LOOKS_A_STEP, Picking, Reserve, find_victims, keep, pick, pick_by_force, release
-from hasched.scheduler.rooms import GangShape, Rooms
+from hasched.scheduler.reserves import (
+    LOOKS_A_STEP,
+    Picking,
+    Reserve,
+    find_victims,
+    is_sound,
+    keep,
+    pick,
+    pick_by_force,
+    release,
+)
+from hasched.scheduler.rooms import GangShape, Rooms, relations_to_lay
 from hasched.scheduler.searches import FIRST_PORT, LAST_PORT, Asked, GangFlight, Search, free_port
 from hasched.scheduler.shapes import NEVER_MS, Shape, ShapeKey, limit_of, rounded_up, traits_of
 from hasched.scheduler.slots import Changes, Slot
+from hasched.scheduler.tallies import Tallies
 from hasched.scheduler.windows import Access, Windows
 from hasched.statemachine.commands import PlaceGang, PreemptAttempts
 from hasched.statemachine.job import Job
@@ -56,7 +68,8 @@ class GangShapes:
                 job.placement,
                 limit_ms if limit_ms == NEVER_MS else rounded_up(limit_ms),
                 access,
-                traits=traits_of(job),
+                relations_to_lay(job) if job.placement is not None else (),
+                traits_of(job),
             ),
             job.gang,
             max(job.floor, 1),
@@ -97,10 +110,14 @@ class GangLine:
         self._flights: dict[JobId, GangFlight] = {}
         self._search: Search | None = None
         self.ports = range(FIRST_PORT, LAST_PORT + 1)
-        self.empty_line(Holds(changes, windows))
+        self.empty_line(Holds(changes, windows), Tallies(self.on_their_way))
 
-    def empty_line(self, holds: Holds) -> None:
+    def empty_line(self, holds: Holds, tallies: Tallies) -> None:
         """Nobody waits and nothing is held; what is on its way stays so."""
+        self._tallies = tallies
+        self._seen: dict[
+            Shape, tuple[int, ...]
+        ] = {}  # of shapes with relations that stand aside, what they were judged by
         if self._search is not None:
             self._search.give_up()
             self._search = None
@@ -146,10 +163,26 @@ class GangLine:
     def ready(self) -> bool:
         """Whether `plan` has anything to look at."""
         asks = self._reserve is not None and not self._reserve.asked
-        return bool(self._search or self._recheck or self._picking or asks or self._line)
+        return bool(self._search or self._recheck or self._picking or asks or self._line or self._moved())
+
+    def _moved(self) -> list[Shape]:
+        """The shapes that stand aside and may fit now, because some have come or gone to whom they stand in relations."""
+        return [
+            shape for shape, seen in self._seen.items() if shape in self._line.aside and seen != self._judged_by(shape)
+        ]
+
+    def _judged_by(self, shape: Shape) -> tuple[int, ...]:
+        rooms = self._rooms.get(shape)
+        return rooms.related.versions if rooms is not None and rooms.related is not None else ()
+
+    def _set_aside(self, waiting: WaitingClass) -> None:
+        self._line.set_aside(waiting)
+        if waiting.shape.relations:
+            self._seen[waiting.shape] = self._judged_by(waiting.shape)
 
     def stands_before(self, rank: Rank | None) -> bool:
         """Whether somebody here is to be tried before a place in the other line; None: its end."""
+        self._recheck.update(dict.fromkeys(self._moved()))
         if self._recheck or self._search is not None:
             return True
         first = self._line.first_rank
@@ -222,6 +255,8 @@ class GangLine:
             if rooms is None:
                 continue
             del self._recheck[shape]
+            if shape.relations:
+                self._seen[shape] = self._judged_by(shape)
             if shape in self._line.aside and rooms.size_allowed(rooms.shape.most):
                 self._line.call_back(shape)
         return looks // LOOKS_A_UNIT
@@ -232,6 +267,9 @@ class GangLine:
         if rooms is None:
             assert isinstance(shape, GangShape)
             rooms = self._rooms[shape] = Rooms(shape, self._changes, self._windows, self._slots.values())
+            rooms.related = Related(shape, self._tallies) if shape.relations else None
+        if rooms.related is not None and (looks := rooms.related.prepare()):
+            return None, looks
         looks = rooms.build(state.now_ms) if not rooms.complete else rooms.catch_up(state.now_ms)
         if rooms.complete and looks:
             looks += rooms.catch_up(state.now_ms)
@@ -249,7 +287,7 @@ class GangLine:
         elif job is None or not self._is_of(waiting, job):
             self._leave(state, waiting, waiting.first or 0)
         elif not (size := rooms.size_allowed(rooms.shape.most)):
-            self._line.set_aside(waiting)
+            self._set_aside(waiting)
         elif not (size := self._host.allowed(state, job, rooms.shape.least, size)):
             waiting.drop_first()
             self._line.enter(waiting)
@@ -287,7 +325,7 @@ class GangLine:
         if flight is None:
             if not search.moot and job is not None and self._is_of(waiting, job):
                 self._unlucky = self._unlucky or search.unlucky
-                self._line.set_aside(waiting)
+                self._set_aside(waiting)
             else:
                 self._leave(state, waiting, job_id)
             return None
@@ -308,7 +346,7 @@ class GangLine:
         reserve = self._reserve
         if reserve is not None:
             kept = first is not None and first.job_id == reserve.job_id
-            if kept and all(self._holds.is_kept(hold) for hold in reserve.holds):
+            if kept and all(self._holds.is_kept(hold) for hold in reserve.holds) and is_sound(state, reserve):
                 return 1
             self._let_reserve_go(reserve)
         if first is None or first.job_id in self._hopeless or self._later == (first.job_id, self._holds.version):
@@ -384,6 +422,9 @@ class GangLine:
         return free_port(state, job, node, flying, self.ports)
 
     def _forget_shape(self, shape: Shape) -> None:
-        self._rooms.pop(shape, None)
+        rooms = self._rooms.pop(shape, None)
+        if rooms is not None and rooms.related is not None:
+            rooms.related.release()
+        self._seen.pop(shape, None)
         self._recheck.pop(shape, None)
         self._shapes.forget(shape)

@@ -119,7 +119,7 @@ class Planner:
         self._candidates = Candidates(self._scorer, self._changes, self._windows, self._slots, self._make_related)
         self._line = Line(self._order.rank, self._forget_shape)
         self._holds = Holds(self._changes, self._windows)
-        self._gangs.empty_line(self._holds)
+        self._gangs.empty_line(self._holds, self._tallies)
         self._head = Head(
             self._line,
             self._candidates,

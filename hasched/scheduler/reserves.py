@@ -34,11 +34,14 @@ Picking: TypeAlias = Iterator[dict[Slot, Wanted] | None]
 class Reserve:
     """The holds of a gang, one a node. `asked`: whoever had to go for it was told so, or nobody has to."""
 
-    __slots__ = ("asked", "holds", "job_id", "rooms", "search")
+    __slots__ = ("asked", "holds", "job_id", "judged", "rooms", "search")
 
     def __init__(self, job_id: int, rooms: Rooms) -> None:
         self.job_id = job_id
         self.rooms = rooms
+        self.judged = (
+            rooms.related.versions if rooms.related is not None else ()
+        )  # what the gang's relations were judged by
         self.holds: list[Hold] = []
         self.asked = False
         self.search: Iterator[tuple[AttemptKey, ...] | None] | None = None  # for who has to go
@@ -177,6 +180,21 @@ def keep(holds: Holds, rooms: Rooms, gang: Blocked, wanted: dict[Slot, Wanted]) 
         reserve.holds.append(holds.hold_for(gang, slot, tasks))
     rooms.own = dict.fromkeys(wanted)
     return reserve
+
+
+def is_sound(state: State, reserve: Reserve) -> bool:
+    """Whether the gang could start on its nodes once they are empty: who came or went may have decided against it."""
+    rooms = reserve.rooms
+    if rooms.related is None or rooms.related.versions == reserve.judged:
+        return True
+    place, taken = Place(len(rooms.shape.requests)), list[Part]()
+    for hold in reserve.holds:
+        empty = hold.slot.emptied()
+        place.slots[empty] = tuple(rooms.room(empty, request, rooms.shape.most) for request in rooms.shape.requests)
+    for _ in rooms.fill(place, rooms.shape.least, state.now_ms, taken, copies=True):
+        pass
+    reserve.judged = rooms.related.versions
+    return bool(taken)
 
 
 def release(holds: Holds, reserve: Reserve) -> None:

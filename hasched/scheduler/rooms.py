@@ -9,23 +9,23 @@ have their turn between; nobody else plans meanwhile, but nodes may change.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Generator, Iterable, Iterator
-from typing import NamedTuple, TypeAlias, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
-from hasched.model.spec import PlacementRules, Resources
+from hasched.model.spec import JobSelector, PlacementRules, Resources
+from hasched.scheduler.mosaics import STEP, Related, Steps, gathering, lay, places_in_order
 from hasched.scheduler.shapes import NEVER_MS, Shape, ShapeKey
 from hasched.scheduler.slots import Changes, Slot
 from hasched.scheduler.windows import Windows
+from hasched.statemachine.job import Job
+from hasched.statemachine.relations import Relation, RelationKind, Whose, relations_of
 from hasched.statemachine.state import State
 
 NEAR_LABELS = ("switch", "rack", "zone")  # a gang had better share one of them, the first above all
 BUILD_SLICE = 125  # nodes taken in at a time
 SCANS_A_UNIT = 16  # so many nodes are looked through, or
+_ITS_OWN = Whose("", JobSelector(), -1)
 TAKES_A_UNIT = 2  # so many are taken, at the cost of placing a task
-STEP = 8  # units, and others may have their turn
-
-T = TypeVar("T")
-Steps: TypeAlias = Generator[int, None, T]  # yields the units that each step took
 
 
 class GangShape(Shape):
@@ -43,6 +43,8 @@ class GangShape(Shape):
         self.least = least
         self.most = sum(count for _, count in parts)
         self.near, self.must_be_near = _nearness(key.rules)
+        if key.relations:  # they say, too, where all of it has to be
+            self.must_be_near = False
         apart = key.rules.apart if key.rules is not None else ()
         alone = any(each.jobs.means_itself and not each.within and not each.weight for each in apart)
         self.most_on_a_node = 1 if alone else self.most
@@ -52,6 +54,28 @@ class GangShape(Shape):
         if len(self.parts) == 1:
             return (size,)
         return tuple(sum(count for asked, count in self.parts if asked == request) for request in self.requests)
+
+
+def relations_to_lay(job: Job) -> tuple[Relation, ...]:
+    """The relations of a job whose tasks start together; none if sums over nodes, or over places, tell whether they hold.
+
+    No task of it runs yet, so of its own it doesn't matter whose they are.
+    """
+    relations = tuple(each._replace(whose=_ITS_OWN) if each.whose.job_id else each for each in relations_of(job))
+    simple = all(map(_is_simple, relations)) and sum(_is_together(each) for each in relations) < 2
+    return () if simple else relations
+
+
+def _is_together(relation: Relation) -> bool:
+    return relation.kind is RelationKind.NEAR and not relation.weight
+
+
+def _is_simple(relation: Relation) -> bool:
+    if relation.whose is not _ITS_OWN:
+        return False
+    if relation.kind is RelationKind.NEAR:
+        return bool(relation.place)
+    return relation.kind is RelationKind.APART and not relation.place and not relation.weight
 
 
 def _nearness(rules: PlacementRules | None) -> tuple[tuple[str, ...], bool]:
@@ -90,6 +114,8 @@ class Rooms:
 
     def __init__(self, shape: GangShape, changes: Changes, windows: Windows, slots: Iterable[Slot]) -> None:
         self.shape = shape
+        self.related: Related | None = None  # of a shape with relations of which sums say nothing
+        self._judged: tuple[int, ...] = ()  # what they were judged by
         self._changes = changes
         self._windows = windows
         self._version = changes.version
@@ -147,6 +173,8 @@ class Rooms:
         for place in self._by_fitness(needed):
             if (yield from self.fill(place, size, state.now_ms, taken)):
                 return True
+        if self.related is not None and len(self.shape.parts) == 1 and size > self.shape.least:
+            return (yield from self._lay(self.related, self.everywhere, (self.shape.least, size), state.now_ms, taken))
         return False
 
     def _candidates(self) -> Iterator[Place]:
@@ -176,6 +204,8 @@ class Rooms:
 
         What one part has taken, the next knows of; if it is in vain, it is undone. `copies` of nodes: nobody is told.
         """
+        if self.related is not None:
+            return (yield from self._lay(self.related, place, (size, size), now_ms, taken, copies=copies))
         used: dict[Slot, None] = {}
         parts = self.shape.parts if len(self.shape.parts) > 1 else ((self.shape.parts[0][0], size),)
         for number in sorted(range(len(parts)), key=lambda each: _weight(parts[each][0]), reverse=True):
@@ -198,12 +228,8 @@ class Rooms:
                         heapq.heappush(roomy, (fresh, -room, order, slot))
                     continue
                 tasks = min(-expected, left)
-                slot.take(request, tasks)
-                if not copies:
-                    slot.reserved_until_ms = max(slot.reserved_until_ms, now_ms + self.shape.limit_ms)
-                    self._changes.note(slot)
+                self._take(Part(slot, number, tasks, 0), now_ms, taken, copies)
                 used[slot] = None
-                taken.append(Part(slot, number, tasks, slot.version))
                 left -= tasks
                 if not len(taken) % (STEP * TAKES_A_UNIT):
                     yield STEP
@@ -211,6 +237,44 @@ class Rooms:
                 yield from self.give_back(taken, copies)
                 return False
         return True
+
+    def _take(self, part: Part, now_ms: int, taken: list[Part], copies: bool) -> None:
+        slot = part.slot
+        slot.take(self.shape.parts[part.part][0], part.tasks)
+        if not copies:
+            slot.reserved_until_ms = max(slot.reserved_until_ms, now_ms + self.shape.limit_ms)
+            self._changes.note(slot)
+        taken.append(part._replace(version=slot.version))
+
+    def _lay(
+        self,
+        related: Related,
+        place: Place,
+        sizes: tuple[int, int],
+        now_ms: int,
+        taken: list[Part],
+        *,
+        copies: bool = False,
+    ) -> Steps[bool]:
+        """Find room by the rules for as many tasks as the second size, or the first at least, and take it."""
+        parts = self.shape.parts if len(self.shape.parts) > 1 else ((self.shape.parts[0][0], sizes[1]),)
+        order = sorted(range(len(parts)), key=lambda each: _weight(parts[each][0]), reverse=True)
+        asked = [(number, *parts[number]) for number in order]
+        pool = [slot for slot in place.slots if slot.usable and not self._closes(slot, now_ms)]
+        self._judged = related.versions
+
+        def taker(number: int) -> Callable[[Slot, int], None]:
+            return lambda slot, tasks: self._take(Part(slot, number, tasks, 0), now_ms, taken, copies)
+
+        label = gathering(related)
+        for there in [pool] if label is None else places_in_order(label, asked, pool):
+            laid = yield from lay(related, asked, there, self.shape.most_on_a_node, taker)
+            if laid >= sizes[0]:
+                first = {part.slot: number for number, part in reversed(list(enumerate(taken)))}
+                taken.sort(key=lambda each: (each.part, first[each.slot]))  # so that ranks follow each other on a node
+                return True
+            yield from self.give_back(taken, copies)
+        return False
 
     def _roomy(
         self, place: Place, request: Resources, most: int, used: dict[Slot, None], now_ms: int
@@ -236,15 +300,20 @@ class Rooms:
         """Undo what `fill` took."""
         while taken:
             slot, part, tasks, _ = taken.pop()
-            slot.reserve(self.shape.parts[part][0], -tasks)
-            slot.refresh(slot.node, slot.usable)
-            if slot.usable and not copies:
-                self._changes.note(slot)
+            if copies:
+                slot.take(self.shape.parts[part][0], -tasks)
+            else:
+                slot.reserve(self.shape.parts[part][0], -tasks)
+                slot.refresh(slot.node, slot.usable)
+                if slot.usable:
+                    self._changes.note(slot)
             if not len(taken) % (STEP * TAKES_A_UNIT):
                 yield STEP
 
     def keeps(self, taken: list[Part], now_ms: int) -> bool:
-        """Whether the nodes still have the room that was taken there: some may have changed since."""
+        """Whether the nodes still have the room that was taken there, and relations hold: some may have changed since."""
+        if self.related is not None and self.related.versions != self._judged:
+            return False
         latest = {part.slot: part.version for part in taken}
         changed = {slot: slot.copy() for slot, version in latest.items() if slot.version != version}
         of_changed = [part for part in taken if part.slot in changed]

@@ -14,7 +14,8 @@ from typing import NamedTuple
 from hasched.model.ids import JobId, NodeId, TaskIndex
 from hasched.model.spec import Resources
 from hasched.scheduler.line import WaitingClass
-from hasched.scheduler.rooms import STEP, GangShape, Part, Rooms, Steps
+from hasched.scheduler.mosaics import STEP, Steps
+from hasched.scheduler.rooms import GangShape, Part, Rooms
 from hasched.statemachine.commands import PlaceGang, Placement
 from hasched.statemachine.job import Job
 from hasched.statemachine.node import Node
@@ -121,7 +122,7 @@ class Search:
             if not port:
                 return None
             command = PlaceGang(job_id=job.id, placements=tuple(placements), port=port)
-        return GangFlight(command, left, self.asked.size)
+        return GangFlight(command, left, sum(part.tasks for part in self._taken))
 
 
 def free_port(state: State, job: Job, node: Node, flying: dict[int, None], ports: range) -> int:

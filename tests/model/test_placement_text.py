@@ -141,16 +141,6 @@ def test_alternatives_stand_over_the_request_and_the_first_is_preferred() -> Non
         ({"resources": {"gpu_memory": "8Gi"}}, "resources.gpu_memory", "no GPU is asked for"),
         ({"resources": {"gpus": 1, "gpu_model": []}}, "resources.gpu_model", "not an empty list"),
         ({"resources": {"gpus": 1, "gpu_model": "--"}}, "resources.gpu_model", "must be a GPU's model such as A100"),
-        (
-            {"gang": True, "placement": {"spread": "rack"}},
-            "placement.spread",
-            "has a rule that excludes `gang`",
-        ),
-        (
-            {"count": 4, "min_count": 2, "placement": {"anti_affinity": {"jobs": {"name": "db"}}}},
-            "placement.anti_affinity",
-            "has a rule that excludes `min_count`",
-        ),
         ({"constraints": ["arch == amd64"]}, "constraints", "unknown key"),
         (
             {"resources": {"cpu": 1}, "placement": {"resource_class": "large"}},
