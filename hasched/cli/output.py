@@ -40,6 +40,9 @@ _WRAPPED = (
     "managers",
     "late report",
     "reason",
+    "content",
+    "limits",
+    "description",
 )  # Prose, of any length.
 _WRAPPED_WIDTH = 16  # what such a column is worth before others give way
 _GAP = 2  # between columns

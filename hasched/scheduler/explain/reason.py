@@ -13,7 +13,7 @@ from hasched.model.spec import Resources
 from hasched.model.states import NodeState
 from hasched.model.times import format_time
 from hasched.model.views import Reason
-from hasched.model.words import none_of, tell_resources
+from hasched.model.words import none_of, short_bytes, tell_resources
 from hasched.scheduler.explain.gangs import gang_reason
 from hasched.scheduler.filters import find_blockers
 from hasched.scheduler.gates import QueueRoom
@@ -117,11 +117,11 @@ def _largest(request: Resources, nodes: Sequence[Node]) -> str:
         disk_bytes=max(total.disk_bytes for total in totals) if request.disk_bytes else 0,
         countables=tuple((name, max(each.get(name, 0) for each in offered)) for name, _ in request.countables),
     )
-    return f"the most of each on one node is {_amounts(most, zeros_of=request)}"
+    return f"the most of each on one node is {tell_resources(most, size=short_bytes, zeros_of=request)}"
 
 
-def _amounts(resources: Resources, zeros_of: Resources | None = None) -> str:
-    return tell_resources(resources, zeros_of=zeros_of) or "room for one more task"
+def _amounts(resources: Resources) -> str:
+    return tell_resources(resources) or "room for one more task"
 
 
 def _tasks(number: int) -> str:
