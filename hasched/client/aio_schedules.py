@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import TypeVar
 
 from hasched.client import schedule_calls as calls
-from hasched.client.calls import Call, Document
+from hasched.client.aio_wire import AsyncWire
+from hasched.client.calls import Document
 from hasched.model.schedule_views import BackfillView, Preview, ScheduleView, SlotPage
 
-T = TypeVar("T")
 
-
-class AsyncScheduleClient:
-    async def _do(self, call: Call[T]) -> T:
-        raise NotImplementedError
+class AsyncScheduleClient(AsyncWire):
+    """A part of `AsyncClient`."""
 
     async def schedules(self, namespace: str | None = None) -> AsyncIterator[ScheduleView]:
         """Every schedule, by name."""

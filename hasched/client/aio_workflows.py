@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 from hasched.client import workflow_calls
-from hasched.client.calls import Call, Document
+from hasched.client.aio_wire import AsyncWire
+from hasched.client.calls import Document
 from hasched.model.views import Submitted
 from hasched.model.workflow_views import ExecutionPage, ExecutionView, InstancePage, TemplatePage, TemplateView
 
-T = TypeVar("T")
 
-
-class AsyncWorkflowClient:
+class AsyncWorkflowClient(AsyncWire):
     """A part of `AsyncClient`; as `WorkflowClient`, a page at a time."""
-
-    if TYPE_CHECKING:
-
-        async def _do(self, call: Call[T]) -> T: ...
 
     async def templates(self, kind: str | None = None) -> TemplatePage:
         return await self._do(workflow_calls.templates(kind))

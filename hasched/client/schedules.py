@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TypeVar
 
 from hasched.client import schedule_calls as calls
-from hasched.client.calls import Call, Document
+from hasched.client.calls import Document
+from hasched.client.wire import Wire
 from hasched.model.schedule_views import BackfillView, Preview, ScheduleView, SlotPage
 
-T = TypeVar("T")
 
-
-class ScheduleClient:
-    def _do(self, call: Call[T]) -> T:
-        raise NotImplementedError
+class ScheduleClient(Wire):
+    """A part of `Client`."""
 
     def schedules(self, namespace: str | None = None) -> Iterator[ScheduleView]:
         """Every schedule, by name."""

@@ -4,27 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 from hasched.client import calls, workflow_calls
-from hasched.client.calls import Call, Document
+from hasched.client.calls import Document
+from hasched.client.wire import Wire
 from hasched.model.errors import EventsCompacted, NotFound
 from hasched.model.views import EventView, Submitted
 from hasched.model.workflow_views import ExecutionView, InstanceView, TemplatePage, TemplateView
 
-T = TypeVar("T")
 
-
-class WorkflowClient:
+class WorkflowClient(Wire):
     """A part of `Client`."""
-
-    if TYPE_CHECKING:
-
-        def _do(self, call: Call[T]) -> T: ...
-
-        def _events(
-            self, after: str, job: int | None, types: Sequence[str], deadline: float | None
-        ) -> Iterator[EventView]: ...
 
     def templates(self, kind: str | None = None) -> TemplatePage:
         """The templates, each with its latest version; `kind` is job or workflow."""

@@ -14,7 +14,7 @@ import pytest
 from scripted_manager import Scene, hang_up, reply, stream
 
 from hasched.certs.issuing import create_ca
-from hasched.client import aio, connection, policy, sync, vigil
+from hasched.client import aio, aio_wire, connection, policy, sync, vigil, wire
 from hasched.client import calls as client_calls
 from hasched.client.context import Context
 from hasched.model import errors
@@ -263,7 +263,7 @@ def test_a_silent_task_is_followed_for_longer_than_a_call_may_take(
     scene: Scene, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     over = threading.Event()
-    for module in (sync, aio):
+    for module in (wire, aio_wire):
         monkeypatch.setattr(module, "STREAM_SILENCE_S", 0.2)
     silence = stream(Hasched_Log_Offset="0", whole=False, then=lambda: over.wait(10))
     scene.manager(silence, silence, silence, stream(b"at last", Hasched_Log_Offset="0"))

@@ -13,7 +13,7 @@ from scripted_manager import Answer, Handler, Scene, reply
 
 from hasched.cli.exits import Exit
 from hasched.cli.main import cli
-from hasched.client import sync
+from hasched.client import wire
 from hasched.client.policy import LIFE_PATH
 from hasched.client.sync import Client
 from hasched.model.views import ManagerPage, ManagerView
@@ -182,7 +182,7 @@ def answer_late(handler: Handler) -> None:
 
 
 def test_long_silence_is_told_of_once(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sync, "SILENCE_S", 0.01)
+    monkeypatch.setattr(wire, "SILENCE_S", 0.01)
     told: list[str] = []
     manager = scene.manager(answer_late)
     with Client(scene.context(), on_silence=told.append) as client:
@@ -192,7 +192,7 @@ def test_long_silence_is_told_of_once(scene: Scene, monkeypatch: pytest.MonkeyPa
 
 
 def test_the_command_line_says_that_nobody_answers(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sync, "SILENCE_S", 0.01)
+    monkeypatch.setattr(wire, "SILENCE_S", 0.01)
     manager = scene.manager(answer_late)
     told = invoke(scene, "manager", "list").stderr
     assert told == f"hasched: no manager answers yet: {manager.url}: has not answered\n"
