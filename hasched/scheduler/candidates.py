@@ -223,6 +223,10 @@ class Cursor:
         """That of the node that `best` has found, with its order."""
         return self._heap[0][:2]
 
+    def permits(self, slot: Slot) -> bool:
+        """Whether what runs elsewhere lets a task start on the node."""
+        return True
+
     def score(self, slot: Slot) -> tuple[float, int]:
         """That of a node that stands on no shelf, with its order."""
         offset = self._scorer.offset(slot.total, self.request, slot.gpus > 0) + self.view.preference(slot)

@@ -35,9 +35,14 @@ class Chosen(NamedTuple):
     holds: tuple[Hold, ...]
 
 
-class Eviction:
-    """`serves` says whether a node may be held for the shape, or is."""
+class Sieve(NamedTuple):
+    """Whether a node may be held for the shape, or is; and whether what runs elsewhere lets a task of it start there now."""
 
+    serves: Callable[[Slot], bool]
+    permits: Callable[[Slot], bool]
+
+
+class Eviction:
     def __init__(self, priority: int, slots: dict[NodeId, Slot], changes: Changes) -> None:
         self.priority = priority  # of whom it is for: with another, others could be driven out
         self.looks = 0  # since somebody last set it to 0
@@ -47,6 +52,7 @@ class Eviction:
         self._missing = list(slots.values())
         self._missing.reverse()
         self._offers: list[_Offer] = []
+        self._excluded: list[_Offer] = []  # by what runs elsewhere
         self._made = 0  # offers
 
     @property
@@ -60,16 +66,20 @@ class Eviction:
             self._missing = list(islice(self._changes.since(self._version), CHANGED_AT_ONCE))
             self._version = self._changes.version
 
-    def go_on(
-        self, ousting: Ousting, hold: Hold, holds: Holds, serves: Callable[[Slot], bool], wanted: int
-    ) -> Chosen | None:
+    def permit(self) -> None:
+        """What runs elsewhere has changed."""
+        self._offers += self._excluded
+        heapq.heapify(self._offers)
+        self._excluded.clear()
+
+    def go_on(self, ousting: Ousting, hold: Hold, holds: Holds, sieve: Sieve, wanted: int) -> Chosen | None:
         """One slice of it; nobody is chosen while there are nodes that have not been looked at."""
         request = hold.shape.requests[hold.choice]
         first = self.looks
         while self._missing and self.looks - first < LOOKS_A_SLICE:
             slot = self._missing.pop()
             self.looks += 1
-            if serves(slot):
+            if sieve.serves(slot):
                 self.looks += len(slot.node.attempts)
                 victims = ousting.on(slot, ((request, holds.made(slot, hold.shape) + 1),))
                 if victims is not None:
@@ -81,8 +91,12 @@ class Eviction:
         tasks = tries = 0
         while self._offers and tasks < min(wanted, TASKS_A_SLICE) and tries < TRIES_A_SLICE:
             tries += 1
-            *_, slot = heapq.heappop(self._offers)
-            if not serves(slot):
+            offer = heapq.heappop(self._offers)
+            slot = offer[3]
+            if not sieve.serves(slot):
+                continue
+            if not sieve.permits(slot):
+                self._excluded.append(offer)
                 continue
             self.looks += 1 + len(slot.node.attempts)
             victims = ousting.on(slot, ((request, holds.made(slot, hold.shape) + 1),))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple
 
 from hasched.model.ids import JobId, NodeId
 from hasched.scheduler.candidates import Candidates, View
-from hasched.scheduler.evictions import LOOKS_A_UNIT, Eviction
+from hasched.scheduler.evictions import LOOKS_A_UNIT, Eviction, Sieve
 from hasched.scheduler.holds import MOST_HOLDS, Blocked, Hold, Holds, best_offer
 from hasched.scheduler.line import Line
 from hasched.scheduler.order import Rank
@@ -80,17 +80,19 @@ class Head:
         if not self._line.aside and not self._holds:
             return 0
         self._behind = False
+        self._drop_excluded()
         missing = self._holds.keep(islice(self._blocked(state), self._holds.limit(len(self._slots))))
         for shape in self._evictions:
             self._let_go(state, shape)
         if missing is None:
             return KEEP_UNITS
-        view = self._candidates.cursors(missing.shape)[0].view
-        self._behind = not view.complete
-        if self._behind:
-            return KEEP_UNITS + view.build() // HOLD_UNITS
-        view.catch_up()
-        offer = best_offer(state, view, missing.shape, windows)
+        cursors = self._candidates.cursors(missing.shape)
+        late = next((cursor for cursor in cursors if not cursor.ready), None)
+        self._behind = late is not None
+        if late is not None:
+            return KEEP_UNITS + late.prepare() // HOLD_UNITS
+        cursors[0].view.catch_up()
+        offer = best_offer(state, cursors, missing.shape, windows)
         if offer is None:
             self._hopeless[missing.shape] = None
         else:
@@ -102,8 +104,16 @@ class Head:
         for rank, shape, job_id in self._line.blocked():
             if not self._waits(state, job_id):
                 self._line.call_back(shape)
-            elif shape not in self._hopeless and not shape.relations:
+            elif shape not in self._hopeless:
                 yield Blocked(rank, shape, job_id)
+
+    def _drop_excluded(self) -> None:
+        """Let go of nodes at which the rules of those who hold them let them start no more, because of what runs there now."""
+        for hold in [hold for hold in self._holds if hold.shape.relations]:
+            cursor = self._candidates.cursors(hold.shape)[hold.choice]
+            for each in self._holds.of_shape(hold.shape) if cursor.ready else ():
+                if not cursor.permits(each.slot):
+                    self._holds.release(each)
 
     def _let_go(self, state: State, shape: Shape) -> None:
         """Hold no more room than is wanted still: tasks may have started elsewhere, or wait no more."""
@@ -118,6 +128,14 @@ class Head:
             less = min(surplus, hold.made)
             self._holds.set_made(hold, hold.made - less)
             surplus -= less
+
+    def relations_changed(self, shapes: Iterable[Shape]) -> None:
+        """Some have come or gone to whom these stand in relations."""
+        for shape in shapes:
+            self._hopeless.pop(shape, None)
+            if (eviction := self._evictions.get(shape)) is not None:
+                eviction.permit()
+                self.unsettled = True
 
     # Who is driven out
 
@@ -134,7 +152,10 @@ class Head:
             return None, 0
         hold, job_id, wanted = found
         eviction, job = self._evictions[hold.shape], state.jobs[job_id]
-        view = self._candidates.cursors(hold.shape)[0].view
+        cursor = self._candidates.cursors(hold.shape)[hold.choice]
+        if not cursor.ready:
+            return None, 1 + cursor.prepare() // HOLD_UNITS
+        view = cursor.view
 
         def serves(slot: Slot) -> bool:
             if slot.held and (there := self._holds.of(slot)).rank < hold.rank and there.shape is not hold.shape:
@@ -142,7 +163,7 @@ class Head:
             return self._slots.get(slot.node_id) is slot and _may_serve(slot, view, windows)
 
         eviction.looks = 0
-        chosen = eviction.go_on(Ousting(state, job), hold, self._holds, serves, wanted)
+        chosen = eviction.go_on(Ousting(state, job), hold, self._holds, Sieve(serves, cursor.permits), wanted)
         units = 1 + eviction.looks // LOOKS_A_UNIT
         if chosen is None or not chosen.attempts:
             return None, units
@@ -186,8 +207,10 @@ class Head:
                 continue
             made = sum(each.made for each in self._holds.of_shape(shape))
             for job_id, tasks in self._wants(state, shape):
+                if made and shape.relations:
+                    break  # where one starts decides where the next may
                 if made < tasks:
-                    return hold, job_id, tasks - made
+                    return hold, job_id, 1 if shape.relations else tasks - made
                 made -= tasks
         return None
 

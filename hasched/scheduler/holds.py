@@ -12,12 +12,12 @@ when something changes there (ADR 0015).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
 from hasched.model.ids import JobId, NodeId
 from hasched.model.spec import Resources
-from hasched.scheduler.candidates import Cursor, View
+from hasched.scheduler.candidates import Cursor
 from hasched.scheduler.order import Rank
 from hasched.scheduler.shapes import NEVER_MS, Shape
 from hasched.scheduler.slots import Changes, Slot
@@ -117,7 +117,7 @@ class Holds:
     def find(self, state: State, cursor: Cursor, asked: tuple[Shape, int, Rank]) -> Slot | None:
         """The best held node on which a task of this shape may start."""
         shape, choice, rank = asked
-        denied = self._denied.get(cursor)
+        denied = self._denied.get(cursor) if not shape.relations else None
         if denied is not None and denied <= rank:  # time goes on, so what a hold leaves to others only gets less
             return None
         request = shape.requests[choice]
@@ -126,6 +126,8 @@ class Holds:
         own = self._more.get(shape)
         for slot in self._of_slot if own is None else (*own, self._holds[shape].slot, *self._of_slot):
             if slot.cpu_milli < request.cpu_milli or not slot.fits(request) or not cursor.view.admits(slot):
+                continue
+            if shape.relations and not cursor.permits(slot):
                 continue
             closes_ms = self._windows.closes_ms(slot.node_id, shape.access)
             if closes_ms < NEVER_MS and state.now_ms + shape.limit_ms > closes_ms:
@@ -322,11 +324,13 @@ class Holds:
         return len(self._of_slot)
 
 
-def best_offer(state: State, view: View, shape: Shape, windows: Windows) -> Offer | None:
-    """The node that a shape should hold. None: no node that meets its rules has so much in all."""
+def best_offer(state: State, cursors: Sequence[Cursor], shape: Shape, windows: Windows) -> Offer | None:
+    """The node that a shape should hold. None: no node that its rules permit now has so much in all."""
     near: list[Offer] = []
     for choice, request in enumerate(shape.requests):
-        for slot in view.emptiest(request, CLOSE_LOOKS // 2):
+        for slot in cursors[choice].view.emptiest(request, CLOSE_LOOKS // 2):
+            if shape.relations and not cursors[choice].permits(slot):
+                continue
             if windows.closes_ms(slot.node_id, shape.access) == NEVER_MS:
                 lacks = slot.shortfall(request)
                 near.append(Offer(0, slot.gpus > 0 and not request.gpus, lacks, slot.order, slot, choice))

@@ -442,6 +442,7 @@ class Planner:
             again = self._tallies.stirred | {shape: None for _, _, shape in self._recheck}
         else:
             return
+        self._head.relations_changed(self._tallies.stirred)
         self._grown = False
         self._tallies.stirred = {}
         ranks = [(self._line.rank_of(shape), shape) for shape in again if shape in self._line.aside]
@@ -483,7 +484,7 @@ class Planner:
             looks += cursor.looks
             if slot is None and not cursor.ready:
                 break
-            if self._holds and not shape.relations:
+            if self._holds:
                 looks += len(self._holds)
                 held = self._holds.find(state, cursor, (shape, choice, rank))
                 if held is not None and (slot is None or cursor.score(held) < cursor.best_score):

@@ -18,6 +18,7 @@ from hasched.model.wire import AttemptKey
 from hasched.scheduler.holds import Wanted, fits_all
 from hasched.scheduler.slots import Slot
 from hasched.statemachine.job import Job
+from hasched.statemachine.relations import RelationKind, relations_of
 from hasched.statemachine.rules.preemption import can_yield, may_preempt, whole
 from hasched.statemachine.state import State
 
@@ -56,6 +57,8 @@ class Ousting:
         self._state = state
         self._winner = winner
         self._leaving: dict[JobId, dict[TaskIndex, None]] = {}
+        self._verdicts: dict[JobId, bool] = {}
+        self._near = [each.whose for each in relations_of(winner) if each.kind is RelationKind.NEAR and not each.weight]
         self._bound: dict[JobId, tuple[int, int]] = {}  # how many of a gang or elastic job would stay, and their work
 
     def on(self, slot: Slot, wanted: Wanted) -> Victims | None:
@@ -70,7 +73,7 @@ class Ousting:
             job = jobs[job_id]
             if not can_yield(job, index) or index in self._leaving.get(job_id, ()):
                 then.give_back(job.request_of(index))
-            elif may_preempt(self._winner, job):
+            elif self.may_take(job):
                 if job.gang is None:
                     losses.append(Loss(1, job.priority, self._work_ms(job, index), job_id, (index,), False))
                 else:
@@ -93,6 +96,23 @@ class Ousting:
             else:
                 self._give_back(then, loss, 1)
         return Victims(node.id, tuple(chosen), self._cost_of(chosen))
+
+    def may_take(self, job: Job) -> bool:
+        """Whether a job may be driven out: one of lower priority, and none that the winner has to be near."""
+        verdict = self._verdicts.get(job.id)
+        if verdict is None:
+            verdict = may_preempt(self._winner, job) and not any(whose.means(job) for whose in self._near)
+            self._verdicts[job.id] = verdict
+        return verdict
+
+    def cleared(self, slot: Slot) -> Slot:
+        """The node as it would be if everybody had gone who may be driven out, or who goes anyway."""
+        then = slot.copy()
+        for job_id, index in slot.node.attempts:
+            job = self._state.jobs[job_id]
+            if not can_yield(job, index) or self.may_take(job):
+                then.give_back(job.request_of(index))
+        return then
 
     def take(self, victims: Victims) -> list[NodeId]:
         """They go. Returns the other nodes on which somebody goes with them."""
@@ -161,13 +181,3 @@ class Ousting:
         job = self._state.jobs[loss.job_id]
         for index in loss.indices:
             then.take(job.request_of(index), -times)
-
-
-def without_lower(state: State, winner: Job, slot: Slot) -> Slot:
-    """The node as it would be if everybody had gone whom `winner` may drive out, or who goes anyway."""
-    then = slot.copy()
-    for job_id, index in slot.node.attempts:
-        job = state.jobs[job_id]
-        if not can_yield(job, index) or may_preempt(winner, job):
-            then.give_back(job.request_of(index))
-    return then

@@ -57,6 +57,7 @@ class _Spot:
 class RelatedCursor(Cursor):
     __slots__ = (
         "_at",
+        "_best",
         "_early",
         "_epoch",
         "_floors",
@@ -99,6 +100,7 @@ class RelatedCursor(Cursor):
         self._unfinished = False  # a search was ended for its length
         self._tries = 0  # searches in a row that were
         self._most = 0  # looks, and then it is
+        self._best = _NOTHING  # score and order of what was found last
         self._todo: dict[Values, None] = {}  # spots that are to be judged
 
     def release(self) -> None:
@@ -166,6 +168,7 @@ class RelatedCursor(Cursor):
         if found is None:
             return None
         self._tries = 0
+        self._best = found[0]
         return found[1]
 
     def _gives_up(self) -> bool:
@@ -392,6 +395,29 @@ class RelatedCursor(Cursor):
         standing, order, slot = place
         entry = (standing + self._offsets[shelf], order, slot.version, slot, shelf)
         heapq.heappush(self._spots[shelf.values].heap, entry)
+
+    # Nodes that are held
+
+    @property
+    def best_score(self) -> tuple[float, int]:
+        return self._best
+
+    def permits(self, slot: Slot) -> bool:
+        return self.ready and not any(
+            not relation.weight and not holds(relation, tally.at(relation, slot.node.facts), tally.total, low)
+            for relation, tally, low in self._judged_now()
+        )
+
+    def score(self, slot: Slot) -> tuple[float, int]:
+        score, order = super().score(slot)
+        for relation, tally, low in self._judged_now():
+            if relation.weight:
+                score += penalty(relation, tally.at(relation, slot.node.facts), tally.total, low)
+        return score, order
+
+    def _judged_now(self) -> Iterator[tuple[Relation, Tally, int]]:
+        for (relation, tally), (low, _) in zip(self._pairs, self._seen, strict=True):
+            yield relation, tally, low
 
     # Relations to nodes
 

@@ -15,7 +15,7 @@ from hasched.model.wire import AttemptKey
 from hasched.scheduler.holds import Blocked, Hold, Holds, Wanted
 from hasched.scheduler.order import Rank
 from hasched.scheduler.placement import free_share
-from hasched.scheduler.preemption import NOTHING, Cost, Ousting, without_lower
+from hasched.scheduler.preemption import NOTHING, Cost, Ousting
 from hasched.scheduler.rooms import Part, Place, Rooms
 from hasched.scheduler.slots import Slot
 from hasched.scheduler.usage import ends_of
@@ -87,7 +87,7 @@ def _pick(state: State, rooms: Rooms, slots: list[Slot], standing: tuple[Rank, H
             yield None
         if not slot.usable or not rooms.admits(slot, state.now_ms) or (slot.held and holds.stands_before(slot, rank)):
             continue
-        empty = slot.emptied() if winner is None else without_lower(state, winner, slot)
+        empty = slot.emptied() if ousting is None else ousting.cleared(slot)
         found = tuple(rooms.room(empty, request, rooms.shape.most) for request in rooms.shape.requests)
         if any(found):
             value = slot.node.info.labels.get(rooms.shape.near[0], "") if rooms.shape.must_be_near else ""
