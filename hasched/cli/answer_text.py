@@ -52,8 +52,10 @@ def _print_planned(job: PlannedJob, now_ms: int) -> None:
         click.echo(f"  {counted(placement.tasks, 'task')} on {placement.node_id}")
     if (more := len(job.placements) - SHOWN_PLACEMENTS) > 0:
         click.echo(f"  and on {counted(more, 'more node')}")
-    for preempted in job.preempts:
+    for preempted in job.preempts[:SHOWN_PLACEMENTS]:
         click.echo(f"  task {preempted.job_id}.{preempted.task_index} on {preempted.node_id} would give way")
+    if (more := len(job.preempts) - SHOWN_PLACEMENTS) > 0:
+        click.echo(f"  and {counted(more, 'more task')} would")
     if job.cost is not None:
         click.echo(f"  it costs {say_estimate(job.cost)}")
     if job.later is not None:

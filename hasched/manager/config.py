@@ -24,7 +24,9 @@ from hasched.model.spec import Backoff, Resources, Retries
 from hasched.model.states import BackoffKind, PlacementPolicy
 from hasched.model.tokens import decode_tokens
 from hasched.raft.tuning import Tuning
+from hasched.scheduler.searches import GANG_PORTS
 from hasched.statemachine.manager import MAX_MANAGERS
+from hasched.statemachine.rules.gangs import MAX_PORT
 from hasched.statemachine.rules.node_control import MAX_WAIT_MS
 
 CLUSTER_SIZES = (1, 3, 5, 7)
@@ -103,6 +105,15 @@ class JobDefaultsConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 class SchedulerConfig(msgspec.Struct, frozen=True, kw_only=True):
     placement: PlacementPolicy = PlacementPolicy.BIN_PACK
+    gang_ports: str = f"{GANG_PORTS[0]}-{GANG_PORTS[-1]}"  # FIRST-LAST, at which rank 0 of a gang is met
+
+    @property
+    def ports(self) -> range:
+        """Raises ValueError."""
+        first, last = map(int, self.gang_ports.split("-"))
+        if not 0 < first <= last <= MAX_PORT:
+            raise ValueError(f"{self.gang_ports} are no ports")
+        return range(first, last + 1)
 
 
 class QuarantineConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,6 +168,7 @@ class ManagerConfig(msgspec.Struct, frozen=True, kw_only=True):
             unhealthy_after_ms=self.unhealthy_after,
             node_grace_ms=self.node_grace,
             placement=self.scheduler.placement,
+            gang_ports=self.scheduler.ports,
             quarantine=self.quarantine.settings,
         )
 
@@ -222,6 +234,10 @@ def find_problems(config: ManagerConfig) -> Iterator[FieldError]:
         yield FieldError("job_defaults.backoff.max", "must not be shorter than initial")
     if not 1000 <= config.quarantine.initial <= config.quarantine.max:
         yield FieldError("quarantine.initial", "must be at least 1s, and not longer than max")
+    try:
+        _ = config.scheduler.ports
+    except ValueError:
+        yield FieldError("scheduler.gang_ports", "must be the first and the last of some ports", "29400-29999")
     if not config.quarantine.max <= MAX_WAIT_MS:
         yield FieldError("quarantine.max", "must not be longer than a year")
 

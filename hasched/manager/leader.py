@@ -36,7 +36,7 @@ class LeaderDuties:
         self._replica = replica
         self._hub = hub
         self._duties: dict[str, Callable[[int], Awaitable[None]]] = {  # each for one term
-            "planning": lambda _: PlanningDuty(replica, hub, settings.placement).run(),
+            "planning": lambda _: PlanningDuty(replica, hub, settings.placement, settings.gang_ports).run(),
             "clock": lambda _: ClockDuty(replica).run(),
             "schedules": lambda _: ScheduleDuty(replica).run(),
             "launches": lambda _: LaunchWatch(replica, settings.quarantine).run(),

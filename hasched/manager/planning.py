@@ -17,6 +17,7 @@ from hasched.model.ids import NodeId
 from hasched.model.states import PlacementPolicy
 from hasched.raft.replica import Replica
 from hasched.scheduler.planner import Plan, Planner
+from hasched.scheduler.searches import GANG_PORTS
 from hasched.statemachine.apply import Applied
 from hasched.statemachine.outcomes import AttemptsPreempted, Outcome, PlanTaken
 
@@ -31,10 +32,12 @@ log = structlog.get_logger(__name__)
 class PlanningDuty:
     """Plans for as long as it runs, which is once: nothing is carried over into another run or term."""
 
-    def __init__(self, replica: Replica, hub: AgentHub, policy: PlacementPolicy) -> None:
+    def __init__(
+        self, replica: Replica, hub: AgentHub, policy: PlacementPolicy, gang_ports: range = GANG_PORTS
+    ) -> None:
         self._replica = replica
         self._hub = hub
-        self._planner = Planner(policy, hub.taking_work)
+        self._planner = Planner(policy, hub.taking_work, gang_ports=gang_ports)
         self._wake = asyncio.Event()
         self._pause_s = 0.0
         self._fault: Exception | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from hasched.model.states import PlacementPolicy
+from hasched.scheduler.searches import GANG_PORTS
 
 
 class QuarantineSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +28,7 @@ class LeaderSettings(msgspec.Struct, frozen=True, kw_only=True):
     unhealthy_after_ms: int = 10_000
     node_grace_ms: int = 30_000
     placement: PlacementPolicy = PlacementPolicy.BIN_PACK
+    gang_ports: range = GANG_PORTS  # at which rank 0 of a gang is met
     quarantine: QuarantineSettings = QuarantineSettings()
 
     @property

@@ -29,7 +29,7 @@ from hasched.scheduler.reserves import (
     release,
 )
 from hasched.scheduler.rooms import GangShape, Rooms, relations_to_lay
-from hasched.scheduler.searches import FIRST_PORT, LAST_PORT, Asked, GangFlight, Search, free_port
+from hasched.scheduler.searches import GANG_PORTS, Asked, GangFlight, Search, free_port
 from hasched.scheduler.shapes import NEVER_MS, Shape, ShapeKey, limit_of, rounded_up, traits_of
 from hasched.scheduler.slots import Changes, Slot
 from hasched.scheduler.tallies import Tallies
@@ -109,7 +109,7 @@ class GangLine:
         self._slots = slots
         self._flights: dict[JobId, GangFlight] = {}
         self._search: Search | None = None
-        self.ports = range(FIRST_PORT, LAST_PORT + 1)
+        self.ports = GANG_PORTS
         self.empty_line(Holds(changes, windows), Tallies(self.on_their_way))
 
     def empty_line(self, holds: Holds, tallies: Tallies) -> None:

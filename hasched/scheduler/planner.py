@@ -32,6 +32,7 @@ from hasched.scheduler.order import ByPolicies, Order, Rank, group_of
 from hasched.scheduler.parking import Parking
 from hasched.scheduler.placement import SCORERS
 from hasched.scheduler.related import RelatedCursor
+from hasched.scheduler.searches import GANG_PORTS
 from hasched.scheduler.shapes import Shape, Shapes, limit_of
 from hasched.scheduler.slots import Changes, Slot
 from hasched.scheduler.tallies import Tallies
@@ -91,6 +92,8 @@ class Planner:
         reachable: Container[NodeId] | None = None,
         order: Order | None = None,
         gates: Sequence[Gate] | None = None,
+        *,
+        gang_ports: range = GANG_PORTS,
     ) -> None:
         self._scorer = SCORERS[policy]
         self._reachable = reachable
@@ -98,6 +101,7 @@ class Planner:
         self._gates = standard_gates() if gates is None else tuple(gates)
         self.units_spent = 0  # since the planner was made, for metrics and tests
         self._turn = 0
+        self._gang_ports = gang_ports
         self._reset()
 
     def _reset(self) -> None:
@@ -108,6 +112,7 @@ class Planner:
         self._parking = Parking()
         self._flights = Flights()
         self._gangs = GangLine(self, self._order, self._changes, self._windows, self._slots)
+        self._gangs.ports = self._gang_ports
         self._unlisted: list[JobId] = []  # jobs to be put in line, the last first
         self._grown = False  # whether something may fit that didn't when the shapes aside were last looked at
         self._draft: _Draft = {}  # of the plan that is being made

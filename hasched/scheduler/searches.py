@@ -22,7 +22,7 @@ from hasched.statemachine.node import Node
 from hasched.statemachine.rules.gangs import ports_in_use
 from hasched.statemachine.state import State
 
-FIRST_PORT, LAST_PORT = 29_400, 29_999  # of rank 0, unless the managers' configuration says otherwise
+GANG_PORTS = range(29_400, 30_000)  # at which rank 0 is met, unless the managers' configuration says otherwise
 MOST_TRIES = 3
 NODES_A_STEP = 64  # for which a part of the plan is written
 

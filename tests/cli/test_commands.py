@@ -57,6 +57,11 @@ def test_a_valid_configuration_is_recognised_by_its_keys(run):
     [
         ("name: m1\n", "name: m9\n", "m.yaml:2: name: 'm9' is not among the members"),
         ("cluster: lab", "cluster: lab\nnode_grace: 1s", "m.yaml:2: node_grace: must be longer than unhealthy_after"),
+        (
+            "cluster: lab",
+            "cluster: lab\nscheduler: {gang_ports: 9-5}",
+            "m.yaml:2: scheduler.gang_ports: must be the first",
+        ),
         ("https://10.0.0.1:7411", "http://10.0.0.1:7411", "m.yaml:5: members[0].api: "),
         ("10.0.0.1:7412", "10.0.0.1", "m.yaml:5: members[0].raft: '10.0.0.1' is not an address; write it as HOST:PORT"),
         ("tokens: tokens.json", "tokns: x", "m.yaml:7: tokns: unknown key; did you mean 'tokens'?"),

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from hasched.model.spec import JobAffinity, JobSelector, PlacementRules, Resources, TaskGroup
+from hasched.model.states import PlacementPolicy
 from hasched.scheduler.explain import pending_reason
+from hasched.scheduler.planner import Planner
 from hasched.statemachine.commands import CancelJob, PlaceGang, PlacePlan, StepClock
 from hasched.statemachine.invariants import check, check_capacity
 from hasched.statemachine.job import Job
@@ -272,6 +274,19 @@ class TestElastic:
         job = world.submit(900, min_count=3)
         world.settle()
         assert job.active == 900
+
+
+def test_gangs_get_their_ports_of_the_range_that_is_configured() -> None:
+    world = World()
+    world.planner = Planner(PlacementPolicy.BIN_PACK, world.reachable, gang_ports=range(5000, 5002))
+    world.node("n1", cpu=8)
+    gangs = [world.submit(2, gang=True) for _ in range(3)]
+    world.settle()
+    assert sorted(gang.gang_run.port for gang in gangs if gang.gang_run) == [5000, 5001]
+    world.end(gangs[0].id, 0)
+    world.end(gangs[0].id, 1)
+    world.settle()
+    assert gangs[2].active == 2, "once one of them has ended"
 
 
 def test_a_quota_of_running_tasks_holds_for_an_elastic_job() -> None:

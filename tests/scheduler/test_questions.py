@@ -113,6 +113,19 @@ def test_a_plan_says_who_would_give_way() -> None:
     assert low.active == 1, "nothing has happened"
 
 
+def test_a_plan_names_all_who_give_way_at_once_a_gang_whole() -> None:
+    cluster = Cluster()
+    for number in range(3):
+        cluster.node(f"n{number}", cpu=2)
+    gang = cluster.submit(10, gang=True, count=4)
+    cluster.place()
+    low = cluster.submit(10, count=2)
+    cluster.place()
+    (job,) = plan(cluster, make_spec(10, count=3, priority_class="high")).jobs
+    given_way = {(each.job_id, each.task_index) for each in job.preempts}
+    assert given_way == {(low.id, 0), (low.id, 1), *((gang.id, rank) for rank in range(4))}
+
+
 def test_a_plan_says_what_it_costs_where_there_are_prices() -> None:
     cluster = Cluster()
     cluster.node("n1")
