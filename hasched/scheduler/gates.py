@@ -168,10 +168,13 @@ class QueueRoom:
 
     def blockers(self, state: State, job: Job) -> list[Blocker]:
         most, running = max_running_of(state, job.queue), state.usage.queues.get(job.queue, 0)
-        enough = running + (max(job.floor, 1) if job.starts_together else 1)
+        together = max(job.floor, 1) if job.starts_together else 1
+        enough = running + together
         if not most or enough <= most:
             return []
         text = f"queue {job.queue} runs {counted(running, 'task')}, and its max_running is {most}"
+        if together > most:
+            text = f"{text}; {together} of the job start together, so it could never start"
         key = f"queue/{job.queue}.max_running"
         return [
             Blocker(ReasonCode.QUEUE_QUOTA, text, change=Change(f"raise {key} to {enough}", Target.POLICY, key, enough))

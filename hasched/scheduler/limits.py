@@ -2,8 +2,8 @@
 
 What is on its way isn't in the state yet. So the gate keeps a mirror of the state's limits in which it counts as used; the
 mirror is brought up to date when the state's has changed, which costs a look at each quota, not at any job. A job that is
-held back waits on the one limit that leaves the least, and is looked at again when something gives that limit back. Of a job
-with alternatives, each has to be within the limits: by which of them a task is placed isn't known here.
+held back waits on the one limit that leaves the least, and is looked at again when something gives that limit back. A job
+with alternatives may start by any that is within the limits; one that is on its way counts as the most that it may be.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Hashable, Iterable, Iterator
 from hasched.model.ids import JobId
 from hasched.model.policy import PolicyKind
 from hasched.model.reasons import ReasonCode
+from hasched.model.spec import Resources
 from hasched.scheduler.blockers import Blocker, Change, Target
 from hasched.scheduler.keys import Key
 from hasched.statemachine.events import AttemptEnded, Event, PolicyChanged, PolicyDeleted, TasksScheduled, WeekBegan
@@ -23,6 +24,8 @@ from hasched.statemachine.rules.gangs import requests_of
 from hasched.statemachine.shortages import Shortage, find_shortages
 from hasched.statemachine.state import LIMITING, State
 from hasched.statemachine.usage import group_of, limited_request
+
+ANY_LIMIT = ("limits", "any")  # a channel that is open when any limit has changed
 
 
 class LimitGate:
@@ -49,7 +52,18 @@ class LimitGate:
         if job.gang is not None and job.gang.groups:
             wanted = list(requests_of(job, tuple(range(asked))))
             return asked if self._mirror.fit(group_of(job), wanted, starts_job, state.now_ms) else 0
-        return self._mirror.room(group_of(job), limited_request(job), asked, starts_job, state.now_ms)
+        group = group_of(job)
+        return max(self._mirror.room(group, each, asked, starts_job, state.now_ms) for each in requests_by_choice(job))
+
+    def room_by_choice(self, state: State, job: Job, asked: int) -> tuple[int, ...] | None:
+        """The same for each of its alternatives; None: they don't matter."""
+        if job.placement is None or len(job.placement.any_of) < 2 or not _is_limited(state, job):
+            return None
+        self._follow(state)
+        group, starts_job = group_of(job), not job.active and job.id not in self._on_their_way
+        return tuple(
+            self._mirror.room(group, each, asked, starts_job, state.now_ms) for each in requests_by_choice(job)
+        )
 
     def _follow(self, state: State) -> None:
         limits = state.usage.limits
@@ -81,7 +95,7 @@ class LimitGate:
             else:
                 del self._on_their_way[job.id]
             self._seen = (self._seen[0], -1)
-            self._returned.update(dict.fromkeys(_channels_of(state, job)))
+            self._returned.update(dict.fromkeys((ANY_LIMIT, *_channels_of(state, job))))
 
     # Who waits for what
 
@@ -89,11 +103,14 @@ class LimitGate:
         self._follow(state)
         group = group_of(job)
         starts_job = not job.active and job.id not in self._on_their_way
-        channel: Hashable = self._mirror.tightest(group, limited_request(job), starts_job, state.now_ms)
+        requests = requests_by_choice(job)
+        channel: Hashable = ANY_LIMIT  # of several alternatives each may lack something else
+        if len(requests) == 1:
+            channel = self._mirror.tightest(group, requests[0], starts_job, state.now_ms)
         self._channels[channel] = None
         quotas = tuple(node.key for node in self._mirror.quotas_of(job.account))
         caps = tuple((cap.key, units) for cap, units in self._mirror.caps_of(group))
-        return Key(channel, (quotas, caps, limited_request(job), job.gang, starts_job))
+        return Key(channel, (quotas, caps, requests, job.gang, starts_job))
 
     def opened(self, state: State, event: Event) -> Iterable[Hashable]:
         if not self._channels and not self._returned:
@@ -101,13 +118,14 @@ class LimitGate:
         match event:
             case AttemptEnded():
                 job = state.jobs.get(event.job_id)
-                return list(_channels_of(state, job)) if job is not None else list(self._channels)
+                return [ANY_LIMIT, *_channels_of(state, job)] if job is not None else list(self._channels)
             case PolicyChanged() | PolicyDeleted() if event.kind in LIMITING:
                 return self._all_channels()
             case WeekBegan():
                 return self._all_channels()
             case TasksScheduled():
-                self._returned.clear()  # it has become use
+                self._returned.clear()  # it has become use, and of alternatives maybe less than was counted
+                return (ANY_LIMIT,)
         return ()
 
     def _all_channels(self) -> list[Hashable]:
@@ -130,8 +148,35 @@ class LimitGate:
 
 
 def shortages_of(state: State, job: Job) -> Iterator[Shortage]:
-    """Every limit that keeps the next task of the job from starting now, whatever is on its way."""
-    return find_shortages(state.usage.limits, group_of(job), limited_request(job), not job.active, state.now_ms)
+    """Every limit that keeps the next task of the job, or all that start together, from starting now, whatever is on its way.
+
+    Of alternatives that are all kept back, those of the one that lacks the least.
+    """
+    least = max(job.floor, 1) if job.starts_together else 1
+    wanted = [[(request, least)] for request in requests_by_choice(job)]
+    if job.gang is not None and job.gang.groups:
+        wanted = [list(requests_of(job, tuple(range(least))))]
+    limits, group = state.usage.limits, group_of(job)
+    found: list[list[Shortage]] = []
+    for each in wanted:
+        found.append(list(find_shortages(limits, group, each, not job.active, state.now_ms)))
+    least_lacking = min(found, key=len)
+    return iter(least_lacking)
+
+
+def open_choices(state: State, job: Job) -> list[int]:
+    """By which of its alternatives the limits let a task of the job start; all of them where they let it by none."""
+    requests, limits = requests_by_choice(job), state.usage.limits
+    every = list(range(len(requests)))
+    if len(every) < 2 or not _is_limited(state, job):
+        return every
+    group, starts_job = group_of(job), not job.active
+    return [n for n in every if limits.room(group, requests[n], 1, starts_job, state.now_ms) > 0] or every
+
+
+def requests_by_choice(job: Job) -> tuple[Resources, ...]:
+    """What a task may be placed by."""
+    return (job.placement.any_of if job.placement is not None else ()) or (job.resources,)
 
 
 def blocker_of(short: Shortage) -> Blocker:

@@ -27,6 +27,8 @@ from hasched.scheduler.gangs import GangLine
 from hasched.scheduler.gates import Gate, standard_gates
 from hasched.scheduler.head import Head
 from hasched.scheduler.holds import Holds
+from hasched.scheduler.keys import Key
+from hasched.scheduler.limits import ANY_LIMIT, LimitGate
 from hasched.scheduler.line import Line, WaitingClass
 from hasched.scheduler.order import ByPolicies, Order, Rank, group_of
 from hasched.scheduler.parking import Parking
@@ -77,6 +79,7 @@ class _End(Enum):
     DONE = 0  # so many were wanted
     FULL = 1  # nothing fits anywhere
     PAUSED = 2  # the budget is spent, or a search isn't finished
+    BARRED = 3  # nothing fits but by alternatives that a limit keeps back
 
 
 class Planner:
@@ -99,6 +102,7 @@ class Planner:
         self._reachable = reachable
         self._order = order or ByPolicies()
         self._gates = standard_gates() if gates is None else tuple(gates)
+        self._limits = next((gate for gate in self._gates if isinstance(gate, LimitGate)), None)
         self.units_spent = 0  # since the planner was made, for metrics and tests
         self._turn = 0
         self._gang_ports = gang_ports
@@ -441,6 +445,7 @@ class Planner:
     def _begin_recheck(self, state: State) -> None:
         """After something has grown: whoever stands aside is looked at again, each when its turn comes."""
         if self._grown:
+            self._parking.open(ANY_LIMIT)
             again = self._line.aside
             self._head.stir()
         elif self._tallies.stirred:
@@ -474,8 +479,10 @@ class Planner:
             self._line.call_back(shape)
         return 1 + looks, True
 
-    def _find(self, state: State, shape: Shape, rank: Rank) -> tuple[tuple[Slot, int] | None, int]:
-        """The best node and the request for it, or None if there is none yet, and the looks it took."""
+    def _find(
+        self, state: State, shape: Shape, rank: Rank, barred: Sequence[int] = ()
+    ) -> tuple[tuple[Slot, int] | None, int]:
+        """The best node and the request for it, which is none of those barred; None if there is none yet; the looks it took."""
         cursors = self._candidates.cursors(shape)
         looks = 0
         for cursor in cursors:
@@ -484,6 +491,8 @@ class Planner:
                 if not cursor.ready:
                     return None, looks
         for choice, cursor in enumerate(cursors):
+            if choice in barred:
+                continue
             cursor.looks = 0
             slot = cursor.best(self._changes, state.now_ms)
             looks += cursor.looks
@@ -529,7 +538,9 @@ class Planner:
                 spent += units
                 if ended is _End.FULL:
                     return spent + self._set_aside(state, waiting, rank)
-                if ended is _End.PAUSED or placed == allowed < wanted:
+                if ended is _End.BARRED:
+                    self._park_barred(state, job, shape)
+                elif ended is _End.PAUSED or placed == allowed < wanted:
                     break
             waiting.drop_first()
             spent += 1 - bool(wanted)
@@ -572,6 +583,8 @@ class Planner:
             allowed = min(sum_before + self._waiting(job), MOST_ROOMS)
             for gate in self._gates:
                 allowed = gate.allowed(state, job, allowed)
+            if 0 in self._rooms_by_choice(state, job, 1):
+                continue  # nobody has to go for what a limit may keep back
             if allowed > sum_before and job.priority == priority:
                 found.append((job_id, allowed - sum_before))
                 sum_before = allowed
@@ -588,18 +601,21 @@ class Planner:
         in_flight = self._flights.jobs.get(job.id) or JobInFlight(shape, limit_of(job))
         indices = job.pending_indices(in_flight.next_index)
         placed, looks, ended = 0, 0, _End.DONE
+        rooms = self._rooms_by_choice(state, job, wanted)
         while placed < wanted:
             if placed * weight + looks // _LOOKS_A_UNIT >= budget and placed + looks:
                 ended = _End.PAUSED
                 break
-            found, looked = self._find(state, shape, rank)
+            barred = [number for number, room in enumerate(rooms) if room <= 0]
+            found, looked = self._find(state, shape, rank, barred)
             looks += looked
             if found is None:
-                ended = _End.FULL if self._candidates.know(shape) else _End.PAUSED
+                ended = _End.PAUSED if not self._candidates.know(shape) else _End.BARRED if barred else _End.FULL
                 break
             slot, choice = found
             request = shape.requests[choice]
             most = wanted - placed if fills else 1
+            most = min(most, rooms[choice]) if rooms else most
             room = self._holds.room(state, slot, (shape, choice, rank), most) if slot.held else slot.room(request, most)
             tasks = list(islice(indices, room))
             if not tasks:
@@ -616,6 +632,8 @@ class Planner:
             self._move(state, job.id, slot.node_id, len(tasks))
             in_flight.next_index = tasks[-1] + 1
             placed += len(tasks)
+            if rooms:
+                rooms[choice] -= len(tasks)
         if placed:
             in_flight.tasks += placed
             self._flights.jobs[job.id] = in_flight
@@ -623,6 +641,16 @@ class Planner:
         if self._holds.released:
             self._keep_holds(state)
         return placed, placed * weight + looks // _LOOKS_A_UNIT, ended
+
+    def _rooms_by_choice(self, state: State, job: Job, wanted: int) -> list[int]:
+        """How many tasks the limits let start by each of the job's alternatives; empty where all are alike."""
+        rooms = self._limits.room_by_choice(state, job, wanted) if self._limits is not None else None
+        return list(rooms or ())
+
+    def _park_barred(self, state: State, job: Job, shape: Shape) -> None:
+        """Until a limit or room for it has changed."""
+        assert self._limits is not None, "nothing else bars alternatives"
+        self._parking.park(job, Key(ANY_LIMIT, (self._limits.key(state, job).kind, shape.number)))
 
     def _is_next(self, waiting: WaitingClass) -> bool:
         """Whether a class that is out of line would come first if it entered now."""

@@ -52,6 +52,7 @@ class Shortage(msgspec.Struct, frozen=True):
     nominal: int = 0  # what its policy says
     until_ms: int = 0  # when it is over by itself
     semaphore: bool = False
+    never: bool = False  # not even if nobody used any of it
 
     @property
     def key(self) -> str:
@@ -93,7 +94,8 @@ class Shortage(msgspec.Struct, frozen=True):
             return f"{self.title}: {used} of {limit} {self.noun} are used"
         asked, missing = self.amount(self.asked), self.amount(self.missing)
         noun = self.noun.removesuffix("s") if asked == "1" else self.noun
-        return f"{self.title}: {asked} {noun} asked for, {used} of {limit} in use, {missing} too little"
+        text = f"{self.title}: {asked} {noun} asked for, {used} of {limit} in use, {missing} too little"
+        return f"{text}; it could never start" if self.never else text
 
 
 def key_of(dimension: str) -> str:
@@ -101,26 +103,25 @@ def key_of(dimension: str) -> str:
     return _KEYS.get(dimension, dimension)
 
 
-def find_shortages(
-    limits: Limits, group: Group, request: Resources, starts_job: bool, now_ms: int
-) -> Iterator[Shortage]:
-    """Everything that keeps one more task of the group from starting now."""
+def find_shortages(limits: Limits, group: Group, wanted: Wanted, starts_job: bool, now_ms: int) -> Iterator[Shortage]:
+    """Everything that keeps so many tasks of the group from starting now, all at once."""
+    tasks = sum(times for _, times in wanted)
     if limits.any_quotas:
         for node in limits.quotas_of(group[:2]):
             for dimension in node.shares:
-                asked = total_demand([(request, 1)], dimension, starts_job)
+                asked = total_demand(wanted, dimension, starts_job)
                 if asked and asked > node.available(dimension):
                     yield _short_of_quota(node, dimension, asked)
-            if request.gpus:
+            if any(request.gpus for request, _ in wanted):
                 yield from (_short_of_week(spent, now_ms) for spent in node.overspent_weeks(now_ms))
     caps = limits.caps_of(group)
     for cap, units in caps:
-        if cap.used + units > cap.units:
-            yield _short_of_cap(cap, units, (cap.key[0], units) in (group.semaphores or ()))
+        if cap.used + units * tasks > cap.units:
+            yield _short_of_cap(cap, units * tasks, (cap.key[0], units) in (group.semaphores or ()))
     known = [cap.key for cap, _ in caps]
     for name, units in group.semaphores or ():
         if (name, "") not in known:
-            yield _short_of_cap(CapNode((name, ""), 0), units, True)
+            yield _short_of_cap(CapNode((name, ""), 0), units * tasks, True)
 
 
 def _short_of_quota(node: QuotaNode, dimension: str, asked: int) -> Shortage:
@@ -138,6 +139,7 @@ def _short_of_quota(node: QuotaNode, dimension: str, asked: int) -> Shortage:
         limit=limit,
         missing=node.deficit(dimension, asked),
         nominal=share.nominal,
+        never=asked > node.potential(dimension),
     )
 
 
@@ -169,6 +171,7 @@ def _short_of_cap(cap: CapNode, units: int, semaphore: bool) -> Shortage:
         missing=cap.used + units - cap.units,
         nominal=cap.units,
         semaphore=semaphore,
+        never=units > cap.units,
     )
 
 
@@ -177,25 +180,32 @@ def find_refusal(
 ) -> Shortage | str:
     """Why a job can't be taken in: it could never start, or too much waits already. Empty if it can.
 
-    `options` are what has to start at once, by each alternative, all of which must be possible. `caps` are the semaphores.
+    `options` are what has to start at once, by each alternative, one of which must be possible. `caps` are the semaphores.
     """
-    together = max(sum(times for _, times in wanted) for wanted in options)
+    together = min(sum(times for _, times in wanted) for wanted in options)
     for name, units in group.semaphores or ():
         cap = caps.get(name)
         if cap is None or cap.subject is not CapSubject.SEMAPHORE or cap.namespace not in ("", group.namespace):
             return f"there is no semaphore {name}"
         if units * together > cap.units:
             return _short_of_cap(CapNode((name, ""), cap.units), units * together, True)
+    for counted, units in limits.caps_of(group) if limits.any_caps else ():
+        if units * together > counted.units:
+            return _short_of_cap(CapNode(counted.key, counted.units), units * together, False)
     if not limits.any_quotas:
         return ""
-    for node in limits.quotas_of(group[:2]):
+    quotas = limits.quotas_of(group[:2])
+    for node in quotas:
         for dimension, more in ((QUEUED_JOBS, 1), (QUEUED_TASKS, count)):
             if dimension in node.shares and more > node.available(dimension):
                 return _short_of_quota(node, dimension, more)
-        for wanted in options:
-            if (never := _never(node, wanted)) is not None:
-                return never
-    return ""
+    never: Shortage | None = None
+    for wanted in options:
+        short = next((found for node in quotas if (found := _never(node, wanted)) is not None), None)
+        if short is None:
+            return ""
+        never = never or short
+    return never or ""
 
 
 def _never(node: QuotaNode, wanted: Wanted) -> Shortage | None:
@@ -213,6 +223,7 @@ def _never(node: QuotaNode, wanted: Wanted) -> Shortage | None:
                 limit=most,
                 missing=asked - most,
                 nominal=share.nominal,
+                never=True,
             )
     if any(request.gpus for request, _ in wanted):
         return next((_short_of_week(each, 0) for each in node.chain if each.week_limit == 0), None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import settings
@@ -14,12 +14,14 @@ from hasched.model.policy_text import parse_policy
 from hasched.model.spec import JobSpec, PlacementRules, Resources
 from hasched.model.states import NodeState
 from hasched.scheduler.blockers import Blocker
+from hasched.scheduler.explain import explain_waiting
 from hasched.scheduler.gates import QueueRoom
 from hasched.scheduler.limits import LimitGate
 from hasched.statemachine.commands import (
     CancelJob,
     DeletePolicy,
     PutPolicy,
+    SetNodeEligibility,
     SetNodeState,
     StepClock,
     SubmitJob,
@@ -126,18 +128,104 @@ def test_a_small_task_passes_a_large_one(world: Limited) -> None:
     assert (large.active, small.active) == (1, 1)
 
 
-def test_each_alternative_has_to_be_within_the_quota(world: Limited) -> None:
-    """Else a task would be proposed by one that is refused, over and over."""
+def test_a_task_starts_by_whichever_alternative_is_within_the_quota(world: Limited) -> None:
     world.put("quota", "red", namespace="red", limits={"cpu": 4, "gpus": 1})
     by_cpu, by_gpu = Resources(cpu_milli=3000), Resources(cpu_milli=1000, gpus=1)
     rules = PlacementRules(any_of=(by_gpu, by_cpu))
-    job = world.enter(namespace="red", count=3, resources=by_gpu, placement=rules)
+    job = world.enter(namespace="red", count=4, resources=by_gpu, placement=rules)
     world.settle()
-    assert job.active == 1
+    assert sorted(map(job.part_of, job.active_attempts or ())) == [0, 1]
     assert not world.planner.ready
-    world.end(job.id, next(iter(job.active_attempts or ())))
+    for _ in range(2):
+        world.end(job.id, next(iter(job.active_attempts or ())))
+        world.settle()
+        assert job.active == 2
+
+
+class Barred(NamedTuple):
+    """A job of which one alternative has room and no quota, and the other a quota and no room; what takes the room."""
+
+    world: Limited
+    job: Job
+    filler: Job
+
+    @property
+    def choices(self) -> list[int]:
+        return sorted(map(self.job.part_of, self.job.active_attempts or ()))
+
+
+@pytest.fixture
+def barred(world: Limited) -> Barred:
+    world.put("quota", "red", namespace="red", limits={"gpus": 0})
+    filler = world.enter(count=5, resources=Resources(cpu_milli=20_000))
     world.settle()
-    assert job.active == 1
+    assert filler.active == 4, "10 cores are left on each node"
+    by_gpu, by_cpu = Resources(cpu_milli=1000, gpus=1), Resources(cpu_milli=20_000)
+    rules = PlacementRules(any_of=(by_gpu, by_cpu))
+    job = world.enter(namespace="red", resources=by_gpu, placement=rules, priority=9)
+    free = world.enter(namespace="blue", resources=by_gpu, placement=rules)
+    entries = world.state.index
+    world.settle()
+    assert (job.active, free.active) == (0, 1), "others of its kind don't wait for it"
+    assert world.state.index <= entries + 1 and not world.planner.ready, "nothing is proposed that is refused"
+    return Barred(world, job, filler)
+
+
+def test_why_tells_of_the_alternative_that_no_limit_keeps_back(barred: Barred) -> None:
+    answer = explain_waiting(barred.world.state, barred.job)
+    assert [blocker.code for blocker in answer.blockers] == ["insufficient_resources"]
+    assert not sum(each.open for each in answer.classes)
+
+
+@pytest.mark.parametrize(
+    ("policy", "key"),
+    [
+        pytest.param(("queue", "default", {"max_running": 2}), "queue/default.max_running", id="a queue"),
+        pytest.param(("cap", "web", {"subject": "name", "units": 2}), "cap/web.units", id="a cap"),
+        pytest.param(
+            ("quota", "all", {"limits": {"running_tasks": 2}}), "quota/all.limits.running_tasks", id="a quota"
+        ),
+    ],
+)
+def test_what_starts_together_and_never_can_says_so_and_what_would_let_it(
+    world: Limited, policy: tuple[str, str, dict[str, Any]], key: str
+) -> None:
+    """The limit was set after it was submitted."""
+    for node_id in ("n1", "n2"):
+        world.do(SetNodeEligibility(node_id=node_id, eligible=False, actor="ada"))
+    gang = world.enter(name="web", count=3, gang=True)
+    world.put(*policy[:2], **policy[2])
+    for node_id in ("n1", "n2"):
+        world.do(SetNodeEligibility(node_id=node_id, eligible=True, actor="ada"))
+    world.settle()
+    assert gang.active == 0
+    (blocker,) = explain_waiting(world.state, gang).blockers
+    assert blocker.text.endswith("it could never start")
+    assert blocker.change is not None and (blocker.change.key, blocker.change.value) == (key, 3)
+    kind, name, document = policy
+    field = key.rpartition(".")[2]
+    raised = {field: 3} if field in document else {"limits": {field: 3}}
+    world.put(kind, name, **{**document, **raised})
+    world.settle()
+    assert gang.active == 3
+
+
+def test_it_starts_by_the_other_alternative_when_there_is_room(barred: Barred) -> None:
+    barred.world.end(barred.filler.id, 0)
+    barred.world.settle()
+    assert barred.choices == [1]
+
+
+def test_it_starts_by_the_alternative_that_was_barred_when_the_quota_grows(barred: Barred) -> None:
+    barred.world.put("quota", "red", namespace="red", limits={"gpus": 1})
+    barred.world.settle()
+    assert barred.choices == [0]
+
+
+def test_a_node_that_comes_gives_it_room(barred: Barred) -> None:
+    barred.world.node("n3", cpu=50)
+    barred.world.settle()
+    assert barred.choices == [1]
 
 
 def test_a_part_waits_for_the_whole(world: Limited) -> None:
@@ -261,7 +349,7 @@ class AnyLimits(RuleBasedStateMachine):
         self.on_their_way: list[Any] = []
         self.calm = True
         for name in ("n1", "n2"):
-            self.world.node(name, cpu=100, gpus=50)
+            self.world.node(name, cpu=1000, gpus=500)  # more than all tasks of a run
         for name in ("red", "blue"):
             self.world.put("namespace", name)
         self.world.put("quota", "all", cohort=True, limits={"running_tasks": 6, "gpus": 4})
@@ -300,10 +388,15 @@ class AnyLimits(RuleBasedStateMachine):
         tags=st.sampled_from([(), ("x",)]),
         priority=st.integers(0, 2),
         queue=st.sampled_from(["default", "night"]),
+        instead=st.sampled_from([None, Resources(cpu_milli=1000), Resources(cpu_milli=3000, gpus=1)]),
     )
-    def submit(self, actor: str, gpus: int, **fields: Any) -> None:
+    def submit(self, actor: str, gpus: int, instead: Resources | None, **fields: Any) -> None:
         self.world.submitted += 1
-        spec = JobSpec(name="job", command=("true",), resources=Resources(cpu_milli=1000, gpus=gpus), **fields)
+        request = Resources(cpu_milli=1000, gpus=gpus)
+        if instead is not None:
+            fields["placement"] = PlacementRules(any_of=(request, instead))
+            self.calm = False  # what one alternative takes, of what another may, is known when it is taken
+        spec = JobSpec(name="job", command=("true",), resources=request, **fields)
         self.world.do(SubmitJob(submission_id=f"s{self.world.submitted}", actor=actor, spec=spec))
 
     @rule(budget=st.integers(1, 9))
@@ -328,7 +421,7 @@ class AnyLimits(RuleBasedStateMachine):
     def lose(self, node: str) -> None:
         self.calm = False
         self.world.do(SetNodeState(node_id=node, state=NodeState.DISCONNECTED, reason="silent"))
-        self.world.node(node, cpu=100, gpus=50)
+        self.world.node(node, cpu=1000, gpus=500)
 
     @invariant()
     def sums_are_true(self) -> None:

@@ -11,9 +11,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from hasched.model.policy import Amounts, Cap, CapSubject, Namespace, Policy, PolicyKind, Quota, QuotaScope, kind_of
 from hasched.model.policy_text import parse_policy
-from hasched.model.spec import JobSpec, Resources
+from hasched.model.spec import JobSpec, PlacementRules, Resources
 from hasched.model.states import EndKind
-from hasched.statemachine.commands import DeletePolicy, Placement, PlacePlan, PutPolicy, SubmitJob
+from hasched.statemachine.commands import DeletePolicy, Placement, PlacePlan, PutPolicy, SubmitJob, UpdateJob
 from hasched.statemachine.events import WeekBegan
 from hasched.statemachine.limits import Group, Limits
 from hasched.statemachine.outcomes import JobAccepted, Rejected
@@ -215,7 +215,9 @@ def test_a_semaphore_is_taken_and_given_back(machine: Machine) -> None:
     assert started(machine, second) == 3
     too_many = submit(machine, semaphores=(("licence-x", 6),))
     assert isinstance(too_many, Rejected) and too_many.code == "cap_exceeded"
-    assert too_many.cause == "semaphore licence-x: 6 units asked for, 0 of 5 in use, 1 too little"
+    assert too_many.cause == (
+        "semaphore licence-x: 6 units asked for, 0 of 5 in use, 1 too little; it could never start"
+    )
     delete = DeletePolicy(kind=PolicyKind.CAP, name="licence-x", actor="ada")
     assert machine.refusal(delete) == "policy_in_use"
     change = PutPolicy(kind=PolicyKind.CAP, name="licence-x", body=Cap(units=1, subject=CapSubject.USER), actor="ada")
@@ -271,10 +273,11 @@ def test_a_gang_starts_within_its_quota_or_not_at_all(machine: Machine) -> None:
     from hasched.statemachine.commands import PlaceGang
 
     put(machine, "quota", "red", namespace="red", limits={"running_tasks": 4})
-    put(machine, "cap", "night", units=3, subject="tag", match="night")
+    put(machine, "cap", "night", units=4, subject="tag", match="night")
     other = job_of(machine, namespace="red", count=2)
     gang = job_of(machine, namespace="red", count=3, gang=True)
     capped = job_of(machine, count=4, gang=True, tags=("night",))
+    put(machine, "cap", "night", units=3, subject="tag", match="night")
     command = PlaceGang(job_id=gang.id, placements=(Placement(gang.id, "n1", (0, 1, 2)),), port=20_000)
     started(machine, other)
     assert machine.refusal(command) == "gang_no_room"
@@ -283,6 +286,48 @@ def test_a_gang_starts_within_its_quota_or_not_at_all(machine: Machine) -> None:
     assert gang.active == 3
     whole = PlaceGang(job_id=capped.id, placements=(Placement(capped.id, "n1", (0, 1, 2, 3)),), port=20_001)
     assert machine.refusal(whole) == "gang_no_room"
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "told"),
+    [
+        pytest.param({"queue": "small"}, "queue_exceeded", "queue small runs 3 at most", id="a queue"),
+        pytest.param({"tags": ("night",)}, "cap_exceeded", "cap night: 4 running tasks asked for, 0 of 3", id="a tag"),
+        pytest.param({"name": "web"}, "cap_exceeded", "cap web: 4 running tasks asked for, 0 of 3", id="a name"),
+        pytest.param({"semaphores": (("licence", 1),)}, "cap_exceeded", "semaphore licence: 4 units", id="a semaphore"),
+        pytest.param(
+            {"namespace": "red"}, "quota_exceeded", "quota red: 4 running tasks asked for, 0 of 3", id="a quota"
+        ),
+    ],
+)
+def test_what_starts_together_and_never_could_is_refused(
+    machine: Machine, fields: dict[str, Any], code: str, told: str
+) -> None:
+    put(machine, "queue", "small", max_running=3)
+    put(machine, "cap", "night", units=3, subject="tag", match="night")
+    put(machine, "cap", "web", units=3, subject="name", match="web")
+    put(machine, "cap", "licence", units=3)
+    put(machine, "quota", "red", namespace="red", limits={"running_tasks": 3})
+    fields = {"name": "job", **fields}
+    for shape in ({"gang": True}, {"min_count": 4}):
+        refused = submit(machine, count=4, **shape, **fields)
+        assert isinstance(refused, Rejected) and refused.code == code
+        assert told in refused.cause and refused.cause.endswith("it could never start")
+    job = job_of(machine, count=4, min_count=3, **fields)
+    assert isinstance(submit(machine, count=4, **fields), Job)
+    other = job_of(machine, count=4, gang=True)
+    if code == "queue_exceeded":
+        assert machine.refusal(UpdateJob(job_id=other.id, actor="ada", queue="small")) == code
+        assert not isinstance(machine.outcome(UpdateJob(job_id=job.id, actor="ada", queue="small")), Rejected)
+
+
+def test_one_alternative_that_could_start_is_enough(machine: Machine) -> None:
+    put(machine, "quota", "red", namespace="red", limits={"gpus": 0, "cpu": 2})
+    by_gpu, by_cpu, large = Resources(gpus=1), Resources(cpu_milli=2000), Resources(cpu_milli=3000)
+    for second, accepted in ((by_cpu, True), (large, False)):
+        rules = PlacementRules(any_of=(by_gpu, second))
+        outcome = submit(machine, namespace="red", resources=by_gpu, placement=rules)
+        assert isinstance(outcome, Job) is accepted
 
 
 # ── Weeks ───────────────────────────────────────────────────────────────────────────────────────────────────────────

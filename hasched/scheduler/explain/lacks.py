@@ -21,6 +21,7 @@ from hasched.model.spec import ANYWHERE, Resources
 from hasched.model.states import NodeState, TaintEffect
 from hasched.scheduler.explain.surroundings import Surroundings
 from hasched.scheduler.filters import ADDED, find_added
+from hasched.scheduler.limits import open_choices
 from hasched.scheduler.order import Account, ByPolicies, group_of
 from hasched.scheduler.shapes import NEVER_MS, limit_of, rounded_up
 from hasched.scheduler.slots import MAX_ATTEMPTS_PER_NODE
@@ -62,6 +63,7 @@ class Asker:
         self._held = _held_from(state, job, known.held) if known is not None and known.held else {}
         self.rules = job.placement if job.placement is not None else ANYWHERE
         self.requests = self.rules.any_of or (job.resources,)
+        self._choices = open_choices(state, job)
         self._windows = Windows()
         self._windows.refresh(state)
         self._access = self._windows.access(Account(*job.account))
@@ -80,13 +82,19 @@ class Asker:
 
     def mark(self, node: Node) -> tuple[int, int]:
         """Which of the alternative requests comes nearest on this node, and what it has too little of, as bits."""
-        mark = mark_shortages(node, self.requests[0])
-        if not mark or len(self.requests) == 1:
-            return 0, mark
+        first = self._choices[0]
+        mark = mark_shortages(node, self.requests[first])
+        if not mark or len(self._choices) == 1:
+            return first, mark
         return min(
-            ((choice, mark_shortages(node, request)) for choice, request in enumerate(self.requests)),
+            ((choice, mark_shortages(node, self.requests[choice])) for choice in self._choices),
             key=lambda found: (found[1].bit_count(), found[0]),
         )
+
+    @property
+    def open_requests(self) -> list[Resources]:
+        """Those that no limit keeps back, the preferred first."""
+        return [self.requests[choice] for choice in self._choices]
 
     def lacks(self, node: Node) -> tuple[int, Lacks]:
         """Which of the alternative requests comes nearest, and everything that the node lacks for it."""

@@ -58,7 +58,7 @@ def explain_waiting(
         name=job.name,
         log_index=state.index,
         waiting=waiting,
-        blockers=[view_blocker(each) for each in (*of_job, *sum_up(state, asker.requests, groups, bool(of_job)))],
+        blockers=[view_blocker(each) for each in (*of_job, *sum_up(state, asker.open_requests, groups, bool(of_job)))],
         classes=_view_classes(asker, groups),
         remedies=[
             RemedyView(

@@ -18,7 +18,7 @@ from hasched.statemachine.events import JobUpdated
 from hasched.statemachine.job import Job
 from hasched.statemachine.outcomes import Rejected
 from hasched.statemachine.policies import find_policy
-from hasched.statemachine.rules import Decision, deadlines, queues
+from hasched.statemachine.rules import Decision, admission, deadlines, queues
 from hasched.statemachine.state import State
 
 
@@ -71,8 +71,11 @@ def decide_update(state: State, command: UpdateJob) -> Decision | Rejected:
             "job_started", f"job {job.id} has {counted(job.active, 'task')} running already", "suspend it instead"
         )
     queue = job.queue if command.queue is None else command.queue
-    if queue != job.queue and (refused := queues.refuse_closed(state, queue)):
-        return refused
+    if queue != job.queue:
+        together = max(job.gang.min_count, 1) if job.gang is not None else 1
+        refused = queues.refuse_closed(state, queue) or admission.refuse_queue(state, queue, together)
+        if refused is not None:
+            return refused
     updated = JobUpdated(job.id, command.actor, priority, name, preempts, queue, not_before_ms, deadline_ms)
     return Decision([] if updated == _as_it_is(job, command.actor) else [updated])
 
