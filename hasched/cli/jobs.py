@@ -224,7 +224,19 @@ def update(settings: Settings, /, job_ids: tuple[int, ...], **options: str | int
     if not changes:
         raise click.UsageError("nothing to change: give an option")
     with settings.client() as client:
-        return _change_each(settings, "updated", job_ids, lambda job_id: client.update(job_id, changes))
+        code = _change_each(settings, "updated", job_ids, lambda job_id: client.update(job_id, changes))
+        if "queue" in changes and not settings.as_json and code == Exit.OK:
+            _warn_of_queue(client, str(changes["queue"]))
+    return code
+
+
+def _warn_of_queue(client: Client, name: str) -> None:
+    """A queue needs no policy, so one that has none may be meant, or be a slip."""
+    from hasched.model.kinds import suggest
+
+    queues = [view.name for view in client.policies("queue").policies]
+    if name not in queues and (meant := suggest(name, queues)):
+        click.echo(f"hasched: no policy describes the queue {name}, so it is an ordinary one; {meant}", err=True)
 
 
 @job.command()

@@ -104,7 +104,9 @@ class CommandGroup(click.Group):
             sys.stdout.flush()
         except click.ClickException as error:
             code, kind = exit_for_usage(error)
-            if settings.as_json or "--json" in options:  # Which may not have been read, if the command line is wrong.
+            if isinstance(error, click.exceptions.NoArgsIsHelpError):
+                error.show()
+            elif settings.as_json or "--json" in options:  # Which may not have been read, if the command line is wrong.
                 print_problem(kind, _words_of(error), _usage_of(error))
             else:
                 click.echo("\n  ".join(filter(None, (f"hasched: {_words_of(error)}", _usage_of(error)))), err=True)

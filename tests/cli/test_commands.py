@@ -228,6 +228,13 @@ def test_errors_of_one_kind_have_one_exit_code(error, code):
     assert exit_for_error(error) == code
 
 
+@pytest.mark.parametrize("group", [(), ("job",)])
+def test_a_group_without_a_command_shows_its_help(run, group):
+    result = run(*group)
+    assert (result.exit_code, result.stdout) == (Exit.USAGE, "")
+    assert result.stderr.startswith("Usage: hasched")
+
+
 def test_a_mistyped_word_is_answered_with_the_right_one(run):
     assert "Did you mean 'job'?" in run("jbo").stderr
     assert "Did you mean 'list'?" in run("job", "lst").stderr
