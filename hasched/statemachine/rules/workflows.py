@@ -26,8 +26,8 @@ from hasched.statemachine.rules.workflow_progress import Book, draft_of, see
 from hasched.statemachine.rules.workflow_scope import Scope, arguments_of, fill_job, list_items, meets
 from hasched.statemachine.state import State
 
-MAX_EVENTS_PER_STEP = 256
-MAX_JUDGED_AT_ONCE = 256
+MAX_EVENTS_PER_STEP = 128
+MAX_JUDGED_AT_ONCE = 128
 DELAY_MS = 10_000
 MAX_OUTPUT_CHARS = 16 * 1024
 ACTOR = "workflow"
