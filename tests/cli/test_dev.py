@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import sqlite3
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.cluster import eventually
 from tests.support.dev import PROGRAM, Dev
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -269,6 +275,32 @@ def test_whoever_is_killed_comes_back(dev: Dev, name: str):
         )
 
     eventually("the whole cluster", whole)
+
+
+def test_a_pipeline_survives_its_leader_in_every_phase(dev: Dev, tmp_path: Path):
+    """The example of docs, its tasks slowed down: the leader is killed while each of them runs, and each ran once."""
+    folder = shutil.copytree(EXAMPLES / "data-pipeline", tmp_path / "pipeline")
+    pipeline = (folder / "pipeline.yaml").read_text()
+    pace = "[sh, -c, 'echo $1 >> runs; sleep 2; exec \"$@\"', pace, python3, "
+    (folder / "pipeline.yaml").write_text(pipeline.replace("[python3, ", pace))
+    command = ["workflow", "run", str(folder / "pipeline.yaml"), "-p", f"folder={folder}"]
+    number = str(dev.json(*command)["id"])
+
+    def tasks() -> dict[str, str]:
+        view: dict[str, Any] = dev.json("workflow", "show", number)
+        return {task["name"]: task["state"] for task in view["tasks"]}
+
+    for task in ("extract", "transform", "load"):
+        eventually(f"{task} to run", lambda task=task: tasks()[task] == "running")
+        name = str(dev.json("manager", "leader")["leader"])
+        before = dev.pids()[name]
+        os.kill(before, signal.SIGKILL)
+        eventually(f"a new {name}", lambda name=name, before=before: dev.pids().get(name, before) != before)
+    done = dev.run("workflow", "wait", number)
+    assert (done.returncode, done.stdout) == (0, '{"countries": 154, "zones": 312}\n'), done.stderr
+    assert (folder / "runs").read_text().split() == ["python3"] * 6  # one part for each hundred zones
+    with closing(sqlite3.connect(folder / "warehouse.db")) as warehouse:
+        assert warehouse.execute("SELECT count(*), sum(zones) FROM zones").fetchone() == (154, 312)
 
 
 def test_a_second_cluster_in_the_same_directory_is_refused(dev: Dev):
