@@ -72,11 +72,11 @@ class SlotsQuery(msgspec.Struct, frozen=True, kw_only=True):
     consistency: Consistency = "linearizable"
 
 
-class PauseRequest(msgspec.Struct, frozen=True, kw_only=True):
+class PauseRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     reason: str = ""
 
 
-class BackfillRequest(msgspec.Struct, frozen=True, kw_only=True):
+class BackfillRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Slots from `from_ms` to before `until_ms`. `again`: also those that were fired already."""
 
     from_ms: Annotated[int, msgspec.Meta(ge=0)]

@@ -15,6 +15,7 @@ from api_server import Manager
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hasched.api.routing import Route
 from hasched.api.table import ROUTES
 from hasched.model.views import Problem
 
@@ -249,3 +250,38 @@ async def test_no_path_or_query_is_an_internal_error(manager: Manager) -> None:
     before = manager.contents
     await asyncio.to_thread(ask)
     assert manager.contents == before
+
+
+def lenient_in(kind: msgspec.inspect.Type) -> list[str]:
+    """The objects of a body's type in which a misspelt field would go unseen."""
+    match kind:
+        case msgspec.inspect.StructType():
+            inner = [name for field in kind.fields for name in lenient_in(field.type)]
+            return inner if kind.forbid_unknown_fields else [kind.cls.__name__, *inner]
+        case msgspec.inspect.ListType() | msgspec.inspect.VarTupleType() | msgspec.inspect.SetType():
+            return lenient_in(kind.item_type)
+        case msgspec.inspect.DictType():
+            return lenient_in(kind.value_type)
+        case msgspec.inspect.UnionType():
+            return [name for each in kind.types for name in lenient_in(each)]
+        case _:
+            return []
+
+
+@pytest.mark.parametrize(
+    "route",
+    [route for route in ROUTES if route.body_type not in (None, bytes)],
+    ids=lambda route: f"{route.method} {route.path}",
+)
+def test_no_body_takes_fields_that_it_does_not_know(route: Route) -> None:
+    assert lenient_in(msgspec.inspect.type_info(route.body_type)) == []
+
+
+@pytest.mark.parametrize(
+    "route", [route for route in ROUTES if route.body_type is bytes], ids=lambda route: f"{route.method} {route.path}"
+)
+async def test_no_document_takes_keys_that_it_does_not_know(manager: Manager, route: Route) -> None:
+    kind = "job" if "templates" in route.path else "queue"
+    path = route.path.format(job_id=1, kind=kind, name="x")
+    answer = await problem(manager, route.method, path, b'{"mystery": 1}')
+    assert answer.status == 422 and "mystery" in answer.detail
