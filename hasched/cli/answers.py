@@ -42,7 +42,7 @@ def plan(settings: Settings, files: tuple[str, ...], horizon_ms: int, namespace:
     from hasched.cli.specs import within
 
     documents = _read(files)
-    with settings.client(quiet=True) as client, patience(settings, "planning"):
+    with settings.client() as client, patience(settings, "planning"):
         try:
             chosen = settings.namespace(namespace)
             planned = client.plan([within(chosen, document.value) for _, document in documents], horizon_ms)
@@ -88,7 +88,7 @@ def why(settings: Settings, job_id: int, no_forecast: bool) -> None:
     from hasched.cli.answer_text import print_why
     from hasched.cli.output import print_json
 
-    with settings.client(quiet=True) as client, patience(settings, "working out when it will start"):
+    with settings.client() as client, patience(settings, "working out when it will start"):
         answer = client.why(job_id, forecast=not no_forecast)
     if settings.as_json:
         print_json(answer)
@@ -144,7 +144,7 @@ def what_if(settings: Settings, /, *, horizon_ms: int, namespace: str | None, **
     changes = _changes(options, settings.namespace(namespace) if options["add_jobs"] else None)
     if not changes:
         raise click.UsageError("nothing is supposed: give an option that says what")
-    with settings.client(quiet=True) as client, patience(settings, "rehearsing both"):
+    with settings.client() as client, patience(settings, "rehearsing both"):
         compared: WhatIf = client.what_if(changes, horizon_ms)
     if settings.as_json:
         print_json(compared)

@@ -191,6 +191,22 @@ def test_long_silence_is_told_of_once(scene: Scene, monkeypatch: pytest.MonkeyPa
     assert told == [f"{manager.url}: has not answered"]
 
 
+def test_a_question_that_is_worked_out_first_is_no_silence(scene: Scene) -> None:
+    watching: list[threading.Thread] = []
+
+    def answer(handler: Handler) -> None:
+        watching.extend(thread for thread in threading.enumerate() if isinstance(thread, threading.Timer))
+        forecast = {"log_index": 1, "now_ms": 1, "until_ms": 2, "jobs": [], "endless": 0, "cut_short": False}
+        reply(200, forecast if "forecast" in handler.path else {"managers": [], "leader": None})(handler)
+
+    scene.manager(answer)
+    with Client(scene.context(), on_silence=str) as client:
+        client.forecast()
+        assert watching == []
+        client.managers()
+        assert len(watching) == 1, "else a silence would be told of"
+
+
 def test_the_command_line_says_that_nobody_answers(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "SILENCE_S", 0.01)
     manager = scene.manager(answer_late)
