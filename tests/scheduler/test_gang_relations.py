@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hasched.model.spec import JobAffinity, JobSelector, PlacementRules, Resources, Spread, TaskGroup
+from hasched.scheduler.explain import explain_waiting, pending_reason
 from hasched.statemachine.commands import PlaceGang, Placement
 from hasched.statemachine.invariants import check
 from hasched.statemachine.job import Job
@@ -158,6 +159,27 @@ class TestPlanned:
         world.settle()
         nodes = Counter(active.node_id for index, active in (low.active_attempts or {}).items() if low.yield_of(index))
         assert set(nodes.values()) == {1} and len(nodes) == 4
+
+
+@pytest.mark.parametrize(
+    ("rules", "tasks", "code", "said"),
+    [
+        (NEAR_DB, 2, "affinity", "placement.affinity by label rack leaves room for 0 now"),
+        (PlacementRules(apart=(JobAffinity(JobSelector(), "rack"),)), 4, "anti_affinity", "room for 3 now"),
+        (PlacementRules(spread=(Spread("rack"),)), 6, "spread", "placement.spread by label rack leaves room for 5 now"),
+        (PlacementRules(near=(JobAffinity(),)), 5, "affinity", "placement.affinity by node leaves room for 4 now"),
+    ],
+)
+def test_why_says_which_rule_leaves_too_little_room(rules: PlacementRules, tasks: int, code: str, said: str) -> None:
+    world = racks()
+    world.place("n0", 1, rack="r0")
+    world.place("n1", 0, rack="r0")
+    gang = world.ask(tasks, rules, gang=True)
+    world.settle()
+    assert not gang.active
+    (found,) = [each for each in explain_waiting(world.state, gang).blockers if each.code == code]
+    assert said in found.text
+    assert "rules toward other tasks" in (pending_reason(world.state, gang) or found).text
 
 
 RULES = st.builds(

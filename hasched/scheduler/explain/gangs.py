@@ -5,8 +5,12 @@ from __future__ import annotations
 from hasched.model.reasons import ReasonCode
 from hasched.model.views import Reason
 from hasched.model.words import counted
+from hasched.scheduler.blockers import Blocker
+from hasched.scheduler.explain.surroundings import CODES, KEYS
+from hasched.statemachine.census import Census, place_of
 from hasched.statemachine.job import Job
 from hasched.statemachine.node import Node
+from hasched.statemachine.relations import Relation, RelationKind, relations_of
 from hasched.statemachine.rules.gangs import requests_of, trial_copy
 from hasched.statemachine.state import State
 
@@ -23,6 +27,47 @@ def gang_reason(state: State, job: Job) -> Reason | None:
     most = room_for([emptied(node) for node in nodes], job, least)
     text = f"its {'first ' if job.count > least else ''}{least} tasks start together, and there is room for {now} now"
     return Reason(code=ReasonCode.GANG, text=text if most >= least else f"{text}, and for {most} on empty nodes")
+
+
+def rules_blocker(state: State, job: Job) -> Blocker | None:
+    """Which of its rules toward other tasks, or each other, leaves room for too few of its first tasks; by each rule alone."""
+    least = max(job.floor, 1)
+    if not job.starts_together or job.active or (job.gang is not None and job.gang.groups):
+        return None
+    rooms = [(node.facts, node.room_for(job.resources, least)) for node in usable_nodes(state, job)]
+    for relation in relations_of(job):
+        if relation.weight:
+            continue
+        census = state.neighbours.census(state, relation)
+        at: dict[str, int] = {}
+        for facts, room in rooms:
+            place = place_of(relation.place, facts)
+            if place is not None or relation.kind is RelationKind.APART:
+                place = place if place is not None else f"without {relation.place}: {facts.node_id}"
+                at[place] = at.get(place, 0) + room
+        now = _room_by(relation, at, census)
+        if now < least:
+            by = f"label {relation.place}" if relation.place else "node"
+            code = CODES[relation.kind]
+            text = f"its {least} tasks start together, and its rule {KEYS[code]} by {by} leaves room for {now} now"
+            return Blocker(code, text)
+    return None
+
+
+def _room_by(relation: Relation, at: dict[str, int], census: Census) -> int:
+    """For how many tasks there is room by a relation, if there is room for so many at each place."""
+    counts = census.by_label[relation.place]
+    match relation.kind:
+        case RelationKind.NEAR:
+            if relation.itself and not census.total:
+                return max(at.values(), default=0)
+            return sum(room for place, room in at.items() if counts.get(place))
+        case RelationKind.APART:
+            free = [room for place, room in at.items() if not counts.get(place)]
+            return sum(min(room, 1) for room in free) if relation.itself else sum(free)
+        case RelationKind.SPREAD:
+            most = min(at.values(), default=0) + relation.max_skew
+            return sum(min(room, most) for room in at.values())
 
 
 def usable_nodes(state: State, job: Job) -> list[Node]:

@@ -58,7 +58,10 @@ def pending_reason(state: State, job: Job) -> Reason | None:
         )
     if not any(_has_room(node, each) for node in healthy for each in requests):
         return Reason(code=ReasonCode.INSUFFICIENT_RESOURCES, text=f"no node has {_amounts(request)} free now")
-    return Reason(code=ReasonCode.WAITING_TURN, text="it will be started as soon as its turn comes")
+    rules = job.placement if job.starts_together else None
+    ruled = rules is not None and bool(rules.near or rules.apart or rules.spread)
+    may = ", and its rules toward other tasks let all of it start" if ruled else ""
+    return Reason(code=ReasonCode.WAITING_TURN, text=f"it will be started as soon as its turn comes{may}")
 
 
 def _not_admitted(job: Job, nodes: Sequence[Node]) -> Reason:

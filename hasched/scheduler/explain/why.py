@@ -17,7 +17,7 @@ from hasched.model.words import counted
 from hasched.scheduler.blockers import Blocker, Change, Target
 from hasched.scheduler.explain.amounts import amounts_of
 from hasched.scheduler.explain.classes import Group, NodeClass, NodeClasses, sort_nodes
-from hasched.scheduler.explain.gangs import gang_reason, room_for, usable_nodes
+from hasched.scheduler.explain.gangs import gang_reason, room_for, rules_blocker, usable_nodes
 from hasched.scheduler.explain.lacks import GPUS, SLOTS, Asker, Known, Lack, find_shortages
 from hasched.scheduler.explain.remedies import find_remedies
 from hasched.scheduler.explain.summary import sum_up
@@ -87,6 +87,8 @@ def _find_gang_blockers(state: State, job: Job) -> Iterator[Blocker]:
     """Fewer tasks would start where there is room for some, if they all ask for the same."""
     reason = gang_reason(state, job)
     if reason is None:
+        if (blocker := rules_blocker(state, job)) is not None:
+            yield blocker
         return
     assert job.gang is not None, "it starts together"
     least = max(job.floor, 1)
