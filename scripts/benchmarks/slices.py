@@ -187,7 +187,7 @@ def fair_share(nodes: int, tasks: int) -> Longest:
         spec = _job("share", 100, resources=Resources(cpu_milli=500 * (1 + number % 8)))
         stage.see(SubmitJob(submission_id=f"u{number}", actor=f"user{number}", spec=spec))
     full_ms = stage.play(iter(()), lambda: False)
-    for _ in range(10 * ENDS):
+    for _ in range(3 * ENDS):
         full_ms = max(full_ms, stage.play(iter([stage.end_one()]), lambda: False))
     return Longest(empty_ms, full_ms, stage.observe_ms, _why_ms(stage, "share"))
 

@@ -6,8 +6,10 @@ node is worked out once for each inventory and change of state, so that a second
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from itertools import compress
+from operator import is_not, sub
+from typing import Any, NamedTuple
 
 from hasched.model.facts import GpuClass
 from hasched.model.spec import DEFAULT_POOL, Resources
@@ -15,6 +17,7 @@ from hasched.scheduler.explain.lacks import Asker, Lacks
 from hasched.statemachine.node import Node
 from hasched.statemachine.state import State
 
+MOST_EXACT = 4_096  # inventories of which the class is remembered
 _BITS = 5  # by which two amounts are told apart: machines of one model differ by some kilobytes of memory
 
 
@@ -44,20 +47,70 @@ class NodeClass:
         return ", ".join(parts)
 
 
+class Members:
+    """The nodes of one class, and what each has in all."""
+
+    __slots__ = ("_totals", "node_class", "nodes")
+
+    def __init__(self, node_class: NodeClass, nodes: list[Node]) -> None:
+        self.node_class = node_class
+        self.nodes = nodes
+        totals = [node.info.resources for node in nodes]
+        self._totals = [total.cpu_milli for total in totals], [total.memory_bytes for total in totals]
+
+    def free(self) -> tuple[list[int], list[int]]:
+        """CPUs and memory that are free on each."""
+        cpus, memory = self._totals
+        return (
+            list(map(sub, cpus, [node.allocated_cpu_milli for node in self.nodes])),
+            list(map(sub, memory, [node.allocated_memory_bytes for node in self.nodes])),
+        )
+
+
 class NodeClasses:
     """Keeps the class of each node that it was asked about. Belongs to one manager; shared by all questions."""
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[object, object, object, NodeClass]] = {}
         self._classes: dict[tuple[object, ...], NodeClass] = {}
+        self._members: list[Members] = []
+        self._seen: list[Node] = []  # of whom those are members,
+        self._told: object = None  # and what decided it
+        self._exact: dict[tuple[object, ...], NodeClass] = {}  # of nodes that were met, before amounts are rounded
 
     def of(self, node: Node) -> NodeClass:
+        info, control, state = node.info, node.control, node.state
         known = self._known.get(node.id)
         # `draining` becomes `drained` when the last attempt ends, with nothing else changed: the class says draining for both
-        if known is not None and known[0] is node.info and known[1] is node.control and known[2] is node.state:
-            return known[3]
-        found = self._classify(node)
-        self._known[node.id] = (node.info, node.control, node.state, found)
+        if known is None or known[0] is not info or known[1] is not control or known[2] is not state:
+            known = self._known[node.id] = (info, control, state, self._find(node))
+        return known[3]
+
+    def members(self, nodes: Iterable[Node]) -> list[Members]:
+        """The nodes by class, each class once. Made anew only if something of what decides has changed."""
+        seen = list(nodes)
+        told = ([node.info for node in seen], [node.control for node in seen], [node.state for node in seen])
+        if self._told != told or any(map(is_not, self._seen, seen)):
+            of_class: dict[NodeClass, list[Node]] = {}
+            for node in seen:
+                of_class.setdefault(self.of(node), []).append(node)
+            self._members = [Members(node_class, some) for node_class, some in of_class.items()]
+            self._seen, self._told = seen, told
+        return self._members
+
+    def _find(self, node: Node) -> NodeClass:
+        facts, control = node.facts, node.control
+        kept_away = (
+            ""
+            if control.cordon is None and control.drain is None and control.quarantine is None
+            else node.status.replace("drained", "draining")
+        )
+        exact = (facts.total, facts.pool, facts.taints, facts.gpus, node.state, kept_away)
+        found = self._exact.get(exact)
+        if found is None:
+            if len(self._exact) >= MOST_EXACT:
+                self._exact.clear()
+            found = self._exact[exact] = self._classify(node)
         return found
 
     def forget_gone(self, state: State) -> None:
@@ -125,26 +178,25 @@ class Group:
 
 def sort_nodes(nodes: Iterable[Node], asker: Asker, classes: NodeClasses) -> list[Group]:
     """Every node by class and by what it lacks."""
-    found: dict[tuple[object, ...], Group] = {}
-    of_class: dict[NodeClass, Lacks] = {}
-    class_of, mark_of = classes.of, asker.mark
-    for node in nodes:
-        node_class = class_of(node)
-        choice, mark = mark_of(node)
-        of_itself = asker.lacks_of_itself(node) if asker.looks_closer else ()
-        key = (node_class, mark, choice, of_itself)
-        group = found.get(key)
-        if group is None:
-            if node_class not in of_class:
-                of_class[node_class] = asker.lacks_of_class(node)
-            signature = Signature(of_class[node_class], of_itself, choice, mark)
-            group = found[key] = Group(node_class, signature)
-        group.nodes.append(node)
-        if mark:  # while the node is at hand
-            total = node.info.resources
-            group.cpu_milli.append(total.cpu_milli - node.allocated_cpu_milli)
-            group.memory_bytes.append(total.memory_bytes - node.allocated_memory_bytes)
-    return list(found.values())
+    groups: list[Group] = []
+    for members in classes.members(nodes):
+        of_class = asker.lacks_of_class(members.nodes[0])
+        free = members.free()
+        found = asker.marks(members.nodes, *free)
+        numbers = asker.number_lacks(members.nodes)
+        alike = any(numbers) or len(asker.requests) > 1
+        keys: Sequence[Any] = list(zip(found, numbers, strict=True)) if alike else found
+        for key in dict.fromkeys(keys):
+            what, number = key if alike else (key, 0)
+            choice, mark = what if len(asker.requests) > 1 else (0, what)
+            chosen = [each == key for each in keys]
+            group = Group(members.node_class, Signature(of_class, asker.lacks_of_number(number), choice, mark))
+            group.nodes += compress(members.nodes, chosen)
+            if mark:
+                group.cpu_milli += compress(free[0], chosen)
+                group.memory_bytes += compress(free[1], chosen)
+            groups.append(group)
+    return groups
 
 
 def _rounded(amount: int) -> int:

@@ -7,7 +7,7 @@ may be ten thousand nodes, so the question is asked in two ways: `Asker.mark` on
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -71,6 +71,9 @@ class Asker:
         self._end_ms = state.now_ms + (limit_ms if limit_ms == NEVER_MS else rounded_up(limit_ms))
         self._surroundings = Surroundings(state, job)
         self._job = job
+        self._numbered: list[Lacks] = [_NONE]  # what nodes were found to lack of themselves, each once,
+        self._numbers: dict[Lacks, int] = {_NONE: 0}
+        self._around: dict[tuple[int | None, ...], int] = {}  # because of so many around them
         self.looks_closer = bool(
             self.rules.constraints
             or self._windows
@@ -95,6 +98,70 @@ class Asker:
     def open_requests(self) -> list[Resources]:
         """Those that no limit keeps back, the preferred first."""
         return [self.requests[choice] for choice in self._choices]
+
+    def marks(
+        self, nodes: Sequence[Node], cpus: Sequence[int], memory: Sequence[int]
+    ) -> list[tuple[int, int]] | list[int]:
+        """The same of all nodes of a class, with what is free on each of them; the mark alone where there is one request."""
+        request = self.requests[0]
+        kinds = request.gpus and (request.picks_gpus or len(nodes[0].facts.gpus) > 1)
+        if len(self.requests) > 1:
+            return list(map(self.mark, nodes))
+        if request.disk_bytes or request.countables or kinds:
+            return [mark_shortages(node, request) for node in nodes]
+        cpu_milli, memory_bytes = request.cpu_milli, request.memory_bytes
+        marks = [(c < cpu_milli) + 2 * (m < memory_bytes) for c, m in zip(cpus, memory, strict=True)]
+        if asked := request.gpus:
+            short = [node.info.resources.gpus - node.allocated_gpus < asked for node in nodes]
+            marks = [mark + GPUS * less for mark, less in zip(marks, short, strict=True)]
+        attempts = list(map(len, [node.attempts for node in nodes]))
+        if max(attempts) >= MAX_ATTEMPTS_PER_NODE:
+            full = [each >= MAX_ATTEMPTS_PER_NODE for each in attempts]
+            marks = [mark + SLOTS * each for mark, each in zip(marks, full, strict=True)]
+        return marks
+
+    def number_lacks(self, nodes: Sequence[Node]) -> list[int]:
+        """What each of these nodes lacks of itself, as a number for `lacks_of_number`."""
+        if not self.looks_closer:
+            return [0] * len(nodes)
+        flags = self._look_at(nodes)
+        if not self._surroundings:
+            return [self._number(node) if flag else 0 for node, flag in zip(nodes, flags, strict=True)]
+        found: list[int] = []
+        for node, flag, around in zip(nodes, flags, self._surroundings.around(nodes), strict=True):
+            number = None if flag else self._around.get(around)
+            if number is None:
+                number = self._number(node)
+                if not flag:
+                    self._around[around] = number
+            found.append(number)
+        return found
+
+    def lacks_of_number(self, number: int) -> Lacks:
+        return self._numbered[number]
+
+    def _number(self, node: Node) -> int:
+        lacks = self.lacks_of_itself(node)
+        number = self._numbers.setdefault(lacks, len(self._numbered))
+        if number == len(self._numbered):
+            self._numbered.append(lacks)
+        return number
+
+    def _look_at(self, nodes: Sequence[Node]) -> list[bool]:
+        """Which of them may lack something of itself, what runs around them apart."""
+        if ADDED:
+            return [True] * len(nodes)
+        held, reachable = self._held, self._reachable
+        if reachable is not None:
+            flags = [node.id not in reachable or node.id in held for node in nodes]
+        else:
+            flags = [node.id in held for node in nodes]
+        if self.rules.constraints:
+            flags = [flag or not node.admits(self.rules) for flag, node in zip(flags, nodes, strict=True)]
+        if self._windows:
+            closes_ms, access = self._windows.closes_ms, self._access
+            flags = [flag or closes_ms(node.id, access) < NEVER_MS for flag, node in zip(flags, nodes, strict=True)]
+        return flags
 
     def lacks(self, node: Node) -> tuple[int, Lacks]:
         """Which of the alternative requests comes nearest, and everything that the node lacks for it."""
@@ -127,7 +194,7 @@ class Asker:
         constraints = self.rules.constraints
         found = (
             [Lack(ReasonCode.CONSTRAINT, each) for each in constraints if not compile_constraint(each)(node.facts)]
-            if constraints
+            if constraints and not node.admits(self.rules)
             else []
         )
         if self._windows:
@@ -170,7 +237,7 @@ def mark_shortages(node: Node, request: Resources) -> int:
         mark = CPU
     if total.memory_bytes - node.allocated_memory_bytes < request.memory_bytes:
         mark |= MEMORY
-    if request.gpus and (total.gpus - node.allocated_gpus < request.gpus or node.free_gpus(request) < request.gpus):
+    if request.gpus and not _has_gpus(node, total.gpus - node.allocated_gpus, request):
         mark |= GPUS
     if request.disk_bytes and total.disk_bytes - node.allocated_disk_bytes < request.disk_bytes:
         mark |= DISK
@@ -182,6 +249,14 @@ def mark_shortages(node: Node, request: Resources) -> int:
             if offered.get(name, 0) - node.allocated_countables.get(name, 0) < asked:
                 mark |= 1 << number
     return mark
+
+
+def _has_gpus(node: Node, free: int, request: Resources) -> bool:
+    if free < request.gpus:
+        return False
+    return (not request.gpu_models and not request.gpu_memory_bytes and len(node.facts.gpus) < 2) or (
+        node.free_gpus(request) >= request.gpus
+    )
 
 
 def find_shortages(node: Node, request: Resources) -> Lacks:

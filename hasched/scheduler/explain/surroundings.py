@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 from hasched.model.reasons import ReasonCode
-from hasched.statemachine.census import Census, place_of
+from hasched.statemachine.census import Census
 from hasched.statemachine.job import Job
 from hasched.statemachine.node import Node
 from hasched.statemachine.relations import Relation, RelationKind, holds, relations_of
@@ -28,6 +28,9 @@ class Surroundings:
 
     def __init__(self, state: State, job: Job) -> None:
         self._judged: list[tuple[Relation, Census, int]] = []
+        self._verdicts: dict[
+            tuple[int | None, ...], list[tuple[ReasonCode, str]]
+        ] = {}  # by how many there are around a node
         for relation in relations_of(job):
             if not relation.weight:
                 census = state.neighbours.census(state, relation)
@@ -36,13 +39,29 @@ class Surroundings:
     def __bool__(self) -> bool:
         return bool(self._judged)
 
-    def refusals(self, node: Node) -> Iterator[tuple[ReasonCode, str]]:
+    def around(self, nodes: Sequence[Node]) -> list[tuple[int | None, ...]]:
+        """How many of those that each relation counts there are around each node."""
+        columns: list[list[int | None]] = []
+        for relation, census, _ in self._judged:
+            counts = census.by_label[relation.place]
+            if label := relation.place:
+                values = [node.info.labels.get(label) for node in nodes]
+                columns.append([None if value is None else counts.get(value, 0) for value in values])
+            else:
+                columns.append([counts.get(node.id, 0) for node in nodes])
+        return list(zip(*columns, strict=True))
+
+    def refusals(self, node: Node) -> list[tuple[ReasonCode, str]]:
         """Which relation would not hold if one more task started there, and what it is about."""
-        facts = node.facts
-        for relation, census, floor in self._judged:
-            here = census.at(relation.place, place_of(relation.place, facts))
-            if not holds(relation, here, census.total, floor):
-                yield CODES[relation.kind], _tell(relation)
+        (around,) = self.around((node,))
+        found = self._verdicts.get(around)
+        if found is None:
+            found = self._verdicts[around] = [
+                (CODES[relation.kind], _tell(relation))
+                for (relation, census, floor), here in zip(self._judged, around, strict=True)
+                if not holds(relation, here, census.total, floor)
+            ]
+        return found
 
 
 def _tell(relation: Relation) -> str:

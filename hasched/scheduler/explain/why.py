@@ -17,7 +17,7 @@ from hasched.model.words import counted
 from hasched.scheduler.blockers import Blocker, Change, Target
 from hasched.scheduler.explain.amounts import amounts_of
 from hasched.scheduler.explain.classes import Group, NodeClass, NodeClasses, sort_nodes
-from hasched.scheduler.explain.gangs import gang_reason, room_for, rules_blocker, usable_nodes
+from hasched.scheduler.explain.gangs import gang_reason, room_for, rules_blocker
 from hasched.scheduler.explain.lacks import GPUS, SLOTS, Asker, Known, Lack, find_shortages
 from hasched.scheduler.explain.remedies import find_remedies
 from hasched.scheduler.explain.summary import sum_up
@@ -48,7 +48,7 @@ def explain_waiting(
     groups = sort_nodes(state.nodes.values(), asker, classes)
     of_job = find_job_blockers(state, job, standard_gates() if gates is None else gates)
     if job.starts_together:  # room for one task doesn't help
-        of_job += _find_gang_blockers(state, job)
+        of_job += _find_gang_blockers(state, job, groups)
         groups_for_one: Sequence[Group] = [group for group in groups if group.signature.open]
     else:
         groups_for_one = groups
@@ -83,18 +83,24 @@ def find_job_blockers(state: State, job: Job, gates: Sequence[Gate]) -> list[Blo
     return found
 
 
-def _find_gang_blockers(state: State, job: Job) -> Iterator[Blocker]:
+def _find_gang_blockers(state: State, job: Job, groups: Sequence[Group]) -> Iterator[Blocker]:
     """Fewer tasks would start where there is room for some, if they all ask for the same."""
-    reason = gang_reason(state, job)
+    assert job.gang is not None, "it starts together"
+    alike = not job.gang.groups
+    usable = [group for group in groups if not group.signature.of_class]
+    if job.placement is not None and job.placement.constraints:
+        usable = [group for group in usable if group.nodes[0].admits(job.placement)]
+    nodes = [node for group in usable for node in group.nodes]
+    roomy = [node for group in usable if not group.signature.mark for node in group.nodes] if alike else nodes
+    reason = gang_reason(state, job, nodes, roomy)
     if reason is None:
         if (blocker := rules_blocker(state, job)) is not None:
             yield blocker
         return
-    assert job.gang is not None, "it starts together"
     least = max(job.floor, 1)
-    room = room_for(usable_nodes(state, job), job, least)
+    room = room_for(roomy, job, least) if alike and not job.active else 0
     change = None
-    if not job.active and not job.gang.groups and 0 < room < least:
+    if 0 < room < least:
         key = "count" if job.gang.min_count == job.count else "min_count"
         change = Change(f"be content with {counted(room, 'task')} at once instead of {least}", key=key, value=room)
     yield Blocker(ReasonCode.GANG, reason.text, change=change)
