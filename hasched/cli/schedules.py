@@ -299,11 +299,18 @@ def delete(settings: Settings, name: str) -> None:
 
 @schedule.command()
 @click.argument("name", metavar="[SCHEDULE]", required=False)
+@json_option
 @click.pass_obj
 def calendar(settings: Settings, name: str | None) -> None:
-    """Print the slots to come of a schedule, or of all, as iCalendar."""
+    """Print the slots to come of a schedule, or of all, as iCalendar. --json gives one object with the text."""
+    from hasched.cli.output import print_json
+
     with settings.client() as client:
-        click.echo(client.schedule_calendar(name), nl=False)
+        text = client.schedule_calendar(name)
+    if settings.as_json:
+        print_json({"calendar": text})
+    else:
+        click.echo(text, nl=False)
 
 
 def read_schedule_file(path: str) -> list[tuple[str, dict[str, Any], ScheduleSpec]]:
