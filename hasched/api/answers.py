@@ -22,7 +22,7 @@ from hasched.model.parse import parse_spec
 from hasched.model.policy import PolicyKind
 from hasched.model.policy_text import parse_policy, write_policy
 from hasched.model.spec import MAX_PRIORITY
-from hasched.scheduler.explain import Known, count_ahead, explain_waiting, show_resources
+from hasched.scheduler.explain import Known, count_ahead, explain_waiting, find_late, show_resources, view_blocker
 from hasched.scheduler.hypotheses import (
     MAX_NEW_NODES,
     Hypothesis,
@@ -137,7 +137,9 @@ async def explain_job(call: Call, job_id: int, query: WhyQuery) -> Why:
         ahead = so_far
         await asyncio.sleep(0)
     foreseen = await _foresee(call, job_id) if query.forecast else None
-    return msgspec.structs.replace(answer, ahead=ahead, forecast=foreseen)
+    late = find_late(state, job, foreseen)
+    blockers = answer.blockers if late is None else [*answer.blockers, view_blocker(late)]
+    return msgspec.structs.replace(answer, blockers=blockers, ahead=ahead, forecast=foreseen)
 
 
 async def _foresee(call: Call, job_id: int) -> JobForecast | None:

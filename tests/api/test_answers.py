@@ -101,9 +101,9 @@ async def test_what_cant_be_supposed(manager: Manager, body: dict[str, Any], sta
 async def test_why_a_job_waits(manager: Manager) -> None:
     await add_node(manager, "n1", cpu=2)
     await manager.submit(**SLEEP, priority=3)
-    job_id = await manager.submit(resources={"cpu": 4})
+    job_id = await manager.submit(resources={"cpu": 4}, timeout="2h", deadline="1h")
     answer = (await manager.get(f"/v1/jobs/{job_id}/why")).json
-    assert [blocker["code"] for blocker in answer["blockers"]] == ["no_nodes"]
+    assert [blocker["code"] for blocker in answer["blockers"]] == ["no_nodes", "deadline"]
     assert answer["remedies"] == [], "its agent isn't connected"
     codes = [blocker["code"] for blocker in answer["classes"][0]["blockers"]]
     assert codes == ["node_unreachable", "insufficient_cpu"]

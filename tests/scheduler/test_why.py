@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from hasched.model.answers import ChangeView, RemedyView, Why
+from hasched.model.answers import ChangeView, JobForecast, RemedyView, Why
 from hasched.model.parse import parse_spec
 from hasched.model.policy import Amounts, PolicyKind, Quota, Reservation
 from hasched.model.policy_text import parse_policy, write_policy
@@ -19,7 +20,7 @@ from hasched.model.times import format_time
 from hasched.model.units import HOUR_MS
 from hasched.model.views import Reason
 from hasched.model.wire import GpuDevice
-from hasched.scheduler.explain import Known, count_ahead, explain_waiting, pending_reason
+from hasched.scheduler.explain import Known, count_ahead, explain_waiting, find_late, pending_reason
 from hasched.scheduler.order import ByPriority, group_of
 from hasched.scheduler.rehearsal import Rehearsal
 from hasched.statemachine.commands import (
@@ -511,3 +512,43 @@ def _add(cluster: Cluster, node_id: str, **node: Any) -> None:
             cluster.do(QuarantineNode(node_id=node_id, reason="launches failed", wait_ms=60_000))
         case "unhealthy":
             cluster.do(SetNodeState(node_id=node_id, state=NodeState.UNHEALTHY, reason="silent"))
+
+
+@pytest.mark.parametrize(
+    ("document", "told", "value_ms"),
+    [
+        pytest.param({"timeout": "1h", "deadline": "90m"}, "", 0, id="it can still end in time"),
+        pytest.param({"deadline": "1m"}, "", 0, id="it says of no time limit that it needs it"),
+        pytest.param({"timeout": "1h"}, "", 0, id="it has no deadline"),
+        pytest.param(
+            {"timeout": "2h", "deadline": "90m"}, "has not started and may take 2h", 2 * HOUR_MS, id="too short"
+        ),
+        pytest.param(
+            {"timeout": "1h", "deadline": "90m", "not_before": "45m"}, "may take 1h", HOUR_MS * 7 // 4, id="too late"
+        ),
+    ],
+)
+def test_a_deadline_that_can_not_be_met_is_told(document: dict[str, Any], told: str, value_ms: int) -> None:
+    cluster = Cluster()
+    job = submit(cluster, document)
+    late = find_late(cluster.state, job, None)
+    assert (late is not None) is bool(told)
+    if late is not None and late.change is not None:
+        assert late.code is ReasonCode.DEADLINE and told in late.text
+        assert late.change.value == format_time(cluster.state.now_ms + value_ms)
+
+
+def test_a_deadline_is_held_against_when_the_job_is_expected_to_start() -> None:
+    cluster = Cluster()
+    job = submit(cluster, {"timeout": "1h", "deadline": "90m", "count": 2})
+    now_ms = cluster.state.now_ms
+    foreseen = JobForecast(job_id=job.id, name="job", waiting=2, starting=2, start_ms=now_ms, last_start_ms=now_ms)
+    assert find_late(cluster.state, job, foreseen) is None
+    foreseen = replace(foreseen, last_start_ms=now_ms + HOUR_MS)
+    late = find_late(cluster.state, job, foreseen)
+    assert late is not None and late.change is not None
+    assert f"it is expected to start at {format_time(now_ms + HOUR_MS)} and may take 1h" in late.text
+    assert late.change.value == format_time(now_ms + 2 * HOUR_MS)
+    never = replace(foreseen, starting=0, reason=Reason(code=ReasonCode.DEADLINE, text="not before its deadline"))
+    late = find_late(cluster.state, job, never)
+    assert late is not None and "not all of it is expected to start before its deadline" in late.text
