@@ -109,7 +109,7 @@ async def test_why_a_job_waits(manager: Manager) -> None:
     assert codes == ["node_unreachable", "insufficient_cpu"]
     assert (answer["ahead"], answer["classes"][0]["nodes"], answer["forecast"]) == (1, 1, None)
     foreseen = (await manager.get(f"/v1/jobs/{job_id}/why?forecast=true")).json["forecast"]
-    assert (foreseen["start_ms"], foreseen["reason"]["code"]) == (0, "unsatisfiable")
+    assert (foreseen["start_ms"], foreseen["reason"]["code"]) == (0, "deadline")
     assert (await manager.get("/v1/jobs/77/why")).code == "no_such_job"
 
 
