@@ -24,8 +24,8 @@ from hasched.statemachine.relations import Relation, RelationKind, holds
 
 MOST_TRIES = 8  # places where all of a gang may be near to each other
 
-NODES_A_STEP = 64
-TASKS_A_STEP = 16
+NODES_A_STEP = 48
+TASKS_A_STEP = 10
 STEP = 8  # units, and others may have their turn
 
 T = TypeVar("T")

@@ -260,7 +260,12 @@ class Rooms:
         parts = self.shape.parts if len(self.shape.parts) > 1 else ((self.shape.parts[0][0], sizes[1]),)
         order = sorted(range(len(parts)), key=lambda each: _weight(parts[each][0]), reverse=True)
         asked = [(number, *parts[number]) for number in order]
-        pool = [slot for slot in place.slots if slot.usable and not self._closes(slot, now_ms)]
+        pool: list[Slot] = []
+        for number, slot in enumerate(list(place.slots), 1):
+            if slot.usable and not self._closes(slot, now_ms):
+                pool.append(slot)
+            if not number % (STEP * SCANS_A_UNIT):
+                yield STEP
         self._judged = related.versions
 
         def taker(number: int) -> Callable[[Slot, int], None]:
