@@ -71,7 +71,8 @@ class Table:
     def close(self) -> None:
         """Finish what is queued, and end the thread."""
         self._queue.put(None)
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
 
     def _run(self) -> None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from hasched.agent.health import PROBE_BYTES, Health, probe
 from hasched.model.states import EndKind
-from tests.agent.peer import AgentProcess, Peer
+from tests.agent.peer import AgentProcess, Peer, until
 from tests.agent.test_running import shell
 
 
@@ -64,6 +65,28 @@ async def test_a_full_disk_loses_attempts_and_asks_for_no_more_work(
     filler.unlink()
     await peer.until(lambda: peer.accepts)
     assert (await peer.run(shell("true"))).kind is EndKind.EXITED
+
+
+async def test_an_agent_that_is_started_on_a_full_disk_waits_until_there_is_room(small_disk: Path, peer: Peer) -> None:
+    log, filler = small_disk.parent / "agent.log", fill(small_disk)
+    agent = AgentProcess(peer.certificates, small_disk, [peer.url])
+    try:
+        await agent.start()
+        await until(lambda: b"disk_full" in log.read_bytes())
+        filler.unlink()
+        assert (await peer.run(shell("true"))).kind is EndKind.EXITED
+        assert b"agent_failed" not in log.read_bytes()
+    finally:
+        await agent.end()
+
+
+async def test_an_agent_that_waits_for_room_can_be_stopped(small_disk: Path, peer: Peer) -> None:
+    log = small_disk.parent / "agent.log"
+    fill(small_disk)
+    agent = AgentProcess(peer.certificates, small_disk, [peer.url])
+    await agent.start()
+    await until(lambda: b"disk_full" in log.read_bytes())
+    assert await agent.kill(signal.SIGTERM) == 0
 
 
 async def test_a_new_session_hears_it_too(agent: AgentProcess, peer: Peer) -> None:
