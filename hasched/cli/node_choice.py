@@ -26,21 +26,34 @@ class Choice(NamedTuple):
 
     def find(self, client: Client) -> list[str]:
         """The nodes that are meant. None at all is a mistake, and so are names together with what chooses."""
-        from hasched.cli.specs import read_pairs
-        from hasched.model.errors import NotFound
-
         if bool(self.names) == bool(self.labels or self.pool):
             raise click.UsageError("name the nodes, or choose them with --label and --pool")
         if self.names:
             return list(dict.fromkeys(self.names))
+        return [view.id for view in self.among(client.nodes().nodes)]
+
+    def among(self, nodes: list[NodeView]) -> list[NodeView]:
+        """Those that are what is asked for. None at all is a mistake, unless nothing is asked for."""
+        from hasched.cli.specs import read_pairs
+        from hasched.model.errors import NotFound
+
         wanted = read_pairs(self.labels, "--label").items()
-        chosen = [
-            view.id for view in client.nodes().nodes if wanted <= view.labels.items() and self.pool in ("", view.pool)
-        ]
-        if not chosen:
-            what = " and ".join((*self.labels, *([f"pool {self.pool}"] if self.pool else [])))
-            raise NotFound(f"no node has {what}", "see `hasched node list`", code="no_such_node")
+        chosen = [view for view in nodes if wanted <= view.labels.items() and self.pool in ("", view.pool)]
+        if not chosen and (self.labels or self.pool):
+            what = " and ".join((*self.labels, *([f"the pool {self.pool}"] if self.pool else [])))
+            raise NotFound(f"no node has {what}", self._hint(nodes), code="no_such_node")
         return chosen
+
+    def _hint(self, nodes: list[NodeView]) -> str:
+        """What was perhaps meant, of the first that no node has."""
+        from hasched.model.kinds import suggest_name
+
+        labels = {f"{key}={value}": None for view in nodes for key, value in view.labels.items()}
+        pools = {view.pool: None for view in nodes}
+        for given, known in (*((label, labels) for label in self.labels), (self.pool, pools)):
+            if given and given not in known:
+                return suggest_name(given, known, "see `hasched node list`")
+        return "see `hasched node list`"
 
 
 def choice_of_nodes(function: Function) -> Function:

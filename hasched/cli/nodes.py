@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hasched.cli.node_choice import Choice
 from hasched.cli.node_control import cordon, drain, uncordon, undrain, unquarantine
 from hasched.cli.node_properties import label_nodes, pool_nodes, reset_nodes, taint_nodes
 from hasched.cli.settings import Settings, json_option
@@ -21,18 +22,22 @@ def node() -> None:
 
 
 @node.command("list")
+@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Only with this label; of several, all.")
+@click.option("--pool", default="", metavar="POOL", help="Only of this pool.")
 @json_option
 @click.pass_obj
-def list_nodes(settings: Settings) -> None:
+def list_nodes(settings: Settings, labels: tuple[str, ...], pool: str) -> None:
     """List nodes."""
     from hasched.cli.output import natural_key, print_json, print_table
+    from hasched.model.views import NodePage
 
     with settings.client() as client:
         page = client.nodes()
+    found = Choice((), labels, pool).among(page.nodes)
     if settings.as_json:
-        print_json(page)
+        print_json(NodePage(nodes=found))
     else:
-        nodes = sorted(page.nodes, key=lambda view: natural_key(view.id))
+        nodes = sorted(found, key=lambda view: natural_key(view.id))
         print_table(NODE_COLUMNS, map(node_row, nodes), NODE_SPARE, "there are no nodes: start agents")
 
 

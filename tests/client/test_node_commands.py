@@ -61,6 +61,19 @@ def test_nodes_are_chosen_by_their_labels(scene: Scene) -> None:
     assert [path for path, _ in asked(scene)] == ["/v1/nodes/n1/uncordon", "/v1/nodes/n3/uncordon"]
 
 
+def test_a_list_is_in_the_order_of_numbers_and_can_be_narrowed(scene: Scene) -> None:
+    nodes = page(
+        *(view(name, pool="gpu" if name == "n2" else "default", labels={"rack": "r1"}) for name in ("n10", "n2", "n1"))
+    )
+    scene.manager(nodes)
+    assert [line.split()[0] for line in invoke(scene, "list").stdout.splitlines()] == ["NODE", "n1", "n2", "n10"]
+    narrowed = json.loads(invoke(scene, "list", "--pool", "gpu", "--label", "rack=r1", "--json").stdout)
+    assert [node["id"] for node in narrowed["nodes"]] == ["n2"]
+    for option, value, meant in (("--pool", "gpus", "gpu"), ("--label", "rack=r7", "rack=r1")):
+        refused = invoke(scene, "list", option, value)
+        assert (refused.exit_code, refused.stderr.splitlines()[1]) == (Exit.NOT_FOUND, f"  did you mean {meant!r}?")
+
+
 def test_no_node_with_such_a_label_is_told_apart_from_success(scene: Scene) -> None:
     scene.manager(page(view("n1")))
     result = invoke(scene, "undrain", "--label", "rack=r9")
