@@ -27,8 +27,7 @@ def print_registry(registry: Registry, *, as_json: bool) -> None:
         {"name": each.name, "summary": each.summary, "clients": each.clients} for each in registry.workloads.values()
     ]
     drills = [
-        {"name": each.name, "happened": each.happened, "expects": each.expects, "waits_for": each.waits_for}
-        for each in registry.drills.values()
+        {"name": each.name, "happened": each.happened, "expects": each.expects} for each in registry.drills.values()
     ]
     if as_json:
         print_json({"nemeses": nemeses, "workloads": workloads, "drills": drills})
@@ -45,10 +44,7 @@ def print_registry(registry: Registry, *, as_json: bool) -> None:
     click.echo()
     print_table(
         ("drill", "what happened to others"),
-        [
-            (each.name, each.happened + (f" (waits for {each.waits_for})" if each.waits_for else ""))
-            for each in registry.drills.values()
-        ],
+        [(each.name, each.happened) for each in registry.drills.values()],
     )
 
 

@@ -10,8 +10,7 @@ from chaos.drills.scene import Scene
 
 
 class Drill(ABC):
-    """`happened` is what befell others; `settings` and `agent_settings` go into the daemons' configuration files.
-    `waits_for` names what hasched can't do yet: such a drill is listed and can't be played."""
+    """`happened` is what befell others; `settings` and `agent_settings` go into the daemons' configuration files."""
 
     name: ClassVar[str]
     happened: ClassVar[str]
@@ -21,7 +20,6 @@ class Drill(ABC):
     agents: ClassVar[int] = 2
     settings: ClassVar[dict[str, Any]] = {}
     agent_settings: ClassVar[dict[str, Any]] = {}
-    waits_for: ClassVar[str] = ""
 
     @abstractmethod
     async def play(self, scene: Scene) -> None:

@@ -28,8 +28,6 @@ async def play(
 ) -> DrillPart:
     """`make_cluster` gives a cluster with the drill's managers, agents and settings, or one that is there already;
     `consented` raises ConsentMissing if that one must not be broken."""
-    if drill.waits_for:
-        return _part(drill, LEFT_OUT, f"it waits for {drill.waits_for}, which hasched doesn't have yet")
     try:
         async with make_cluster() as cluster:
             if consented is not None:

@@ -126,6 +126,21 @@ class SlotRun(NamedTuple):
     def last_ms(self) -> int:
         return self.first_ms + (self.number - 1) * self.step_ms
 
+    def split(self, before_ms: int) -> tuple[SlotRun | None, SlotRun | None]:
+        """What of it is earlier than a time, and what isn't."""
+        if self.last_ms < before_ms:
+            return self, None
+        if self.first_ms >= before_ms:
+            return None, self
+        return self.cut((before_ms - 1 - self.first_ms) // self.step_ms + 1)
+
+    def cut(self, number: int) -> tuple[SlotRun | None, SlotRun | None]:
+        """Its first slots, so many, and the others."""
+        if number <= 0 or number >= self.number:
+            return (None, self) if number <= 0 else (self, None)
+        later = self.first_ms + number * self.step_ms
+        return self._replace(number=number), self._replace(first_ms=later, number=self.number - number)
+
     def slots(self) -> range:
         """Its instants, ascending."""
         return range(self.first_ms, self.last_ms + 1, self.step_ms or 1)

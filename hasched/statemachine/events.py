@@ -403,7 +403,10 @@ class SlotFired(_Event, frozen=True):
 
 
 class SlotsSkipped(_Event, frozen=True):
-    """`count` slots from `first_ms` on, `step_ms` apart, are not fired, and `outcome` is why. `text` says more of a refusal."""
+    """`count` slots from `first_ms` on, `step_ms` apart, are not fired, and `outcome` is why. `text` says more of a refusal.
+
+    `past`: they were over when they were planned.
+    """
 
     schedule: str
     first_ms: int
@@ -412,6 +415,7 @@ class SlotsSkipped(_Event, frozen=True):
     outcome: SlotOutcome
     waited: bool = False
     text: str = ""
+    past: bool = False
 
 
 class SlotsQueued(_Event, frozen=True):

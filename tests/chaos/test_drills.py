@@ -30,7 +30,6 @@ from hasched.model.errors import NoLeader
 pytestmark = pytest.mark.timeout(240)
 
 DRILLS = Registry().drills
-WAITING = ("dst-hour", "re-election-stops-cron")
 NAMES = (
     "agent-restart",
     "all-down-new-addresses",
@@ -84,10 +83,9 @@ def told(part: DrillPart) -> str:
 
 def test_every_failure_that_others_had_has_a_drill() -> None:
     assert tuple(DRILLS) == NAMES
-    assert [name for name, drill in DRILLS.items() if drill.waits_for] == list(WAITING)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in WAITING])
+@pytest.mark.parametrize("name", NAMES)
 async def test_the_product_passes(name: str, ledger: Ledger) -> None:
     part = await play_on_own(DRILLS[name], ledger)
     if part.verdict == LEFT_OUT and os.geteuid() != 0:
@@ -161,15 +159,6 @@ async def test_a_drill_that_hangs_is_ended_and_its_cluster_goes(ledger: Ledger) 
 async def test_an_error_of_the_api_fails_a_drill_with_its_code(ledger: Ledger) -> None:
     part = await play(Refused(), lambda: OwnCluster(ledger, 1, 0, on_loopback=True))
     assert (part.verdict, part.why) == (FAILED, "no_leader: nobody leads (wait)")
-
-
-async def test_a_drill_that_waits_for_the_product_makes_no_cluster() -> None:
-    def make() -> OwnCluster:
-        raise AssertionError("it is not played")
-
-    for name in WAITING:
-        part = await play(DRILLS[name], make)
-        assert (part.verdict, part.why) == (LEFT_OUT, "it waits for schedules, which hasched doesn't have yet")
 
 
 async def test_what_the_machine_lacks_leaves_a_drill_out(ledger: Ledger) -> None:

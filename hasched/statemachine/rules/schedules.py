@@ -173,12 +173,13 @@ def decide_plan(state: State, command: PlanSlots) -> Decision | Rejected:
         return Rejected("invalid_plan", fault, "this is a bug in hasched; please report it")
     if not command.after_ms < command.until_ms <= state.now_ms + MAX_AHEAD_MS and command.until_ms != NEVER_MS:
         return Rejected("invalid_plan", f"{command.until_ms} is not a time to plan to", "plan less far ahead")
-    added = _pending_of(schedule, command.runs)
-    pending = tuple(sorted((*schedule.pending, *added)))
+    runs, past = slots.sort_out_past(schedule, command.runs, state.now_ms)
+    pending = tuple(sorted((*schedule.pending, *_pending_of(schedule, runs))))
     settled = slots.decide_backlog(schedule, pending, state.now_ms)
     if len(pending) - sum(each.count for each in settled) > MAX_PENDING:
         return Rejected("too_many_pending", f"{len(schedule.pending)} slots wait to be fired", "plan again later")
-    return Decision([SlotsPlanned(command.name, command.until_ms, command.runs), *settled])
+    skipped = sorted([*past, *settled], key=lambda each: each.first_ms)
+    return Decision([SlotsPlanned(command.name, command.until_ms, runs), *skipped])
 
 
 def _fault_of_runs(runs: tuple[SlotRun, ...], after_ms: int, until_ms: int) -> str:

@@ -75,6 +75,36 @@ def decide_backlog(schedule: Schedule, pending: Sequence[Pending], now_ms: int) 
     ]
 
 
+def sort_out_past(
+    schedule: Schedule, runs: Sequence[SlotRun], now_ms: int
+) -> tuple[tuple[SlotRun, ...], list[SlotsSkipped]]:
+    """Of slots that are planned, those that are to wait for their time, and those that are over: later than the grace by far, and
+    not among the last that are fired nonetheless. So a month of seconds that nobody fired is never held one by one."""
+    spec = schedule.spec
+    left: list[SlotRun] = []
+    past: list[SlotRun] = []
+    for run in runs:
+        before, after = run.split(now_ms - spec.grace_ms - spec.jitter_ms)
+        past += [before] if before is not None else []
+        left += [after] if after is not None else []
+    missed = sum(run.number for run in past if outcome_of(run.verdict) is None)
+    missed -= 0 if schedule.pause is not None else min(late_kept(spec), missed)
+    kept: list[SlotRun] = []
+    skipped: list[SlotsSkipped] = []
+    for run in past:
+        outcome, over, due = outcome_of(run.verdict), run, None
+        if outcome is None:
+            outcome = SlotOutcome.MISSED if schedule.pause is None else SlotOutcome.PAUSED
+            first, due = run.cut(missed)
+            missed -= first.number if first is not None else 0
+            kept += [due] if due is not None else []
+            if first is None:
+                continue
+            over = first
+        skipped.append(SlotsSkipped(schedule.name, over.first_ms, over.step_ms, over.number, outcome, past=True))
+    return (*kept, *left), skipped
+
+
 def decide_due(state: State, before: Sequence[Event], submissions: Submissions) -> list[Event]:
     """What is due of all schedules, those that are due first first, bounded; the rest is due at once in the next step.
 
@@ -202,17 +232,19 @@ def evolve_fired(state: State, event: SlotFired) -> None:
 
 def evolve_skipped(state: State, event: SlotsSkipped) -> None:
     row = Row(event.first_ms, event.step_ms, state.now_ms, 0, event.count, event.outcome)
-    schedule = _settled(state.schedules[event.schedule], row, event.waited)
+    schedule = _settled(state.schedules[event.schedule], row, event.waited, event.past)
     if event.text:
         schedule = msgspec.structs.replace(schedule, refusal=event.text)
     state.put_schedule(schedule)
 
 
-def _settled(schedule: Schedule, row: Row, waited: bool) -> Schedule:
-    gone = dict.fromkeys(SlotRun(row.first_ms, row.step_ms, row.number).slots())
+def _settled(schedule: Schedule, row: Row, waited: bool, past: bool = False) -> Schedule:
     counts = list(schedule.counts) + [0] * (OUTCOMES - len(schedule.counts))
     counts[row.outcome] += row.number
+    if past:
+        return msgspec.structs.replace(schedule, rows=schedule.with_row(row), counts=tuple(counts))
     changes: dict[str, object] = {"rows": schedule.with_row(row), "counts": tuple(counts)}
+    gone = dict.fromkeys(SlotRun(row.first_ms, row.step_ms, row.number).slots())
     if waited:
         changes["waiting"] = tuple(each for each in schedule.waiting if each.slot_ms not in gone)
     else:
