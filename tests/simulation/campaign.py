@@ -108,8 +108,9 @@ def hunt(name: str, first_seed: int = 1) -> Catch:
     It is caught by what it does: not by a run that the product fails too, nor because its code doesn't fit any more.
     """
     mutant = MUTANTS[name]
-    for number in range(mutant.seeds):
-        verdict = run(first_seed + number, mutant.profile, name)
+    seeds = range(first_seed, first_seed + mutant.seeds)
+    for number, seed in enumerate(sorted(seeds, key=lambda seed: seed != mutant.likely)):
+        verdict = run(seed, mutant.profile, name)
         if verdict.violations:
             violation = verdict.violations[0]
             assert not any(misfit in violation for misfit in MISFITS), f"{name} doesn't fit the product: {violation}"

@@ -30,6 +30,7 @@ class Mutant(NamedTuple):
     undoes: str
     profile: str
     seeds: int
+    likely: int  # of those seeds the one that caught it last, which is tried first
     install: Callable[[Patches], None]
 
 
@@ -38,10 +39,12 @@ MUTANTS: dict[str, Mutant] = {}
 Install = Callable[[Patches], None]
 
 
-def mutant(name: str, undoes: str, *, profile: str = "any", seeds: int = 30) -> Callable[[Install], Install]:
+def mutant(
+    name: str, undoes: str, *, profile: str = "any", seeds: int = 30, likely: int = 1
+) -> Callable[[Install], Install]:
     def register(install: Install) -> Install:
-        assert name not in MUTANTS, name
-        MUTANTS[name] = Mutant(name, undoes, profile, seeds, install)
+        assert name not in MUTANTS and 1 <= likely <= seeds, name
+        MUTANTS[name] = Mutant(name, undoes, profile, seeds, likely, install)
         return install
 
     return register

@@ -217,7 +217,13 @@ def _report_not_repeated(patches: Patches) -> None:
     patches.wrap(Outbox, "open", forgetting)
 
 
-@mutant("fence-not-checked", "only the attempt that is current decides about its task", profile="agents", seeds=100)
+@mutant(
+    "fence-not-checked",
+    "only the attempt that is current decides about its task",
+    profile="agents",
+    seeds=100,
+    likely=17,
+)
 def _fence_not_checked(patches: Patches) -> None:
     def unfenced(decide: Any) -> Any:
         def decide_for_current(state: State, node_id: str, report: Any) -> Any:
