@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, settings
 
-LONG = (
-    "chaos",
-    "simulation",
-    "cli",
-    "cluster",
-    "raft",
-    "agent",
-    "proofs",
-    "deploy",
-)  # the longest first, so no worker ends late
+# The longest first, so that no worker ends long after the other.
+LONG = ("chaos", "simulation", "cli", "cluster", "raft", "agent", "proofs", "deploy")
+
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")  # how fast the machine is decides nothing
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -37,7 +37,6 @@ def documented(tmp_path_factory) -> Path:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="cuts need root")
 @pytest.mark.timeout(400)
-@pytest.mark.alone
 def test_every_promise_holds_under_kills_freezes_and_cuts(documented, tmp_path, monkeypatch):
     monkeypatch.setenv("HASCHED_STATE_DIR", str(tmp_path / "state"))
     chosen = [word for name in (*NEMESES, "frozen-follower") for word in ("--nemesis", name)]
