@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.cluster import eventually
 from tests.support.dev import Dev
+from tests.support.fake_nvml import FakeNvml, Gpu, build
+from tests.support.packages import installed, put
 from tests.support.page import File, Step, Terminal, matches, sections
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -24,8 +28,21 @@ pytestmark = pytest.mark.timeout(180)
 
 @pytest.fixture(scope="module")
 def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
-    with Dev(tmp_path_factory.mktemp("page"), "--managers", "1", "--agents", "2") as dev:
-        yield dev
+    """The cluster of the page, whose managers have the package that the page shows, and whose agents find GPUs."""
+    folder = tmp_path_factory.mktemp("page")
+    build(folder)
+    driver = FakeNvml(folder, [Gpu(f"GPU-{number}", links=0) for number in range(4)])
+    driver.write()
+    own = (DOCS / "scheduling.md").read_text().partition("### Filters and scorers of your own")[2]
+    blocks = [re.findall(rf"```{kind}\n(.*?)```", own, re.DOTALL)[0] for kind in ("python", "toml")]
+    put(folder / "packages", "night", blocks[0], installed(blocks[1]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("USER", "dev")
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(folder / "packages"), os.environ.get("PYTHONPATH", "")]))
+        for name, value in driver.environment.items():
+            patch.setenv(name, value)
+        with Dev(folder, "--agents", "4", "--simulate-nodes", "28") as dev:
+            yield dev
 
 
 @pytest.mark.parametrize("section", SECTIONS)
@@ -35,6 +52,12 @@ def test_a_section_of_the_page_is_true(dev: Dev, section: str, tmp_path: Path):
     with Terminal(tmp_path, environment) as terminal:
         for step in SECTIONS[section]:
             terminal.take(step)
+    eventually("the section's jobs to be over", lambda: nothing_runs(dev), patience_s=30)
+
+
+def nothing_runs(dev: Dev) -> bool:
+    nodes: list[dict[str, object]] = dev.json("node", "list")["nodes"]  # type: ignore[assignment]
+    return not any(node["running"] for node in nodes)
 
 
 def test_a_page_is_cut_into_steps(tmp_path: Path):
