@@ -9,13 +9,11 @@ of an attempt runs on after its end; a timeout, a stop and the end of a lease wo
 
 from __future__ import annotations
 
-import errno
 import heapq
 import os
 import resource
 import shutil
 import signal
-import stat
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -26,8 +24,8 @@ from hasched.agent.executors import CHECKPOINT, Executor, LaunchFailed, NodeFail
 from hasched.agent.processes import Families, boot_ms, wall_ms
 from hasched.agent.protocol import MAX_REASON, Configure, LaunchJob, LaunchTask, Lease, RunningAttempt, cut
 from hasched.agent.roster import Roster, RosterFull
+from hasched.agent.running import Running, read_output
 from hasched.model.ids import AttemptId
-from hasched.model.spec import MAX_OUTPUT_BYTES
 from hasched.model.states import EndKind
 from hasched.model.wire import AttemptCheckpointed, AttemptEnded, AttemptKey, AttemptReport, AttemptStarted, Usage
 
@@ -35,37 +33,6 @@ LEASE_MARGIN_MS = 250  # a leased task is dead this long before its lease ends
 MARK_STEP_MS = 30_000  # a checkpoint so soon after the last that was told waits for the next look, or for the end
 CHECK_INTERVAL_MS = 2_000  # how often logs are kept within their bound and memory is sampled
 FINISHED_SESSIONS = 4096  # how many ended sessions are remembered, to recognise their orphans
-
-
-class _Running:
-    """One running attempt."""
-
-    __slots__ = (
-        "cgroup", "checkpoint_ms", "directory", "frozen", "grace_ms", "key", "kill_at_ms", "killed", "kind", "leased",
-        "left_ms", "peak_bytes", "pid", "reason", "slot", "started_ms", "task", "term_at_ms", "timeout_at_ms", "timeout_ms",
-    )  # fmt: skip
-
-    def __init__(self, key: AttemptId, job: LaunchJob, task: LaunchTask, directory: str, cgroup: Cgroup | None) -> None:
-        self.key = key
-        self.task = task
-        self.directory = directory
-        self.cgroup = cgroup
-        self.grace_ms = job.kill_grace_ms
-        self.leased = job.stop_at_lease
-        self.timeout_ms = job.timeout_ms
-        self.timeout_at_ms = 0  # 0: none, or frozen
-        self.left_ms = 0  # of the timeout, while frozen
-        self.frozen = False
-        self.kind: EndKind | None = None  # set once we are ending it
-        self.reason = ""
-        self.term_at_ms = 0  # of one that was warned
-        self.kill_at_ms = 0
-        self.killed = False
-        self.pid = 0
-        self.slot = 0
-        self.started_ms = 0
-        self.peak_bytes = 0
-        self.checkpoint_ms = 0  # of its latest checkpoint
 
 
 class Supervised:
@@ -78,15 +45,15 @@ class Supervised:
         self._executor: Executor | None = None
         self._cgroups: Cgroups | None = None
         self._settings: Configure | None = None
-        self._by_pid: dict[int, _Running] = {}
-        self._by_key: dict[AttemptId, _Running] = {}
+        self._by_pid: dict[int, Running] = {}
+        self._by_key: dict[AttemptId, Running] = {}
         self._ended: dict[AttemptId, AttemptEnded] = {}
         self._news: dict[AttemptId, AttemptStarted | AttemptEnded] = {}
         self._checkpoints: dict[AttemptId, AttemptCheckpointed] = {}  # that are news too
         self._node_failure = ""
         self._alarms: list[tuple[int, int]] = []  # (boot ms, pid): look at it then
         self._lease: Lease | None = None
-        self._leased: dict[int, _Running] = {}
+        self._leased: dict[int, Running] = {}
         self._lease_due_ms: int | None = None
         self._finished: dict[int, None] = {}  # sessions, oldest first
         self._foreign: dict[int, None] = {}
@@ -151,7 +118,7 @@ class Supervised:
         self._roster.check()
         directory = self._make_directory(key)
         cgroup = self._make_cgroup(key, job)
-        running = _Running(key, job, task, directory, cgroup)
+        running = Running(key, job, task, directory, cgroup)
         try:
             running.pid = pid = self._executor.start(job, task, directory, cgroup)
         except (LaunchFailed, NodeFailed):
@@ -213,7 +180,7 @@ class Supervised:
         else:
             self._end_all(attempts, EndKind.STOPPED, reason)
 
-    def _warn(self, attempts: Sequence[_Running], reason: str, warning: str, warning_ms: int) -> None:
+    def _warn(self, attempts: Sequence[Running], reason: str, warning: str, warning_ms: int) -> None:
         """Once each. A frozen one goes on, since a task that stands still can't make ready for its end."""
         attempts = [running for running in attempts if running.kind is None and not running.term_at_ms]
         if not attempts:
@@ -233,7 +200,7 @@ class Supervised:
         self.reap()
         self._end_all(list(self._by_pid.values()), kind, reason)
 
-    def _end_all(self, attempts: Sequence[_Running], kind: EndKind, reason: str) -> None:
+    def _end_all(self, attempts: Sequence[Running], kind: EndKind, reason: str) -> None:
         attempts = [running for running in attempts if running.kind is None]
         if not attempts:
             return
@@ -247,7 +214,7 @@ class Supervised:
             if running.frozen:
                 self._signal(running, signal.SIGCONT, families)
 
-    def _kill(self, attempts: Sequence[_Running]) -> None:
+    def _kill(self, attempts: Sequence[Running]) -> None:
         families = Families()
         for running in attempts:
             running.killed = True
@@ -255,7 +222,7 @@ class Supervised:
             if running.cgroup is not None:
                 running.cgroup.kill()
 
-    def _signal(self, running: _Running, number: signal.Signals, families: Families) -> None:
+    def _signal(self, running: Running, number: signal.Signals, families: Families) -> None:
         self._note(running.pid, processes.send_group(running.pid, number))
         members = dict.fromkeys(families.of(running.pid))
         if running.cgroup is not None:
@@ -288,7 +255,7 @@ class Supervised:
             else:
                 self._thaw(running, now_ms, families)
 
-    def _thaw(self, running: _Running, now_ms: int, families: Families) -> None:
+    def _thaw(self, running: Running, now_ms: int, families: Families) -> None:
         running.frozen = False
         if running.timeout_ms:
             running.timeout_at_ms = now_ms + running.left_ms
@@ -319,9 +286,9 @@ class Supervised:
     def act(self) -> None:
         """Do what has come due."""
         now_ms = boot_ms()
-        timed_out: list[_Running] = []
-        warned: list[_Running] = []
-        overdue: list[_Running] = []
+        timed_out: list[Running] = []
+        warned: list[Running] = []
+        overdue: list[Running] = []
         while self._alarms and self._alarms[0][0] <= now_ms:
             _, pid = heapq.heappop(self._alarms)
             running = self._by_pid.get(pid)
@@ -378,7 +345,7 @@ class Supervised:
                 self._checkpoints[running.key] = AttemptCheckpointed(*running.key, running.checkpoint_ms)
         self._unremoved = [cgroup for cgroup in self._unremoved if not cgroup.remove()]
 
-    def _look_for_checkpoint(self, running: _Running, least_ms: int = 1) -> bool:
+    def _look_for_checkpoint(self, running: Running, least_ms: int = 1) -> bool:
         """Whether the task has written to its checkpoint file so long after the last mark; when, is what the file says."""
         try:
             status = os.lstat(f"{running.directory}/{CHECKPOINT}")
@@ -390,7 +357,7 @@ class Supervised:
         running.checkpoint_ms = written_ms
         return True
 
-    def _bound_logs(self, running: _Running) -> None:
+    def _bound_logs(self, running: Running) -> None:
         assert self._settings is not None
         if not self._holes:
             return
@@ -427,15 +394,15 @@ class Supervised:
         if collected:
             self._end_strays()
 
-    def _ended_by_itself(self, running: _Running, code: int, usage: resource.struct_rusage) -> None:
+    def _ended_by_itself(self, running: Running, code: int, usage: resource.struct_rusage) -> None:
         del self._by_key[running.key]
         self._leased.pop(running.pid, None)
         self._roster.remove(running.slot)
         self._finished[running.pid] = None
         if len(self._finished) > FINISHED_SESSIONS:
             del self._finished[next(iter(self._finished))]
-        kind, reason = self._judge(running, code)
-        peak_bytes = self._peak_bytes(running, usage)
+        kind, reason = running.judge(code)
+        peak_bytes = running.peak_of(usage)
         if running.cgroup is not None:
             running.cgroup.kill()
             self._remove_cgroup(running.cgroup)
@@ -456,22 +423,6 @@ class Supervised:
                 running.checkpoint_ms,
             )
         )
-
-    def _judge(self, running: _Running, code: int) -> tuple[EndKind, str]:
-        if code != 0 and running.cgroup is not None and running.kind is None and running.cgroup.oom_kills():
-            return EndKind.OUT_OF_MEMORY, "the kernel killed it at its memory limit"
-        if running.kind is not None:
-            return running.kind, running.reason
-        return (EndKind.SIGNALED if code < 0 else EndKind.EXITED), ""
-
-    def _peak_bytes(self, running: _Running, usage: resource.struct_rusage) -> int:
-        """The kernel counts our own size into a child that we spawned, so a smaller figure says nothing about it."""
-        if running.cgroup is not None and (peak_bytes := running.cgroup.peak_bytes()):
-            return peak_bytes
-        peak_bytes = running.peak_bytes
-        if usage.ru_maxrss > resource.getrusage(resource.RUSAGE_SELF).ru_maxrss:
-            peak_bytes = max(peak_bytes, usage.ru_maxrss * 1024)
-        return peak_bytes
 
     def _finish(self, ended: AttemptEnded) -> None:
         if len(ended.reason) > MAX_REASON:
@@ -502,24 +453,3 @@ class Supervised:
             owner = processes.attempt_of(pid)
             if session in self._finished or (owner is not None and owner not in self._by_key):
                 self._note(pid, processes.send(pid, signal.SIGKILL))
-
-
-def read_output(path: str) -> tuple[bytes, str]:
-    """The content of HASCHED_OUTPUT, and what is wrong with it, if anything. A task may have put anything there."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return b"", ""
-    except OSError as error:
-        what = "a link" if error.errno == errno.ELOOP else error.strerror
-        return b"", f"the output can't be read: {what}"
-    try:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            return b"", "the output can't be read: not a file"
-        content = os.read(fd, MAX_OUTPUT_BYTES)
-    finally:
-        os.close(fd)
-    if status.st_size > MAX_OUTPUT_BYTES:
-        return content, f"the output of {status.st_size} bytes was cut to {MAX_OUTPUT_BYTES}"
-    return content, ""

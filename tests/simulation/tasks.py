@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from hasched.agent import supervised
+from hasched.agent import running, supervised
 from hasched.agent.protocol import LaunchJob, LaunchTask
 from hasched.model.ids import AttemptId
+from tests.simulation.patches import Patches
 
 if TYPE_CHECKING:
     from tests.simulation.agent import SimulatedAgent
@@ -229,7 +230,7 @@ class _Processes:
 
 @contextmanager
 def supervised_in(world: World) -> Iterator[None]:
-    """Let the supervisor's module find the processes, files and clocks of whichever node's supervisor runs."""
+    """Let the supervisor's modules find the processes, files and clocks of whichever node's supervisor runs."""
     system = _System(world)
     replaced: dict[str, Any] = {
         "os": system,
@@ -238,12 +239,11 @@ def supervised_in(world: World) -> Iterator[None]:
         "boot_ms": system.boot_ms,
         "wall_ms": system.wall_ms,
         "holes": SimpleNamespace(bound=lambda *_: True),
-        "resource": SimpleNamespace(RUSAGE_SELF=0, getrusage=lambda _: SimpleNamespace(ru_maxrss=0)),
         "read_output": lambda _: (b"", ""),
     }
-    kept = {name: getattr(supervised, name) for name in replaced}
-    vars(supervised).update(replaced)
-    try:
+    small = SimpleNamespace(RUSAGE_SELF=0, getrusage=lambda _: SimpleNamespace(ru_maxrss=0))
+    with Patches() as patches:
+        for name, what in replaced.items():
+            patches.set(supervised, name, what)
+        patches.set(running, "resource", small)
         yield
-    finally:
-        vars(supervised).update(kept)
