@@ -12,6 +12,7 @@ from aiohttp import web
 from hasched.api.call import Call, Consistency
 from hasched.api.jobs import MAX_JOB_BYTES, ReadOne
 from hasched.api.routing import Routes
+from hasched.api.workflows import library_of
 from hasched.model.errors import BadRequest, NotFound, OutcomeUnknown
 from hasched.model.kinds import suggest_name
 from hasched.model.schedule import ScheduleSpec, gather
@@ -92,7 +93,7 @@ async def list_schedules(call: Call, query: ListSchedules) -> SchedulePage:
     names = sorted(
         name
         for name, schedule in state.schedules.items()
-        if name > query.cursor and query.namespace in (None, schedule.spec.job.namespace)
+        if name > query.cursor and query.namespace in (None, schedule.spec.namespace)
     )
     shown = [_show(call, state, state.schedules[name], False) for name in names[: query.limit]]
     return SchedulePage(schedules=shown, next_cursor=names[query.limit - 1] if len(names) > query.limit else "")
@@ -112,7 +113,9 @@ async def put_schedule(call: Call, name: str, query: ChangeSchedule, body: bytes
     The body is the schedule's document (docs/schedules.md) as JSON. Slots that are due already stay due; what comes later is as
     the new document says. `warnings` is what the linter has found.
     """
-    given, spec = parse_schedule(body, call.context.defaults)
+    state = await call.read_state("linearizable")
+    given, spec = parse_schedule(body, call.context.defaults, library_of(state))
+    spec = _with_version(state, spec, body)
     if given != name:
         raise BadRequest(f"the document is of schedule {given}, not of {name[:128]}", "put it under its own name")
     await call.propose(PutSchedule(name=name, spec=spec, actor=call.actor, if_index=query.if_index))
@@ -244,3 +247,13 @@ def _show(call: Call, state: State, schedule: Schedule, with_spec: bool) -> Sche
 
 def _localized(slots: list[SlotView], zone: str) -> list[SlotView]:
     return [msgspec.structs.replace(each, local=local_time(zone, each.slot_ms)) for each in slots]
+
+
+def _with_version(state: State, spec: ScheduleSpec, body: bytes) -> ScheduleSpec:
+    """The spec with the version of the workflow template that it names, if it does."""
+    named = msgspec.json.decode(body).get("workflow")
+    template = state.templates.get(("workflow", named)) if isinstance(named, str) else None
+    if template is None or spec.workflow is None:
+        return spec
+    target = msgspec.structs.replace(spec.workflow, version=template.latest.version)
+    return msgspec.structs.replace(spec, workflow=target)

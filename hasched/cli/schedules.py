@@ -73,7 +73,7 @@ def list_schedules(settings: Settings, namespace: str | None) -> None:
             view.timezone,
             _next(view),
             _last(view),
-            str(len(view.running) or ""),
+            str(len(view.running) + len(view.executions) or ""),
             view.actor,
         )
         for view in views
@@ -106,7 +106,12 @@ def show(settings: Settings, name: str) -> None:
             ("next", _next(view)),
             ("last", _last(view)),
             ("last success", moment(view.succeeded_ms)),
-            ("running", ", ".join(f"job {job_id}" for job_id in view.running)),
+            (
+                "running",
+                ", ".join(
+                    [*(f"job {each}" for each in view.running), *(f"execution {each}" for each in view.executions)]
+                ),
+            ),
             ("waiting", f"{view.waiting} slots" if view.waiting else ""),
             ("slots", ", ".join(f"{number} {outcome}" for outcome, number in view.counts.items())),
             ("last refusal", view.refusal),
@@ -137,7 +142,14 @@ def slots(settings: Settings, name: str, limit: int) -> None:
     print_table(
         ("slot", "count", "outcome", "settled", "job", "state"),
         (
-            (each.local, _span(each), each.outcome, clock(each.settled_ms), str(each.job_id or ""), each.job_state)
+            (
+                each.local,
+                _span(each),
+                each.outcome,
+                clock(each.settled_ms),
+                _made(each),
+                each.job_state or each.execution_state,
+            )
             for each in shown
         ),
     )
@@ -353,6 +365,11 @@ def _next(view: ScheduleView) -> str:
 def _last(view: ScheduleView) -> str:
     last = view.last
     return "" if last is None else f"{last.outcome} {last.local}"
+
+
+def _made(slot: SlotView) -> str:
+    """The job or the execution of a slot."""
+    return f"execution {slot.execution_id}" if slot.execution_id else str(slot.job_id or "")
 
 
 def _span(slot: SlotView) -> str:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from enum import IntEnum, StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
-from hasched.model.spec import JobSpec
+from hasched.model.spec import DEFAULT_NAMESPACE, JobSpec
+from hasched.model.workflow import WorkflowSpec
 
 MAX_JITTER_MS = 3_600_000
 MAX_QUEUE = 100  # slots that wait for an earlier run
@@ -91,6 +92,14 @@ class Blackout(msgspec.Struct, frozen=True, omit_defaults=True):
     weekdays: tuple[int, ...] = ()
 
 
+class WorkflowTarget(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A workflow with its parameters, as it was when the schedule was put."""
+
+    spec: WorkflowSpec
+    params: tuple[tuple[str, Any], ...] = ()
+    version: int = 0  # of the workflow template; 0: it came with its document
+
+
 class ScheduleSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One of `cron`, `every_ms` and `at` says when. Times are ms since the epoch."""
 
@@ -111,7 +120,22 @@ class ScheduleSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     late_ms: int = 60_000  # alert when a slot is fired so late; 0: never
     missing_ms: int = 0  # alert when no run has succeeded for so long; 0: never
     description: str = ""
-    job: JobSpec
+    job: JobSpec | None = None  # what each slot submits: this,
+    workflow: WorkflowTarget | None = None  # or an execution of this
+
+    @property
+    def namespace(self) -> str:
+        """Whose work it is."""
+        if self.job is not None:
+            return self.job.namespace
+        return self.workflow.spec.namespace if self.workflow is not None else DEFAULT_NAMESPACE
+
+    @property
+    def timeout_ms(self) -> int:
+        """How long a run may take at most, by what it says itself; 0: no matter how long."""
+        if self.job is not None:
+            return self.job.timeout_ms
+        return self.workflow.spec.timeout_ms if self.workflow is not None else 0
 
 
 class SlotRun(NamedTuple):

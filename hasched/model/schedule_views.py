@@ -26,6 +26,8 @@ class SlotView(_View, frozen=True):
     settled_ms: int = 0
     job_id: int | None = None
     job_state: str = ""  # empty where the job is forgotten
+    execution_id: int | None = None  # of a schedule with a workflow, as long as the execution is there
+    execution_state: str = ""
 
 
 class SlotPage(_View, frozen=True):
@@ -71,6 +73,7 @@ class ScheduleView(_View, frozen=True):
     next_ms: int = 0
     next_local: str = ""
     running: list[int] = []  # its jobs that have not ended, the latest 100
+    executions: list[int] = []  # likewise of a schedule with a workflow
     waiting: int = 0  # slots that wait for an earlier run
     counts: dict[str, int] = {}  # slots by outcome, zeros left out
     last: SlotView | None = None

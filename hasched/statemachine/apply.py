@@ -326,6 +326,8 @@ def evolve(state: State, event: Event) -> None:
             | w.ExecutionEnded()
         ):
             workflow_progress.evolve_execution(state, event)
+            if isinstance(event, w.ExecutionEnded):
+                slots.note_execution_end(state, state.executions[event.execution_id])
         case e.SchedulePut():
             schedules.evolve_put(state, event)
         case e.ScheduleDeleted():

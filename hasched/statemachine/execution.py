@@ -188,7 +188,7 @@ def parent_of(execution_id: int, task: str, instance: int, fans_out: bool) -> st
 
 
 def read_parent(parent: str) -> tuple[int, str, int] | None:
-    """(execution, task, instance), None if the parent is something else."""
+    """(execution, task, instance), None if there is no parent, or it is something else."""
     kind, _, rest = parent.partition("/")
     if kind != "execution":
         return None

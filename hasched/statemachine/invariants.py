@@ -272,6 +272,12 @@ def _check_schedules(state: State) -> Iterator[str]:
             jobs.setdefault(found[0], {})[job.id] = None
     if state.schedule_jobs != jobs:
         yield f"the table of jobs of schedules is {state.schedule_jobs}, their jobs say {jobs}"
+    executions: dict[str, dict[int, None]] = {}
+    for execution in state.executions.values():
+        if not execution.ended and (found := parse_parent(execution.parent)) is not None:
+            executions.setdefault(found[0], {})[execution.id] = None
+    if state.schedule_executions != executions:
+        yield f"the table of executions of schedules is {state.schedule_executions}, and these say {executions}"
     for name, schedule in state.schedules.items():
         slots = [each.slot_ms for each in schedule.pending]
         if schedule.name != name or not schedule.created_ms <= schedule.changed_ms <= state.now_ms:
@@ -284,7 +290,7 @@ def _check_schedules(state: State) -> Iterator[str]:
         fired = [row.first_ms for row in rows if row.outcome in (SlotOutcome.FIRED, SlotOutcome.CAUGHT_UP)]
         if len(dict.fromkeys(fired)) != len(fired) or any(slot in slots for slot in fired):
             yield f"schedule {name} has fired a slot twice, or would"
-        if any(row.outcome.fired != bool(row.job_id) or row.settled_ms > state.now_ms for row in rows):
+        if any((row.job_id and not row.outcome.fired) or row.settled_ms > state.now_ms for row in rows):
             yield f"schedule {name} has rows that can't be"
         if sum(row.number for row in rows) > sum(schedule.counts):
             yield f"schedule {name} counts fewer slots than it has rows"

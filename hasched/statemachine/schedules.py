@@ -132,6 +132,11 @@ def parse_parent(parent: str) -> tuple[str, int] | None:
     return name, int(slot)
 
 
+def submission_of(name: str, slot_ms: int) -> str:
+    """The submission id of what a slot makes when it is due."""
+    return f"schedule {name} {slot_ms}"
+
+
 def is_sound_ledger(schedule: Schedule) -> bool:
     """Whether the packed rows can be read."""
     whole = len(schedule.rows) % _ROW.size == 0 and len(schedule.rows) <= MAX_ROWS * _ROW.size

@@ -122,6 +122,7 @@ class State:
         self.execution_due_ms = 0  # the earliest of these, 0: none
         self.execution_bytes = 0
         self.schedules: dict[str, Schedule] = {}
+        self.schedule_executions: dict[str, dict[int, None]] = {}  # likewise of executions
         self.schedule_jobs: dict[str, dict[int, None]] = {}  # that have not ended, by the schedule that has made them
         self.schedule_timers: list[tuple[int, str]] = []  # heap of (when, schedule); may hold what means nothing more
         self.schedule_plans: list[tuple[int, str]] = []  # likewise, of how far each is planned
@@ -208,6 +209,13 @@ class State:
         self.executions[execution.id] = execution
         self.execution_ids[execution.submission_id] = execution.id
         self.execution_bytes += len(execution.packed_spec) + execution.kept_bytes
+        self.note_execution(execution)
+
+    def note_execution(self, execution: Execution) -> None:
+        """An execution that has not ended is its schedule's."""
+        found = parse_parent(execution.parent)
+        if found is not None and not execution.ended:
+            self.schedule_executions.setdefault(found[0], {})[execution.id] = None
 
     def follow_execution(self, execution: Execution) -> None:
         """Know whether it is to be advanced, and when something comes due for it. To be called after every change."""
@@ -420,7 +428,7 @@ class State:
     def time_schedule(self, schedule: Schedule) -> None:
         """Set the clock for a schedule, and know how far it is planned."""
         present = self.schedules.get(schedule.name)
-        due_ms = schedule.find_due(self.now_ms, bool(self.schedule_jobs.get(schedule.name)))
+        due_ms = schedule.find_due(self.now_ms, self.runs_of_schedule(schedule.name))
         if due_ms != schedule.due_ms:
             schedule = msgspec.structs.replace(schedule, due_ms=due_ms)
         self.schedules[schedule.name] = schedule
@@ -433,7 +441,7 @@ class State:
     def time_again(self, name: str) -> None:
         """Set the clock for a schedule whose time was taken out of the heap."""
         schedule = self.schedules[name]
-        due_ms = schedule.find_due(self.now_ms, bool(self.schedule_jobs.get(name)))
+        due_ms = schedule.find_due(self.now_ms, self.runs_of_schedule(name))
         if due_ms != schedule.due_ms:
             self.schedules[name] = msgspec.structs.replace(schedule, due_ms=due_ms)
         if due_ms:
@@ -466,15 +474,17 @@ class State:
         if found is not None:
             self.schedule_jobs.setdefault(found[0], {})[job.id] = None
 
+    def runs_of_schedule(self, name: str) -> bool:
+        """Whether something that the schedule has made has not ended."""
+        return bool(self.schedule_jobs.get(name) or self.schedule_executions.get(name))
+
     def drop_schedule_job(self, name: str, job_id: int) -> bool:
         """A job of a schedule has ended. Whether it was known as such."""
-        jobs = self.schedule_jobs.get(name)
-        if jobs is None or job_id not in jobs:
-            return False
-        del jobs[job_id]
-        if not jobs:
-            del self.schedule_jobs[name]
-        return True
+        return _drop_run(self.schedule_jobs, name, job_id)
+
+    def drop_schedule_execution(self, name: str, execution_id: int) -> bool:
+        """Likewise of an execution."""
+        return _drop_run(self.schedule_executions, name, execution_id)
 
     def number_node(self, node_id: str) -> int:
         number = self.node_numbers.get(node_id)
@@ -527,3 +537,13 @@ def _push(heap: list[tuple[int, str]], timer: tuple[int, str], is_valid: Callabl
     if len(heap) > STALE_TIMERS and len(heap) & (len(heap) - 1) == 0:
         heap[:] = dict.fromkeys(filter(is_valid, heap))
         heapq.heapify(heap)
+
+
+def _drop_run(table: dict[str, dict[int, None]], name: str, run_id: int) -> bool:
+    runs = table.get(name)
+    if runs is None or run_id not in runs:
+        return False
+    del runs[run_id]
+    if not runs:
+        del table[name]
+    return True

@@ -84,9 +84,9 @@ def _of_slots(spec: ScheduleSpec, now_ms: int) -> Iterator[str]:
     gaps = [after - before for (before, _), (after, _) in pairwise(found)]
     if gaps and spec.jitter_ms > min(gaps):
         yield f"the jitter is longer than the {format_duration(min(gaps))} between two slots: they may be fired in another order"
-    if gaps and spec.overlap is Overlap.FORBID and spec.job.timeout_ms > min(gaps):
+    if gaps and spec.overlap is Overlap.FORBID and spec.timeout_ms > min(gaps):
         yield (
-            f"a run may take {format_duration(spec.job.timeout_ms)} by its timeout, slots are {format_duration(min(gaps))} "
+            f"a run may take {format_duration(spec.timeout_ms)} by its timeout, slots are {format_duration(min(gaps))} "
             "apart, and `overlap: forbid` skips those that are due meanwhile"
         )
     if gaps and spec.missing_ms and spec.missing_ms < min(gaps):

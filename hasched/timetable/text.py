@@ -36,9 +36,12 @@ from hasched.model.schedule import (
     CatchUp,
     Overlap,
     ScheduleSpec,
+    WorkflowTarget,
 )
 from hasched.model.times import parse_time_ms
 from hasched.model.units import format_duration
+from hasched.model.workflow import WorkflowSpec
+from hasched.model.workflow_text import Library, parse_workflow
 from hasched.timetable.cron import DAYS_OF_1970, parse_cron
 from hasched.timetable.slots import first_shown
 from hasched.timetable.zones import DAY_S, zone_names
@@ -53,9 +56,12 @@ _LOCAL = re.compile(r"(\d{4}-\d\d-\d\d)(?:[Tt ](\d\d):(\d\d)(?::(\d\d))?)?", re.
 _OF_DAY = re.compile(r"(\d\d):(\d\d)", re.ASCII)
 
 
-def parse_schedule(document: Any, defaults: JobDefaults | None = None) -> tuple[str, ScheduleSpec]:
+def parse_schedule(
+    document: Any, defaults: JobDefaults | None = None, library: Library | None = None
+) -> tuple[str, ScheduleSpec]:
     """The name and the content of the schedule that `document` describes, a mapping or JSON text.
 
+    Without a `library` a workflow that is only named stands as one without tasks: to look at, not to put.
     Raises ScheduleInvalid with everything that is wrong, MalformedBody if bytes are not JSON.
     """
     plain = _decode(document) if isinstance(document, bytes) else document
@@ -67,10 +73,10 @@ def parse_schedule(document: Any, defaults: JobDefaults | None = None) -> tuple[
         if "name" not in plain:
             problems.note("name", "is missing")
         _check_rhythm(plain, problems)
-        job = _read_job(plain, defaults, problems)
-        if problems or job is None:
+        target = _read_target(plain, defaults, library, problems)
+        if problems:
             raise ScheduleInvalid(problems)
-        spec = _build(given, job, problems)
+        spec = _build(given, target, problems)
     except ScheduleInvalid:
         raise
     except SpecInvalid as invalid:
@@ -82,10 +88,10 @@ def parse_schedule(document: Any, defaults: JobDefaults | None = None) -> tuple[
 
 def schedule_schema() -> dict[str, Any]:
     """The document as JSON Schema (2020-12). It can't say everything: `parse_schedule` has the last word."""
-    required = ["name", "job"]
-    schema = {**_DOCUMENT.schema, "required": required}
+    schema = {**_DOCUMENT.schema, "required": ["name"]}
     schema["properties"] = {**schema["properties"], "job": spec_schema()}
-    return {**schema, "oneOf": [{"required": [key]} for key in ("cron", "every", "at")]}
+    one_of = [[{"required": [key]} for key in keys] for keys in (("cron", "every", "at"), ("job", "workflow"))]
+    return {**schema, "allOf": [{"oneOf": each} for each in one_of]}
 
 
 def _decode(document: bytes) -> Any:
@@ -104,11 +110,46 @@ def _check_rhythm(plain: dict[str, Any], problems: Problems) -> None:
         problems.note("cron", cause, "say when by one of `cron`, `every` and `at`")
 
 
+def _read_target(
+    plain: dict[str, Any], defaults: JobDefaults | None, library: Library | None, problems: Problems
+) -> dict[str, Any]:
+    """The job or the workflow, as the field of a spec."""
+    if "workflow" not in plain:
+        if "parameters" in plain:
+            problems.note("parameters", "are of a workflow", "name one by `workflow`")
+        return {"job": _read_job(plain, defaults, problems)}
+    if "job" in plain:
+        problems.note("workflow", "and `job` exclude each other", "keep one of them")
+        return {}
+    document = plain["workflow"]
+    given = plain.get("parameters", {})
+    if not isinstance(given, dict):
+        problems.note("parameters", f"must be a mapping, not {describe(given)}")
+        return {}
+    if isinstance(document, str):
+        if library is None:
+            return {"workflow": WorkflowTarget(spec=WorkflowSpec(name=document, tasks=()))}
+        found = library("workflow", document)
+        if found is None:
+            hint = "`hasched workflow submit` it first"
+            problems.note("workflow", f"there is no workflow template {describe(document)}", hint)
+            return {}
+        document = found
+    try:
+        parsed = parse_workflow(document, given=given, library=library, defaults=defaults)
+    except SpecInvalid as invalid:
+        for error in invalid.errors:
+            outside = error.path.startswith("parameters.")
+            problems.note(error.path if outside else f"workflow.{error.path}", error.cause, error.hint)
+        return {}
+    return {"workflow": WorkflowTarget(spec=parsed.spec, params=tuple(parsed.values.items()))}
+
+
 def _read_job(plain: dict[str, Any], defaults: JobDefaults | None, problems: Problems) -> Any:
     """The job is read as one that is submitted; its mistakes are named by where they stand."""
     job = plain.get("job")
     if not isinstance(job, dict):
-        problems.note("job", "is missing" if job is None else f"must be a job, not {describe(job)}", "see docs/jobs.md")
+        problems.note("job", "is missing" if job is None else f"must be a job, not {describe(job)}", "or a `workflow`")
         return None
     for key in ("not_before", "deadline"):
         if isinstance(job.get(key), str) and re.match(r"\d{4}-", job[key]):
@@ -123,10 +164,10 @@ def _read_job(plain: dict[str, Any], defaults: JobDefaults | None, problems: Pro
         return None
 
 
-def _build(given: dict[str, Any], job: Any, problems: Problems) -> ScheduleSpec:
+def _build(given: dict[str, Any], target: dict[str, Any], problems: Problems) -> ScheduleSpec:
     """What depends on the zone can be read only when the zone is known."""
     zone = given.get("timezone", "UTC")
-    fields = {key: value for key, value in given.items() if key not in ("name", "job")}
+    fields = {key: value for key, value in given.items() if key not in ("name", "job", "workflow", "parameters")}
     for key in ("start_ms", "end_ms"):
         if key in fields:
             fields[key] = _local_ms(fields[key], zone)
@@ -140,7 +181,7 @@ def _build(given: dict[str, Any], job: Any, problems: Problems) -> ScheduleSpec:
         fields["calendar"] = Calendar(**fields["calendar"])
     if fields.get("end_ms") and fields["end_ms"] <= fields.get("start_ms", 0):
         problems.note("end", "is not later than `start`", "no slot could be due")
-    return ScheduleSpec(**fields, job=job)
+    return ScheduleSpec(**fields, **target)
 
 
 def _local_ms(written: str, zone: str) -> int:
@@ -273,8 +314,9 @@ def _span(low_ms: int, high_ms: int) -> Kind:
     return Kind(read, DURATION.schema)
 
 
-def _job() -> Kind:
-    return Kind(lambda value, place, problems: None, {})
+def _elsewhere(schema: dict[str, Any]) -> Kind:
+    """What is read by other means."""
+    return Kind(lambda value, place, problems: None, schema)
 
 
 _YEARS_MS = 10 * 366 * DAY_S * 1000
@@ -316,7 +358,13 @@ _DOCUMENT = mapping(
         "queue_limit": Field("queue_limit", whole(1, MAX_QUEUE), "With `queue`: so many wait at most."),
         "late": Field("late_ms", _span(0, _YEARS_MS), "Alert when a slot is fired so late; 0: never."),
         "missing": Field("missing_ms", _span(0, _YEARS_MS), "Alert when no run has succeeded for so long; 0: never."),
-        "job": Field("job", _job(), "What each slot submits."),
+        "job": Field("job", _elsewhere({}), "What each slot submits."),
+        "workflow": Field(
+            "workflow",
+            _elsewhere({"type": ["string", "object"]}),
+            "Or what it executes: a workflow, by its name or whole.",
+        ),
+        "parameters": Field("parameters", _elsewhere({"type": "object"}), "Of the workflow."),
     },
     "a mapping of a schedule's keys",
 )

@@ -16,7 +16,7 @@ from hasched.model.workflow_views import (
     TemplatePage,
     TemplateView,
 )
-from hasched.statemachine.execution import Execution, ExecutionState, Phase, RowState
+from hasched.statemachine.execution import Execution, ExecutionState, Phase, RowState, read_parent
 from hasched.statemachine.queries.pages import MAX_PAGE, parse_cursor
 from hasched.statemachine.state import State
 from hasched.statemachine.templates import Template, TemplateVersion
@@ -110,7 +110,7 @@ def list_executions(
     for execution in islice(older, MAX_SCANNED):
         seen_id = execution.id
         if (
-            not execution.parent
+            read_parent(execution.parent) is None
             and (workflow is None or execution.workflow == workflow)
             and (execution_state is None or execution.state is execution_state)
         ):

@@ -26,7 +26,7 @@ def with_hint(rejected: Rejected, command: Command, state: State) -> Rejected:
             hint = policy_hint(state, PolicyKind.PRIORITY_CLASS, name)
         case PutPolicy(body=Quota(namespace=name) | Cap(namespace=name)) if rejected.code == "unknown_namespace":
             hint = policy_hint(state, PolicyKind.NAMESPACE, name)
-        case PutSchedule(spec=ScheduleSpec(job=spec)):
+        case PutSchedule(spec=ScheduleSpec(job=JobSpec() as spec)):
             hint = _hint_for_job(rejected.code, spec, state)
         case PutPolicy(body=Quota(parent=name)) if rejected.code == "unknown_quota":
             hint = policy_hint(state, PolicyKind.QUOTA, name)

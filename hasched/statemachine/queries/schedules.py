@@ -6,7 +6,7 @@ from itertools import islice
 
 from hasched.model.schedule import SlotOutcome
 from hasched.model.schedule_views import PauseView, ScheduleView, SlotView
-from hasched.statemachine.schedules import Schedule, is_over
+from hasched.statemachine.schedules import Schedule, is_over, submission_of
 from hasched.statemachine.state import State
 
 SHOWN_JOBS = 100
@@ -24,13 +24,14 @@ def show_schedule(state: State, schedule: Schedule, with_spec: bool) -> Schedule
         state="over" if over else "paused" if pause is not None else "active",
         when="",
         timezone=spec.timezone,
-        namespace=spec.job.namespace,
+        namespace=spec.namespace,
         actor=schedule.actor,
         created_ms=schedule.created_ms,
         changed_ms=schedule.changed_ms,
         log_index=schedule.revision,
         next_ms=next((each.slot_ms for each in schedule.pending if not each.verdict), 0),
         running=list(islice(reversed(jobs), SHOWN_JOBS)),
+        executions=list(islice(reversed(state.schedule_executions.get(schedule.name, {})), SHOWN_JOBS)),
         waiting=len(schedule.waiting),
         counts={
             outcome.name.lower(): schedule.counts[outcome]
@@ -52,6 +53,7 @@ def slot_rows(state: State, schedule: Schedule, limit: int) -> list[SlotView]:
     rows = []
     for row in islice(schedule.ledger(), limit):
         job = state.jobs.get(row.job_id)
+        execution = state.executions.get(state.execution_ids.get(submission_of(schedule.name, row.first_ms), 0))
         rows.append(
             SlotView(
                 slot_ms=row.first_ms,
@@ -62,6 +64,8 @@ def slot_rows(state: State, schedule: Schedule, limit: int) -> list[SlotView]:
                 settled_ms=row.settled_ms,
                 job_id=row.job_id or None,
                 job_state=job.state.name if job is not None else "",
+                execution_id=execution.id if execution is not None else None,
+                execution_state=execution.state.name.lower() if execution is not None else "",
             )
         )
     return rows

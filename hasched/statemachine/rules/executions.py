@@ -25,9 +25,10 @@ from hasched.statemachine.commands import (
     RetryExecution,
     StartExecution,
 )
-from hasched.statemachine.execution import Execution, ExecutionState, Phase, RowState
+from hasched.statemachine.execution import Execution, ExecutionState, Phase, RowState, read_parent
 from hasched.statemachine.outcomes import ExecutionAccepted, Rejected
 from hasched.statemachine.rules import Decision
+from hasched.statemachine.rules.submissions import Submissions
 from hasched.statemachine.rules.workflows import SKIPPED_BY_CONDITION
 from hasched.statemachine.state import State
 
@@ -42,23 +43,16 @@ def decide_start(state: State, command: StartExecution) -> Decision | Rejected:
         return Decision([], ExecutionAccepted(known, duplicate=True))
     if fault := _fault_of(command):
         return Rejected("invalid_workflow", fault, "validate workflows with parse_workflow before they are proposed")
-    if state.running_executions >= tables.MAX_RUNNING_EXECUTIONS:
-        most = tables.MAX_RUNNING_EXECUTIONS
-        return Rejected("too_many_executions", f"{most} executions run already", "wait until one has ended")
-    packed = pack_workflow(command.spec)
-    if state.execution_bytes + len(packed) > tables.MAX_EXECUTION_BYTES:
-        return Rejected("too_many_executions", "executions take all the memory that they may", "delete ended ones")
-    started = w.ExecutionStarted(
-        state.next_execution_id,
-        command.submission_id,
-        command.actor,
-        command.spec.name,
-        command.version,
-        packed,
+    started = Submissions(state).start(
+        command.spec,
         command.params,
-        command.timeout_ms or command.spec.timeout_ms,
-        "",
+        submission_id=command.submission_id,
+        actor=command.actor,
+        version=command.version,
+        timeout_ms=command.timeout_ms,
     )
+    if isinstance(started, Rejected):
+        return started
     return Decision([started], ExecutionAccepted(started.execution_id, duplicate=False))
 
 
@@ -68,12 +62,13 @@ def _fault_of(command: StartExecution) -> str:
         return "the submission id or the actor is empty or too long"
     if not 0 <= command.timeout_ms <= MAX_TIMEOUT_MS or len(command.params) > MAX_PARAMETERS:
         return "the timeout or the number of parameters is out of bounds"
-    if len(pack_workflow(command.spec)) > MAX_WORKFLOW_BYTES:
+    return fault_of_workflow(command.spec)
+
+
+def fault_of_workflow(spec: WorkflowSpec, depth: int = 0) -> str:
+    """What makes a spec unsafe to hold, empty if nothing does."""
+    if not depth and len(pack_workflow(spec)) > MAX_WORKFLOW_BYTES:
         return "the workflow is too large"
-    return _fault_of_spec(command.spec, 0)
-
-
-def _fault_of_spec(spec: WorkflowSpec, depth: int) -> str:
     if not 0 < len(spec.tasks) <= MAX_ROWS or not is_name(spec.name) or depth >= MAX_NESTING:
         return "a workflow has a name and tasks, and isn't nested deeply"
     if len(dict.fromkeys(task.name for task in spec.tasks)) != len(spec.tasks):
@@ -86,7 +81,7 @@ def _fault_of_spec(spec: WorkflowSpec, depth: int) -> str:
             return "tasks are in another order than their roles"
         if any(not 0 <= each.row < mains for each in task.after) or min(task.parallelism, task.enough) < 0:
             return "a task comes after one that isn't there"
-        if task.workflow is not None and (fault := _fault_of_spec(task.workflow, depth + 1)):
+        if task.workflow is not None and (fault := fault_of_workflow(task.workflow, depth + 1)):
             return fault
     return (
         "" if mains and min(spec.parallelism, spec.timeout_ms) >= 0 else "a workflow has tasks, and no negative amounts"
@@ -134,7 +129,7 @@ def decide_retry(state: State, command: RetryExecution) -> Decision | Rejected:
         return Rejected("execution_active", f"execution {execution.id} has not ended", "cancel it first, or wait")
     if execution.state is ExecutionState.SUCCEEDED:
         return Rejected("execution_ended", f"execution {execution.id} has succeeded", "start another")
-    if execution.parent:
+    if read_parent(execution.parent) is not None:
         return Rejected("execution_inner", f"execution {execution.id} is part of {execution.parent}", "retry that one")
     if state.running_executions >= tables.MAX_RUNNING_EXECUTIONS:
         most = tables.MAX_RUNNING_EXECUTIONS

@@ -39,6 +39,7 @@ from hasched.statemachine.events import (
 )
 from hasched.statemachine.outcomes import Rejected
 from hasched.statemachine.rules import Decision, slots
+from hasched.statemachine.rules.executions import fault_of_workflow
 from hasched.statemachine.schedules import Pause, Pending, Schedule
 from hasched.statemachine.state import State
 
@@ -66,7 +67,7 @@ def decide_put(state: State, command: PutSchedule) -> Decision | Rejected:
         return Rejected("too_many_schedules", f"a cluster has at most {MAX_SCHEDULES} schedules", "delete some")
     if fault := _fault_of(command):
         return Rejected("invalid_schedule", fault, "validate schedules with parse_schedule before they are proposed")
-    namespace = command.spec.job.namespace
+    namespace = command.spec.namespace
     if namespace not in state.policies[PolicyKind.NAMESPACE]:
         return Rejected("unknown_namespace", f"there is no namespace {namespace}", "see `hasched namespace list`")
     return Decision([SchedulePut(command.name, command.spec, command.actor)])
@@ -85,7 +86,11 @@ def _fault_of(command: PutSchedule) -> str:
         return "the jitter is out of bounds"
     if not 0 < spec.catch_up_limit <= MAX_CATCH_UP or not 0 < spec.queue_limit <= MAX_QUEUE:
         return "a limit is out of bounds"
-    if spec.job.not_before_ms or spec.job.deadline_ms:
+    if (spec.job is None) is (spec.workflow is None):
+        return "one of job and workflow says what"
+    if spec.workflow is not None and (fault := fault_of_workflow(spec.workflow.spec)):
+        return fault
+    if spec.job is not None and (spec.job.not_before_ms or spec.job.deadline_ms):
         return "the job of a schedule has no dates"
     return "the schedule is too large" if len(_encoder.encode(spec)) > MAX_SPEC_BYTES else ""
 
@@ -236,4 +241,4 @@ def no_such_schedule(name: str) -> Rejected:
 
 def namespace_of(spec: ScheduleSpec) -> str:
     """Whose schedule it is."""
-    return spec.job.namespace
+    return spec.namespace

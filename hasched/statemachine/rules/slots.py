@@ -19,12 +19,14 @@ from hasched.statemachine.commands import CancelJob
 from hasched.statemachine.events import (
     Event,
     JobDeadlineExceeded,
+    JobSubmitted,
     ScheduleLate,
     ScheduleMissing,
     SlotFired,
     SlotsQueued,
     SlotsSkipped,
 )
+from hasched.statemachine.execution import Execution, ExecutionState
 from hasched.statemachine.job import Job
 from hasched.statemachine.outcomes import Rejected
 from hasched.statemachine.rules import jobs
@@ -40,8 +42,10 @@ from hasched.statemachine.schedules import (
     outcome_of,
     parent_of,
     parse_parent,
+    submission_of,
 )
 from hasched.statemachine.state import State
+from hasched.statemachine.workflow_events import ExecutionStarted, ExecutionStopRequested
 
 MAX_SCHEDULES_PER_STEP = 500
 MAX_FIRED_PER_STEP = 500
@@ -152,7 +156,7 @@ def _decide(
     to_fire = _to_fire(schedule, skipped, now_ms)[: budget if free else 1]
     for slot in to_fire:
         yield from _meet(state, schedule, slot, stopped, submissions)
-    if free or not (to_fire or state.schedule_jobs.get(schedule.name)):
+    if free or not (to_fire or state.runs_of_schedule(schedule.name)):
         for waiting in schedule.waiting[: budget if free else 1]:
             yield from _fire(state, schedule, waiting.slot_ms, SlotOutcome(waiting.outcome), submissions, waited=True)
     overdue = spec.missing_ms and schedule.watched_ms + spec.missing_ms <= now_ms
@@ -174,7 +178,7 @@ def _meet(
     spec, name = schedule.spec, schedule.name
     delay_ms = state.now_ms - slot.fire_ms
     outcome = SlotOutcome.CAUGHT_UP if delay_ms > spec.grace_ms else SlotOutcome.FIRED
-    running = state.schedule_jobs.get(name)
+    running = state.runs_of_schedule(name)
     due = [each for each in schedule.waiting if each.outcome != SlotOutcome.BACKFILLED]
     if spec.overlap is Overlap.ALLOW or not (running or due):
         yield from _fire(state, schedule, slot.slot_ms, outcome, submissions, waited=False)
@@ -189,32 +193,51 @@ def _meet(
         return
     if spec.overlap is Overlap.REPLACE:
         yield from (SlotsSkipped(name, each.slot_ms, 0, 1, SlotOutcome.REPLACED, waited=True) for each in due)
-        for job_id in [job_id for job_id in running or () if job_id not in stopped]:
+        for job_id in [job_id for job_id in state.schedule_jobs.get(name, ()) if job_id not in stopped]:
             reason = f"replaced by the slot of {format_time(slot.slot_ms)}"
             decision = jobs.decide_cancel(state, CancelJob(job_id=job_id, actor=schedule.actor, reason=reason))
             yield from () if isinstance(decision, Rejected) else decision.events
+        for execution_id in sorted(state.schedule_executions.get(name, ())):
+            if state.executions[execution_id].stop is None:
+                reason = f"replaced by the slot of {format_time(slot.slot_ms)}"
+                yield ExecutionStopRequested(
+                    execution_id, ExecutionState.CANCELLED, schedule.actor, reason, whole=False
+                )
     yield SlotsQueued(name, (SlotRun(slot.slot_ms, 0, 1),), outcome)
 
 
 def _fire(
     state: State, schedule: Schedule, slot_ms: int, outcome: SlotOutcome, submissions: Submissions, *, waited: bool
 ) -> Iterator[Event]:
-    """The job of a slot. Its submission id is the slot's, so there is one at most; what was asked for again is told apart."""
-    name, spec = schedule.name, schedule.spec.job
+    """The run of a slot. Its submission id is the slot's, so there is one at most; what was asked for again is told apart."""
+    name = schedule.name
     again = f" {state.index}" if outcome is SlotOutcome.BACKFILLED else ""
-    env = {**spec.env, SCHEDULE_VARIABLE: name, SLOT_VARIABLE: format_time(slot_ms)}
-    submitted = submissions.submit(
-        msgspec.structs.replace(spec, env=env),
-        f"schedule {name} {slot_ms}{again}",
-        schedule.actor,
-        parent_of(name, slot_ms),
-    )
+    submitted = _submit(schedule, slot_ms, submission_of(name, slot_ms) + again, submissions)
     if isinstance(submitted, Rejected):
         text = f"{submitted.cause} ({submitted.code})"
         yield SlotsSkipped(name, slot_ms, 0, 1, SlotOutcome.REFUSED, waited, text)
         return
     yield submitted
-    yield SlotFired(name, slot_ms, outcome, submitted.job_id, waited)
+    yield SlotFired(name, slot_ms, outcome, submitted.job_id if isinstance(submitted, JobSubmitted) else 0, waited)
+
+
+def _submit(
+    schedule: Schedule, slot_ms: int, submission_id: str, submissions: Submissions
+) -> JobSubmitted | ExecutionStarted | Rejected:
+    name, job, workflow = schedule.name, schedule.spec.job, schedule.spec.workflow
+    parent = parent_of(name, slot_ms)
+    if workflow is not None:
+        return submissions.start(
+            workflow.spec,
+            workflow.params,
+            submission_id=submission_id,
+            actor=schedule.actor,
+            parent=parent,
+            version=workflow.version,
+        )
+    assert job is not None, "a schedule has a job or a workflow"
+    env = {**job.env, SCHEDULE_VARIABLE: name, SLOT_VARIABLE: format_time(slot_ms)}
+    return submissions.submit(msgspec.structs.replace(job, env=env), submission_id, schedule.actor, parent)
 
 
 # ── Performing ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -275,12 +298,22 @@ def evolve_missing(state: State, event: ScheduleMissing) -> None:
 def note_end(state: State, job: Job) -> None:
     """A job has ended. If it was a schedule's, that one may go on."""
     found = parse_parent(job.parent) if job.parent else None
-    if found is None or not state.drop_schedule_job(found[0], job.id):
-        return
-    schedule = state.schedules.get(found[0])
+    if found is not None and state.drop_schedule_job(found[0], job.id):
+        _go_on(state, found[0], job.state is TaskState.SUCCEEDED)
+
+
+def note_execution_end(state: State, execution: Execution) -> None:
+    """Likewise of an execution."""
+    found = parse_parent(execution.parent)
+    if found is not None and state.drop_schedule_execution(found[0], execution.id):
+        _go_on(state, found[0], execution.state is ExecutionState.SUCCEEDED)
+
+
+def _go_on(state: State, name: str, succeeded: bool) -> None:
+    schedule = state.schedules.get(name)
     if schedule is None:
         return
-    if job.state is TaskState.SUCCEEDED:
+    if succeeded:
         now_ms = state.now_ms
         schedule = msgspec.structs.replace(schedule, succeeded_ms=now_ms, watched_ms=now_ms, missing=False)
     state.put_schedule(schedule)

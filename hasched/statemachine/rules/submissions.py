@@ -1,4 +1,4 @@
-"""Submissions of the cluster itself: the one way in for jobs that schedules and workflows make.
+"""Submissions: the one way in for jobs that schedules and workflows make, and for executions.
 
 Such a job is checked as everybody's is. Its submission id holds a blank, which the API takes from nobody: so no client can be
 there first, and as whoever makes it knows what it has made, the id is forgotten together with the job.
@@ -6,12 +6,17 @@ there first, and as whoever makes it knows what it has made, the id is forgotten
 
 from __future__ import annotations
 
+from typing import Any
+
 from hasched.model.spec import JobSpec
+from hasched.model.workflow import WorkflowSpec, pack_workflow
+from hasched.statemachine import state as tables
 from hasched.statemachine.events import JobSubmitted
 from hasched.statemachine.outcomes import Rejected
 from hasched.statemachine.quotas import QUEUED_JOBS, QUEUED_TASKS
 from hasched.statemachine.rules import jobs
 from hasched.statemachine.state import State
+from hasched.statemachine.workflow_events import ExecutionStarted
 
 
 class Submissions:
@@ -26,6 +31,7 @@ class Submissions:
         self._made: dict[str, None] = {}
         self._limits = state.usage.limits
         self._uncounted: list[tuple[str, JobSpec]] = []
+        self._started = self._started_bytes = 0
 
     def submit(self, spec: JobSpec, submission_id: str, actor: str, parent: str) -> JobSubmitted | Rejected:
         """The event that makes the job, or why it may not come in. `submission_id` has a blank; `parent` is not empty."""
@@ -41,6 +47,34 @@ class Submissions:
         self._made[submission_id] = None
         self._uncounted.append((actor, admitted))
         return event
+
+    def start(
+        self,
+        spec: WorkflowSpec,
+        params: tuple[tuple[str, Any], ...],
+        *,
+        submission_id: str,
+        actor: str,
+        parent: str = "",
+        version: int = 0,
+        timeout_ms: int = 0,
+    ) -> ExecutionStarted | Rejected:
+        """The event that starts an execution, or why it may not. `timeout_ms` 0: as the spec says."""
+        state, packed = self._state, pack_workflow(spec)
+        if submission_id in state.execution_ids:
+            return Rejected("submitted_before", f"there is an execution of {submission_id} already", "it is made once")
+        if state.running_executions + self._started >= tables.MAX_RUNNING_EXECUTIONS:
+            most = tables.MAX_RUNNING_EXECUTIONS
+            return Rejected("too_many_executions", f"{most} executions run already", "wait until one has ended")
+        if state.execution_bytes + self._started_bytes + len(packed) > tables.MAX_EXECUTION_BYTES:
+            return Rejected("too_many_executions", "executions take all the memory that they may", "delete ended ones")
+        execution_id = state.next_execution_id + self._started
+        self._started += 1
+        self._started_bytes += len(packed)
+        timeout_ms = timeout_ms or spec.timeout_ms
+        return ExecutionStarted(
+            execution_id, submission_id, actor, spec.name, version, packed, params, timeout_ms, parent
+        )
 
     def _count(self) -> None:
         """Only what waits is counted when a job comes in, and only quotas count it."""

@@ -74,6 +74,7 @@ def evolve_execution(state: State, event: w.WorkflowEvent) -> None:
         evolve_over(state, execution.parent, over_of_execution(execution))
     elif isinstance(event, w.ExecutionRetried):
         del state.ended_executions[execution.id]
+        state.note_execution(execution)
     state.follow_execution(execution)
 
 

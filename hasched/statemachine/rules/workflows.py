@@ -13,8 +13,7 @@ import msgspec
 
 from hasched.model.expressions import ExpressionError, holds, to_text
 from hasched.model.expressions import evaluate as evaluate_expression
-from hasched.model.workflow import MAX_INSTANCES, OnFailure, Role, TaskSpec, When, WorkflowSpec, pack_workflow
-from hasched.statemachine import state as tables
+from hasched.model.workflow import MAX_INSTANCES, OnFailure, Role, TaskSpec, When, WorkflowSpec
 from hasched.statemachine import workflow_events as w
 from hasched.statemachine.commands import CancelJob
 from hasched.statemachine.events import Event
@@ -48,7 +47,6 @@ class Step:
         self._submissions = submissions
         self._books: dict[int, Book] = {}
         self._advanced: dict[int, None] = {}
-        self._next_id = state.next_execution_id
         self.events: list[Event] = []
         for event in before:
             self._see(event)
@@ -73,8 +71,6 @@ class Step:
         return self.events
 
     def _see(self, event: Event) -> None:
-        if isinstance(event, w.ExecutionStarted):
-            self._next_id = max(self._next_id, event.execution_id + 1)
         see(self._books, self._state, event)
 
     def _happen(self, event: Event) -> None:
@@ -290,22 +286,11 @@ class Step:
         self, outer: Execution, spec: WorkflowSpec, arguments: dict[str, object], parent: str
     ) -> Rejected | None:
         """Start an inner execution."""
-        if (
-            self._state.running_executions + self._next_id - self._state.next_execution_id
-            >= tables.MAX_RUNNING_EXECUTIONS
-        ):
-            return Rejected("too_many_executions", f"{tables.MAX_RUNNING_EXECUTIONS} executions run already")
-        started = w.ExecutionStarted(
-            self._next_id,
-            f"{parent} {outer.round}",
-            outer.actor,
-            spec.name,
-            0,
-            pack_workflow(spec),
-            tuple(arguments.items()),
-            spec.timeout_ms,
-            parent,
-        )
+        params = tuple(arguments.items())
+        made = f"{parent} {outer.round}"
+        started = self._submissions.start(spec, params, submission_id=made, actor=outer.actor, parent=parent)
+        if isinstance(started, Rejected):
+            return started
         self._happen(started)
         return None
 

@@ -1,0 +1,81 @@
+"""Schedules whose slots execute a workflow."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import pytest
+
+from hasched.model.schedule import Overlap, ScheduleSpec, SlotRun, WorkflowTarget
+from hasched.model.workflow_text import parse_workflow
+from hasched.statemachine.commands import CancelExecution, PlanSlots, PutSchedule, RetryExecution
+from hasched.statemachine.outcomes import Done
+from hasched.statemachine.queries.schedules import slot_rows
+from tests.statemachine.workflow_world import T0, World
+
+MINUTE = 60_000
+DOCUMENT = {"name": "w", "parameters": {"x": "1"}, "tasks": {"a": {"command": ["run", "#{params.x}"]}}}
+
+
+def scheduled(slots: int, **fields: Any) -> World:
+    """A world in which so many slots are planned, a minute apart, from the next minute on."""
+    world = World()
+    parsed = parse_workflow(DOCUMENT, given={"x": "2"})
+    target = WorkflowTarget(spec=parsed.spec, params=tuple(parsed.values.items()), version=3)
+    spec = ScheduleSpec(every_ms=MINUTE, workflow=target, **fields)
+    assert world.do(PutSchedule(name="s", spec=spec, actor="ada")) == Done()
+    schedule = world.state.schedules["s"]
+    run = SlotRun(T0 + MINUTE, MINUTE, slots)
+    until_ms = T0 + slots * MINUTE
+    plan = PlanSlots(name="s", revision=schedule.revision, after_ms=T0, until_ms=until_ms, runs=(run,))
+    assert world.do(plan) == Done()
+    return world
+
+
+def outcomes(world: World) -> list[tuple[str, str]]:
+    rows = slot_rows(world.state, world.state.schedules["s"], 10)
+    return [(row.outcome, row.execution_state) for row in reversed(rows)]
+
+
+def test_each_slot_executes_the_workflow_once() -> None:
+    world = scheduled(2)
+    world.wait(MINUTE)
+    world.fail_over(Random(1))
+    execution = world.execution(1)
+    assert (execution.version, execution.actor, execution.parent) == (3, "ada", f"schedule/s@{T0 + MINUTE}")
+    world.end(world.job("execution/1/a"))
+    world.wait(MINUTE)
+    assert [each.id for each in world.state.executions.values()] == [1, 2]
+    assert outcomes(world) == [("fired", "succeeded"), ("fired", "running")]
+    assert world.job("execution/2/a").spec.command == ("run", "2")
+
+
+@pytest.mark.parametrize(
+    ("overlap", "told"),
+    [
+        (Overlap.FORBID, [("fired", "running"), ("overlap", "")]),
+        (Overlap.QUEUE, [("fired", "running")]),
+        (Overlap.ALLOW, [("fired", "running"), ("fired", "running")]),
+        (Overlap.REPLACE, [("fired", "cancelled"), ("fired", "running")]),
+    ],
+)
+def test_a_run_that_goes_on_is_met_by_the_next_slot(overlap: Overlap, told: list[tuple[str, str]]) -> None:
+    world = scheduled(2, overlap=overlap)
+    world.wait(MINUTE)
+    world.fail_over(Random(2))
+    world.wait(MINUTE)
+    assert outcomes(world) == told
+    if overlap is Overlap.QUEUE:
+        world.end(world.job("execution/1/a"), code=1)
+        assert outcomes(world) == [("fired", "failed"), ("fired", "running")]
+
+
+def test_a_retried_run_is_the_schedules_again() -> None:
+    world = scheduled(2, overlap=Overlap.FORBID)
+    world.wait(MINUTE)
+    world.do(CancelExecution(execution_id=1, actor="bob"))
+    world.settle()
+    world.do(RetryExecution(execution_id=1, actor="bob"))
+    world.wait(MINUTE)
+    assert outcomes(world)[-1] == ("overlap", "")
