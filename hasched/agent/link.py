@@ -35,6 +35,7 @@ from hasched.model.wire import (
     Welcome,
     decode_to_agent,
     encode_frame,
+    hello_frames,
 )
 
 STREAM_PATH = "/v1/agent/stream"
@@ -224,7 +225,8 @@ class Link:
             hello_ms = self._boot_ms()
             session = f"{self._random.getrandbits(64):016x}"
             hello = Hello(PROTOCOL_VERSION, self._node_id, session, info, attempts, self._agent.origin())
-            await socket.send_bytes(encode_frame([hello]))
+            for frame in hello_frames(hello):
+                await socket.send_bytes(frame)
             welcome, rest = await self._await_welcome(socket)
             _log.info("session_opened", manager=url, leader=welcome.leader, term=welcome.term)
             self._acknowledged_ms = self._boot_ms()

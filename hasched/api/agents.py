@@ -34,6 +34,7 @@ from hasched.model.wire import (
     HeartbeatAck,
     Hello,
     LogChunk,
+    MoreAttempts,
     OtherCluster,
     Redirect,
     Reports,
@@ -216,7 +217,7 @@ class AgentStreams:
                         self._acknowledge_soon()
                     case LogChunk():
                         session.deliver(message)
-                    case Hello():
+                    case Hello() | MoreAttempts():
                         raise ProtocolViolation("a second hello")
                     case _:
                         assert_never(message)

@@ -18,7 +18,14 @@ from hasched.api.session import AgentSession
 from hasched.model.ids import Attempt, AttemptId, JobId, NodeId, TaskIndex
 from hasched.model.spec import Preemption
 from hasched.model.states import EndKind, NodeState
-from hasched.model.wire import AttemptKey, Freeze, PackedAssign, PackedAssignment, Stop
+from hasched.model.wire import (
+    ATTEMPTS_A_FRAME,
+    AttemptKey,
+    Freeze,
+    PackedAssign,
+    PackedAssignment,
+    Stop,
+)
 from hasched.raft.replica import Replica
 from hasched.statemachine.apply import Applied
 from hasched.statemachine.events import (
@@ -232,8 +239,8 @@ class Dispatcher:
 
 
 def _stop(session: AgentSession, keys: list[AttemptKey], reason: str) -> None:
-    if keys:
-        session.send(Stop(tuple(keys), reason))
+    for at in range(0, len(keys), ATTEMPTS_A_FRAME):
+        session.send(Stop(tuple(keys[at : at + ATTEMPTS_A_FRAME]), reason))
 
 
 def _freeze(session: AgentSession, keys: list[AttemptKey], frozen: bool) -> None:

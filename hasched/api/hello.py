@@ -14,7 +14,14 @@ import msgspec
 from aiohttp import WSMsgType, web
 
 from hasched.model.ids import AttemptId, NodeId
-from hasched.model.wire import PROTOCOL_VERSION, FromAgent, Hello, decode_from_agent
+from hasched.model.wire import (
+    MAX_HELLO_FRAMES,
+    PROTOCOL_VERSION,
+    FromAgent,
+    Hello,
+    MoreAttempts,
+    decode_from_agent,
+)
 from hasched.statemachine.queries import forgotten_attempts
 from hasched.statemachine.state import State
 
@@ -28,19 +35,33 @@ class ProtocolViolation(Exception):
 async def receive_hello(socket: web.WebSocketResponse, name: NodeId) -> Hello:
     """The first frame of the stream of node `name`. Raises ProtocolViolation, TimeoutError."""
     async with asyncio.timeout(HELLO_TIMEOUT_S):
-        frame = await socket.receive()
-    if frame.type is not WSMsgType.BINARY:
-        raise ProtocolViolation("the first frame is a hello")
-    match decode(frame.data):
-        case [Hello() as hello]:
-            pass
-        case _:
-            raise ProtocolViolation("the first frame is a hello and nothing else")
+        match await _receive(socket):
+            case [Hello() as hello]:
+                pass
+            case _:
+                raise ProtocolViolation("the first frame is a hello and nothing else")
+        if not 0 <= hello.following < MAX_HELLO_FRAMES:
+            raise ProtocolViolation(f"a hello has at most {MAX_HELLO_FRAMES} frames")
+        attempts = list(hello.attempts)
+        for _ in range(hello.following):
+            match await _receive(socket):
+                case [MoreAttempts() as more]:
+                    attempts += more.attempts
+                case _:
+                    raise ProtocolViolation("the rest of the hello follows it")
+        hello = msgspec.structs.replace(hello, attempts=tuple(attempts), following=0)
     if hello.protocol != PROTOCOL_VERSION:
         raise ProtocolViolation(f"this manager speaks protocol {PROTOCOL_VERSION}, the agent {hello.protocol}")
     if hello.node_id != name:
         raise ProtocolViolation(f"the certificate is {name}'s, the hello another node's")
     return hello
+
+
+async def _receive(socket: web.WebSocketResponse) -> list[FromAgent]:
+    frame = await socket.receive()
+    if frame.type is not WSMsgType.BINARY:
+        raise ProtocolViolation("the first frame is a hello")
+    return decode(frame.data)
 
 
 def decode(data: bytes) -> list[FromAgent]:

@@ -10,7 +10,7 @@ Reports are repeated until `ReportsAck` names their number.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
 import msgspec
@@ -21,6 +21,8 @@ from hasched.model.taints import Taint
 
 PROTOCOL_VERSION = 1
 MAX_FRAME_BYTES = 8 * 1024 * 1024
+MAX_HELLO_FRAMES = 64
+ATTEMPTS_A_FRAME = 100_000
 
 
 class _Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -124,7 +126,8 @@ class NodeInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Hello(_Message, frozen=True, tag="hello"):
     """The first message. `attempts` lists everything on the agent that no manager has acknowledged as ended.
 
-    `origin` is that of the agent's cluster, empty if it has not met any.
+    What is too much for one frame follows in as many frames as `following` says, each of one `MoreAttempts`. `origin` is that
+    of the agent's cluster, empty if it has not met any.
     """
 
     protocol: int
@@ -133,6 +136,13 @@ class Hello(_Message, frozen=True, tag="hello"):
     info: NodeInfo
     attempts: tuple[AttemptKey, ...]
     origin: str = ""
+    following: int = 0
+
+
+class MoreAttempts(_Message, frozen=True, tag="more_attempts"):
+    """Of the hello."""
+
+    attempts: tuple[AttemptKey, ...]
 
 
 class NodeUsage(_Message, frozen=True):
@@ -171,7 +181,7 @@ class LogChunk(_Message, frozen=True, tag="log"):
     error: str = ""
 
 
-FromAgent: TypeAlias = Hello | Heartbeat | Reports | LogChunk
+FromAgent: TypeAlias = Hello | MoreAttempts | Heartbeat | Reports | LogChunk
 
 
 class Welcome(_Message, frozen=True, tag="welcome"):
@@ -309,6 +319,17 @@ ToAgent: TypeAlias = (
 )
 
 _encoder = msgspec.msgpack.Encoder()
+
+
+def hello_frames(hello: Hello) -> Iterator[bytes]:
+    """A hello, however many attempts it is about."""
+    parts = [hello.attempts[at : at + ATTEMPTS_A_FRAME] for at in range(0, len(hello.attempts), ATTEMPTS_A_FRAME)]
+    first, *rest = parts or [()]
+    yield encode_frame([msgspec.structs.replace(hello, attempts=first, following=len(rest))])
+    for part in rest:
+        yield encode_frame([MoreAttempts(part)])
+
+
 _from_agent = msgspec.msgpack.Decoder(list[FromAgent])
 _to_agent = msgspec.msgpack.Decoder(list[ToAgent])
 

@@ -37,6 +37,7 @@ from hasched.model.wire import (
     Hello,
     LogChunk,
     LogRead,
+    MoreAttempts,
     Redirect,
     Reports,
     ReportsAck,
@@ -151,6 +152,8 @@ class Peer:
 
     async def _hear(self, socket: web.WebSocketResponse, message: object) -> None:
         match message:
+            case MoreAttempts():
+                pass
             case Hello():
                 if self.redirect_to:
                     self.redirected += 1

@@ -28,6 +28,7 @@ from hasched.model.wire import (
     Welcome,
     decode_to_agent,
     encode_frame,
+    hello_frames,
 )
 from hasched.raft.replica import Replica
 
@@ -100,7 +101,8 @@ class Agent:
         self._received: list[ToAgent] = []
 
     async def hello(self, attempts: Sequence[AttemptKey] = (), info: NodeInfo = INFO, session: str = "s") -> None:
-        await self.send(Hello(PROTOCOL_VERSION, self.name, session, info, tuple(attempts)))
+        for frame in hello_frames(Hello(PROTOCOL_VERSION, self.name, session, info, tuple(attempts))):
+            await self.socket.send_bytes(frame)
 
     async def send(self, *messages: FromAgent) -> None:
         await self.socket.send_bytes(encode_frame(messages))

@@ -6,6 +6,7 @@ import aiohttp
 import msgspec
 import pytest
 
+from hasched.model import wire
 from hasched.model.errors import OutcomeUnknown, Overloaded
 from hasched.model.spec import PlacementRules, Resources
 from hasched.model.states import EndKind, TaskState
@@ -15,6 +16,7 @@ from hasched.model.wire import (
     AttemptKey,
     AttemptStarted,
     Freeze,
+    FromAgent,
     Heartbeat,
     HeartbeatAck,
     Hello,
@@ -100,6 +102,38 @@ async def test_a_stream_that_opens_wrong_is_refused(manager: Manager, frame: Hel
         await agent.send(frame)
         assert await agent.closed() == (1008, reason)
     assert not manager.replica.state.nodes
+
+
+async def test_a_hello_may_take_several_frames(manager: Manager, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "ATTEMPTS_A_FRAME", 2)
+    unknown = tuple(AttemptKey(77, index, 1) for index in range(5))
+    async with manager.agent(attempts=unknown) as agent:
+        assert (await agent.expect(Stop)).attempts == unknown
+
+
+def test_a_hello_of_very_many_attempts_fits_its_frames() -> None:
+    attempts = tuple(AttemptKey(2**40, index, 2**30) for index in range(2 * wire.ATTEMPTS_A_FRAME + 1))
+    frames = list(wire.hello_frames(Hello(1, "n1", "s", INFO, attempts)))
+    assert len(frames) == 3 and max(map(len, frames)) < wire.MAX_FRAME_BYTES // 2
+
+
+@pytest.mark.parametrize(
+    ("frames", "reason"),
+    [
+        pytest.param([Hello(1, "n1", "s", INFO, (), following=10**6)], "a hello has at most 64 frames", id="too long"),
+        pytest.param([Hello(1, "n1", "s", INFO, (), following=-1)], "a hello has at most 64 frames", id="negative"),
+        pytest.param(
+            [Hello(1, "n1", "s", INFO, (), following=1), Heartbeat(1, NodeUsage())],
+            "the rest of the hello follows it",
+            id="something else",
+        ),
+    ],
+)
+async def test_a_hello_that_goes_on_wrong_is_refused(manager: Manager, frames: list[FromAgent], reason: str) -> None:
+    async with manager.connect() as agent:
+        for frame in frames:
+            await agent.send(frame)
+        assert await agent.closed() == (1008, reason)
 
 
 @pytest.mark.parametrize("frame", [b"", b"\xc1", b"\x91\x92\xa3foo\x01", b"\x91" * 5000, b"\xdd\xff\xff\xff\xff"])
