@@ -8,6 +8,7 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -17,8 +18,11 @@ import pytest
 
 from tests.support.cluster import eventually
 from tests.support.dev import PROGRAM, Dev
+from tests.support.page import Terminal, sections
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+SECTIONS = sections(ROOT / "docs" / "workflows.md")
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -275,6 +279,16 @@ def test_whoever_is_killed_comes_back(dev: Dev, name: str):
         )
 
     eventually("the whole cluster", whole)
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_a_section_of_the_page_on_workflows_is_true(dev: Dev, section: str, tmp_path: Path):
+    """It needs nodes that run something, so the simulated ones of the other pages won't do."""
+    programs = str(Path(sys.executable).parent)
+    environment = {**dev.environment, "PATH": f"{programs}:{os.environ['PATH']}", "COLUMNS": "120"}
+    with Terminal(tmp_path, environment) as terminal:
+        for step in SECTIONS[section]:
+            terminal.take(step)
 
 
 def test_a_pipeline_survives_its_leader_in_every_phase(dev: Dev, tmp_path: Path):

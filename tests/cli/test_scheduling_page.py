@@ -1,4 +1,4 @@
-"""The pages on scheduling, schedules and workflows show what happens: their commands are run, and say what stands there."""
+"""The pages on scheduling and schedules show what happens: their commands are run, and say what stands there."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.page import File, Step, Terminal, matches, sections
 DOCS = Path(__file__).parents[2] / "docs"
 SECTIONS = {
     f"{page}, {heading}": steps
-    for page in ("scheduling", "schedules", "workflows")
+    for page in ("scheduling", "schedules")
     for heading, steps in sections(DOCS / f"{page}.md").items()
 }
 
