@@ -233,6 +233,7 @@ class GangLine:
 
     def plan(self, state: State, before: Rank | None, budget: int) -> tuple[PlaceGang | None, int]:
         """The next gang that fits, of those that stand before a place in the other line, and the units spent."""
+        self._line.settle()
         spent = self._call_back(state, budget) if self._search is None else 0
         while spent < budget and (self._search or (not self._recheck and self.stands_before(before))):
             if self._search is None:

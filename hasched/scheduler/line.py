@@ -18,6 +18,7 @@ from hasched.scheduler.order import Account, Rank, RankGroup
 from hasched.scheduler.shapes import Shape
 
 MOST_MOVES = 100  # classes that are put where they belong in one look, for a slice must not be long
+MOVE_LOOKS = 12  # as many looks at nodes one of them costs
 
 Ranker: TypeAlias = Callable[[RankGroup, JobId], Rank]
 
@@ -120,6 +121,8 @@ class Line:
         self._queues: dict[Shape, ShapeQueue] = {}
         self._line: list[tuple[Rank, int, ShapeQueue]] = []
         self._made = 0
+        self._stale: dict[WaitingClass, None] = {}  # whose rank is to be looked at again
+        self.looks = 0  # that its order has cost, since somebody last set it to 0
         self.aside: dict[Shape, None] = {}
 
     def add(self, group: RankGroup, shape: Shape, job_id: JobId) -> bool:
@@ -155,14 +158,25 @@ class Line:
             self._line_up(queue)
 
     def rerank(self, accounts: Iterable[Account] | None) -> None:
-        """The ranks of these accounts' classes have changed; None: of all."""
-        for account in tuple(self._of_account) if accounts is None else accounts:
-            for waiting in self._of_account.get(account, ()):
-                if waiting.rank is not None:
-                    self.enter(waiting)
+        """The ranks of these accounts' classes have changed; None: of all. They are looked at by `settle`."""
+        for account in self._of_account if accounts is None else accounts:
+            self._stale.update(self._of_account.get(account, {}))
+
+    def settle(self) -> None:
+        """Put some of those where they belong of which the rank has changed."""
+        for _ in range(min(MOST_MOVES, len(self._stale))):
+            waiting, _ = self._stale.popitem()
+            self.looks += MOVE_LOOKS
+            if waiting.rank is not None:
+                self.enter(waiting)
+
+    @property
+    def settled(self) -> bool:
+        return not self._stale
 
     def _drop(self, waiting: WaitingClass, queue: ShapeQueue) -> None:
         waiting.rank = None
+        self._stale.pop(waiting, None)
         del self._classes[ClassKey(waiting.group, waiting.shape)]
         of_account = self._of_account[waiting.group.account]
         del of_account[waiting]
@@ -199,6 +213,7 @@ class Line:
                     if now == rank or moves == MOST_MOVES:
                         return queue
                     moves += 1
+                    self.looks += MOVE_LOOKS
                     waiting.rank = now
                     heapq.heapreplace(queue.heap, (now, waiting.number, waiting))
                 heapq.heappop(line)

@@ -66,6 +66,7 @@ CLASSES_A_TASK = 16  # so many classes waiting, and one task more of a class is 
 REBUILD_SLICE = 1_000  # jobs or nodes
 MOST_PREEMPTING = 32  # jobs of a shape for which others are driven out at a time
 RELATED_UNITS = 8  # to place a task that is judged by where others run costs as much as so many others
+KEPT_BUDGET = 64  # a slice of so few units always sees who holds a node
 _LOOKS_A_UNIT = 32  # looking at so many nodes costs about as much as placing a task
 
 
@@ -118,6 +119,7 @@ class Planner:
         self._gangs = GangLine(self, self._order, self._changes, self._windows, self._slots)
         self._gangs.ports = self._gang_ports
         self._unlisted: list[JobId] = []  # jobs to be put in line, the last first
+        self._unkept = False  # whether the last slice was too long to see who holds a node
         self._grown = False  # whether something may fit that didn't when the shapes aside were last looked at
         self._draft: _Draft = {}  # of the plan that is being made
         self._empty_line()
@@ -368,6 +370,8 @@ class Planner:
             or self._gangs.ready
             or self._head.unsettled
             or self._holds.released
+            or self._unkept
+            or not self._line.settled
         )
 
     def plan(self, state: State, budget: int) -> Plan | None:
@@ -380,8 +384,9 @@ class Planner:
         draft = self._draft = {}
         spent = self._list_again(state) if self._unlisted else self._open_gates(state)
         self._begin_recheck(state)
-        looks = 0
-        while not self._unlisted and spent + looks // _LOOKS_A_UNIT < budget:
+        self._line.looks = looks = 0
+        self._line.settle()
+        while not self._unlisted and spent + (looks + self._line.looks) // _LOOKS_A_UNIT < budget:
             first = self._first_rank
             if self._gangs.stands_before(first):
                 if draft:
@@ -403,12 +408,16 @@ class Planner:
                 spent += self._plan_class(state, waiting, draft, max(budget - spent - looks // _LOOKS_A_UNIT, 1))
             else:
                 break
+        looks += self._line.looks
         settled = not self._unlisted and not self._recheck
-        if settled:
+        full = spent + looks // _LOOKS_A_UNIT >= budget > KEPT_BUDGET
+        self._unkept = settled and full and not self._unkept
+        if settled and not self._unkept:
             spent += self._gangs.keep_reserve(state)
             self._keep_holds(state)
         self.units_spent += spent + looks // _LOOKS_A_UNIT
         if not draft:
+            settled = settled and not self._unkept
             command = self._gangs.drive_out(state) if settled else None
             if command is None and settled:
                 command, units = self._head.drive_out(state, self._windows)

@@ -24,7 +24,8 @@ LITTLE = 3_600_000_000  # thousandths of a core times milliseconds, a core-hour:
 AHEAD = 16  # a half-life divided by this is how long running work is counted in advance
 FALL_MS = 1_000  # so often at most keys fall
 REFRESH_MS = 10_000  # keys of users of whom nothing is heard are looked at again after so long,
-AT_ONCE = 50  # so many at a time
+DUE_AT_ONCE = 150  # so many at a time,
+AT_ONCE = 50  # and so many of those that fell are ranked anew
 _LAST = 2**40  # the key of a weight of 0
 
 User = tuple[str, str]  # namespace and name
@@ -41,6 +42,7 @@ class ShareKeys:
         self._users: dict[str, dict[str, int]] = {}  # by namespace
         self._noted: dict[User, None] = {}  # users of whom something has changed,
         self._noted_queues: dict[str, None] = {}  # and queues
+        self._due: dict[User, None] = {}  # users whose key may fall now
         self._moved: dict[User, None] = {}  # who is to be ranked anew
         self._looked_ms = self._round_ms = state.now_ms
 
@@ -91,6 +93,14 @@ class ShareKeys:
         if self._state.now_ms - self._looked_ms >= FALL_MS:
             self._looked_ms = self._state.now_ms
             self._let_fall()
+        for user in list(islice(self._due, DUE_AT_ONCE)):
+            del self._due[user]
+            names = self._users[user[0]]
+            known = names.get(user[1])
+            if known is not None:
+                key = names[user[1]] = self._user_key(user)
+                if key < known:
+                    self._moved[user] = None
         moved = list(islice(self._moved, AT_ONCE))
         for user in moved:
             del self._moved[user]
@@ -113,13 +123,7 @@ class ShareKeys:
             self._namespaces[namespace] = key
             if key < before and len(self._namespaces) > 1:
                 self._moved.update(dict.fromkeys((namespace, name) for name in self._users[namespace]))
-        for user in self._noted:
-            names = self._users[user[0]]
-            known = names.get(user[1])
-            if known is not None:
-                key = names[user[1]] = self._user_key(user)
-                if key < known:
-                    self._moved[user] = None
+        self._due.update(self._noted)
         self._noted.clear()
         self._noted_queues.clear()
 

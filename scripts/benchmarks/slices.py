@@ -18,7 +18,7 @@ from hasched.model.policy import FairShare, PolicyKind
 from hasched.model.spec import JobAffinity, JobSelector, JobSpec, PlacementRules, Resources, Spread, TaskGroup
 from hasched.model.states import EndKind
 from hasched.model.wire import AttemptEnded
-from hasched.scheduler.explain import explain_waiting
+from hasched.scheduler.explain import Known, NodeClasses, explain_waiting
 from hasched.statemachine.commands import Command, PutPolicy, ReportAttempts, SubmitJob
 
 URGENT = 1_000  # their priority, above all others
@@ -37,10 +37,6 @@ class Longest(NamedTuple):
     full_ms: float
     observe_ms: float
     why_ms: float
-
-    @property
-    def slice_ms(self) -> float:
-        return max(self.empty_ms, self.full_ms, self.observe_ms)
 
 
 class Stage(Bench):
@@ -169,9 +165,11 @@ def _waiting(stage: Stage, name: str) -> bool:
 def _why_ms(stage: Stage, name: str) -> float:
     waiting = [job for job in stage.state.jobs.values() if job.name == name and job.eligible][:QUESTIONS]
     longest = 0.0
+    classes, known = NodeClasses(), Known(stage.planner.held_nodes, stage.state.nodes)
+    classes.members(stage.state.nodes.values())  # `why_first_ms` of the other bench has that
     for job in waiting:
         begun = time.thread_time()
-        explain_waiting(stage.state, job)
+        explain_waiting(stage.state, job, classes, known)
         longest = max(longest, time.thread_time() - begun)
     return longest * 1000
 
@@ -192,13 +190,13 @@ def fair_share(nodes: int, tasks: int) -> Longest:
     return Longest(empty_ms, full_ms, stage.observe_ms, _why_ms(stage, "share"))
 
 
-def figures(nodes: int, tasks: int, only: str = "") -> dict[str, object]:
-    """For each kind of job the longest slice and the slowest answer to why, in ms."""
-    results: dict[str, object] = {}
+def figures(scale: int = 1) -> dict[str, object]:
+    """For each kind of job the longest slice of each sort, and the slowest answer to why, in ms."""
+    nodes, tasks = (size // scale for size in LARGEST.values())
+    results: dict[str, object] = {"nodes": nodes, "tasks": tasks}
     for name in (*KINDS, "fair_share"):
-        if only in name:
-            found = measure(KINDS[name], nodes, tasks) if name in KINDS else fair_share(nodes, tasks)
-            results[name] = {"slice_ms": found.slice_ms, **found._asdict()}
-            gc.enable()
-            gc.unfreeze()
+        found = measure(KINDS[name], nodes, tasks) if name in KINDS else fair_share(nodes, tasks)
+        results[name] = found._asdict()
+        gc.enable()
+        gc.unfreeze()
     return results
