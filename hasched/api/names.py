@@ -6,7 +6,7 @@ from itertools import islice
 
 from hasched.model.errors import BadRequest, Conflict
 from hasched.model.kinds import MOST_COMPARED, suggest, suggest_name
-from hasched.model.policy import Policy, PolicyKind, Reservation
+from hasched.model.policy import FairShare, Policy, PolicyKind, Reservation
 from hasched.model.spec import EVERY, JobSpec
 from hasched.scheduler.explain.resources import LABEL
 from hasched.statemachine.queries.names import policy_hint
@@ -37,19 +37,32 @@ def check_label(state: State, by: str) -> None:
     raise BadRequest(f"no node has the label {label[:100]}", suggest_name(label, there), code="unknown_label")
 
 
-def check_reservation(state: State, name: str, body: Policy, allow_unknown_nodes: bool) -> None:
-    """Raises Conflict for a reservation that would keep nothing, or for nobody, because of a slip in a name.
+def check_policy(state: State, name: str, body: Policy, allow_unknown_nodes: bool) -> None:
+    """Raises Conflict for a policy that would be for nobody, or of nothing, because of a slip in a name.
 
     What it names already as it is stays as it is: a node that has been removed since doesn't keep anybody from changing it.
     """
-    if not isinstance(body, Reservation):
-        return
+    match body:
+        case FairShare(weights=weights):
+            for account, _ in weights:
+                _need_namespace(state, account.partition("/")[0])
+        case Reservation(namespaces=namespaces):
+            for namespace in namespaces:
+                _need_namespace(state, namespace)
+            _check_nodes(state, name, body, allow_unknown_nodes)
+        case _:
+            pass
+
+
+def _need_namespace(state: State, name: str) -> None:
+    if name not in state.policies[PolicyKind.NAMESPACE]:
+        hint = policy_hint(state, PolicyKind.NAMESPACE, name)
+        raise Conflict(f"there is no namespace {name}", hint, code="unknown_namespace")
+
+
+def _check_nodes(state: State, name: str, body: Reservation, allow_unknown_nodes: bool) -> None:
     record = state.policies[PolicyKind.RESERVATION].get(name)
     before = record.body.nodes if record is not None and isinstance(record.body, Reservation) else ()
-    for namespace in body.namespaces:
-        if namespace not in state.policies[PolicyKind.NAMESPACE]:
-            hint = policy_hint(state, PolicyKind.NAMESPACE, namespace)
-            raise Conflict(f"there is no namespace {namespace}", hint, code="unknown_namespace")
     missing = [node for node in body.nodes if node not in state.nodes and node not in before]
     if missing and not allow_unknown_nodes:
         shown = ", ".join(missing[:_SHOWN_NODES]) + (", …" if len(missing) > _SHOWN_NODES else "")

@@ -8,7 +8,7 @@ import msgspec
 
 from hasched.api.call import Call, Consistency
 from hasched.api.jobs import ReadOne
-from hasched.api.names import check_reservation
+from hasched.api.names import check_policy
 from hasched.api.routing import Routes
 from hasched.model.errors import NotFound, OutcomeUnknown
 from hasched.model.kinds import suggest
@@ -20,6 +20,10 @@ from hasched.statemachine.commands import DeletePolicy, PutPolicy
 from hasched.statemachine.queries.names import policy_hint
 
 MAX_POLICY_BYTES = 1024 * 1024
+_NAMING = (
+    PolicyKind.RESERVATION,
+    PolicyKind.FAIR_SHARE,
+)  # what others have names of, and the state machine takes as it is
 
 routes = Routes("policies")
 
@@ -68,8 +72,8 @@ async def put_policy(call: Call, kind: str, name: str, query: PutPolicyQuery, bo
     has its default. Putting what is there already changes nothing.
     """
     known, parsed = parse_policy(kind_named(kind).value, name, body)
-    if known is PolicyKind.RESERVATION:
-        check_reservation(await call.read_state("linearizable"), name, parsed, query.allow_unknown_nodes)
+    if known in _NAMING:
+        check_policy(await call.read_state("linearizable"), name, parsed, query.allow_unknown_nodes)
     await call.propose(PutPolicy(kind=known, name=name, body=parsed, actor=call.actor, if_index=query.if_index))
     view = queries.policy_view(call.context.replica.state, known, name)
     if view is None:

@@ -10,6 +10,7 @@ import click
 from hasched.cli.settings import Settings, json_option
 
 if TYPE_CHECKING:
+    from hasched.client.sync import Client
     from hasched.model.views import FairShareView, ShareView
 
 _COLUMNS = ("account", "weight", "due", "used", "factor", "core-hours", "cores now")
@@ -36,6 +37,8 @@ def show(settings: Settings, namespace: str | None, queues: bool) -> None:
 
     with settings.client() as client:
         view = client.fair_share()
+        if namespace is not None and namespace not in (each.name for each in view.namespaces):
+            _need_namespace(client, namespace)
     if settings.as_json:
         print_json(view)
         return
@@ -45,7 +48,17 @@ def show(settings: Settings, namespace: str | None, queues: bool) -> None:
     ageing = f"a point of priority for each {format_duration(view.ageing_ms)} of waiting" if view.ageing_ms else ""
     print_fields([("half-life", format_duration(view.half_life_ms)), ("ageing", ageing)])
     click.echo()
-    print_table(_COLUMNS, _rows(view.queues) if queues else _tree(view, namespace))
+    print_table(_COLUMNS, _rows(view.queues) if queues else _tree(view, namespace), empty="nobody has used anything")
+
+
+def _need_namespace(client: Client, name: str) -> None:
+    """Raises NotFound where there is no such namespace; one that has used nothing has no row."""
+    from hasched.model.errors import NotFound
+    from hasched.model.kinds import suggest_name
+
+    there = [view.name for view in client.policies("namespace").policies]
+    if name not in there:
+        raise NotFound(f"there is no namespace {name!r}", suggest_name(name, there), code="unknown_namespace")
 
 
 def _tree(view: FairShareView, namespace: str | None) -> Iterator[tuple[str, ...]]:

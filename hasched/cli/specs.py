@@ -24,6 +24,7 @@ class FileInvalid(SpecInvalid):
         errors = sorted(errors, key=lambda error: error.line)
         super().__init__(errors)
         self.extra["code"] = code
+        source = "stdin" if source == "-" else source
         self.cause = "\n".join(f"{source}:{error.line}: {_sentence(error)}" for error in errors)
         self.extra["errors"] = [
             {"path": error.path, "line": error.line, "cause": error.cause, "hint": error.hint} for error in errors

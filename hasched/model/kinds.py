@@ -110,7 +110,8 @@ def whole(low: int, high: int, hint: str = "") -> Kind:
         if not isinstance(value, int) or isinstance(value, bool):
             problems.note(place, f"must be a whole number, not {describe(value)}", hint)
         elif not low <= value <= high:
-            problems.note(place, f"must be from {low} to {high}, not {describe(value)}", hint)
+            wanted = f"from {low} to {high}" if high < MAX_INTEGER or value > high else f"{low} or more"
+            problems.note(place, f"must be {wanted}, not {describe(value)}", hint)
         return value
 
     return Kind(read, {"type": "integer", "minimum": low, "maximum": high})

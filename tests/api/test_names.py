@@ -86,6 +86,13 @@ async def test_a_reservation_names_nodes_and_namespaces_that_are_there(manager: 
     assert (await put(manager, "reservation/works", {**both, "nodes": ["n8"]})).code == "unknown_node"
 
 
+async def test_shares_are_of_namespaces_that_are_there(manager: Manager) -> None:
+    refused = await put(manager, "fair_share/default", {"weights": {"defualt/ada": 2}})
+    assert (refused.status, refused.code) == (409, "unknown_namespace")
+    assert refused.json["hint"] == "did you mean 'default'?"
+    assert (await put(manager, "fair_share/default", {"weights": {"default/ada": 2}})).status == 200
+
+
 async def test_a_job_is_warned_of_a_queue_or_pool_that_may_be_a_slip(manager: Manager) -> None:
     await add_node(manager, "n1", pool="batch")
 

@@ -12,6 +12,7 @@ from hasched.statemachine.commands import Placement, PlacePlan, RegisterNode
 async def test_the_tree_of_shares(manager: Manager) -> None:
     off = (await manager.get("/v1/fairshare")).json
     assert (off["enabled"], off["namespaces"]) == (False, [])
+    await manager.request("PUT", "/v1/policies/namespace/red", data=b"{}")
     document = {"half_life": "1d", "ageing": "10m", "weights": {"red": 3, "red/ada": 2, "default": 1}}
     await manager.request("PUT", "/v1/policies/fair_share/default", json=document)
     job_id = await manager.submit()

@@ -337,12 +337,12 @@ def test_a_development_cluster_suits_any_user(user, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("text", "code", "complaint"),
     [
-        ("", 65, "-:1: there is no job in it"),
-        ("command: [a]\n---\n- 3\n", 65, "-:3: a job is a mapping"),
-        ("command: [a]\n---\ncommand: [b]\nresources:\n  gpus: 3.5\n", 65, "-:5: resources.gpus"),
-        ("comand: [a]\ncount: 0\n---\ncount: x\n", 65, "-:4: count"),
-        ("command: [a\n", 65, "-:2: "),
-        ("command: *x\n", 65, "-:1: anchors and aliases are not allowed"),
+        ("", 65, "stdin:1: there is no job in it"),
+        ("command: [a]\n---\n- 3\n", 65, "stdin:3: a job is a mapping"),
+        ("command: [a]\n---\ncommand: [b]\nresources:\n  gpus: 3.5\n", 65, "stdin:5: resources.gpus"),
+        ("comand: [a]\ncount: 0\n---\ncount: x\n", 65, "stdin:4: count"),
+        ("command: [a\n", 65, "stdin:2: "),
+        ("command: *x\n", 65, "stdin:1: anchors and aliases are not allowed"),
     ],
 )
 def test_a_job_file_that_can_not_be_read(run, text, code, complaint):

@@ -129,7 +129,7 @@ def test_alternatives_stand_over_the_request_and_the_first_is_preferred() -> Non
         ),
         ({"placement": {"affinity": {"jobs": {}}}}, "placement.affinity.jobs", "names no job"),
         ({"placement": {"affinity": {"jobs": "db"}}}, "placement.affinity.jobs", "must be a mapping such as"),
-        ({"placement": {"spread": {"max_skew": 0}}}, "placement.spread.max_skew", "must be from 1 to"),
+        ({"placement": {"spread": {"max_skew": 0}}}, "placement.spread.max_skew", "must be 1 or more"),
         ({"placement": {"tolerations": ["=x"]}}, "placement.tolerations[0]", "'=x' is not a toleration"),
         (
             {"placement": {"tolerations": 5}},

@@ -12,7 +12,15 @@ from hasched.model.kinds import suggest_name
 from hasched.model.policy import Cap, PolicyKind, Quota
 from hasched.model.schedule import ScheduleSpec
 from hasched.model.spec import JobSpec
-from hasched.statemachine.commands import Command, DeletePolicy, PutPolicy, PutSchedule, SubmitJob, UpdateJob
+from hasched.statemachine.commands import (
+    Command,
+    DeletePolicy,
+    PutPolicy,
+    PutSchedule,
+    RemoveManager,
+    SubmitJob,
+    UpdateJob,
+)
 from hasched.statemachine.outcomes import Rejected
 from hasched.statemachine.state import State
 
@@ -32,6 +40,8 @@ def with_hint(rejected: Rejected, command: Command, state: State) -> Rejected:
             hint = policy_hint(state, PolicyKind.QUOTA, name)
         case DeletePolicy(kind=kind, name=name) if rejected.code == "no_such_policy":
             hint = policy_hint(state, kind, name)
+        case RemoveManager(manager_id=name) if rejected.code == "no_such_manager":
+            hint = suggest_name(name, state.managers)
         case object(node_id=str(name)) if rejected.code == "no_such_node":
             hint = node_hint(state, name)
         case _:
