@@ -129,7 +129,9 @@ async def explain_job(call: Call, job_id: int, query: WhyQuery) -> Why:
     if job is None:
         raise no_such_job(job_id)
     hub = call.context.hub
-    answer = explain_waiting(state, job, call.context.node_classes, Known(hub.held_nodes(), hub.taking_work))
+    answer = explain_waiting(
+        state, job, call.context.node_classes, Known(hub.held_nodes(), hub.taking_work, hub.kept())
+    )
     if not answer.waiting:
         return answer
     ahead = 0

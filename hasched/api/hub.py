@@ -19,6 +19,7 @@ from hasched.api.session import AgentSession, LogRequest
 from hasched.model.errors import NodeUnreachable, Overloaded
 from hasched.model.ids import Attempt, JobId, NodeId, TaskIndex
 from hasched.model.wire import Heartbeat, LogCancel, LogChunk, LogRead, NodeUsage
+from hasched.scheduler.keeping import Kept
 
 LOG_WINDOW_BYTES = 1024 * 1024
 SMALLEST_LOG_WINDOW_BYTES = 64 * 1024
@@ -37,6 +38,7 @@ class AgentHub:
         self.sessions: dict[NodeId, AgentSession] = {}
         self.leading = False
         self.taking_work: Container[NodeId] = _TakingWork(self)
+        self.kept: Callable[[], Kept] = Kept  # beside each free GPU, by the leader's planner
         self.held_nodes: Callable[[], Mapping[NodeId, JobId]] = dict  # by the leader's planner, and for which jobs
         self._last_seen: dict[NodeId, float] = {}
         self._refusing: set[NodeId] = set()

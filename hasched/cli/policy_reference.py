@@ -38,7 +38,8 @@ def _section(kind: PolicyKind) -> Iterator[str]:
     for key, schema in READERS[kind].schema["properties"].items():
         item = TABLES[kind][key]
         field = fields[item.attribute]
-        default = "needed" if field.required else _default(item.write(field.default))
+        usual = field.default
+        default = "needed" if field.required else "by what runs" if usual is None else _default(item.write(usual))
         text = repr(schema.get("properties"))
         alike = shown.setdefault(text, key) if schema.get("properties") else key
         yield _row(key, schema, default, f"as `{alike}`" if alike != key else "")

@@ -16,6 +16,7 @@ from hasched.model.errors import HaschedError
 from hasched.model.ids import NodeId
 from hasched.model.states import PlacementPolicy
 from hasched.raft.replica import Replica
+from hasched.scheduler.keeping import Kept
 from hasched.scheduler.planner import Plan, Planner
 from hasched.scheduler.searches import GANG_PORTS
 from hasched.statemachine.apply import Applied
@@ -45,13 +46,14 @@ class PlanningDuty:
     async def run(self) -> None:
         forget = [self._replica.subscribe(self._observe), self._hub.watch(self._node_came_or_went)]
         self._hub.held_nodes = lambda: self._planner.held_nodes
+        self._hub.kept = lambda: self._planner.kept
         try:
             for _ in self._planner.rebuild(self._replica.state):
                 await asyncio.sleep(0)
             async with asyncio.TaskGroup() as proposals:
                 await self._plan(proposals)
         finally:
-            self._hub.held_nodes = dict
+            self._hub.held_nodes, self._hub.kept = dict, Kept
             for stop in forget:
                 stop()
 

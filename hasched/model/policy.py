@@ -31,6 +31,7 @@ class PolicyKind(StrEnum):
     CAP = "cap"
     PRICE = "price"
     RESERVATION = "reservation"
+    GPU_ROOM = "gpu_room"
 
 
 class QueueState(StrEnum):
@@ -181,7 +182,22 @@ class Reservation(_Policy, frozen=True, tag="reservation"):
         return not self.namespaces and not self.users
 
 
-Policy: TypeAlias = Namespace | Queue | PriorityClass | ResourceClass | FairShare | Quota | Cap | Price | Reservation
+class GpuRoom(_Policy, frozen=True, tag="gpu_room"):
+    """What each free GPU keeps on its node from tasks without GPUs, its share of the node at most.
+
+    There is one, called `default`. One that says neither CPU nor memory leaves it to the planner (`scheduler.keeping`).
+    """
+
+    enabled: bool = True
+    cpu_milli: int | None = None
+    memory_bytes: int | None = None
+
+
+THE_GPU_ROOM = "default"
+
+Policy: TypeAlias = (
+    Namespace | Queue | PriorityClass | ResourceClass | FairShare | Quota | Cap | Price | Reservation | GpuRoom
+)
 
 TYPES: dict[PolicyKind, type[Policy]] = {
     PolicyKind.NAMESPACE: Namespace,
@@ -193,6 +209,7 @@ TYPES: dict[PolicyKind, type[Policy]] = {
     PolicyKind.CAP: Cap,
     PolicyKind.PRICE: Price,
     PolicyKind.RESERVATION: Reservation,
+    PolicyKind.GPU_ROOM: GpuRoom,
 }
 KINDS: dict[type[Policy], PolicyKind] = {kind: name for name, kind in TYPES.items()}
 

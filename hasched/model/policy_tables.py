@@ -281,6 +281,12 @@ TABLES: dict[PolicyKind, dict[str, Item]] = {
         "namespaces": Item("namespaces", _NAME_LIST, "Who may use them; if nobody is named, nobody.", list),
         "users": Item("users", _NAME_LIST, "Who may use them.", list),
     },
+    PolicyKind.GPU_ROOM: {
+        "description": _DESCRIPTION,
+        "enabled": Item("enabled", kinds.flag(), "Whether anything is kept."),
+        "cpu": Item("cpu_milli", CPU, "Cores beside each free GPU.", _thousandths),
+        "memory": Item("memory_bytes", SIZE, "Memory beside each free GPU.", format_bytes),
+    },
 }
 READERS: dict[PolicyKind, Kind] = {
     kind: kinds.mapping(_fields(table), f"a mapping of the keys of a {kind.value}") for kind, table in TABLES.items()

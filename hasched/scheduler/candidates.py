@@ -55,11 +55,15 @@ def _rounded(amount: int) -> int:
 
 
 class View:
-    """The usable nodes that meet one set of placement rules, as those see them who may use certain reservations."""
+    """The usable nodes that meet one set of placement rules, as those see them who may use certain reservations.
 
-    def __init__(self, shape: Shape, scorer: Scorer, changes: Changes, windows: Windows) -> None:
+    It is for requests with GPUs, and then of the nodes that have any, or for requests without.
+    """
+
+    def __init__(self, shape: Shape, for_gpus: bool, scorer: Scorer, changes: Changes, windows: Windows) -> None:
         self._shape = shape  # any of those that share the view
-        self._scorer = scorer
+        self.for_gpus = for_gpus
+        self.standing = scorer.gpu_standing if for_gpus and scorer.gpu_standing is not None else scorer.standing
         self._changes = changes
         self._windows = windows
         self.places_of = shape.places
@@ -72,7 +76,11 @@ class View:
 
     def begin(self, slots: Iterable[Slot]) -> None:
         """These nodes are there before the view."""
-        self._missing = dict.fromkeys(reversed(list(slots)))
+        self._missing = dict.fromkeys(reversed([slot for slot in slots if self._concerns(slot)]))
+
+    def _concerns(self, slot: Slot) -> bool:
+        """Whether the node is, or was, among those that the view is about."""
+        return not self.for_gpus or slot.total.gpus > 0 or slot in self.places
 
     @property
     def complete(self) -> bool:
@@ -82,7 +90,8 @@ class View:
     def build(self) -> int:
         """Take in some of the nodes that were there before the view, or that it has missed. Returns the looks it took."""
         if self._changes.version != self._version:
-            self._missing.update(dict.fromkeys(self._changes.since(self._version)))
+            changed = self._changes.since(self._version)
+            self._missing.update({slot: None for slot in changed if self._concerns(slot)})
             self._version = self._changes.version
         looks = 0
         while looks < BUILD_SLICE and self._missing:
@@ -100,8 +109,9 @@ class View:
         looks = 0
         for slot in self._changes.since(self._version):
             looks += 1
-            self.drop(slot)
-            self._put(slot)
+            if self._concerns(slot):
+                self.drop(slot)
+                self._put(slot)
         self._version = version
         return looks
 
@@ -140,13 +150,13 @@ class View:
         return facts
 
     def _put(self, slot: Slot) -> None:
-        if not slot.usable or slot.held:
+        if not slot.usable or slot.held or (self.for_gpus and not slot.total.gpus):
             return
         _, fit, preference = self._judge(slot)
         if not fit:
             return
         total, free_gpus = slot.total, slot.gpus > 0
-        closes_ms = self._windows.closes_ms(slot.node_id, self._shape.access)
+        closes_ms = self._windows.closes_ms(slot.node_id, self._shape.access) if self._windows else NEVER_MS
         places = tuple(map(slot.node.facts.labels.get, self.places_of)) if self.places_of else ()
         alike = _Likeness(
             _rounded(total.cpu_milli),
@@ -159,9 +169,11 @@ class View:
         )
         shelf = self.shelves.get(alike)
         if shelf is None:
-            shelf = self.shelves[alike] = Shelf(total, free_gpus, preference, closes_ms, places)
+            shelf = self.shelves[alike] = Shelf(
+                total, preference, for_gpus=self.for_gpus, free_gpus=free_gpus, closes_ms=closes_ms, values=places
+            )
             self.at.setdefault(places, []).append(shelf)
-        place = (self._scorer.standing(slot), slot.order, slot)
+        place = (self.standing(slot), slot.order, slot)
         shelf.add(place)
         self.places[slot] = (shelf, place)
 
@@ -230,7 +242,7 @@ class Cursor:
     def score(self, slot: Slot) -> tuple[float, int]:
         """That of a node that stands on no shelf, with its order."""
         offset = self._scorer.offset(slot.total, self.request, slot.gpus > 0) + self.view.preference(slot)
-        return self._scorer.standing(slot) + offset, slot.order
+        return self.view.standing(slot) + offset, slot.order
 
     def _catch_up(self, changes: Changes) -> None:
         """Look at what has changed; of it, what stands before the marks would be missed otherwise."""
@@ -305,18 +317,20 @@ class Candidates:
         """One for each request of the shape, the preferred first."""
         cursors = self._cursors.get(shape)
         if cursors is None:
-            view = self._views.get(shape.view_key)
-            if view is None:
-                view = self._views[shape.view_key] = View(shape, self._scorer, self._changes, self._windows)
-                view.begin(self._slots.values())
-            self._idle.pop(shape.view_key, None)
-            self._users[view] = self._users.get(view, 0) + 1
-            if shape.relations:
-                cursors = tuple(self._make_related(shape, request, view) for request in shape.requests)
-            else:
-                cursors = tuple(Cursor(shape, request, view, self._scorer) for request in shape.requests)
-            self._cursors[shape] = cursors
+            cursors = self._cursors[shape] = tuple(self._make_cursor(shape, request) for request in shape.requests)
         return cursors
+
+    def _make_cursor(self, shape: Shape, request: Resources) -> Cursor:
+        key = (shape.view_key, request.gpus > 0)
+        view = self._views.get(key)
+        if view is None:
+            view = self._views[key] = View(shape, request.gpus > 0, self._scorer, self._changes, self._windows)
+            view.begin(self._slots.values())
+        self._idle.pop(key, None)
+        self._users[view] = self._users.get(view, 0) + 1
+        if shape.relations:
+            return self._make_related(shape, request, view)
+        return Cursor(shape, request, view, self._scorer)
 
     def know(self, shape: Shape) -> bool:
         """Whether they can be asked: what they didn't find isn't there."""
@@ -329,13 +343,13 @@ class Candidates:
             return
         for cursor in cursors:
             cursor.release()
-        view = cursors[0].view
-        self._users[view] -= 1
-        if not self._users[view] and (shape.rules is not None or shape.access):
-            self._idle[shape.view_key] = None
-            if len(self._idle) > IDLE_VIEWS:
-                oldest = next(iter(self._idle))
-                del self._idle[oldest], self._users[self._views.pop(oldest)]
+            view = cursor.view
+            self._users[view] -= 1
+            if not self._users[view] and (shape.rules is not None or shape.access):
+                self._idle[shape.view_key, view.for_gpus] = None
+        while len(self._idle) > IDLE_VIEWS:
+            oldest = next(iter(self._idle))
+            del self._idle[oldest], self._users[self._views.pop(oldest)]
 
     def forget_slot(self, slot: Slot) -> None:
         for view in self._views.values():

@@ -22,6 +22,7 @@ from hasched.scheduler.reserves import (
     Picking,
     Reserve,
     find_victims,
+    gather,
     is_sound,
     keep,
     pick,
@@ -260,7 +261,18 @@ class GangLine:
                 self._seen[shape] = self._judged_by(shape)
             if shape in self._line.aside and rooms.size_allowed(rooms.shape.most):
                 self._line.call_back(shape)
+            elif self._reserve is not None and self._reserve.rooms is rooms:
+                looks += self._gather(state, self._reserve)
         return looks // LOOKS_A_UNIT
+
+    def _gather(self, state: State, reserve: Reserve) -> int:
+        """Keep nodes for the gang that have come to have room, in place of some that haven't yet. Returns the looks it took."""
+        job = state.jobs.get(reserve.job_id)
+        if job is None or job.preempts or reserve.rooms.related is not None:
+            return (
+                0  # whoever has to go was told so where the nodes are kept; and relations were judged for all of them
+            )
+        return gather(state, self._holds, reserve, self._changes)
 
     def _look(self, state: State, shape: Shape) -> tuple[Rooms | None, int]:
         """The table of a shape as things are now, None while it is being made; and the looks that it took."""
@@ -372,6 +384,8 @@ class GangLine:
                 return 1  # they have changed since they were looked at
             if wanted:
                 self._reserve = keep(self._holds, rooms, first, wanted)
+                if any(hold.slot.held_for(hold.wanted[0][0]) is not hold.slot for hold in self._reserve.holds):
+                    self._recheck[first.shape] = None  # what is kept for GPUs gives way to it
             elif self._holds.any_before(first.rank):
                 self._later = (first.job_id, self._holds.version)
             else:

@@ -91,12 +91,14 @@ class Head:
         self._behind = late is not None
         if late is not None:
             return KEEP_UNITS + late.prepare() // HOLD_UNITS
-        cursors[0].view.catch_up()
         offer = best_offer(state, cursors, missing.shape, windows)
         if offer is None:
             self._hopeless[missing.shape] = None
         else:
             self._holds.hold(missing, offer)
+            gives_way = offer.slot.kept.gives_way(missing.shape.requests[offer.choice], offer.slot.total)
+            if gives_way and offer.start_ms <= state.now_ms:
+                self._line.call_back(missing.shape)  # it fits now that the node is held for it
         return HOLD_UNITS
 
     def _blocked(self, state: State) -> Iterator[Blocked]:

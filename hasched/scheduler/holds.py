@@ -45,7 +45,7 @@ class Offer(NamedTuple):
     """When a task could start on a node at the latest, and what it lacks there now, as a part of the node."""
 
     start_ms: int
-    spared: bool  # it has GPUs and the task wants none
+    spared: bool  # it has GPUs and the task wants none: it is held only if no other could hold the task
     lacks: float
     order: int
     slot: Slot
@@ -65,6 +65,7 @@ class Hold:
         "slot",
         "stale",
         "start_ms",
+        "together",
         "wanted",
     )
 
@@ -77,6 +78,7 @@ class Hold:
         self.start_ms = 0  # not worked out yet
         self.beside = slot
         self.stale = True
+        self.together: Sequence[Hold] = (self,)  # those that start at once with it
 
     def refresh(self, state: State) -> None:
         """Work out anew when it can start, and what is left beside it."""
@@ -91,6 +93,9 @@ class Hold:
         now = self.slot.room(request, most)
         if not now or self._ends_in_time(shape, now_ms):
             return now
+        slot, first = self.slot, self.wanted[0][0]
+        if request.gpus and not first.gpus and not slot.kept.gives_way(first, slot.total):
+            request = slot.kept.beyond(request, slot.total)  # the rest isn't for the holder anyway
         return self.beside.room(request, now)
 
     def is_for(self, shape: Shape, rank: Rank) -> bool:
@@ -98,7 +103,11 @@ class Hold:
         return shape is self.shape or rank < self.rank
 
     def _ends_in_time(self, shape: Shape, now_ms: int) -> bool:
-        return self.start_ms < NEVER_MS and now_ms + shape.limit_ms <= self.start_ms
+        """Before all of the gang can start; where nobody knows when that is, before this node has room for its part."""
+        start_ms = max(each.start_ms for each in self.together)
+        if start_ms == NEVER_MS:
+            start_ms = self.start_ms
+        return start_ms < NEVER_MS and now_ms + shape.limit_ms <= start_ms
 
 
 class Holds:
@@ -125,7 +134,11 @@ class Holds:
         found: Slot | None = None
         own = self._more.get(shape)
         for slot in self._of_slot if own is None else (*own, self._holds[shape].slot, *self._of_slot):
-            if slot.cpu_milli < request.cpu_milli or not slot.fits(request) or not cursor.view.admits(slot):
+            if (
+                slot.cpu_milli < request.cpu_milli
+                or not slot.held_for(request).fits(request)
+                or not cursor.view.admits(slot)
+            ):
                 continue
             if shape.relations and not cursor.permits(slot):
                 continue
@@ -145,10 +158,13 @@ class Holds:
         shape, choice, rank = asked
         hold = self._of_slot[slot]
         request = shape.requests[choice]
+        if shape is hold.shape:
+            return slot.held_for(request).room(request, most)
         if hold.is_for(shape, rank):
             return slot.room(request, most)
-        if hold.stale:
-            hold.refresh(state)
+        for each in hold.together:
+            if each.stale:
+                each.refresh(state)
         return hold.room(shape, request, most, state.now_ms)
 
     def count(self, slot: Slot, shape: Shape, rank: Rank, tasks: int) -> None:
@@ -324,17 +340,20 @@ class Holds:
         return len(self._of_slot)
 
 
-def best_offer(state: State, cursors: Sequence[Cursor], shape: Shape, windows: Windows) -> Offer | None:
+def best_offer(state: State, cursors: Iterable[Cursor], shape: Shape, windows: Windows) -> Offer | None:
     """The node that a shape should hold. None: no node that its rules permit now has so much in all."""
     near: list[Offer] = []
-    for choice, request in enumerate(shape.requests):
-        for slot in cursors[choice].view.emptiest(request, CLOSE_LOOKS // 2):
-            if shape.relations and not cursors[choice].permits(slot):
+    for choice, cursor in enumerate(cursors):
+        request = cursor.request
+        cursor.view.catch_up()
+        for slot in cursor.view.emptiest(request, CLOSE_LOOKS // 2):
+            if shape.relations and not cursor.permits(slot):
                 continue
             if windows.closes_ms(slot.node_id, shape.access) == NEVER_MS:
                 lacks = slot.shortfall(request)
-                near.append(Offer(0, slot.gpus > 0 and not request.gpus, lacks, slot.order, slot, choice))
+                near.append(Offer(0, slot.total.gpus > 0 and not request.gpus, lacks, slot.order, slot, choice))
     near.sort(key=lambda offer: offer[1:4])
+    near = [offer for offer in near if offer.spared is near[0].spared]
     offers = [
         offer._replace(start_ms=room_in_time(state, offer.slot, ((shape.requests[offer.choice], 1),))[0])
         for offer in near[:CLOSE_LOOKS]
@@ -356,7 +375,8 @@ def fits_all(slot: Slot, wanted: Wanted) -> bool:
 
 def room_in_time(state: State, slot: Slot, wanted: Wanted) -> tuple[int, Slot]:
     """When a node has surely room for these tasks, and what is free there then. `NEVER_MS`, and now, if one can't say."""
-    then = slot.copy()
+    held = slot.held_for(wanted[0][0])
+    then = held.copy()
     if fits_all(then, wanted):
         return state.now_ms, then
     ends: list[tuple[int, Resources | None]] = [*ends_of(state, slot.node)]
@@ -373,4 +393,4 @@ def room_in_time(state: State, slot: Slot, wanted: Wanted) -> tuple[int, Slot]:
             then.give_back(asked)
         if start_ms == NEVER_MS and fits_all(then, wanted):
             start_ms = end_ms
-    return (start_ms, then) if start_ms < NEVER_MS else (NEVER_MS, slot.copy())
+    return (start_ms, then) if start_ms < NEVER_MS else (NEVER_MS, held.copy())

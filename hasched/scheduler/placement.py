@@ -13,6 +13,8 @@ from hasched.model.spec import Resources
 from hasched.model.states import PlacementPolicy
 from hasched.scheduler.slots import Slot
 
+MANY_GPUS = 16  # on one node; more count as so many
+
 Standing: TypeAlias = Callable[[Slot], float]
 Offset: TypeAlias = Callable[[Resources, Resources, bool], float]
 
@@ -20,12 +22,14 @@ Offset: TypeAlias = Callable[[Resources, Resources, bool], float]
 class Scorer(NamedTuple):
     """`fills`: after a task the same node is still the best for the next of its kind, so many go there at once.
 
-    `offset` takes the total of the alike nodes, the request, and whether those nodes have GPUs free.
+    `offset` takes the total of the alike nodes, the request, and whether those nodes have GPUs free. Of a node that tasks with
+    GPUs look for, `gpu_standing` says something else, which holds for all requests.
     """
 
     standing: Standing
     offset: Offset
     fills: bool
+    gpu_standing: Standing | None = None
 
 
 class Amounts(Protocol):
@@ -60,9 +64,18 @@ def share(total: Resources, amounts: Amounts) -> float:
 
 
 def _fullest(total: Resources, request: Resources, free_gpus: bool) -> float:
-    """Best fit. A task without GPUs takes a node that has some free only when no other fits."""
-    spared = 1.0 if free_gpus and not request.gpus else 0.0
-    return spared - share(total, request)
+    """Best fit. A task without GPUs takes a node that has any only when no other fits."""
+    if request.gpus:
+        return 0.0
+    return (1.0 if total.gpus else 0.0) - share(total, request)
+
+
+def _fewest_gpus(slot: Slot) -> float:
+    """The nodes with the fewest GPUs, of those the fewest free, so that large nodes stay whole; then the fullest."""
+    free, most = slot.gpus, slot.total.gpus
+    if most > MANY_GPUS:
+        free, most = free * MANY_GPUS // most, MANY_GPUS
+    return (most + (free + 0.5 * free_share(slot)) / (MANY_GPUS + 1)) / (MANY_GPUS + 1)
 
 
 def _emptiest(total: Resources, request: Resources, free_gpus: bool) -> float:
@@ -83,13 +96,16 @@ def weighted_share(part: Slot | Resources, total: Resources) -> float:
 
 
 def _fullest_by_weight(total: Resources, request: Resources, free_gpus: bool) -> float:
-    spared = 1.0 if free_gpus and not request.gpus else 0.0
-    return spared - weighted_share(request, total)
+    if request.gpus:
+        return 0.0
+    return (1.0 if total.gpus else 0.0) - weighted_share(request, total)
 
 
 SCORERS: dict[PlacementPolicy, Scorer] = {
-    PlacementPolicy.BIN_PACK: Scorer(free_share, _fullest, fills=True),
+    PlacementPolicy.BIN_PACK: Scorer(free_share, _fullest, fills=True, gpu_standing=_fewest_gpus),
     PlacementPolicy.SPREAD: Scorer(lambda slot: -free_share(slot), _emptiest, fills=False),
     PlacementPolicy.ROUND_ROBIN: Scorer(lambda slot: slot.turn, lambda total, request, free_gpus: 0.0, fills=False),
-    PlacementPolicy.WEIGHTED: Scorer(lambda slot: weighted_share(slot, slot.total), _fullest_by_weight, fills=True),
+    PlacementPolicy.WEIGHTED: Scorer(
+        lambda slot: weighted_share(slot, slot.total), _fullest_by_weight, fills=True, gpu_standing=_fewest_gpus
+    ),
 }

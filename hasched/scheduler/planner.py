@@ -27,6 +27,7 @@ from hasched.scheduler.gangs import GangLine
 from hasched.scheduler.gates import Gate, standard_gates
 from hasched.scheduler.head import Head
 from hasched.scheduler.holds import Holds
+from hasched.scheduler.keeping import NOTHING, Keeping, Kept
 from hasched.scheduler.keys import Key
 from hasched.scheduler.limits import ANY_LIMIT, LimitGate
 from hasched.scheduler.line import Line, WaitingClass
@@ -65,6 +66,7 @@ from hasched.statemachine.state import State
 CLASSES_A_TASK = 16  # so many classes waiting, and one task more of a class is placed in a row
 REBUILD_SLICE = 1_000  # jobs or nodes
 MOST_PREEMPTING = 32  # jobs of a shape for which others are driven out at a time
+TOLD_SLICE = 100  # nodes that are told in a slice what is kept
 RELATED_UNITS = 8  # to place a task that is judged by where others run costs as much as so many others
 KEPT_BUDGET = 64  # a slice of so few units always sees who holds a node
 _LOOKS_A_UNIT = 32  # looking at so many nodes costs about as much as placing a task
@@ -116,6 +118,9 @@ class Planner:
         self._windows = Windows()
         self._parking = Parking()
         self._flights = Flights()
+        self._keeping = Keeping()
+        self._kept_before: list[NodeId] = []  # nodes with GPUs that haven't been told yet what is kept now
+        self._told = NOTHING
         self._gangs = GangLine(self, self._order, self._changes, self._windows, self._slots)
         self._gangs.ports = self._gang_ports
         self._unlisted: list[JobId] = []  # jobs to be put in line, the last first
@@ -149,14 +154,17 @@ class Planner:
         for gate in self._gates:
             gate.rebuild(state)
         self._windows.refresh(state)
+        self._keeping.follow(state)
         for number, node_id in enumerate(list(state.nodes)):
             self._refresh(state, node_id)
             if number % REBUILD_SLICE == REBUILD_SLICE - 1:
                 yield
         for number, job_id in enumerate(list(state.jobs)):
             self._enqueue(state, job_id)
+            self._see_use(state, job_id)
             if number % REBUILD_SLICE == REBUILD_SLICE - 1:
                 yield
+        self._see_what_is_kept()
         yield
 
     def node_came_or_went(self, state: State, node_id: NodeId) -> None:
@@ -180,6 +188,7 @@ class Planner:
         for node_id in touched:
             self._refresh(state, node_id)
         self._gangs.stir_unlucky()
+        self._see_what_is_kept()
         if self._windows.next_end_ms <= state.now_ms:
             self._open_windows(state)
         accounts = self._order.observe(state, applied)
@@ -208,6 +217,7 @@ class Planner:
 
     def _scheduled(self, state: State, event: TasksScheduled, touched: dict[NodeId, None]) -> None:
         touched[event.node_id] = None
+        self._see_use(state, event.job_id)
         if self._gangs.land(state, event.job_id, event.node_id):
             self._enqueue(state, event.job_id)
             return
@@ -236,6 +246,7 @@ class Planner:
 
     def _ended(self, state: State, event: AttemptEnded, touched: dict[NodeId, None]) -> None:
         touched[event.node_id] = None
+        self._see_use(state, event.job_id)
         self._move(state, event.job_id, event.node_id, -1)
         if event.task_state is TaskState.PENDING:
             self._enqueue(state, event.job_id)
@@ -248,8 +259,14 @@ class Planner:
     ) -> None:
         self._enqueue(state, event.job_id)
 
+    def _job_updated(self, state: State, event: JobUpdated, touched: dict[NodeId, None]) -> None:
+        self._keeping.forget(event.job_id)
+        self._see_use(state, event.job_id)
+        self._enqueue(state, event.job_id)
+
     def _job_ended(self, state: State, event: JobEnded, touched: dict[NodeId, None]) -> None:
         self._parking.forget(event.job_id)
+        self._keeping.forget(event.job_id)
         self._job_stopped(state, event, touched)
 
     def _job_stopped(
@@ -272,6 +289,8 @@ class Planner:
     def _policy_changed(self, state: State, event: PolicyChanged | PolicyDeleted, touched: dict[NodeId, None]) -> None:
         if event.kind is PolicyKind.RESERVATION:
             self._open_windows(state)
+        elif event.kind is PolicyKind.GPU_ROOM:
+            self._keeping.follow(state)
 
     def _open_windows(self, state: State) -> None:
         """Reservations were made, dropped or are over: every job may have others to use, so all are put in line anew."""
@@ -289,6 +308,28 @@ class Planner:
             self._enqueue(state, self._unlisted.pop())
         return REBUILD_SLICE // 8
 
+    def _see_use(self, state: State, job_id: JobId) -> None:
+        job = state.jobs.get(job_id)
+        if job is not None:
+            self._keeping.see(job)
+
+    def _see_what_is_kept(self) -> None:
+        """If free GPUs keep more or less than before, every node that has any is to be told: one time after the other."""
+        if self._kept_before:
+            return
+        kept = self._keeping.kept
+        if self._told != kept:
+            self._told = kept
+            self._kept_before = [slot.node_id for slot in self._slots.values() if slot.total.gpus]
+
+    def _tell_what_is_kept(self, state: State) -> int:
+        """Tell some nodes. Returns the units spent."""
+        some, self._kept_before = self._kept_before[-TOLD_SLICE:], self._kept_before[:-TOLD_SLICE]
+        for node_id in some:
+            self._refresh(state, node_id)
+        self._see_what_is_kept()
+        return len(some)
+
     def _enqueue(self, state: State, job_id: JobId) -> None:
         job = state.jobs.get(job_id)
         if job is not None and self._waiting(job) > 0:
@@ -305,6 +346,7 @@ class Planner:
         node = state.nodes.get(node_id)
         slot = self._slots.get(node_id)
         if node is None:
+            self._keeping.forget_node(node_id)
             if slot is not None:
                 if slot.held:
                     self._holds.forget_slot(slot)
@@ -316,7 +358,10 @@ class Planner:
             return
         if slot is None:
             slot = self._slots[node_id] = Slot(node, node.number)
-        changed, grown = slot.refresh(node, self._usable(node))
+        usable = self._usable(node)
+        self._keeping.count(node, usable)
+        slot.kept = self._told
+        changed, grown = slot.refresh(node, usable)
         if slot.held:
             if slot.usable:
                 self._holds.touch(slot)
@@ -367,6 +412,7 @@ class Planner:
             or self._parking
             or self._line
             or self._unlisted
+            or self._kept_before
             or self._gangs.ready
             or self._head.unsettled
             or self._holds.released
@@ -383,6 +429,8 @@ class Planner:
         self._tallies.follow(state)
         draft = self._draft = {}
         spent = self._list_again(state) if self._unlisted else self._open_gates(state)
+        if self._kept_before:
+            spent += self._tell_what_is_kept(state)
         self._begin_recheck(state)
         self._line.looks = looks = 0
         self._line.settle()
@@ -437,6 +485,11 @@ class Planner:
     def held_nodes(self) -> dict[NodeId, JobId]:
         """The nodes that are kept for jobs at the head of the line, and for which."""
         return self._holds.nodes
+
+    @property
+    def kept(self) -> Kept:
+        """What each free GPU keeps of its node from tasks without GPUs."""
+        return self._told
 
     def estimate(self, state: State, job_id: JobId) -> int | None:
         """When a job that waits at the head of the line starts at the latest, in ms; None if nobody can say."""
@@ -712,7 +765,7 @@ _HANDLERS: dict[type, Callable[[Planner, State, Any, dict[NodeId, None]], None]]
     JobSuspended: Planner._job_stopped,
     JobCancelRequested: Planner._job_stopped,
     JobDeadlineExceeded: Planner._job_stopped,
-    JobUpdated: Planner._job_changed,
+    JobUpdated: Planner._job_updated,
     JobEnded: Planner._job_ended,
     TasksEligible: Planner._job_changed,
     GangReopened: Planner._job_changed,

@@ -111,7 +111,7 @@ def _plan(question: AskPlan, snapshot: Iterable[bytes]) -> Plan:
 def _find_remedies(forecaster: Forecaster, job_id: JobId) -> list[RemedyView]:
     """What would start one more task of a job, once all has started that can."""
     rehearsal = forecaster.rehearsal
-    known = Known(rehearsal.planner.held_nodes)
+    known = Known(rehearsal.planner.held_nodes, kept=rehearsal.planner.kept)
     return explain_waiting(rehearsal.state, rehearsal.state.jobs[job_id], known=known).remedies
 
 

@@ -222,7 +222,7 @@ class Rooms:
                 else:
                     heapq.heappop(roomy)
                 fresh, expected, order, slot = first
-                room = slot.room(request, most) if slot.usable and (not slot.held or slot in self.own) else 0
+                room = self.room(slot, request, most) if slot.usable and (not slot.held or slot in self.own) else 0
                 if room < -expected:  # something has changed there
                     if room:
                         heapq.heappush(roomy, (fresh, -room, order, slot))
@@ -290,7 +290,7 @@ class Rooms:
         for number, (slot, of_kind) in enumerate(list(place.slots.items())):
             if number % (STEP * SCANS_A_UNIT) == STEP * SCANS_A_UNIT - 1:
                 yield STEP
-            room = of_kind[kind] and (slot.room(request, most) if slot in used else min(of_kind[kind], most))
+            room = of_kind[kind] and (self.room(slot, request, most) if slot in used else min(of_kind[kind], most))
             if room and not self._closes(slot, now_ms):
                 found.append((slot not in used, -room, slot.order, slot))
         heapq.heapify(found)
@@ -299,7 +299,14 @@ class Rooms:
 
     def room(self, slot: Slot, request: Resources, most: int) -> int:
         """How many tasks with a request a node takes now."""
+        if slot in self.own:
+            slot = slot.held_for(request)
         return slot.room(request, min(most, self.shape.most_on_a_node))
+
+    def are_near(self, one: Slot, other: Slot) -> bool:
+        """Whether tasks of the gang that have to be near to each other may be on these."""
+        label = self.shape.near[0] if self.shape.must_be_near else ""
+        return not label or one.node.info.labels.get(label) == other.node.info.labels.get(label)
 
     def give_back(self, taken: list[Part], copies: bool = False) -> Steps[None]:
         """Undo what `fill` took."""

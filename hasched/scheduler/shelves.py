@@ -22,37 +22,56 @@ END: tuple[float, int] = (float("inf"), 0)  # behind every place
 
 
 class _Block:
-    __slots__ = ("cpu_milli", "exact", "gpus", "memory_bytes", "places")
+    __slots__ = ("cpu_milli", "exact", "for_gpus", "gpus", "memory_bytes", "places")
 
-    def __init__(self, places: list[Place]) -> None:
+    def __init__(self, places: list[Place], for_gpus: bool) -> None:
         self.places = places
+        self.for_gpus = for_gpus
         self.measure()
 
     def measure(self) -> None:
-        """Note the most that is free. Until this is done again, it is at least that."""
-        self.cpu_milli = max([slot.cpu_milli for _, _, slot in self.places])
-        self.memory_bytes = max([slot.memory_bytes for _, _, slot in self.places])
-        self.gpus = max([slot.gpus for _, _, slot in self.places])
+        """Note the most that is free, or spare. Until this is done again, it is at least that."""
+        if self.for_gpus:
+            self.cpu_milli = max([slot.cpu_milli for _, _, slot in self.places])
+            self.memory_bytes = max([slot.memory_bytes for _, _, slot in self.places])
+            self.gpus = max([slot.gpus for _, _, slot in self.places])
+        else:
+            self.cpu_milli = max([slot.spare_cpu_milli for _, _, slot in self.places])
+            self.memory_bytes = max([slot.spare_memory_bytes for _, _, slot in self.places])
+            self.gpus = 0
         self.exact = True
 
     def widen(self, slot: Slot) -> None:
-        self.cpu_milli = max(self.cpu_milli, slot.cpu_milli)
-        self.memory_bytes = max(self.memory_bytes, slot.memory_bytes)
-        self.gpus = max(self.gpus, slot.gpus)
+        if self.for_gpus:
+            self.cpu_milli = max(self.cpu_milli, slot.cpu_milli)
+            self.memory_bytes = max(self.memory_bytes, slot.memory_bytes)
+            self.gpus = max(self.gpus, slot.gpus)
+        else:
+            self.cpu_milli = max(self.cpu_milli, slot.spare_cpu_milli)
+            self.memory_bytes = max(self.memory_bytes, slot.spare_memory_bytes)
 
 
 class Shelf:
     """`total` is that of the first node on it: the others have about as much in all (`candidates.likeness`).
 
-    From `closes_ms` on its nodes belong to others. `values` are those of the labels that whoever asks goes by.
+    It is searched for tasks with GPUs, or for those without, which get what is spare. From `closes_ms` on its nodes belong to
+    others. `values` are those of the labels that whoever asks goes by.
     """
 
-    __slots__ = ("_blocks", "_lasts", "closes_ms", "free_gpus", "preference", "total", "values")
+    __slots__ = ("_blocks", "_for_gpus", "_lasts", "closes_ms", "free_gpus", "preference", "total", "values")
 
     def __init__(
-        self, total: Resources, free_gpus: bool, preference: float, closes_ms: int, values: Values = ()
+        self,
+        total: Resources,
+        preference: float,
+        *,
+        for_gpus: bool,
+        free_gpus: bool,
+        closes_ms: int,
+        values: Values = (),
     ) -> None:
         self.total = total
+        self._for_gpus = for_gpus
         self.free_gpus = free_gpus
         self.preference = preference
         self.closes_ms = closes_ms
@@ -72,7 +91,7 @@ class Shelf:
     def add(self, place: Place) -> None:
         lasts, blocks = self._lasts, self._blocks
         if not blocks:
-            blocks.append(_Block([place]))
+            blocks.append(_Block([place], self._for_gpus))
             lasts.append(place)
             return
         at = min(bisect_left(lasts, place), len(lasts) - 1)
@@ -83,7 +102,7 @@ class Shelf:
         lasts[at] = places[-1]
         if len(places) > BLOCK:
             half = len(places) // 2
-            blocks[at : at + 1] = [_Block(places[:half]), _Block(places[half:])]
+            blocks[at : at + 1] = [_Block(places[:half], self._for_gpus), _Block(places[half:], self._for_gpus)]
             lasts[at : at + 1] = [places[half - 1], places[-1]]
 
     def remove(self, place: Place) -> None:
@@ -102,7 +121,7 @@ class Shelf:
         """The first place behind `after` that has room, and how many nodes and blocks were looked at."""
         # Of what isn't asked for a node may have less than nothing: its inventory has shrunk below what runs.
         cpu_milli, memory_bytes, gpus = request.cpu_milli or ANY, request.memory_bytes or ANY, request.gpus or ANY
-        blocks = self._blocks
+        blocks, for_gpus = self._blocks, self._for_gpus
         first = at = bisect_right(self._lasts, after)
         looks = 0
         for at in range(first, len(blocks)):
@@ -112,16 +131,28 @@ class Shelf:
                 continue
             places = block.places
             begin = bisect_right(places, after) if at == first else 0
-            for place in places[begin:] if begin else places:
-                slot = place[2]
-                looks += 1
-                if (
-                    slot.cpu_milli >= cpu_milli
-                    and slot.memory_bytes >= memory_bytes
-                    and slot.gpus >= gpus
-                    and slot.room(request, 1)
-                ):
-                    return place, looks
+            some = places[begin:] if begin else places
+            if for_gpus:
+                for place in some:
+                    slot = place[2]
+                    looks += 1
+                    if (
+                        slot.gpus >= gpus
+                        and slot.cpu_milli >= cpu_milli
+                        and slot.memory_bytes >= memory_bytes
+                        and slot.room(request, 1)
+                    ):
+                        return place, looks
+            else:
+                for place in some:
+                    slot = place[2]
+                    looks += 1
+                    if (
+                        slot.spare_cpu_milli >= cpu_milli
+                        and slot.spare_memory_bytes >= memory_bytes
+                        and slot.room(request, 1)
+                    ):
+                        return place, looks
             if not block.exact:
                 block.measure()
         return None, looks

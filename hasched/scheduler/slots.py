@@ -8,11 +8,24 @@ from hasched.model.facts import gpu_class_of
 from hasched.model.ids import NodeId
 from hasched.model.spec import Resources
 from hasched.model.wire import NodeInfo
+from hasched.scheduler.keeping import NOTHING
 from hasched.statemachine.node import Node
 
 MAX_ATTEMPTS_PER_NODE = 4096  # so that tasks which ask for nothing don't all start at once
 
 _ANY = -(2**62)
+_COPIED = (
+    "cpu_milli",
+    "memory_bytes",
+    "disk_bytes",
+    "gpus",
+    "attempts",
+    "total",
+    "usable",
+    "kept",
+    "spare_cpu_milli",
+    "spare_memory_bytes",
+)
 
 
 def least(request: Resources) -> tuple[int, int, int]:
@@ -25,6 +38,7 @@ class Slot:
 
     A free amount is negative while the inventory has shrunk below what runs. `turn` counts the placements of the whole
     planner: the larger, the more recently this node was given one. `version` is that of the last change of anything here.
+    What is spare is what tasks without GPUs may have: all that is free but for what the free GPUs keep (`keeping`).
     """
 
     __slots__ = (
@@ -36,6 +50,7 @@ class Slot:
         "gpus",
         "held",
         "info",
+        "kept",
         "memory_bytes",
         "node",
         "node_id",
@@ -48,6 +63,8 @@ class Slot:
         "reserved_gpus",
         "reserved_memory_bytes",
         "reserved_until_ms",
+        "spare_cpu_milli",
+        "spare_memory_bytes",
         "total",
         "turn",
         "usable",
@@ -72,10 +89,12 @@ class Slot:
         self.reserved_until_ms = 0  # by then all that is on its way has surely ended
         self.reserved_gpu_kinds: dict[int, int] = {}
         self.reserved_countables: dict[str, int] = {}
+        self.kept = NOTHING  # by each free GPU; it counts from the next `refresh` on
+        self.spare_cpu_milli = self.spare_memory_bytes = 0
 
     def refresh(self, node: Node, usable: bool) -> tuple[bool, bool]:
         """Take what the state says now. Whether anything changed, and whether something may fit that didn't before."""
-        before = (self.cpu_milli, self.memory_bytes, self.disk_bytes, self.gpus, -self.attempts, self.usable)
+        before = self._amounts
         changed = grown = self.node is not node or self.info is not node.info  # its labels may be others, too
         if self.info is not node.info:
             self.reserved_gpu_kinds.clear()  # its kinds may be others, and what is on its way is checked when it arrives
@@ -104,10 +123,33 @@ class Slot:
             changed = changed or kinds != self.gpu_kinds
             grown = grown or any(free > self.gpu_kinds.get(kind, 0) for kind, free in kinds.items())
             self.gpu_kinds = kinds
-        now = (self.cpu_milli, self.memory_bytes, self.disk_bytes, self.gpus, -self.attempts, self.usable)
+        self._spare()
+        now = self._amounts
         if now == before:
             return changed, grown
         return True, grown or any(after > earlier for after, earlier in zip(now, before, strict=True))
+
+    @property
+    def _amounts(self) -> tuple[int, ...]:
+        """Of a larger one something may fit that didn't before."""
+        return (
+            self.cpu_milli,
+            self.memory_bytes,
+            self.disk_bytes,
+            self.gpus,
+            -self.attempts,
+            self.usable,
+            self.spare_cpu_milli,
+            self.spare_memory_bytes,
+        )
+
+    def _spare(self) -> None:
+        """Work out what is spare, after a change of what is free."""
+        self.spare_cpu_milli, self.spare_memory_bytes = self.cpu_milli, self.memory_bytes
+        if self.gpus > 0 and self.kept is not NOTHING:
+            cpu_milli, memory_bytes, _ = self.kept.on(self.total)
+            self.spare_cpu_milli -= cpu_milli * self.gpus
+            self.spare_memory_bytes -= memory_bytes * self.gpus
 
     def fits(self, request: Resources) -> bool:
         """Whether there is room for one task."""
@@ -123,9 +165,9 @@ class Slot:
         """How many tasks with this request fit now, counting up to `most`."""
         fit = min(most, MAX_ATTEMPTS_PER_NODE - self.attempts)
         if request.cpu_milli:
-            fit = min(fit, self.cpu_milli // request.cpu_milli)
+            fit = min(fit, (self.cpu_milli if request.gpus else self.spare_cpu_milli) // request.cpu_milli)
         if request.memory_bytes:
-            fit = min(fit, self.memory_bytes // request.memory_bytes)
+            fit = min(fit, (self.memory_bytes if request.gpus else self.spare_memory_bytes) // request.memory_bytes)
         if request.gpus:
             fit = min(fit, self._free_gpus(request) // request.gpus)
         if request.disk_bytes:
@@ -174,6 +216,7 @@ class Slot:
                 self.gpu_kinds[gpu_class_of(self.node.facts.gpus, request)] -= request.gpus * times
         for name, amount in request.countables:
             self.countables[name] -= amount * times
+        self._spare()
 
     def give_back(self, request: Resources) -> None:
         """On a copy: a task with this request has ended."""
@@ -190,14 +233,24 @@ class Slot:
             self.countables[name] = self.countables.get(name, 0) + amount
         for kind, gpus in slot.reserved_gpu_kinds.items():
             self.gpu_kinds[kind] = self.gpu_kinds.get(kind, 0) + gpus
+        self._spare()
 
     def copy(self) -> Slot:
         """To see what would be free if things were otherwise."""
         twin = Slot(self.node, self.order)
-        for name in ("cpu_milli", "memory_bytes", "disk_bytes", "gpus", "attempts", "total", "usable"):
+        for name in _COPIED:
             setattr(twin, name, getattr(self, name))
         twin.countables = dict(self.countables)
         twin.gpu_kinds = dict(self.gpu_kinds)
+        return twin
+
+    def held_for(self, request: Resources) -> Slot:
+        """As a task sees it that it is held for: what is kept for GPUs gives way to one that could never run beside it."""
+        if not self.kept.gives_way(request, self.total):
+            return self
+        twin = self.copy()
+        twin.kept = NOTHING
+        twin._spare()
         return twin
 
     def emptied(self) -> Slot:
@@ -208,6 +261,7 @@ class Slot:
         twin.gpus, twin.attempts = total.gpus, 0
         twin.countables = dict(total.countables)
         twin.gpu_kinds = {kind: gpus.number for kind, gpus in enumerate(self.node.facts.gpus)} if self.gpu_kinds else {}
+        twin._spare()
         return twin
 
     def could_hold(self, request: Resources) -> bool:

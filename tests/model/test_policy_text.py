@@ -49,6 +49,8 @@ DOCUMENTS: list[tuple[str, dict[str, Any]]] = [
             "users": ["ada"],
         },
     ),
+    ("gpu_room", {"cpu": 8, "memory": "32Gi"}),
+    ("gpu_room", {"enabled": False}),
 ]
 
 

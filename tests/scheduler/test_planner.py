@@ -380,5 +380,5 @@ def test_by_weight_half_the_gpus_of_a_node_count_more_than_most_of_its_cores(
     world.submit(cpu=12, memory=12)
     world.settle()
     world.do(SetNodeState(node_id="held", state=NodeState.HEALTHY, reason=""))
-    world.submit(cpu=1, gpus=1)
+    world.submit(cpu=1)
     assert [placed.partition("@")[2] for placed in world.settle()] == [node]

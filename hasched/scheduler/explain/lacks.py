@@ -19,8 +19,10 @@ from hasched.model.ids import JobId, NodeId
 from hasched.model.reasons import ReasonCode
 from hasched.model.spec import ANYWHERE, Resources
 from hasched.model.states import NodeState, TaintEffect
+from hasched.model.units import format_bytes, format_cpu
 from hasched.scheduler.explain.surroundings import Surroundings
 from hasched.scheduler.filters import ADDED, find_added
+from hasched.scheduler.keeping import NOTHING, Kept
 from hasched.scheduler.limits import open_choices
 from hasched.scheduler.order import Account, ByPolicies, group_of
 from hasched.scheduler.shapes import NEVER_MS, limit_of, rounded_up
@@ -49,10 +51,12 @@ FIRST_COUNTABLE = 5  # the number of the bit
 
 
 class Known(NamedTuple):
-    """What only the leader knows: for whom its planner keeps which nodes, and which nodes it can give work to (None: all)."""
+    """What only the leader knows: for whom its planner keeps which nodes, which nodes it can give work to (None: all), and
+    what free GPUs keep."""
 
     held: Mapping[NodeId, JobId] = {}
     reachable: Container[NodeId] | None = None
+    kept: Kept = NOTHING
 
 
 class Asker:
@@ -64,6 +68,7 @@ class Asker:
         self.rules = job.placement if job.placement is not None else ANYWHERE
         self.requests = self.rules.any_of or (job.resources,)
         self._choices = open_choices(state, job)
+        self._kept = known.kept if known is not None and not all(each.gpus for each in self.requests) else NOTHING
         self._windows = Windows()
         self._windows.refresh(state)
         self._access = self._windows.access(Account(*job.account))
@@ -80,6 +85,7 @@ class Asker:
             or self._surroundings
             or ADDED
             or self._held
+            or self._kept != NOTHING
             or self._reachable is not None
         )
 
@@ -161,6 +167,8 @@ class Asker:
         if self._windows:
             closes_ms, access = self._windows.closes_ms, self._access
             flags = [flag or closes_ms(node.id, access) < NEVER_MS for flag, node in zip(flags, nodes, strict=True)]
+        if self._kept != NOTHING and nodes[0].info.resources.gpus:
+            flags = [flag or self._is_kept(node) for flag, node in zip(flags, nodes, strict=True)]
         return flags
 
     def lacks(self, node: Node) -> tuple[int, Lacks]:
@@ -206,11 +214,30 @@ class Asker:
             found.append(Lack(ReasonCode.NODE_UNREACHABLE))
         if self._held and node.id in self._held:
             found.append(Lack(ReasonCode.RESERVED, str(self._held[node.id])))
+        if self._kept != NOTHING and self._is_kept(node):
+            found.append(Lack(ReasonCode.KEPT_FOR_GPUS, tell_kept(self._kept)))
         if self._surroundings:
             found += [Lack(code, detail) for code, detail in self._surroundings.refusals(node)]
         if ADDED:
             found += [Lack(blocker.code, blocker.text) for blocker in find_added(node.facts, self._job)]
         return tuple(found) if found else _NONE
+
+    def _is_kept(self, node: Node) -> bool:
+        """Whether what its free GPUs keep is too much for the request that comes nearest."""
+        request, total = self.requests[self.mark(node)[0]], node.info.resources
+        gpus = total.gpus - node.allocated_gpus
+        if request.gpus or gpus <= 0:
+            return False
+        kept = self._kept.on(total)
+        return (
+            0 < request.cpu_milli > total.cpu_milli - node.allocated_cpu_milli - kept.cpu_milli * gpus
+            or 0 < request.memory_bytes > total.memory_bytes - node.allocated_memory_bytes - kept.memory_bytes * gpus
+        )
+
+
+def tell_kept(kept: Kept) -> str:
+    amounts = [format_cpu(kept.cpu_milli) + " CPU"] if kept.cpu_milli else []
+    return " and ".join([*amounts, format_bytes(kept.memory_bytes)] if kept.memory_bytes else amounts)
 
 
 def _held_from(state: State, job: Job, held: Mapping[NodeId, JobId]) -> dict[NodeId, JobId]:

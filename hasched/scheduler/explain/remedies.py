@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from hasched.model.parse import MAX_DURATION_MS
+from hasched.model.policy import THE_GPU_ROOM
 from hasched.model.reasons import ReasonCode
 from hasched.model.spec import Resources
 from hasched.model.taints import format_toleration
@@ -120,6 +121,8 @@ def _change_setting(state: State, job: Job, asker: Asker, node: Node, lack: Lack
             return Change(f"undrain {node.id}", Target.NODE, f"{node.id}.drain")
         case ReasonCode.NODE_QUARANTINED:
             return Change(f"end the quarantine of {node.id}", Target.NODE, f"{node.id}.quarantine")
+        case ReasonCode.KEPT_FOR_GPUS:
+            return Change("keep nothing for free GPUs", Target.POLICY, f"gpu_room/{THE_GPU_ROOM}.enabled", False)
         case ReasonCode.RESERVATION:
             limit_ms = rounded_down(max(lack.free - state.now_ms - 1000, 0)) - job.spec.kill_grace_ms
             limit_ms = min(limit_ms - limit_ms % 1000, MAX_DURATION_MS)

@@ -208,6 +208,8 @@ def _tell(lack: Lack) -> str:
             return "the node has no connection to the leader now, or wants no work"
         case ReasonCode.RESERVED:
             return f"the node is kept for job {lack.detail}, which stands before this one"
+        case ReasonCode.KEPT_FOR_GPUS:
+            return f"each free GPU of the node keeps {lack.detail} from jobs without GPUs"
         case ReasonCode.NODE_CORDONED:
             return "the node is cordoned"
         case ReasonCode.NODE_DRAINING:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from hasched.model.errors import PolicyInvalid
 from hasched.model.ids import is_name
-from hasched.model.policy import Cap, CapSubject, FairShare, Policy, PolicyKind, Quota, kind_of
+from hasched.model.policy import THE_GPU_ROOM, Cap, CapSubject, FairShare, GpuRoom, Policy, PolicyKind, Quota, kind_of
 from hasched.model.policy_text import parse_policy, write_policy
 from hasched.model.words import counted
 from hasched.statemachine.commands import DeletePolicy, PutPolicy
@@ -85,6 +85,11 @@ def _refuse_body(state: State, name: str, body: Policy) -> Rejected | None:
     """What keeps a body from being put, as things are."""
     if isinstance(body, FairShare):
         return fair_shares.find_fault(name, body)
+    if isinstance(body, GpuRoom):
+        if name != THE_GPU_ROOM:
+            what = f"there is one gpu_room, called {THE_GPU_ROOM}"
+            return Rejected("invalid_policy", what, f"put gpu_room/{THE_GPU_ROOM}")
+        return None
     if isinstance(body, Cap) and body.namespace and body.namespace not in state.policies[PolicyKind.NAMESPACE]:
         return Rejected("unknown_namespace", f"there is no namespace {body.namespace}", "put the namespace first")
     if isinstance(body, Cap) and body.subject is not CapSubject.SEMAPHORE and name in state.usage.semaphore_jobs:
