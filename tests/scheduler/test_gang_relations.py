@@ -137,19 +137,22 @@ class TestPlanned:
         assert set(rack_counts(world, gang).values()) == {1} and behind.active == 4
 
     def test_nodes_that_its_rules_exclude_by_now_are_let_go(self) -> None:
-        world = racks(nodes=4, cpu=2, per_rack=1)
-        small = world.ask(7)
+        world = racks(nodes=6, cpu=2)
+        small = world.ask(12)
         world.settle()
-        gang = world.ask(4, APART_FROM_DB, gang=True)
+        gang = world.ask(
+            4, PlacementRules(apart=(JobAffinity(DB, "rack"),), near=(JobAffinity(within="rack"),)), gang=True
+        )
         world.settle()
-        before = set(world.planner.held_nodes)
-        (free,) = [node.id for node in world.state.nodes.values() if len(node.attempts) < 2]
-        assert free in before and len(before) == 2
-        world.ask(1, name="db", priority=1)
+        before = sorted(world.planner.held_nodes)
+        assert len(before) == 2
+        beside = [index for index, active in (small.active_attempts or {}).items() if active.node_id == before[0]]
+        db = world.ask(1, PlacementRules(constraints=(f"node == {before[0]}",)), name="db", priority=1)
+        world.end(small.id, beside[0])
         world.settle()
+        assert world.nodes_of(db) == [before[0]]
         after = world.planner.held_nodes
-        assert free not in after and len(after) == 2 and set(after.values()) == {gang.id}
-        assert small.active == 7
+        assert len(after) == 2 and set(after.values()) == {gang.id} and not {*after} & {*before}
 
     def test_one_that_may_drives_others_out(self) -> None:
         world = racks(nodes=4, cpu=2, per_rack=1)

@@ -45,16 +45,22 @@ def test_the_node_that_is_held_is_one_where_it_may_start() -> None:
 
 
 def test_it_is_another_once_rules_exclude_it() -> None:
-    world = full()
+    world = Places()
+    for number in range(4):
+        world.place(f"n{number}", 2, rack=f"r{number // 2}")
+    small = world.ask(7, name="small")
+    world.settle()
     waiting = world.ask(1, APART_FROM_DB, resources=TWO_CORES)
     world.settle()
     (held,) = world.planner.held_nodes
-    (job_id, index), *_ = world.state.nodes[held].attempts
-    db = world.ask(1, PlacementRules(constraints=(f"node == {held}",)), name="db", priority_class="medium")
-    world.end(job_id, index)
+    (other,) = [f"n{number}" for number in range(4) if number // 2 == int(held[1]) // 2 and f"n{number}" != held]
+    on_other = [index for index, active in (small.active_attempts or {}).items() if active.node_id == other]
+    db = world.ask(1, PlacementRules(constraints=(f"node == {other}",)), name="db")
+    world.end(small.id, on_other[0])
     world.settle()
-    assert world.nodes_of(db) == [held]
-    assert held not in world.planner.held_nodes and waiting.id in world.planner.held_nodes.values()
+    assert world.nodes_of(db) == [other]
+    (now,) = world.planner.held_nodes
+    assert int(now[1]) // 2 != int(held[1]) // 2 and world.planner.held_nodes[now] == waiting.id
 
 
 def test_others_are_driven_out_only_where_it_may_start() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -220,6 +221,31 @@ class TestManyAtOnce:
         world.settle()
         assert sorted(low.yields or {}) == [147, 148, 149], "the youngest, on the nodes that are looked at last"
 
+    def test_the_second_task_goes_where_it_costs_less_than_beside_the_first(self) -> None:
+        world = World()
+        for node in ("n1", "n2"):
+            world.node(node, cpu=2)
+        low = world.submit(count=4)
+        world.settle()
+        where = {index: active.node_id for index, active in (low.active_attempts or {}).items()}
+        young = [next(index for index, node in where.items() if node == name) for name in ("n1", "n2")]
+        for index in [index for index in where if index not in young] + young:
+            start(world, low, index)
+            world.now_ms += MINUTE
+        urgent(world, count=2)
+        world.settle()
+        assert sorted(low.yields or {}) == sorted(young)
+
+    def test_room_that_is_not_needed_any_more_is_let_go(self) -> None:
+        world, _ = self.world(nodes=4, cpu=1)
+        high = urgent(world, count=4)
+        world.settle()
+        assert len(world.planner.held_nodes) == 4
+        world.node("n9", cpu=2)
+        world.settle()
+        assert high.active == 2
+        assert list(world.planner.held_nodes.values()).count(high.id) == 2
+
 
 class TestGangsGiveWay:
     """A gang goes whole or stays, an elastic job shrinks before it goes."""
@@ -258,16 +284,20 @@ class TestGangsGiveWay:
 
     def test_what_a_gang_leaves_on_other_nodes_is_used_before_anybody_else_goes(self) -> None:
         world = World()
-        for number in range(3):
-            world.node(f"n{number}", cpu=2)
+        world.node("n0", cpu=2)
+        small = world.submit(2)
+        world.settle()
+        for index in range(2):
+            start(world, small, index)
+        world.now_ms += MINUTE
+        world.node("n1", cpu=2)
+        world.node("n2", cpu=2)
         gang = world.submit(2, cpu=2, gang=True)
         world.settle()
-        equal = urgent(world, cpu=2)
-        world.settle()
-        assert (gang.active, equal.active) == (2, 1)
+        assert (small.active, gang.active) == (2, 2)
         urgent(world, count=2, cpu=2)
         world.settle()
-        assert len(gang.yields or {}) == 2 and not equal.yields
+        assert len(gang.yields or {}) == 2 and not small.yields
 
     def test_a_gang_of_equal_priority_stays(self) -> None:
         world = World()
@@ -288,6 +318,21 @@ class TestGangsGiveWay:
         urgent(world, count=4)
         world.settle()
         assert len(elastic.yields or {}) == 4
+
+    @pytest.mark.parametrize(("least", "goes"), [(1, "elastic"), (2, "old")])
+    def test_an_elastic_job_gives_what_it_can_spare_before_others_lose_more(self, least: int, goes: str) -> None:
+        world = World()
+        world.node("n1", cpu=1)
+        old = world.submit()
+        world.settle()
+        start(world, old)
+        world.now_ms += MINUTE
+        world.node("n2", cpu=2)
+        elastic = world.submit(2, min_count=least)
+        world.settle()
+        urgent(world)
+        world.settle()
+        assert (bool(old.yields), len(elastic.yields or {})) == (goes == "old", int(goes == "elastic"))
 
     def test_an_elastic_job_that_can_spare_no_more_goes_whole(self) -> None:
         world = World()

@@ -1,0 +1,85 @@
+"""Relations are held when a plan is applied: what runs is counted once and kept current, whatever happens to tasks and nodes."""
+
+from __future__ import annotations
+
+from hasched.model.spec import JobAffinity, JobSelector, PlacementRules, Spread
+from hasched.statemachine.apply import apply
+from hasched.statemachine.commands import Batch, Placement, PlacePlan
+from hasched.statemachine.job import Job
+from hasched.statemachine.neighbours import MOST_CENSUSES, RELATIONS_HELD_SINCE
+from hasched.statemachine.outcomes import PlanTaken
+from tests.scheduler.places import Places
+
+ALONE = PlacementRules(apart=(JobAffinity(),))
+EVEN = PlacementRules(spread=(Spread("rack"),))
+
+
+def racks() -> Places:
+    world = Places()
+    for number in range(4):
+        world.place(f"n{number}", 8, rack="ab"[number // 2])
+    return world
+
+
+def put(world: Places, job: Job, node_id: str, *indices: int) -> int:
+    """How many of these tasks were let start there."""
+    outcome = world.do(PlacePlan(placements=(Placement(job.id, node_id, indices),)))
+    assert isinstance(outcome, PlanTaken)
+    return outcome.scheduled
+
+
+def test_of_several_tasks_on_one_node_as_many_start_as_may() -> None:
+    world = racks()
+    assert put(world, world.ask(4, ALONE), "n0", 0, 1, 2) == 1
+    assert put(world, world.ask(4, PlacementRules(spread=(Spread("", max_skew=2),))), "n0", 0, 1, 2) == 2
+
+
+def test_what_ends_makes_room_for_the_next() -> None:
+    world = racks()
+    job = world.ask(4, ALONE)
+    assert put(world, job, "n0", 0) == 1 and put(world, job, "n0", 1) == 0
+    world.end(job.id, 0)
+    assert put(world, job, "n0", 1) == 1
+
+
+def test_the_lowest_place_of_a_spread_falls_and_rises() -> None:
+    world = racks()
+    job = world.ask(9, EVEN)
+    assert [put(world, job, node, index) for index, node in enumerate(("n0", "n2", "n1", "n3"))] == [1, 1, 1, 1]
+    world.end(job.id, 1)
+    assert put(world, job, "n0", 4) == 0, "at the other rack is one"
+    assert put(world, job, "n3", 4) == 1 and put(world, job, "n0", 5) == 1
+
+
+def test_a_node_with_another_label_is_counted_there_and_one_that_is_lost_is_no_place() -> None:
+    world = racks()
+    job = world.ask(9, EVEN)
+    assert put(world, job, "n0", 0) == 1 and put(world, job, "n1", 1) == 0
+    world.place("n1", 8, rack="c")
+    assert put(world, job, "n1", 1) == 1
+    world.place("n0", 8, rack="c")
+    assert put(world, job, "n1", 2) == 0, "two are at c now, and none at b"
+    for node_id in ("n2", "n3"):
+        world.lose(node_id)
+    assert put(world, job, "n1", 2) == 1, "c is the only place"
+
+
+def test_however_many_ask_for_others_each_is_judged_right() -> None:
+    world = racks()
+    db = world.ask(1, name="db", labels={"app": "x"})
+    assert put(world, db, "n0", 0) == 1
+    for number in range(MOST_CENSUSES + 5):
+        selector = JobSelector("" if number % 2 else f"db{number}", (("app", "x" if number % 3 else "y"),))
+        near = world.ask(1, PlacementRules(near=(JobAffinity(selector, "rack"),)))
+        meant = selector.selects("db", {"app": "x"})
+        assert put(world, near, "n1", 0) == int(meant)
+        if meant:
+            world.end(near.id, 0)
+
+
+def test_entries_of_before_were_decided_without() -> None:
+    world = racks()
+    job = world.ask(2, ALONE)
+    plan = PlacePlan(placements=(Placement(job.id, "n0", (0, 1)),))
+    applied = apply(world.state, world.state.index + 1, Batch(RELATIONS_HELD_SINCE - 1, world.now_ms, [plan]))
+    assert applied.outcomes == [PlanTaken(2, 0)]
