@@ -137,22 +137,22 @@ class TestPlanned:
         assert set(rack_counts(world, gang).values()) == {1} and behind.active == 4
 
     def test_nodes_that_its_rules_exclude_by_now_are_let_go(self) -> None:
-        world = racks(nodes=6, cpu=2)
+        world = racks(nodes=6, cpu=2, per_rack=3)
         small = world.ask(12)
         world.settle()
-        gang = world.ask(
-            4, PlacementRules(apart=(JobAffinity(DB, "rack"),), near=(JobAffinity(within="rack"),)), gang=True
-        )
+        rules = PlacementRules(apart=(JobAffinity(DB, "rack"),), near=(JobAffinity(within="rack"),))
+        gang = world.ask(4, rules, gang=True)
         world.settle()
         before = sorted(world.planner.held_nodes)
-        assert len(before) == 2
-        beside = [index for index, active in (small.active_attempts or {}).items() if active.node_id == before[0]]
-        db = world.ask(1, PlacementRules(constraints=(f"node == {before[0]}",)), name="db", priority=1)
+        rack = [f"n{number}" for number in range(6) if number // 3 == int(before[0][1]) // 3]
+        (other,) = [node_id for node_id in rack if node_id not in before]
+        beside = [index for index, active in (small.active_attempts or {}).items() if active.node_id == other]
+        db = world.ask(1, PlacementRules(constraints=(f"node == {other}",)), name="db")
         world.end(small.id, beside[0])
         world.settle()
-        assert world.nodes_of(db) == [before[0]]
+        assert world.nodes_of(db) == [other]
         after = world.planner.held_nodes
-        assert len(after) == 2 and set(after.values()) == {gang.id} and not {*after} & {*before}
+        assert len(after) == 2 and set(after.values()) == {gang.id} and not {*after} & {*rack}
 
     def test_one_that_may_drives_others_out(self) -> None:
         world = racks(nodes=4, cpu=2, per_rack=1)

@@ -51,10 +51,24 @@ def test_the_lowest_place_of_a_spread_falls_and_rises() -> None:
     assert put(world, job, "n3", 4) == 1 and put(world, job, "n0", 5) == 1
 
 
+def test_one_of_several_lowest_places_falls() -> None:
+    world = racks()
+    world.place("n2", 8, rack="c")
+    world.place("n9", 8)
+    job = world.ask(9, EVEN)
+    assert [put(world, job, node, index) for index, node in enumerate(("n0", "n2", "n3"))] == [1, 1, 1]
+    assert put(world, job, "n9", 3) == 0, "it has no rack"
+    world.end(job.id, 2)
+    assert put(world, job, "n0", 3) == 0
+
+
 def test_a_node_with_another_label_is_counted_there_and_one_that_is_lost_is_no_place() -> None:
     world = racks()
     job = world.ask(9, EVEN)
     assert put(world, job, "n0", 0) == 1 and put(world, job, "n1", 1) == 0
+    world.place("n0", 8, rack="b")
+    assert put(world, job, "n2", 1) == 0, "it is at b by now"
+    world.place("n0", 8, rack="a")
     world.place("n1", 8, rack="c")
     assert put(world, job, "n1", 1) == 1
     world.place("n0", 8, rack="c")
