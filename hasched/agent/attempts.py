@@ -1,10 +1,10 @@
-"""One attempt, as the agent's core knows it."""
+"""The attempts, as the agent's core knows them."""
 
 from __future__ import annotations
 
 from enum import IntEnum
 
-from hasched.model.ids import AttemptId
+from hasched.model.ids import AttemptId, TaskId
 from hasched.model.spec import JobSpec
 from hasched.model.wire import AttemptCheckpointed, AttemptEnded, AttemptStarted
 
@@ -46,3 +46,39 @@ class Attempt:
         self.ended: AttemptEnded | None = None
         self.ended_at_ms = 0  # on the clock of Now.boot_ms
         self.held = False  # the supervisor keeps its end
+
+
+class Attempts(dict[AttemptId, Attempt]):
+    """All of them by id, and which of a task's is the newest. Attempts come by `learn` and go by `unlearn`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._latest: dict[TaskId, AttemptId] = {}
+
+    def latest(self, task: TaskId) -> AttemptId | None:
+        """The newest attempt of a task, as far as is known here."""
+        return self._latest.get(task)
+
+    def learn(self, attempt: Attempt) -> None:
+        key = attempt.key
+        self[key] = attempt
+        task = TaskId(key.job_id, key.index)
+        known = self._latest.get(task)
+        if known is None:
+            self._latest[task] = key
+        elif known.attempt < key.attempt:
+            attempt.older = (known, *self[known].older)
+            self._latest[task] = key
+        else:
+            self[known].older += (key,)
+
+    def unlearn(self, attempt: Attempt) -> None:
+        """Let go of an attempt. An older one of its task may still be here, and the next must wait for its end."""
+        del self[attempt.key]
+        task = TaskId(attempt.key.job_id, attempt.key.index)
+        if self._latest.get(task) == attempt.key:
+            left = [older for older in attempt.older if older in self]
+            if left:
+                self._latest[task] = max(left)
+            else:
+                del self._latest[task]

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import assert_never
 
-from hasched.agent.attempts import Attempt, Phase
+from hasched.agent.attempts import Attempt, Attempts, Phase
 from hasched.agent.devices import Device, Devices, gone
 from hasched.agent.events import (
     CheckDevices,
@@ -31,7 +31,6 @@ from hasched.agent.events import (
     Reconnect,
     Recovered,
     Row,
-    Save,
     Saved,
     SaveFailed,
     Send,
@@ -53,6 +52,7 @@ from hasched.agent.protocol import (
     cut,
 )
 from hasched.agent.reunion import compare, reminders
+from hasched.agent.saves import Saves
 from hasched.agent.specs import SpecCache, launch_job, spec_of_task
 from hasched.agent.variables import GangVariables, resume_environment
 from hasched.model.ids import AttemptId, TaskId
@@ -85,14 +85,9 @@ class AgentCore:
         self._devices = Devices(devices)
         self._doubted: list[Attempt] = []
         self._specs = SpecCache()
-        self._attempts: dict[AttemptId, Attempt] = {}
-        self._latest: dict[TaskId, AttemptId] = {}
+        self._attempts = Attempts()
         self._supervisor = ""  # the instance that is connected
-        self._saves = 0
-        self._saving: dict[int, list[AttemptId]] = {}  # by number of the Save, what it adds
-        self._removing: dict[int, tuple[AttemptId, ...]] = {}  # by number of the Save
-        self._unremoved: list[AttemptId] = []  # rows that a failed Save was to remove
-        self._forget_after: dict[int, list[AttemptId]] = {}  # by number of the Save that makes it safe
+        self._saves = Saves()
         self._ready: dict[AttemptId, None] = {}
         self._outbox = Outbox()
         self._unsaved: dict[AttemptId, None] = {}  # ends that are not in the table, oldest first
@@ -114,7 +109,7 @@ class AgentCore:
 
     def latest_attempt(self, task: TaskId) -> int:
         """The number of the newest attempt of a task that is known here, 0 if there is none."""
-        key = self._latest.get(task)
+        key = self._attempts.latest(task)
         return key.attempt if key else 0
 
     @property
@@ -212,8 +207,8 @@ class AgentCore:
             resumes = {resume.index: resume for resume in assignment.resumes}
             gang = GangVariables(assignment.gang, spec, self._node_id) if assignment.gang is not None else None
             for index, number in assignment.tasks:
-                key, task = AttemptId(assignment.job_id, index, number), TaskId(assignment.job_id, index)
-                known = self._latest.get(task)
+                key = AttemptId(assignment.job_id, index, number)
+                known = self._attempts.latest(TaskId(assignment.job_id, index))
                 if known is not None and known.attempt >= number:
                     continue
                 attempt = Attempt(key, Phase.SAVING, spec=spec_of_task(spec, index, choices.get(index, 0)))
@@ -222,13 +217,11 @@ class AgentCore:
                 if (resume := resumes.get(index)) is not None:
                     attempt.env |= resume_environment(resume)
                 if known is not None:
-                    attempt.older = (known, *self._attempts[known].older)
                     older.append(known)
-                self._attempts[key] = attempt
-                self._latest[task] = key
+                self._attempts.learn(attempt)
                 added.append(Row(key, self._supervisor))
         if added:
-            self._saving[self._save(added=added)] = [row.key for row in added]
+            self._save(added=added)
         self._stop(older, "a newer attempt of the task was assigned", now)
 
     def _launch(self, now: Now) -> None:
@@ -293,38 +286,27 @@ class AgentCore:
         added: Sequence[Row] = (),
         ended: Sequence[AttemptEnded] = (),
         removed: Sequence[AttemptId] = (),
-    ) -> int:
-        self._saves += 1
-        removing = (*(key for key in self._unremoved if key not in self._attempts), *removed)
-        self._unremoved.clear()
-        if removing:
-            self._removing[self._saves] = removing
-        self._out.append(Save(self._saves, tuple(added), tuple(ended), removing))
-        return self._saves
+        forget: Sequence[AttemptId] | None = None,
+    ) -> None:
+        self._out.append(self._saves.make(self._attempts, added=added, ended=ended, removed=removed, forget=forget))
 
     def _saved(self, number: int) -> None:
-        for done in [n for n in self._saving if n <= number]:
-            for key in self._saving.pop(done):
-                attempt = self._attempts.get(key)
-                if attempt is not None and attempt.phase is Phase.SAVING:
-                    attempt.phase = Phase.READY
-                    self._ready[key] = None
-        for done in [n for n in self._removing if n <= number]:
-            del self._removing[done]
-        for done in [n for n in self._forget_after if n <= number]:
-            self._forget(self._forget_after.pop(done))
+        added, forget = self._saves.written(number)
+        for key in added:
+            attempt = self._attempts.get(key)
+            if attempt is not None and attempt.phase is Phase.SAVING:
+                attempt.phase = Phase.READY
+                self._ready[key] = None
+        self._forget(forget)
 
     def _save_failed(self, number: int, reason: str, now: Now) -> None:
-        """Without a row nothing is started. An end stays with the supervisor; a removal is part of the next save."""
-        for done in [n for n in self._removing if n <= number]:
-            self._unremoved += self._removing.pop(done)
-        for done in [n for n in self._saving if n <= number]:
-            for key in self._saving.pop(done):
-                attempt = self._attempts.get(key)
-                if attempt is not None and attempt.phase is Phase.SAVING:
-                    self._end_here(attempt, EndKind.LOST, f"the agent can't write its table: {reason}", now)
-        for done in [n for n in self._forget_after if n <= number]:
-            self._forget([key for key in self._forget_after.pop(done) if key not in self._attempts])
+        """Without a row nothing is started. An end stays with the supervisor."""
+        added, forget = self._saves.failed(number)
+        for key in added:
+            attempt = self._attempts.get(key)
+            if attempt is not None and attempt.phase is Phase.SAVING:
+                self._end_here(attempt, EndKind.LOST, f"the agent can't write its table: {reason}", now)
+        self._forget([key for key in forget if key not in self._attempts])
 
     def _save_ends(self, now: Now) -> None:
         """Write down the ends that no manager has taken for a while."""
@@ -337,8 +319,10 @@ class AgentCore:
         if due:
             for attempt in due:
                 del self._unsaved[attempt.key]
-            number = self._save(ended=[attempt.ended for attempt in due if attempt.ended is not None])
-            self._forget_after[number] = [attempt.key for attempt in due if attempt.held]
+            self._save(
+                ended=[attempt.ended for attempt in due if attempt.ended is not None],
+                forget=[attempt.key for attempt in due if attempt.held],
+            )
 
     def _forget(self, keys: Sequence[AttemptId]) -> None:
         for key in keys:
@@ -467,50 +451,26 @@ class AgentCore:
             removed.append(key)
             if attempt.held:
                 held.append(key)
-            self._unlearn(attempt)
+            self._attempts.unlearn(attempt)
             self._unsaved.pop(key, None)
         if removed:
-            self._forget_after[self._save(removed=removed)] = held
+            self._save(removed=removed, forget=held)
 
     # Beginning again.
 
     def _recover(self, rows: Iterable[Row]) -> None:
         for row in rows:
             attempt = Attempt(row.key, Phase.LAUNCHED, row.supervisor)
-            self._learn(attempt)
+            self._attempts.learn(attempt)
             if row.ended is not None:
                 attempt.phase, attempt.ended = Phase.ENDED, row.ended
-
-    def _learn(self, attempt: Attempt) -> None:
-        key = attempt.key
-        self._attempts[key] = attempt
-        task = TaskId(key.job_id, key.index)
-        known = self._latest.get(task)
-        if known is None:
-            self._latest[task] = key
-        elif known.attempt < key.attempt:
-            attempt.older = (known, *self._attempts[known].older)
-            self._latest[task] = key
-        else:
-            self._attempts[known].older += (key,)
-
-    def _unlearn(self, attempt: Attempt) -> None:
-        """Let go of an attempt. An older one of its task may still be here, and the next must wait for its end."""
-        del self._attempts[attempt.key]
-        task = TaskId(attempt.key.job_id, attempt.key.index)
-        if self._latest.get(task) == attempt.key:
-            left = [older for older in attempt.older if older in self._attempts]
-            if left:
-                self._latest[task] = max(left)
-            else:
-                del self._latest[task]
 
     def _meet_supervisor(self, inventory: Inventory, now: Now) -> None:
         """Compare what should run with what does."""
         self._supervisor = inventory.instance
-        found = compare(self._attempts, self._forget_after.values(), inventory)
+        found = compare(self._attempts, self._saves.waiting, inventory)
         for ended in found.unknown:
-            self._learn(Attempt(key_of(ended), Phase.LAUNCHED, inventory.instance))
+            self._attempts.learn(Attempt(key_of(ended), Phase.LAUNCHED, inventory.instance))
         for ended in (*found.ended, *found.unknown):
             self._end(self._attempts[key_of(ended)], ended, now)
         for key in found.held:
@@ -527,7 +487,7 @@ class AgentCore:
         """Forget attempts that certainly never started: the supervisor is the one they were meant for, and lacks them."""
         for key in keys:
             attempt = self._attempts[key]
-            self._unlearn(attempt)
+            self._attempts.unlearn(attempt)
             self._devices.release(attempt.units)
             self._outbox.discard(key)
         if keys:
@@ -542,7 +502,7 @@ class AgentCore:
             attempt = self._attempts.get(key)
             if attempt is None:
                 attempt = Attempt(key, Phase.LAUNCHED, self._supervisor)
-                self._learn(attempt)
+                self._attempts.learn(attempt)
                 added.append(Row(key, self._supervisor))
             if attempt.phase is Phase.LAUNCHED:
                 attempt.phase = Phase.RUNNING
