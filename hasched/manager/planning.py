@@ -16,8 +16,9 @@ from hasched.model.errors import HaschedError
 from hasched.model.ids import NodeId
 from hasched.model.states import PlacementPolicy
 from hasched.raft.replica import Replica
+from hasched.scheduler.following import Plan
 from hasched.scheduler.keeping import Kept
-from hasched.scheduler.planner import Plan, Planner
+from hasched.scheduler.planner import Planner
 from hasched.scheduler.searches import GANG_PORTS
 from hasched.statemachine.apply import Applied
 from hasched.statemachine.outcomes import AttemptsPreempted, Outcome, PlanTaken
