@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from heapq import heappop, heappush
+from itertools import islice
 
 import structlog
 
@@ -47,13 +48,12 @@ class ScheduleDuty:
             while True:
                 self._changed.clear()
                 plans = []
-                for schedule in self._to_plan():
-                    plan = self._plan(schedule)
+                for name in self._to_plan():
+                    schedule = self._replica.state.schedules.get(name)
+                    plan = self._plan(schedule) if schedule is not None else None
                     if plan is not None:
                         plans.append(plan)
                     await asyncio.sleep(0)
-                    if len(plans) == MAX_PLANS:
-                        break
                 if plans:
                     await self._propose(plans)
                 else:
@@ -61,18 +61,20 @@ class ScheduleDuty:
         finally:
             unsubscribe()
 
-    def _to_plan(self) -> list[Schedule]:
+    def _to_plan(self) -> list[str]:
         now_s = asyncio.get_running_loop().time()
         state, until_ms = self._replica.state, self._replica.clock_ms() + LEAD_MS
         self._held = {key: until_s for key, until_s in self._held.items() if until_s > now_s}
-        found = (state.schedules[name] for name in least_planned(state, until_ms))
-        return [schedule for schedule in found if (schedule.name, schedule.revision) not in self._held]
+        found = least_planned(state, until_ms)
+        return list(
+            islice((name for name in found if (name, state.schedules[name].revision) not in self._held), MAX_PLANS)
+        )
 
     def _plan(self, schedule: Schedule) -> PlanSlots | None:
         try:
             return plan_slots(schedule, self._replica.clock_ms())
-        except (ValueError, OverflowError) as error:
-            log.error("schedule_unplannable", schedule=schedule.name, cause=str(error))
+        except Exception:  # one that can't be understood, by whatever mistake, must not keep others from being planned
+            log.exception("schedule_unplannable", schedule=schedule.name)
             self._hold(schedule.name, schedule.revision, FAULT_PAUSE_S)
             return None
 

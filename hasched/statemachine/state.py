@@ -123,6 +123,7 @@ class State:
         self.execution_bytes = 0
         self.schedules: dict[str, Schedule] = {}
         self.schedule_executions: dict[str, dict[int, None]] = {}  # likewise of executions
+        self.schedule_bytes = 0  # of what all of them say
         self.schedule_jobs: dict[str, dict[int, None]] = {}  # that have not ended, by the schedule that has made them
         self.schedule_timers: list[tuple[int, str]] = []  # heap of (when, schedule); may hold what means nothing more
         self.schedule_plans: list[tuple[int, str]] = []  # likewise, of how far each is planned
@@ -431,6 +432,7 @@ class State:
         due_ms = schedule.find_due(self.now_ms, self.runs_of_schedule(schedule.name))
         if due_ms != schedule.due_ms:
             schedule = msgspec.structs.replace(schedule, due_ms=due_ms)
+        self.schedule_bytes += schedule.size - (present.size if present is not None else 0)
         self.schedules[schedule.name] = schedule
         _prune(self.schedule_plans, self.is_schedule_planned)
         if due_ms and (present is None or due_ms != present.due_ms):
@@ -450,6 +452,7 @@ class State:
     def take_in_schedule(self, schedule: Schedule) -> None:
         """Add a schedule that was read."""
         self.schedules[schedule.name] = schedule
+        self.schedule_bytes += schedule.size
         if schedule.due_ms:
             heapq.heappush(self.schedule_timers, (schedule.due_ms, schedule.name))
         heapq.heappush(self.schedule_plans, (schedule.planned_ms, schedule.name))
@@ -465,7 +468,7 @@ class State:
         return schedule is not None and schedule.planned_ms == plan[0]
 
     def drop_schedule(self, name: str) -> None:
-        del self.schedules[name]
+        self.schedule_bytes -= self.schedules.pop(name).size
         _prune(self.schedule_plans, self.is_schedule_planned)
 
     def note_parent(self, job: Job) -> None:

@@ -21,6 +21,7 @@ from hasched.statemachine.commands import (
 )
 from hasched.statemachine.events import ScheduleLate, ScheduleMissing
 from hasched.statemachine.outcomes import Done, Rejected
+from hasched.statemachine.rules import schedules as rules
 from hasched.statemachine.rules.clock import next_deadline
 from hasched.statemachine.schedules import Schedule
 from tests.statemachine.machine import T0, Machine
@@ -270,6 +271,26 @@ def test_one_that_is_over_or_gone_does_nothing_more(machine: Machine) -> None:
     machine.wait(MINUTE)
     assert len(machine.state.jobs) == 1
     assert machine.refusal(DeleteSchedule(name="other", actor="ada")) == "no_such_schedule"
+
+
+def test_what_schedules_say_is_bounded(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rules, "MAX_BYTES", 1000)
+    put(machine, description="x" * 400)
+    put(machine, description="y" * 500)
+    spec = ScheduleSpec(every_ms=1000, description="z" * 500, job=JOB)
+    assert machine.refusal(PutSchedule(name="other", spec=spec, actor="ada")) == "too_many_schedules"
+    machine.do(DeleteSchedule(name="tick", actor="ada"))
+    put(machine, "other", description="z" * 500)
+
+
+def test_a_run_that_meets_its_deadline_as_the_next_slot_would_replace_it_ends_once(machine: Machine) -> None:
+    put(machine, overlap=Overlap.REPLACE, job=JobSpec(name="tick", command=("true",), deadline_after_ms=MINUTE))
+    plan(machine, T0 + 3 * MINUTE, minutes(1, 3))
+    machine.wait(MINUTE)
+    machine.wait(MINUTE)
+    assert machine.state.jobs[1].state.name == "DEADLINE_EXCEEDED"
+    until_settled(machine)
+    assert told(machine) == [(1, 1, "FIRED"), (2, 1, "FIRED")]
 
 
 def test_rows_are_bounded_and_counts_are_not(machine: Machine) -> None:

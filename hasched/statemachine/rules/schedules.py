@@ -49,6 +49,7 @@ MAX_PLANNED = 10_000  # in one command
 MAX_AHEAD_MS = 25 * 3_600_000
 MAX_BACKFILL = 1000  # slots that wait in all
 MAX_SPEC_BYTES = 1024 * 1024
+MAX_BYTES = 128 * 1024 * 1024  # of what all schedules say
 MAX_REASON = 1024
 
 _encoder = msgspec.msgpack.Encoder()
@@ -65,7 +66,10 @@ def decide_put(state: State, command: PutSchedule) -> Decision | Rejected:
         return Rejected("schedule_changed", cause, "look at it, and try again")
     if present is None and len(state.schedules) >= MAX_SCHEDULES:
         return Rejected("too_many_schedules", f"a cluster has at most {MAX_SCHEDULES} schedules", "delete some")
-    if fault := _fault_of(command):
+    size = len(_encoder.encode(command.spec))
+    if state.schedule_bytes + size - (present.size if present is not None else 0) > MAX_BYTES:
+        return Rejected("too_many_schedules", f"schedules take {MAX_BYTES} bytes in all at most", "delete some")
+    if fault := _fault_of(command, size):
         return Rejected("invalid_schedule", fault, "validate schedules with parse_schedule before they are proposed")
     namespace = command.spec.namespace
     if namespace not in state.policies[PolicyKind.NAMESPACE]:
@@ -73,7 +77,7 @@ def decide_put(state: State, command: PutSchedule) -> Decision | Rejected:
     return Decision([SchedulePut(command.name, command.spec, command.actor)])
 
 
-def _fault_of(command: PutSchedule) -> str:
+def _fault_of(command: PutSchedule, size: int) -> str:
     spec = command.spec
     if not is_name(command.name):
         return "the name is not a name"
@@ -92,7 +96,7 @@ def _fault_of(command: PutSchedule) -> str:
         return fault
     if spec.job is not None and (spec.job.not_before_ms or spec.job.deadline_ms):
         return "the job of a schedule has no dates"
-    return "the schedule is too large" if len(_encoder.encode(spec)) > MAX_SPEC_BYTES else ""
+    return "the schedule is too large" if size > MAX_SPEC_BYTES else ""
 
 
 def evolve_put(state: State, event: SchedulePut) -> None:
@@ -109,6 +113,7 @@ def evolve_put(state: State, event: SchedulePut) -> None:
             planned_ms=now_ms,
             log_index=state.index,
             watched_ms=now_ms,
+            size=len(_encoder.encode(event.spec)),
         )
     else:
         schedule = msgspec.structs.replace(
@@ -121,6 +126,7 @@ def evolve_put(state: State, event: SchedulePut) -> None:
             pending=tuple(each for each in present.pending if each.slot_ms <= now_ms),
             watched_ms=now_ms,
             missing=False,
+            size=len(_encoder.encode(event.spec)),
         )
     state.put_schedule(schedule)
 
