@@ -1,3 +1,3 @@
 """hasched: a highly available job scheduler for teams who own their machines."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"

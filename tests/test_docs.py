@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
@@ -12,6 +13,7 @@ from urllib.parse import unquote
 import click
 import pytest
 
+from hasched import __version__
 from hasched.api.codes import AMONG_OURSELVES, REFUSALS
 from hasched.api.problem import MethodNotAllowed
 from hasched.cli.codes import CODES
@@ -161,3 +163,11 @@ def test_a_mistake_would_be_found():
         "job list",
         "top",
     ]
+
+
+def test_the_version_is_the_one_that_the_changelog_is_about():
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == __version__
+    latest, released = re.search(
+        r"^## (\S+)( \(unreleased\))?", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE
+    ).groups()
+    assert __version__ == (f"{latest}.dev0" if released else latest)

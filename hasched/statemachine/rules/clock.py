@@ -20,7 +20,7 @@ from hasched.statemachine.rules.submissions import Submissions
 from hasched.statemachine.state import State, Tombstone
 from hasched.statemachine.weeks import start_of_week, week_of
 
-MAX_RETRIES_PER_STEP = 5000
+MAX_RETRIES_PER_STEP = 2000
 RETRIES_BOUNDED_SINCE = 2  # the version of entries; before, all that were due left their backoff in one step
 MAX_FORGOTTEN_PER_STEP = 1000  # beyond it whatever shares the last one's time, so that no order among equals can matter
 
