@@ -135,7 +135,7 @@ async def explain_job(call: Call, job_id: int, query: WhyQuery) -> Why:
     if not answer.waiting:
         return answer
     ahead = 0
-    for so_far in count_ahead(state, job, ByPolicies()):
+    for so_far in hub.count_ahead(job) if hub.count_ahead is not None else count_ahead(state, job, ByPolicies()):
         ahead = so_far
         await asyncio.sleep(0)
     foreseen = await _foresee(call, job_id) if query.forecast else None

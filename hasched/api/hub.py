@@ -20,6 +20,7 @@ from hasched.model.errors import NodeUnreachable, Overloaded
 from hasched.model.ids import Attempt, JobId, NodeId, TaskIndex
 from hasched.model.wire import Heartbeat, LogCancel, LogChunk, LogRead, NodeUsage
 from hasched.scheduler.keeping import Kept
+from hasched.statemachine.job import Job
 
 LOG_WINDOW_BYTES = 1024 * 1024
 SMALLEST_LOG_WINDOW_BYTES = 64 * 1024
@@ -40,6 +41,9 @@ class AgentHub:
         self.taking_work: Container[NodeId] = _TakingWork(self)
         self.kept: Callable[[], Kept] = Kept  # beside each free GPU, by the leader's planner
         self.held_nodes: Callable[[], Mapping[NodeId, JobId]] = dict  # by the leader's planner, and for which jobs
+        self.count_ahead: Callable[[Job], Iterator[int]] | None = (
+            None  # by the leader's planner, once it knows all jobs
+        )
         self._last_seen: dict[NodeId, float] = {}
         self._refusing: set[NodeId] = set()
         self._watchers: list[Callable[[NodeId], None]] = []

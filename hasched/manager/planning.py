@@ -51,10 +51,11 @@ class PlanningDuty:
         try:
             for _ in self._planner.rebuild(self._replica.state):
                 await asyncio.sleep(0)
+            self._hub.count_ahead = self._planner.count_ahead
             async with asyncio.TaskGroup() as proposals:
                 await self._plan(proposals)
         finally:
-            self._hub.held_nodes, self._hub.kept = dict, Kept
+            self._hub.held_nodes, self._hub.kept, self._hub.count_ahead = dict, Kept, None
             for stop in forget:
                 stop()
 

@@ -13,6 +13,7 @@ from hasched.model.ids import JobId, NodeId, TaskIndex
 from hasched.model.policy import PolicyKind
 from hasched.model.spec import Resources
 from hasched.model.states import PlacementPolicy, TaskState
+from hasched.scheduler.ahead import Ahead
 from hasched.scheduler.candidates import Candidates, Cursor, View
 from hasched.scheduler.flights import Flights, Landing
 from hasched.scheduler.gangs import GangLine
@@ -90,6 +91,7 @@ class Following(Standing):
         self._shapes = Shapes()
         self._windows = Windows()
         self._parking = Parking()
+        self._ahead = Ahead(self._order.rank)
         self._flights = Flights()
         self._keeping = Keeping()
         self._kept_before: list[NodeId] = []  # nodes with GPUs that haven't been told yet what is kept now
@@ -135,6 +137,7 @@ class Following(Standing):
         for number, job_id in enumerate(list(state.jobs)):
             self._enqueue(state, job_id)
             self._see_use(state, job_id)
+            self._ahead.see(state, job_id)
             if number % REBUILD_SLICE == REBUILD_SLICE - 1:
                 yield
         self._see_what_is_kept()
@@ -155,6 +158,8 @@ class Following(Standing):
             handler = _HANDLERS.get(type(event))
             if handler is not None:
                 handler(self, state, event, touched)
+            if (job_id := getattr(event, "job_id", 0)) and isinstance(job_id, int):
+                self._ahead.see(state, job_id)
             for gate in self._gates:
                 for channel in gate.opened(state, event):
                     self._parking.open(channel)
@@ -234,6 +239,7 @@ class Following(Standing):
 
     def _job_updated(self, state: State, event: JobUpdated, touched: dict[NodeId, None]) -> None:
         self._keeping.forget(event.job_id)
+        self._ahead.move(state, event.job_id)
         self._see_use(state, event.job_id)
         self._enqueue(state, event.job_id)
 

@@ -10,7 +10,7 @@ but the first few that fit nowhere each hold a node meanwhile, so that they aren
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import Enum
 from itertools import islice
 
@@ -133,6 +133,10 @@ class Planner(Following):
     def kept(self) -> Kept:
         """What each free GPU keeps of its node from tasks without GPUs."""
         return self._told
+
+    def count_ahead(self, job: Job) -> Iterator[int]:
+        """How many jobs with waiting tasks come before this one, so far; the last number is the whole."""
+        return self._ahead.count(job)
 
     def estimate(self, state: State, job_id: JobId) -> int | None:
         """When a job that waits at the head of the line starts at the latest, in ms; None if nobody can say."""

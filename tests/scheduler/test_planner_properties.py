@@ -11,6 +11,7 @@ from hasched.model.reasons import ReasonCode
 from hasched.model.spec import Resources
 from hasched.model.states import NodeState, PlacementPolicy
 from hasched.scheduler.explain import pending_reason
+from hasched.scheduler.order import group_of
 from hasched.scheduler.slots import MAX_ATTEMPTS_PER_NODE
 from hasched.statemachine.commands import (
     CancelJob,
@@ -148,6 +149,12 @@ class PlannerStory(RuleBasedStateMachine):
         while self.on_their_way:
             self.decide()
         self.world.settle(budget=7)
+        rank = self.world.planner._order.rank
+        waiting = [job for job in self.world.state.jobs.values() if job.eligible and not job.ended]
+        ranks = sorted(rank(group_of(job), job.id) for job in waiting)
+        for job in waiting:
+            *_, ahead = self.world.planner.count_ahead(job)
+            assert ahead == ranks.index(rank(group_of(job), job.id))
         for job in self.world.state.jobs.values():
             assert not self.may_start(job), f"job {job.id} waits, but something of it fits"
             reason = pending_reason(self.world.state, job)
