@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from hasched.model.spec import Resources, TaskGroup
+from hasched.model.spec import JobAffinity, JobSelector, PlacementRules, Resources, Spread, TaskGroup
 from hasched.model.states import NodeState
 from hasched.statemachine.commands import (
     CancelJob,
@@ -22,6 +24,16 @@ from hasched.statemachine.job import Job
 from tests.scheduler.world import World
 
 NODES = ("n1", "n2", "n3", "n4")
+OTHERS = JobSelector("job")  # all jobs have this name
+RULES = (
+    None,
+    None,
+    PlacementRules(spread=(Spread("rack"),)),
+    PlacementRules(spread=(Spread(""),), near=(JobAffinity(OTHERS, "rack"),)),
+    PlacementRules(apart=(JobAffinity(OTHERS, "rack"),)),
+    PlacementRules(apart=(JobAffinity(OTHERS, ""),)),
+    PlacementRules(near=(JobAffinity(OTHERS, "rack", weight=50),)),
+)
 
 
 class GangStory(RuleBasedStateMachine):
@@ -34,11 +46,21 @@ class GangStory(RuleBasedStateMachine):
         for number, node in enumerate(NODES):
             self.world.node(node, cpu=4, labels={"rack": str(number // 2)})
 
-    @rule(count=st.integers(1, 10), min_count=st.integers(0, 10), gang=st.booleans(), priority=st.integers(0, 1))
-    def submit(self, count: int, min_count: int, gang: bool, priority: int) -> None:
+    @rule(
+        count=st.integers(1, 10),
+        min_count=st.integers(0, 10),
+        gang=st.booleans(),
+        priority=st.sampled_from([{"priority": 0}, {"priority": 1}, {"priority_class": "high"}]),
+        rules=st.sampled_from(RULES),
+    )
+    def submit(
+        self, count: int, min_count: int, gang: bool, priority: dict[str, Any], rules: PlacementRules | None
+    ) -> None:
         smallest = min(min_count, count)
+        if rules is not None:
+            priority = {**priority, "placement": rules}
         if gang or smallest:
-            self.world.submit(count, gang=gang, min_count=smallest, priority=priority, retries=1)
+            self.world.submit(count, gang=gang, min_count=smallest, retries=1, **priority)
 
     @rule(driver=st.integers(1, 4), workers=st.integers(1, 6))
     def submit_groups(self, driver: int, workers: int) -> None:
@@ -107,7 +129,7 @@ class GangStory(RuleBasedStateMachine):
         if waiting:
             first = min(waiting, key=lambda job: (-job.priority, job.id))
             free = sum(node.room_for(first.resources, first.floor) for node in self.usable())
-            assert free < max(first.floor, 1) or first.gang is None or first.gang.groups, (
+            assert free < max(first.floor, 1) or first.gang is None or first.gang.groups or first.placement, (
                 f"gang {first.id} fits, and waits"
             )
 
