@@ -171,8 +171,8 @@ def test_a_file_of_jobs_and_its_mistakes(dev: Dev):
     before = dev.json("job", "list")
     done = dev.run("job", "submit", "-", input="name: x\ncommand: [a]\nresources:\n  gpus: 3.5\ncont: 3\n")
     assert done.returncode == 65
-    assert "-:4: resources.gpus" in done.stderr
-    assert "-:5: cont" in done.stderr
+    assert "stdin:4: resources.gpus" in done.stderr
+    assert "stdin:5: cont" in done.stderr
     assert dev.json("job", "list") == before
 
 
