@@ -278,7 +278,9 @@ def _check_schedules(state: State) -> Iterator[str]:
             executions.setdefault(found[0], {})[execution.id] = None
     if state.schedule_executions != executions:
         yield f"the table of executions of schedules is {state.schedule_executions}, and these say {executions}"
-    if state.schedule_bytes != sum(schedule.size for schedule in state.schedules.values()):
+    if state.schedule_sizes.keys() != state.schedules.keys() or state.schedule_bytes != sum(
+        state.schedule_sizes.values()
+    ):
         yield "the size of all schedules is wrong"
     for name, schedule in state.schedules.items():
         slots = [each.slot_ms for each in schedule.pending]

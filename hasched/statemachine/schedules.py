@@ -85,7 +85,6 @@ class Schedule(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     missing: bool = False  # no run has succeeded for too long
     refusal: str = ""  # why a slot was refused last
     due_ms: int = 0  # when the clock has something to do for it; 0: nothing is to come
-    size: int = 0  # of what it says, in bytes
 
     def find_due(self, now_ms: int, running: bool) -> int:
         """When the clock has to look at it next; 0: not before something else happens to it."""

@@ -123,7 +123,8 @@ class State:
         self.execution_bytes = 0
         self.schedules: dict[str, Schedule] = {}
         self.schedule_executions: dict[str, dict[int, None]] = {}  # likewise of executions
-        self.schedule_bytes = 0  # of what all of them say
+        self.schedule_sizes: dict[str, int] = {}  # of what each says, in bytes
+        self.schedule_bytes = 0  # all of them
         self.schedule_jobs: dict[str, dict[int, None]] = {}  # that have not ended, by the schedule that has made them
         self.schedule_timers: list[tuple[int, str]] = []  # heap of (when, schedule); may hold what means nothing more
         self.schedule_plans: list[tuple[int, str]] = []  # likewise, of how far each is planned
@@ -432,13 +433,18 @@ class State:
         due_ms = schedule.find_due(self.now_ms, self.runs_of_schedule(schedule.name))
         if due_ms != schedule.due_ms:
             schedule = msgspec.structs.replace(schedule, due_ms=due_ms)
-        self.schedule_bytes += schedule.size - (present.size if present is not None else 0)
         self.schedules[schedule.name] = schedule
         _prune(self.schedule_plans, self.is_schedule_planned)
         if due_ms and (present is None or due_ms != present.due_ms):
             _push(self.schedule_timers, (due_ms, schedule.name), self.is_schedule_timed)
         if present is None or schedule.planned_ms != present.planned_ms:
             _push(self.schedule_plans, (schedule.planned_ms, schedule.name), self.is_schedule_planned)
+
+    def size_schedule(self, schedule: Schedule) -> None:
+        """What a schedule says is another."""
+        size = len(_spec_encoder.encode(schedule.spec))
+        self.schedule_bytes += size - self.schedule_sizes.get(schedule.name, 0)
+        self.schedule_sizes[schedule.name] = size
 
     def time_again(self, name: str) -> None:
         """Set the clock for a schedule whose time was taken out of the heap."""
@@ -452,7 +458,7 @@ class State:
     def take_in_schedule(self, schedule: Schedule) -> None:
         """Add a schedule that was read."""
         self.schedules[schedule.name] = schedule
-        self.schedule_bytes += schedule.size
+        self.size_schedule(schedule)
         if schedule.due_ms:
             heapq.heappush(self.schedule_timers, (schedule.due_ms, schedule.name))
         heapq.heappush(self.schedule_plans, (schedule.planned_ms, schedule.name))
@@ -468,7 +474,8 @@ class State:
         return schedule is not None and schedule.planned_ms == plan[0]
 
     def drop_schedule(self, name: str) -> None:
-        self.schedule_bytes -= self.schedules.pop(name).size
+        del self.schedules[name]
+        self.schedule_bytes -= self.schedule_sizes.pop(name)
         _prune(self.schedule_plans, self.is_schedule_planned)
 
     def note_parent(self, job: Job) -> None:

@@ -67,7 +67,7 @@ def decide_put(state: State, command: PutSchedule) -> Decision | Rejected:
     if present is None and len(state.schedules) >= MAX_SCHEDULES:
         return Rejected("too_many_schedules", f"a cluster has at most {MAX_SCHEDULES} schedules", "delete some")
     size = len(_encoder.encode(command.spec))
-    if state.schedule_bytes + size - (present.size if present is not None else 0) > MAX_BYTES:
+    if state.schedule_bytes + size - state.schedule_sizes.get(command.name, 0) > MAX_BYTES:
         return Rejected("too_many_schedules", f"schedules take {MAX_BYTES} bytes in all at most", "delete some")
     if fault := _fault_of(command, size):
         return Rejected("invalid_schedule", fault, "validate schedules with parse_schedule before they are proposed")
@@ -113,7 +113,6 @@ def evolve_put(state: State, event: SchedulePut) -> None:
             planned_ms=now_ms,
             log_index=state.index,
             watched_ms=now_ms,
-            size=len(_encoder.encode(event.spec)),
         )
     else:
         schedule = msgspec.structs.replace(
@@ -126,9 +125,9 @@ def evolve_put(state: State, event: SchedulePut) -> None:
             pending=tuple(each for each in present.pending if each.slot_ms <= now_ms),
             watched_ms=now_ms,
             missing=False,
-            size=len(_encoder.encode(event.spec)),
         )
     state.put_schedule(schedule)
+    state.size_schedule(schedule)
 
 
 def decide_delete(state: State, command: DeleteSchedule) -> Decision | Rejected:
