@@ -43,6 +43,16 @@ for command in (run, submit, dispatch, plan, why, wait, tasks, logs):
     job.add_command(command)
 
 
+@job.command()
+@json_option
+def schema() -> None:
+    """Print the JSON Schema of job files, for editors."""
+    from hasched.cli.output import print_json
+    from hasched.model.parse import spec_schema
+
+    print_json({"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "hasched job", **spec_schema()})
+
+
 @job.command("list")
 @click.option(
     "--state", "states", multiple=True, type=click.Choice(STATE_NAMES, case_sensitive=False), help="Only these."

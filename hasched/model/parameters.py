@@ -161,6 +161,10 @@ def fault_of_value(parameter: Parameter, value: Any, *, chosen: bool = True) -> 
     """Why a parameter can't have the value, empty if it can."""
     if isinstance(value, float) or value is None or isinstance(value, dict) or _type_of(value) is not parameter.type:
         return f"must be {_NOUNS[parameter.type]}, not {describe(value)}"
+    if isinstance(value, list):
+        for each in value:
+            if not isinstance(each, (str, int)):
+                return f"must be a list of texts, whole numbers, true and false, and has {describe(each)}"
     if (
         chosen
         and parameter.choices

@@ -106,7 +106,7 @@ def pack_workflow(spec: WorkflowSpec) -> bytes:
     return _encoder.encode(spec)
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=512)
 def plan_of(packed: bytes) -> Plan:
     """The plan of a packed spec; of those asked for last it is kept."""
     return Plan(_decoder.decode(packed))

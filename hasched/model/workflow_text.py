@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
+from itertools import islice
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
@@ -65,6 +66,7 @@ from hasched.model.workflow import (
 Library: TypeAlias = Callable[[str, str], Mapping[str, Any] | None]  # the document of (kind, name), None: there is none
 
 MAX_AFTER = 1000
+MAX_SUGGESTED = 500  # names that a mistyped one is compared with
 UNDO, PRE, POST = "undo-", "pre-", "post-"
 ALWAYS_DONE = ("check_dependencies", "cleanup_resources")
 NOT_DONE = ("validate_resources", "notify_completion")
@@ -174,6 +176,13 @@ def _enough() -> Kind:
     return Kind(read, {"anyOf": [{"enum": ["all", "any"]}, number.schema]})
 
 
+def _has_fraction(value: Any) -> bool:
+    """Documents nest no deeper than YAML and JSON may."""
+    if isinstance(value, dict):
+        return any(map(_has_fraction, value.values()))
+    return any(map(_has_fraction, value)) if isinstance(value, list) else isinstance(value, float)
+
+
 def _for_each() -> Kind:
     expression = _expression()
 
@@ -182,6 +191,8 @@ def _for_each() -> Kind:
             return {"for_each": expression.read(value, place, problems)}
         if len(value) > MAX_INSTANCES:
             problems.note(place, f"has {len(value)} items, and may have {MAX_INSTANCES}")
+        elif any(map(_has_fraction, value)):
+            problems.note(place, "has a fraction", "write it as a text, in quotes")
         return {"items": tuple(value)}
 
     return Kind(read, {"anyOf": [{"type": "string"}, {"type": "array", "maxItems": MAX_INSTANCES}]})
@@ -323,6 +334,7 @@ class _Reader:
         self._within = within
         self._rows: dict[str, int] = {}
         self._drafts: list[_Draft] = []
+        self._names: dict[str, None] = {}  # of the drafts
         self._before: list[int] = []  # of each row, the rows before it, as bits
         self._asked: dict[int, None] = {}  # rows whose output something asks for
         self._filling = Filling({}, {}, problems)
@@ -456,7 +468,7 @@ class _Reader:
             cause = "means something else in expressions" if key in ROOTS else "can't be the name of a task"
             problems.note(place, cause, "use letters, digits, '_' and '-', a letter first, 64 at most")
             return
-        if any(each.name == key for each in self._drafts) if len(self._drafts) < 50 else key in self._names_so_far():
+        if key in self._names:
             problems.note(place, f"there is a task {key} already", "give each its own name")
             return
         if not isinstance(value, dict):
@@ -473,10 +485,8 @@ class _Reader:
                 if each in value:
                     problems.note(f"{place}.{each}", "can't stand here", "what runs at the end has an order of its own")
         job = {each: item for each, item in value.items() if each in JOB_KEYS}
+        self._names[key] = None
         self._drafts.append(_Draft(key, place, own, job, role, of))
-
-    def _names_so_far(self) -> dict[str, None]:
-        return dict.fromkeys(each.name for each in self._drafts)
 
     def _read_after(self) -> list[tuple[After, ...]]:
         """What each row comes after; no row comes after itself, whatever the way round."""
@@ -488,7 +498,9 @@ class _Reader:
                 row = self._rows.get(each)
                 if row is None or self._drafts[row].role is not Role.MAIN:
                     mains = [other.name for other in self._drafts if other.role is Role.MAIN]
-                    self._problems.note(f"{draft.place}.after", f"there is no task {each}", suggest(each, mains))
+                    self._problems.note(
+                        f"{draft.place}.after", f"there is no task {each}", suggest(each, mains[:MAX_SUGGESTED])
+                    )
                 elif row in after:
                     self._problems.note(f"{draft.place}.after[{number}]", f"{each} stands twice")
                 else:
@@ -662,7 +674,9 @@ class _Reader:
                     else ""
                 )
                 self._problems.note(
-                    where, f"at character {found.place}: {fault}", hint or suggest(found.name, [*self._rows, *ROOTS])
+                    where,
+                    f"at character {found.place}: {fault}",
+                    hint or suggest(found.name, [*ROOTS, *islice(self._rows, MAX_SUGGESTED)]),
                 )
 
     def _fault_of_name(self, found: str, key: str, row: int | None, *, instance: bool, itself: bool) -> str:
