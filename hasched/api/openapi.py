@@ -15,7 +15,7 @@ from hasched.api.routing import Route
 from hasched.model.parse import spec_schema, update_schema
 from hasched.model.policy_text import policy_schema
 from hasched.model.views import EventView, Problem, Submitted
-from hasched.model.workflow_text import template_schema, workflow_schema
+from hasched.model.workflow_keys import template_schema, workflow_schema
 from hasched.timetable.text import schedule_schema
 
 _REFERENCE = "#/components/schemas/{name}"

@@ -477,7 +477,7 @@ def _tasks_of(parsed: Parsed) -> tuple[str, list[ExecutionTaskView]]:
 def schema() -> None:
     """Print the JSON Schema of workflow files, for editors."""
     from hasched.cli.output import print_json
-    from hasched.model.workflow_text import workflow_schema
+    from hasched.model.workflow_keys import workflow_schema
 
     print_json(
         {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "hasched workflow", **workflow_schema()}

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from hasched.model.expressions import Expression, ExpressionError, Names, Value, parse, to_text, value_of
+from hasched.model.expressions import Expression, Names, parse, value_of
+from hasched.model.values import ExpressionError, Value, to_text
 
 OPENING, ESCAPED = "#{", "##{"
 MAX_EMBEDDED = 1000  # expressions in one text

@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 import msgspec
 
 from hasched.model.errors import SpecInvalid
-from hasched.model.expressions import ExpressionError, Value, names_in, to_text, value_of
+from hasched.model.expressions import names_in, value_of
 from hasched.model.globs import MAX_STARS, matches_glob
 from hasched.model.interpolation import OPENING, Embedded, escape, pieces_of
 from hasched.model.kinds import Field, Kind, Problems, choice, describe, flag, mapping, suggest, text, whole
 from hasched.model.units import MAX_INTEGER
+from hasched.model.values import ExpressionError, Value, to_text
 from hasched.model.workflow import MAX_PARAMETER_BYTES, MAX_PARAMETERS
 
 MAX_VALUE_BYTES = 16 * 1024

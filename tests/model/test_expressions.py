@@ -9,19 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hasched.model.expressions import (
-    MAX_DEPTH,
-    ExpressionError,
-    evaluate,
-    holds,
-    is_task_name,
-    names_in,
-    parse,
-)
+from hasched.model.expressions import MAX_DEPTH, evaluate, holds, is_task_name, names_in, parse
 from hasched.model.globs import matches_glob
 from hasched.model.interpolation import escape, fill
 from hasched.model.kinds import Problems
 from hasched.model.parameters import Filling
+from hasched.model.values import ExpressionError
 
 KNOWN: dict[str, Any] = {
     "params": {"n": 3, "day": "monday", "on": True},

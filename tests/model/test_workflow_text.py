@@ -10,7 +10,8 @@ from hasched.model.errors import ConfigInvalid, SpecInvalid
 from hasched.model.parameters import check_template, fill_template
 from hasched.model.states import BackoffKind
 from hasched.model.workflow import OnFailure, Role, When
-from hasched.model.workflow_text import parse_workflow, workflow_schema
+from hasched.model.workflow_keys import workflow_schema
+from hasched.model.workflow_text import parse_workflow
 from hasched.model.yaml_text import Document, read_documents
 
 

@@ -6,12 +6,13 @@ from typing import Any
 
 import msgspec
 
-from hasched.model.expressions import ExpressionError, Names, Value, holds, read_json, value_of
+from hasched.model.expressions import Names, holds, value_of
 from hasched.model.expressions import evaluate as evaluate_expression
 from hasched.model.globs import matches_glob
 from hasched.model.interpolation import OPENING, Embedded, fill, pieces_of
 from hasched.model.kinds import MAX_WORD_BYTES, fault_of_text
 from hasched.model.spec import MAX_INPUT_BYTES, MAX_SPEC_BYTES, JobSpec
+from hasched.model.values import ExpressionError, Value, read_json
 from hasched.model.workflow import MAX_PARAMETER_BYTES, TaskSpec
 from hasched.statemachine.execution import Execution, Row
 

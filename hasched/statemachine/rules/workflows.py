@@ -11,8 +11,9 @@ from collections.abc import Iterable
 
 import msgspec
 
-from hasched.model.expressions import ExpressionError, holds, to_text
 from hasched.model.expressions import evaluate as evaluate_expression
+from hasched.model.expressions import holds
+from hasched.model.values import ExpressionError, to_text
 from hasched.model.workflow import MAX_INSTANCES, OnFailure, Role, TaskSpec, When, WorkflowSpec
 from hasched.statemachine import workflow_events as w
 from hasched.statemachine.commands import CancelJob
