@@ -24,8 +24,9 @@ async def test_limits_are_shown_as_they_are_used(manager: Manager) -> None:
         ("quota", "all", "cpu", 0, 2000),
         ("quota", "all", "queued_jobs", 1, 0),
         ("quota", "all", "gpu_hours_per_week", 0, 10_800_000),
+        ("cap", "licence", "units", 0, 4),
     ]
-    assert (await manager.get("/v1/limits?kind=cap")).json["limits"] == []
+    assert [each["name"] for each in (await manager.get("/v1/limits?kind=cap")).json["limits"]] == ["licence"]
     assert len((await manager.get("/v1/limits?name=all&consistency=stale")).json["limits"]) == 3
     assert (await manager.get("/v1/limits?kind=quotas")).code == "no_such_kind"
     refused = await manager.post("/v1/jobs", {"command": ["true"]})
@@ -34,12 +35,13 @@ async def test_limits_are_shown_as_they_are_used(manager: Manager) -> None:
 
 
 async def test_a_job_that_a_limit_holds_back_says_so(manager: Manager) -> None:
+    job_id = await manager.submit()
     await put(manager, "cap/mine", subject="user", match="alice", units=0)
-    shown = (await manager.get(f"/v1/jobs/{await manager.submit()}")).json
-    assert shown["reason"] == {
-        "code": "cap",
-        "text": "cap mine: 1 running task asked for, 0 of 0 in use, 1 too little",
-    }
+    shown = (await manager.get(f"/v1/jobs/{job_id}")).json
+    assert shown["reason"]["code"] == "cap"
+    assert shown["reason"]["text"].startswith("cap mine: 1 running task asked for, 0 of 0 in use, 1 too little")
+    refused = await manager.post("/v1/jobs", {"command": ["true"]})
+    assert (refused.status, refused.code) == (409, "cap_exceeded")
 
 
 async def test_an_estimate_submits_nothing(manager: Manager) -> None:

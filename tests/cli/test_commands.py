@@ -25,6 +25,9 @@ def run(monkeypatch, tmp_path):
     for name in ("HASCHED_CONTEXT", "HASCHED_MANAGERS", "HASCHED_TOKEN", "HASCHED_CA"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HASCHED_CONFIG_DIR", str(tmp_path / "config"))
+    monkeypatch.setenv(
+        "HASCHED_LOG_FORMAT", "text"
+    )  # a daemon's command with --json sets it for its process, which is ours
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str, input: str | None = None) -> Result:
