@@ -26,6 +26,7 @@ from hasched.scheduler.windows import Windows
 from hasched.statemachine.state import State
 
 MOST_HOLDS = 8
+REFRESHED_AT_ONCE = 64  # holds of which it is worked out when they can start
 NODES_A_HOLD = 16  # of so many nodes one may be held; one always may
 CLOSE_LOOKS = 12  # nodes of which it is worked out when a task could start there
 
@@ -88,10 +89,10 @@ class Hold:
             then.take(request, tasks)
         self.beside = then
 
-    def room(self, shape: Shape, request: Resources, most: int, now_ms: int) -> int:
-        """How many tasks of a shape that stands behind may start on the node now."""
+    def room(self, shape: Shape, request: Resources, most: int, now_ms: int, together_ms: int) -> int:
+        """How many tasks of a shape that stands behind may start on the node now; `together_ms`: when all of the gang can."""
         now = self.slot.room(request, most)
-        if not now or self._ends_in_time(shape, now_ms):
+        if not now or self._ends_in_time(shape, now_ms, together_ms):
             return now
         slot, first = self.slot, self.wanted[0][0]
         if request.gpus and not first.gpus and not slot.kept.gives_way(first, slot.total):
@@ -102,9 +103,9 @@ class Hold:
         """Whether a shape may use all of the node: it holds it, or stands before the holder."""
         return shape is self.shape or rank < self.rank
 
-    def _ends_in_time(self, shape: Shape, now_ms: int) -> bool:
+    def _ends_in_time(self, shape: Shape, now_ms: int, together_ms: int) -> bool:
         """Before all of the gang can start; where nobody knows when that is, before this node has room for its part."""
-        start_ms = max(each.start_ms for each in self.together)
+        start_ms = together_ms
         if start_ms == NEVER_MS:
             start_ms = self.start_ms
         return start_ms < NEVER_MS and now_ms + shape.limit_ms <= start_ms
@@ -120,6 +121,8 @@ class Holds:
         self._more: dict[Shape, dict[Slot, Hold]] = {}  # where others were driven out for more of its tasks
         self._of_slot: dict[Slot, Hold] = {}
         self._denied: dict[Cursor, Rank] = {}  # who found nothing here as things are, by their best rank
+        self._together: tuple[Sequence[Hold], int] | None = None  # holds of a gang, and when all of them can start
+        self.behind = False  # that isn't known yet
         self.released = False  # whether a node was let go since somebody last set it to False
         self.version = 0  # rises whenever other nodes are held, or for others
 
@@ -149,7 +152,7 @@ class Holds:
                 best, found = cursor.score(slot), slot
                 if own is not None and self._of_slot[slot].shape is shape:
                     break  # there may be hundreds
-        if found is None:
+        if found is None and not self.behind:
             self._denied[cursor] = rank
         return found
 
@@ -162,10 +165,32 @@ class Holds:
             return slot.held_for(request).room(request, most)
         if hold.is_for(shape, rank):
             return slot.room(request, most)
-        for each in hold.together:
-            if each.stale:
-                each.refresh(state)
-        return hold.room(shape, request, most, state.now_ms)
+        together_ms = self._start_together(state, hold.together)
+        return hold.room(shape, request, most, state.now_ms, together_ms) if together_ms is not None else 0
+
+    def _start_together(self, state: State, holds: Sequence[Hold]) -> int | None:
+        """When all of these can start; None while that isn't worked out, for there may be thousands (`catch_up`)."""
+        if self._together is not None and self._together[0] is holds:
+            return self._together[1]
+        stale = [each for each in holds if each.stale]
+        for each in stale[:REFRESHED_AT_ONCE]:
+            each.refresh(state)
+        if len(stale) > REFRESHED_AT_ONCE:
+            self.behind = True
+            return None
+        start_ms = max(each.start_ms for each in holds)
+        if len(holds) > 1:
+            self._together = (holds, start_ms)
+        return start_ms
+
+    def catch_up(self, state: State) -> None:
+        """Go on with working out when those can start that are held together; once it is known, others may have more."""
+        self.behind = False
+        for holds in {hold.rank: hold.together for hold in self._of_slot.values() if len(hold.together) > 1}.values():
+            if self._start_together(state, holds) is None:
+                return
+        self._denied.clear()
+        self.released = True
 
     def count(self, slot: Slot, shape: Shape, rank: Rank, tasks: int) -> None:
         """Tasks were placed on a held node. It isn't held any more for those of the holder, nor if others stand before it."""
@@ -180,6 +205,7 @@ class Holds:
     def touch(self, slot: Slot) -> None:
         """Something has changed on a held node."""
         self._of_slot[slot].stale = True
+        self._together = None
         self._denied.clear()
 
     def limit(self, nodes: int) -> int:
@@ -304,6 +330,7 @@ class Holds:
 
     def _changed(self, slot: Slot) -> None:
         self.version += 1
+        self._together = None
         self._denied.clear()
         self._changes.note(slot)
 
@@ -319,6 +346,7 @@ class Holds:
             if hold.job_id == job_id:
                 if hold.stale:
                     hold.refresh(state)
+                    self._together = None
                 start_ms = max(start_ms, hold.start_ms)
         return start_ms if 0 < start_ms < NEVER_MS else None
 

@@ -59,6 +59,7 @@ class Planner(Following):
             or self._gangs.ready
             or self._head.unsettled
             or self._holds.released
+            or self._holds.behind
             or self._unkept
             or not self._line.settled
         )
@@ -281,6 +282,8 @@ class Planner(Following):
 
     def _keep_holds(self, state: State) -> int:
         """See who holds a node now. Returns the units spent."""
+        if self._holds.behind:
+            self._holds.catch_up(state)
         spent = self._head.keep(state, self._windows)
         if self._holds.released:
             self._holds.released = False

@@ -9,6 +9,7 @@ from hasched.model.spec import JobAffinity, JobSelector, PlacementRules, Resourc
 from hasched.statemachine.commands import CancelJob, PlaceGang, RemoveNode, UpdateJob
 from hasched.statemachine.invariants import check, check_capacity
 from tests.scheduler.places import Places
+from tests.scheduler.world import World
 
 NODES = 150  # more than are looked through in one step
 RELATED = (
@@ -83,3 +84,17 @@ def test_what_happens_in_the_middle_of_a_search_is_seen(after: int, what: str) -
     assert check(world.state) == check_capacity(world.state) == []
     for slot_free, node in ((world.planner._slots[node.id].cpu_milli, node) for node in world.state.nodes.values()):
         assert slot_free == node.total.cpu_milli - node.allocated_cpu_milli, "nothing is left reserved"
+
+
+def test_many_nodes_that_are_held_for_a_gang_are_used_until_it_can_start() -> None:
+    world = World()
+    for number in range(NODES):
+        world.node(f"n{number}", cpu=3)
+    world.submit(NODES, cpu=2, limit_ms=10_000)
+    world.settle()
+    gang = world.submit(NODES, cpu=3, gang=True)
+    world.settle(budget=3)
+    assert len(world.planner.held_nodes) == NODES
+    short, long = world.submit(NODES, cpu=1, limit_ms=500), world.submit(3, cpu=1, limit_ms=50_000)
+    world.settle(budget=3)
+    assert (gang.active, short.active, long.active) == (0, NODES, 0)
