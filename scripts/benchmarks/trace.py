@@ -106,6 +106,19 @@ def week(nodes: list[NodeKind], load: float, seed: int) -> list[TraceJob]:
     return sorted(jobs)
 
 
+def coarser(jobs: list[TraceJob]) -> list[TraceJob]:
+    """About the same work without GPUs in fewer and larger tasks: arrays in pairs, and nothing below 20 minutes of a CPU."""
+    return [_paired(job) for job in jobs if job.gpus or job.cpus * sum(job.runs_s) >= 1200]
+
+
+def _paired(job: TraceJob) -> TraceJob:
+    cpus, runs_s = job.cpus, sorted(job.runs_s)
+    while not job.gpus and len(runs_s) >= 8 and cpus <= 8:
+        runs_s = [max((runs_s[at] + runs_s[at + 1]) // 2, 1) for at in range(0, len(runs_s) - 1, 2)]
+        cpus *= 2
+    return job._replace(cpus=cpus, memory_gib=job.memory_gib // job.cpus * cpus, runs_s=tuple(runs_s))
+
+
 def _burst(chance: random.Random, kinds: tuple[_Kind, ...]) -> Iterator[TraceJob]:
     """What one user submits within some minutes: jobs of one kind."""
     kind = chance.choices(kinds, [each.weight for each in kinds])[0]

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.baselines import Baseline
 from benchmarks.replayed import Replayed
-from benchmarks.trace import WEEK_S, NodeKind, TraceJob, cluster, week
+from benchmarks.trace import WEEK_S, NodeKind, TraceJob, cluster, coarser, week
 from benchmarks.week import Replay, bound
 
 SCALE = 60  # six nodes
@@ -44,8 +44,30 @@ def test_nobody_passes_the_bound(name: str):
 
 def test_the_bound_is_what_has_come_or_what_there_is():
     nodes = [NodeKind(1, 2, 8, 1)]
-    assert bound([job(0, 10), job(WEEK_S - 5, 100)], nodes) == {"gpu": 0, "cpu": 10 + 2 * 5}
+    assert bound([job(0, 10), job(WEEK_S - 5, 100, 100, 100)], nodes) == {"gpu": 0, "cpu": 10 + 2 * 5}
+    assert bound([job(WEEK_S - 5, 100)], nodes) == {"gpu": 0, "cpu": 5}, "the rest of it lies beyond the week"
     assert bound([job(0, 2 * WEEK_S, gpus=1)], nodes) == {"gpu": WEEK_S, "cpu": 0}
+
+
+def test_the_bound_knows_that_large_tasks_need_large_nodes():
+    nodes = [NodeKind(1, 2, 8, 1), NodeKind(1, 2, 8, 2)]
+    large, small = job(0, WEEK_S, WEEK_S, gpus=2), job(0, WEEK_S, gpus=1)
+    assert bound([large], nodes)["gpu"] == 2 * WEEK_S
+    assert bound([large, small], nodes)["gpu"] == 3 * WEEK_S
+
+
+def test_a_coarser_week_asks_for_about_as_much():
+    jobs = week(cluster(SCALE), 0.5, seed=3)
+    fewer = coarser(jobs)
+    assert [each for each in jobs if each.gpus] == [each for each in fewer if each.gpus]
+    asked, tasks = (
+        [sum(f(each) for each in some) for some in (jobs, fewer)] for f in (_cpu_s, lambda each: len(each.runs_s))
+    )
+    assert 0.95 * asked[0] < asked[1] <= asked[0] and tasks[1] < tasks[0] / 2
+
+
+def _cpu_s(each: TraceJob) -> int:
+    return each.cpus * sum(each.runs_s)
 
 
 def test_strictly_first_come_first_served_lets_nobody_pass():
