@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chaos.drills.base import Drill
-from chaos.drills.props import QUICK, Gate, attempts_of, start_all, until_away, until_begun, until_ended, until_fit
+from chaos.drills.props import PATIENT, Gate, attempts_of, start_all, until_away, until_begun, until_ended, until_fit
 from chaos.drills.scene import Scene
 
 
@@ -11,7 +11,7 @@ class AgentRestart(Drill):
     name = "agent-restart"
     happened = "The service manager killed the whole control group with the agent."
     expects = "Tasks are of their supervisor's session, not of the agent's: they live on, and their ends are found."
-    settings = QUICK
+    settings = PATIENT
 
     async def play(self, scene: Scene) -> None:
         gate = Gate(scene)

@@ -10,7 +10,7 @@ import msgspec
 from chaos.cluster.network import free_ports
 from chaos.drills import configs
 from chaos.drills.base import Drill
-from chaos.drills.props import QUICK, Gate, kill_all, run_one, start_all, until_begun, until_whole
+from chaos.drills.props import PATIENT, Gate, kill_all, run_one, start_all, until_begun, until_whole
 from chaos.drills.scene import Scene
 from hasched.client.aio import AsyncClient
 
@@ -21,7 +21,7 @@ class AllDownNewAddresses(Drill):
     expects = (
         "The files say where members are reached: a leader is elected at the new addresses, with all that was there."
     )
-    settings = QUICK
+    settings = PATIENT
 
     async def play(self, scene: Scene) -> None:
         cluster, gate = scene.cluster, Gate(scene)

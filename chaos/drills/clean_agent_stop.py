@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chaos.drills.base import Drill
-from chaos.drills.props import QUICK, Gate, attempts_of, start_all, until_away, until_begun, until_ended, until_fit
+from chaos.drills.props import PATIENT, Gate, attempts_of, start_all, until_away, until_begun, until_ended, until_fit
 from chaos.drills.scene import Scene
 
 
@@ -13,7 +13,7 @@ class CleanAgentStop(Drill):
     expects = (
         "SIGTERM ends the agent alone: its node stays known, its tasks run on, and the next agent takes them over."
     )
-    settings = QUICK
+    settings = PATIENT
 
     async def play(self, scene: Scene) -> None:
         gate = Gate(scene)

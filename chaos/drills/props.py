@@ -22,6 +22,8 @@ from hasched.model.views import AttemptView, JobView, NodeView, TaskView
 # Nodes are given up soon, so that a drill need not wait half a minute for it.
 GRACE_S = 3.0
 QUICK: dict[str, Any] = {"heartbeat": "200ms", "unhealthy_after": "1s", "node_grace": "3s"}
+# Where agents are started again and nothing is to be given up, however long a busy machine takes over it.
+PATIENT: dict[str, Any] = {**QUICK, "node_grace": "30s"}
 SPREAD: dict[str, Any] = {**QUICK, "scheduler": {"placement": "spread"}}
 
 # The line is one small write to a file opened with O_APPEND, so lines of several tasks never mix.

@@ -9,7 +9,7 @@ from chaos.abilities import Ability
 from chaos.drills import configs
 from chaos.drills.base import Drill
 from chaos.drills.props import (
-    QUICK,
+    PATIENT,
     Gate,
     kill_all,
     run_one,
@@ -32,7 +32,7 @@ class SecondBootstrap(Drill):
         "their cluster, whatever a manager with a wrong file pretends to lead."
     )
     needs = (Ability.SIGNALS, Ability.RESTARTS, Ability.DISKS)
-    settings = QUICK
+    settings = PATIENT
 
     async def play(self, scene: Scene) -> None:
         cluster = scene.cluster

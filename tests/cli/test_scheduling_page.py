@@ -23,7 +23,7 @@ SECTIONS = {
     for heading, steps in sections(DOCS / f"{page}.md").items()
 }
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")
