@@ -46,6 +46,7 @@ class SecondBootstrap(Drill):
         scene.show(f"{wiped} starts alone, with an empty disk")
         await self._founds_nothing(scene, wiped)
         await start_all(scene, others[:1])
+        await self._meets(scene, wiped, others[0])
         await self._founds_nothing(scene, wiped)
         scene.show(f"nor does it with {others[0]}, which may lack what the third has")
         await start_all(scene, others[1:])
@@ -57,6 +58,15 @@ class SecondBootstrap(Drill):
         scene.expect(old.state == "SUCCEEDED", f"{wiped} was filled, and knows job {last}", old.state)
 
         await self._a_wrong_file(scene, wiped, others, config)
+
+    async def _meets(self, scene: Scene, manager: str, other: str) -> None:
+        """From now on they could agree on something."""
+        async with scene.cluster.client(manager) as client:
+
+            async def reaches() -> bool:
+                return any(each.id == other and each.reachable for each in (await client.managers()).managers)
+
+            await scene.eventually(f"{manager} to reach {other}", reaches)
 
     async def _founds_nothing(self, scene: Scene, manager: str) -> None:
         """Nobody leads, and nothing is accepted, for a while."""
