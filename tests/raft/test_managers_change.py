@@ -10,6 +10,7 @@ from raft_cluster import Cluster, submit, until
 
 from hasched.model.errors import NoLeader
 from hasched.raft.node import ReplicaNode
+from hasched.raft.tuning import Tuning
 from hasched.statemachine.commands import AddManager, RemoveManager
 from hasched.statemachine.outcomes import JobAccepted
 from tests.simulation.disturbance import disturb
@@ -96,7 +97,8 @@ def voters(node: ReplicaNode) -> list[str]:
 
 async def test_three_real_managers_become_five_and_three_others(tmp_path):
     """The new ones know nobody but themselves: they are found."""
-    cluster = Cluster(tmp_path, ("m1", "m2", "m3", "m4", "m5"))
+    unhurried = Tuning(heartbeat_s=0.1, election_min_s=0.6, election_max_s=1.2)  # five of them, in one thread
+    cluster = Cluster(tmp_path, ("m1", "m2", "m3", "m4", "m5"), unhurried)
     everybody, cluster.members = cluster.members, cluster.members[:3]
     await cluster.start()
     try:

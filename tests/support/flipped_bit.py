@@ -108,7 +108,8 @@ def tell(folder: Path) -> Outcome:
             eventually("its end", lambda: submit(1) and cluster.processes[victim].poll() is not None)
             found_after_s = time.monotonic() - begun
             exit_status = cluster.processes[victim].wait()
-            index = max(int(number) for number in re.findall(r"states_differ index=(\d+)", log_of(cluster, leader)))
+            logs = "".join(log_of(cluster, name) for name in cluster.manager_names)  # whoever led by then
+            index = max(int(number) for number in re.findall(r"states_differ index=(\d+)", logs))
 
             begun = time.monotonic()
             cluster.start(victim)
