@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from hasched.model.spec import MAX_TASKS, JobSpec, Resources
+from hasched.model.spec import MAX_TASKS, Backoff, JobSpec, Resources, Retries
 from hasched.model.states import EndKind, TaskState
 from hasched.statemachine.commands import CancelJob, DeleteJob, ResumeJob, SubmitJob, SuspendJob
 from hasched.statemachine.events import JobCancelRequested, JobEnded
@@ -222,3 +224,18 @@ def test_a_cancelled_job_is_cancelled_whatever_its_tasks_did_before() -> None:
     machine.end(job, 0, code=1)
     machine.end(job, 1)
     assert machine.cancel(job).events[-1] == JobEnded(job.id, TaskState.CANCELLED)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param({"timeout_ms": 2**62}, id="a time limit"),
+        pytest.param({"kill_grace_ms": -1}, id="a grace"),
+        pytest.param({"retries": Retries(max=2**62)}, id="retries"),
+        pytest.param({"retries": Retries(backoff=Backoff(initial_ms=2**62))}, id="a backoff"),
+        pytest.param({"retries": Retries(backoff=Backoff(multiplier_milli=-1))}, id="a multiplier"),
+    ],
+)
+def test_numbers_that_no_snapshot_could_hold_are_refused(fields: dict[str, Any]) -> None:
+    spec = JobSpec(name="job", command=("true",), **fields)
+    assert Machine().refusal(SubmitJob(submission_id="a", actor="ada", spec=spec)) == "invalid_spec"

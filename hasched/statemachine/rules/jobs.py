@@ -121,9 +121,10 @@ def _fault_of(submission_id: str, actor: str, spec: JobSpec) -> str | None:
         return "a time is out of bounds"
     if fault := _fault_of_gang(spec):
         return fault
-    retries = spec.retries
-    if retries.max < 0 or retries.node_lost < 0 or retries.backoff.initial_ms < 0 or retries.backoff.max_ms < 0:
-        return "retries and backoff can't be negative"
+    retries, backoff = spec.retries, spec.retries.backoff
+    numbers = (retries.max, retries.node_lost, backoff.initial_ms, backoff.max_ms, backoff.multiplier_milli)
+    if not all(0 <= number <= MAX_INTEGER // 2 for number in (*numbers, spec.timeout_ms, spec.kill_grace_ms)):
+        return "a time limit, or a number of the retries and their backoff, is out of bounds"
     return None
 
 
