@@ -142,6 +142,10 @@ def test_blackouts_and_holidays_are_rows_and_runs_of_them_are_one(machine: Machi
         ({"catch_up": CatchUp.LATEST}, [(1, 5, "MISSED"), (6, 1, "FIRED")]),
         ({"catch_up": CatchUp.LATEST, "grace_ms": 0}, [(1, 5, "MISSED"), (6, 1, "CAUGHT_UP")]),
         (
+            {"catch_up": CatchUp.ALL, "catch_up_limit": 7},
+            [*((minute, 1, "CAUGHT_UP") for minute in range(1, 6)), (6, 1, "FIRED")],
+        ),
+        (
             {"catch_up": CatchUp.ALL, "catch_up_limit": 2},
             [(1, 3, "MISSED"), (4, 1, "CAUGHT_UP"), (5, 1, "CAUGHT_UP"), (6, 1, "FIRED")],
         ),

@@ -63,7 +63,7 @@ def decide_backlog(schedule: Schedule, pending: Sequence[Pending], now_ms: int) 
         outcome_of(each.verdict) is None and each.fire_ms >= now_ms - spec.grace_ms for each in due
     ):
         kept = 0
-    missed = {each.slot_ms: None for each in late[: len(late) - kept]}
+    missed = {each.slot_ms: None for each in late[: max(0, len(late) - kept)]}
     outcomes: list[tuple[int, int]] = []
     for each in due:
         outcome = outcome_of(each.verdict)
