@@ -128,7 +128,11 @@ class GangStory(RuleBasedStateMachine):
         waiting = [job for job in self.world.state.jobs.values() if self.may_start(job)]
         if waiting:
             first = min(waiting, key=lambda job: (-job.priority, job.id))
-            free = sum(node.room_for(first.resources, first.floor) for node in self.usable())
+            held = (
+                self.world.planner.held_nodes
+            )  # one that a single job holds is not given to a gang, even one before it
+            nodes = [node for node in self.usable() if held.get(node.id, first.id) == first.id]
+            free = sum(node.room_for(first.resources, first.floor) for node in nodes)
             assert free < max(first.floor, 1) or first.gang is None or first.gang.groups or first.placement, (
                 f"gang {first.id} fits, and waits"
             )
