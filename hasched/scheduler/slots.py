@@ -116,9 +116,10 @@ class Slot:
             grown = grown or any(amount > self.countables.get(name, 0) for name, amount in countables.items())
             self.countables = countables
         if len(node.facts.gpus) > 1 or self.gpu_kinds:
+            several = node.facts.gpus if len(node.facts.gpus) > 1 else ()
             kinds = {
                 kind: gpus.number - node.allocated_gpu_kinds.get(kind, 0) - self.reserved_gpu_kinds.get(kind, 0)
-                for kind, gpus in enumerate(node.facts.gpus)
+                for kind, gpus in enumerate(several)
             }
             changed = changed or kinds != self.gpu_kinds
             grown = grown or any(free > self.gpu_kinds.get(kind, 0) for kind, free in kinds.items())

@@ -16,6 +16,7 @@ from hasched.model.spec import (
     Toleration,
 )
 from hasched.model.states import GpuLocality, PlacementPolicy
+from hasched.scheduler.slots import Slot
 from hasched.statemachine.commands import Placement, PlacePlan, PutPolicy
 from hasched.statemachine.invariants import check, check_capacity
 from hasched.statemachine.outcomes import PlanTaken
@@ -283,3 +284,16 @@ def test_the_rules_of_a_job_are_one_object() -> None:
     again = restore(records(world.state))
     assert again.jobs[one.id].placement is again.jobs[other.id].placement
     assert msgspec.msgpack.encode(again.jobs[one.id]) == msgspec.msgpack.encode(one)
+
+
+def test_gpus_of_a_node_that_had_several_models_are_counted_as_those_of_one_when_it_has_one() -> None:
+    world, one = Places(), Resources(gpus=1, gpu_models=("A100",))
+    world.place("n1", gpus=[gpu("A100"), gpu("T4")])
+    slot = Slot(world.state.nodes["n1"], 0)
+    slot.refresh(world.state.nodes["n1"], usable=True)
+    assert slot.room(one, 9) == 1
+    world.ask(1, PlacementRules(any_of=(one,)))
+    assert world.settle() == ["1.0@n1"]
+    world.place("n1", gpus=[gpu("A100")])
+    slot.refresh(world.state.nodes["n1"], usable=True)
+    assert slot.room(one, 9) == 0
