@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from hasched.model.policy import THE_GPU_ROOM, GpuRoom, PolicyKind
 from hasched.model.reasons import ReasonCode
 from hasched.model.spec import (
     JobAffinity,
@@ -20,7 +21,7 @@ from hasched.model.spec import (
 )
 from hasched.model.states import NodeState, PlacementPolicy
 from hasched.scheduler.filters import find_blockers
-from hasched.statemachine.commands import Placement, PlacePlan, RemoveNode, SetNodeState
+from hasched.statemachine.commands import Placement, PlacePlan, PutPolicy, RemoveNode, SetNodeState
 from hasched.statemachine.invariants import check
 from hasched.statemachine.job import Job
 from hasched.statemachine.node import Node
@@ -65,9 +66,13 @@ DEVICES = st.lists(st.sampled_from([gpu("NVIDIA A100", 40), gpu("Tesla T4")]), m
 class PlacesStory(RuleBasedStateMachine):
     """One task at a time is proposed and decided, so that each can be judged by what ran when it was placed."""
 
-    @initialize(policy=st.sampled_from(PlacementPolicy))
-    def begin(self, policy: PlacementPolicy) -> None:
+    @initialize(policy=st.sampled_from(PlacementPolicy), kept_for_gpus=st.booleans())
+    def begin(self, policy: PlacementPolicy, kept_for_gpus: bool) -> None:
         self.world = Places(policy)
+        self.kept_for_gpus = kept_for_gpus
+        if not kept_for_gpus:
+            body = GpuRoom(enabled=False)
+            self.world.do(PutPolicy(kind=PolicyKind.GPU_ROOM, name=THE_GPU_ROOM, body=body, actor="ada"))
 
     # What the cluster does
 
@@ -165,6 +170,8 @@ class PlacesStory(RuleBasedStateMachine):
     def fits_anywhere(self, job: Job, choice: int) -> bool:
         held = self.world.planner.held_nodes  # for who stands before
         nodes = [node for node in self.world.state.nodes.values() if self.usable(node) and node.id not in held]
+        if self.kept_for_gpus and not job.request(choice).gpus:  # beside free GPUs a part is kept
+            nodes = [node for node in nodes if node.allocated_gpus >= node.info.resources.gpus]
         return any(self.may_run(job, node) and node.room_for(job.request(choice), 1) for node in nodes)
 
     def usable(self, node: Node) -> bool:

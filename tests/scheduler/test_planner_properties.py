@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from hasched.model.policy import FairShare, PolicyKind
+from hasched.model.policy import THE_GPU_ROOM, FairShare, GpuRoom, PolicyKind
 from hasched.model.reasons import ReasonCode
 from hasched.model.spec import Resources
 from hasched.model.states import NodeState, PlacementPolicy
@@ -26,6 +26,7 @@ from hasched.statemachine.commands import (
 )
 from hasched.statemachine.invariants import check
 from hasched.statemachine.job import Job
+from hasched.statemachine.node import Node
 from tests.scheduler.world import World
 
 NODES = ("n1", "n2", "n3")
@@ -45,9 +46,13 @@ REQUESTS = st.sampled_from(
 class PlannerStory(RuleBasedStateMachine):
     """Plans are decided in the order they were made, and anything may be applied before each."""
 
-    @initialize(policy=st.sampled_from(PlacementPolicy))
-    def begin(self, policy: PlacementPolicy) -> None:
+    @initialize(policy=st.sampled_from(PlacementPolicy), kept_for_gpus=st.booleans())
+    def begin(self, policy: PlacementPolicy, kept_for_gpus: bool) -> None:
         self.world = World(policy)
+        self.kept_for_gpus = kept_for_gpus
+        if not kept_for_gpus:
+            body = GpuRoom(enabled=False)
+            self.world.do(PutPolicy(kind=PolicyKind.GPU_ROOM, name=THE_GPU_ROOM, body=body, actor="ada"))
         self.on_their_way: list[PlacePlan] = []
         self.calm = True  # since the oldest plan on its way was made, nothing has taken away what it relies on
 
@@ -180,8 +185,13 @@ class PlannerStory(RuleBasedStateMachine):
             and node.id in self.world.reachable
             and node.room_for(job.resources, 1)
             and len(node.attempts) < MAX_ATTEMPTS_PER_NODE
+            and not (self.keeps(node) and not job.resources.gpus)
             for node in self.world.state.nodes.values()
         )
+
+    def keeps(self, node: Node) -> bool:
+        """Whether a part of the node may be kept beside free GPUs."""
+        return self.kept_for_gpus and node.allocated_gpus < node.info.resources.gpus
 
     @invariant()
     def state_is_sound(self) -> None:
