@@ -14,7 +14,7 @@ A constraint is kept as text in canonical form, is parsed anew where it is neede
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from enum import Enum
 from fnmatch import translate
 from functools import lru_cache
@@ -23,6 +23,7 @@ from typing import NamedTuple, TypeAlias, assert_never
 from hasched.model.facts import NodeFacts, is_model
 from hasched.model.ids import is_name
 from hasched.model.kinds import suggest
+from hasched.model.language import Cursor, LanguageError
 from hasched.model.units import parse_bytes
 
 MAX_CONSTRAINT_CHARS = 1024
@@ -83,13 +84,8 @@ class Some(NamedTuple):
 Expression: TypeAlias = Term | Not | Every | Some
 
 
-class ConstraintError(ValueError):
-    """What is wrong with a constraint, and where: `place` counts characters from 1."""
-
-    def __init__(self, place: int, cause: str, hint: str = "") -> None:
-        super().__init__(f"at character {place}: {cause}")
-        self.place = place
-        self.hint = hint
+class ConstraintError(LanguageError):
+    """What is wrong with a constraint, and where."""
 
 
 def canonical(text: str) -> str:
@@ -112,30 +108,16 @@ _PLAIN_WORD = re.compile(r"""[^\s()\[\],<>=!"']+""")
 _KEYWORDS = ("and", "or", "not", "in", "has", "matches")
 
 
-class _Token(NamedTuple):
-    kind: str  # quoted, sign, word, end
-    text: str
-    place: int
-
-
-def _tokens(text: str) -> Iterator[_Token]:
-    at = 0
-    while (match := _TOKEN.match(text, at)) is not None:
-        kind = match.lastgroup or ""
-        place = match.start(kind) + 1
-        if kind == "bad":
-            raise ConstraintError(place, f"{match[kind]!r} can't stand here", "write a text that contains it in quotes")
-        yield _Token(kind, match[kind][1:-1] if kind == "quoted" else match[kind], place)
-        at = match.end()
-    yield _Token("end", "the end", len(text) + 1)
+def _hint_for(sign: str) -> str:
+    return "write a text that contains it in quotes"
 
 
 def parse(text: str) -> Expression:
     """Raises ConstraintError, which names the place, and what was meant if that can be guessed."""
     if len(text) > MAX_CONSTRAINT_CHARS:
-        raise ConstraintError(MAX_CONSTRAINT_CHARS, f"it is longer than {MAX_CONSTRAINT_CHARS} characters")
+        raise ConstraintError(f"it is longer than {MAX_CONSTRAINT_CHARS} characters", MAX_CONSTRAINT_CHARS)
     if not text.isprintable():
-        raise ConstraintError(1, "it contains a character that can't be printed")
+        raise ConstraintError("it contains a character that can't be printed", 1)
     return _Parser(text).parse()
 
 
@@ -143,58 +125,57 @@ class _Parser:
     """Recursive descent over a flat grammar: or, and, not, then a test or parentheses."""
 
     def __init__(self, text: str) -> None:
-        self._tokens = list(_tokens(text))
-        self._next = 0
+        self._tokens = Cursor(text, _TOKEN, ConstraintError, _hint_for)
         self._depth = 0
 
     def parse(self) -> Expression:
         expression = self._some()
-        token = self._peek()
+        token = self._tokens.peek()
         if token.kind != "end":
             raise ConstraintError(
-                token.place, f"{token.text!r} follows a whole constraint", "join two by `and` or `or`"
+                f"{token.text!r} follows a whole constraint", token.place, "join two by `and` or `or`"
             )
         return expression
 
     def _some(self) -> Expression:
         parts = [self._every()]
-        while self._take("or"):
+        while self._tokens.take("or"):
             parts.append(self._every())
         return parts[0] if len(parts) == 1 else Some(tuple(parts))
 
     def _every(self) -> Expression:
         parts = [self._negation()]
-        while self._take("and"):
+        while self._tokens.take("and"):
             parts.append(self._negation())
         return parts[0] if len(parts) == 1 else Every(tuple(parts))
 
     def _negation(self) -> Expression:
         self._depth += 1
         if self._depth > MAX_DEPTH:
-            raise ConstraintError(self._peek().place, "it is nested too deeply")
-        if self._take("not"):
+            raise ConstraintError("it is nested too deeply", self._tokens.peek().place)
+        if self._tokens.take("not"):
             part = self._negation()
             expression: Expression = part.part if isinstance(part, Not) else Not(part)
-        elif self._take("("):
+        elif self._tokens.take("("):
             expression = self._some()
-            self._expect(")")
+            self._tokens.expect(")")
         else:
             expression = self._test()
         self._depth -= 1
         return expression
 
     def _test(self) -> Expression:
-        if self._take("has"):
+        if self._tokens.take("has"):
             return Term(self._attribute(), "has")
         attribute = self._attribute()
-        token = self._advance()
+        token = self._tokens.advance()
         operator = token.text if token.kind in ("sign", "word") else ""
-        if operator == "not" and self._take("in"):
+        if operator == "not" and self._tokens.take("in"):
             operator = "not in"
         if operator not in OPERATORS or operator == "has":
             hint = "equality is written ==" if operator == "=" else suggest(operator, OPERATORS)
             raise ConstraintError(
-                token.place, f"an operator must follow {attribute!r}, not {token.text!r}", hint or _LIST_OF_OPERATORS
+                f"an operator must follow {attribute!r}, not {token.text!r}", token.place, hint or _LIST_OF_OPERATORS
             )
         values = self._values() if operator in ("in", "not in") else (self._value(attribute, operator),)
         if operator in ("in", "not in"):
@@ -202,79 +183,58 @@ class _Parser:
         return Term(attribute, operator, values)
 
     def _attribute(self) -> str:
-        token = self._advance()
+        token = self._tokens.advance()
         name = token.text
         if token.kind != "word" or name in _KEYWORDS:
-            raise ConstraintError(token.place, f"an attribute must stand here, not {name!r}", _LIST_OF_ATTRIBUTES)
+            raise ConstraintError(f"an attribute must stand here, not {name!r}", token.place, _LIST_OF_ATTRIBUTES)
         if name in ATTRIBUTES:
             return name
         prefix, dot, own = name.partition(".")
         if prefix + dot in _OWN:
             if not is_name(own):
-                raise ConstraintError(token.place, f"{own!r} can't be the name of a label or attribute")
+                raise ConstraintError(f"{own!r} can't be the name of a label or attribute", token.place)
             return own if prefix == "attr" and own in ATTRIBUTES else name
         hint = suggest(name, (*ATTRIBUTES, *_OWN))
         raise ConstraintError(
-            token.place,
             f"unknown attribute {name!r}",
+            token.place,
             hint or f"a label is written label.{name}, one of your own attr.{name}",
         )
 
     def _value(self, attribute: str, operator: str) -> str:
-        token = self._advance()
+        token = self._tokens.advance()
         if token.kind not in ("word", "quoted"):
             hint = "use `in` with a list" if token.text == "[" else ""
-            raise ConstraintError(token.place, f"a value must follow {operator!r}, not {token.text!r}", hint)
+            raise ConstraintError(f"a value must follow {operator!r}, not {token.text!r}", token.place, hint)
         return self._checked(attribute, operator, token.text, token.place)
 
     def _values(self) -> tuple[str, ...]:
-        self._expect("[")
+        self._tokens.expect("[")
         values: list[str] = []
         while True:
-            token = self._advance()
+            token = self._tokens.advance()
             if token.kind not in ("word", "quoted"):
-                raise ConstraintError(token.place, f"a value must stand here, not {token.text!r}")
+                raise ConstraintError(f"a value must stand here, not {token.text!r}", token.place)
             values.append(token.text)
-            if not self._take(","):
-                self._expect("]")
+            if not self._tokens.take(","):
+                self._tokens.expect("]")
                 return tuple(dict.fromkeys(values))
 
     def _checked(self, attribute: str, operator: str, value: str, place: int) -> str:
         kind = _kind_of(attribute)
         if operator == "matches":
             if kind in (Kind.NUMBER, Kind.SIZE):
-                raise ConstraintError(place, f"{attribute} is a {kind.value}: compare it by ==, <, >=")
+                raise ConstraintError(f"{attribute} is a {kind.value}: compare it by ==, <, >=", place)
             if value.count("*") > MAX_GLOB_STARS:
-                raise ConstraintError(place, f"{value!r} has more than {MAX_GLOB_STARS} stars")
+                raise ConstraintError(f"{value!r} has more than {MAX_GLOB_STARS} stars", place)
         elif kind is Kind.MODEL and operator not in ("==", "!=", "in", "not in"):
-            raise ConstraintError(place, f"{attribute} has no order: compare it by ==, !=, in or matches")
+            raise ConstraintError(f"{attribute} has no order: compare it by ==, !=, in or matches", place)
         elif kind in (Kind.NUMBER, Kind.SIZE):
             try:
                 _amount(kind, value)
             except ValueError as error:
-                raise ConstraintError(place, f"{attribute} is a {kind.value}: {error}") from None
+                raise ConstraintError(f"{attribute} is a {kind.value}: {error}", place) from None
         return value
-
-    def _peek(self) -> _Token:
-        return self._tokens[self._next]
-
-    def _advance(self) -> _Token:
-        token = self._tokens[self._next]
-        if token.kind != "end":
-            self._next += 1
-        return token
-
-    def _take(self, text: str) -> bool:
-        token = self._peek()
-        if token.text == text and token.kind in ("word", "sign"):
-            self._next += 1
-            return True
-        return False
-
-    def _expect(self, sign: str) -> None:
-        token = self._peek()
-        if not self._take(sign):
-            raise ConstraintError(token.place, f"{sign!r} must stand here, not {token.text!r}")
 
 
 _LIST_OF_OPERATORS = f"operators are {', '.join(OPERATORS)}"

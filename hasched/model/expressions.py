@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import NamedTuple, TypeAlias, assert_never
 
 from hasched.model.kinds import suggest
+from hasched.model.language import Cursor, Token
 from hasched.model.units import MAX_INTEGER
 from hasched.model.values import (
     FUNCTIONS,
@@ -112,23 +113,8 @@ _TOKEN = re.compile(
 _COMPARISONS = ("==", "!=", "<", "<=", ">", ">=", "in", "not in", "matches")
 
 
-class _Token(NamedTuple):
-    kind: str  # quoted, number, word, sign, end
-    text: str
-    place: int
-
-
-def _tokens(text: str) -> Iterator[_Token]:
-    at = 0
-    while (match := _TOKEN.match(text, at)) is not None:
-        kind = match.lastgroup or ""
-        place = match.start(kind) + 1
-        if kind == "bad":
-            hint = "equality is written ==" if match[kind] == "=" else "write a text in quotes"
-            raise ExpressionError(f"{match[kind]!r} can't stand here", place, hint)
-        yield _Token(kind, match[kind][1:-1] if kind == "quoted" else match[kind], place)
-        at = match.end()
-    yield _Token("end", "the end", len(text) + 1)
+def _hint_for(sign: str) -> str:
+    return "equality is written ==" if sign == "=" else "write a text in quotes"
 
 
 @lru_cache(maxsize=4096)
@@ -143,48 +129,47 @@ class _Parser:
     """Recursive descent, as deep as MAX_DEPTH parentheses, brackets, calls and signs."""
 
     def __init__(self, text: str) -> None:
-        self._tokens = list(_tokens(text))
-        self._next = 0
+        self._tokens = Cursor(text, _TOKEN, ExpressionError, _hint_for)
         self._depth = 0
 
     def parse(self) -> Expression:
         expression = self._some()
-        token = self._peek()
+        token = self._tokens.peek()
         if token.kind != "end":
             raise ExpressionError(f"{token.text!r} follows a whole expression", token.place)
         return expression
 
     def _some(self) -> Expression:
         parts = [self._every()]
-        while self._take("or"):
+        while self._tokens.take("or"):
             parts.append(self._every())
         return parts[0] if len(parts) == 1 else Some(tuple(parts))
 
     def _every(self) -> Expression:
         parts = [self._negation()]
-        while self._take("and"):
+        while self._tokens.take("and"):
             parts.append(self._negation())
         return parts[0] if len(parts) == 1 else Every(tuple(parts))
 
     def _negation(self) -> Expression:
         self._enter()
-        expression: Expression = Not(self._negation()) if self._take("not") else self._comparison()
+        expression: Expression = Not(self._negation()) if self._tokens.take("not") else self._comparison()
         self._depth -= 1
         return expression
 
     def _comparison(self) -> Expression:
         left = self._sum()
-        token = self._peek()
+        token = self._tokens.peek()
         operator = token.text if token.kind in ("sign", "word") else ""
-        if operator == "not" and self._tokens[self._next + 1].text == "in":
-            self._next += 1
+        if operator == "not" and self._tokens.peek(1).text == "in":
+            self._tokens.advance()
             operator = "not in"
         if operator not in _COMPARISONS:
             return left
-        self._next += 1
+        self._tokens.advance()
         compared = Chain(left, ((operator, self._sum()),))
-        if self._peek().text in _COMPARISONS and self._peek().kind != "quoted":
-            raise ExpressionError("comparisons don't follow each other", self._peek().place, "join two by `and`")
+        if self._tokens.peek().text in _COMPARISONS and self._tokens.peek().kind != "quoted":
+            raise ExpressionError("comparisons don't follow each other", self._tokens.peek().place, "join two by `and`")
         return compared
 
     def _sum(self) -> Expression:
@@ -196,12 +181,12 @@ class _Parser:
     def _chain(self, part: Callable[[], Expression], signs: tuple[str, ...]) -> Expression:
         first = part()
         rest = []
-        while self._peek().kind == "sign" and self._peek().text in signs:
-            rest.append((self._advance().text, part()))
+        while self._tokens.peek().kind == "sign" and self._tokens.peek().text in signs:
+            rest.append((self._tokens.advance().text, part()))
         return Chain(first, tuple(rest)) if rest else first
 
     def _unary(self) -> Expression:
-        if not self._take("-"):
+        if not self._tokens.take("-"):
             return self._path()
         self._enter()
         part = self._unary()
@@ -212,20 +197,20 @@ class _Parser:
         base = self._primary()
         steps: list[Step] = []
         while True:
-            if self._take("."):
-                token = self._advance()
+            if self._tokens.take("."):
+                token = self._tokens.advance()
                 if token.kind not in ("word", "number"):
                     raise ExpressionError(f"a key must follow the dot, not {token.text!r}", token.place)
                 steps.append(Step(token.text, None))
-            elif self._take("["):
+            elif self._tokens.take("["):
                 steps.append(Step("", self._some()))
-                self._expect("]")
+                self._tokens.expect("]")
             else:
                 return Path(base, tuple(steps)) if steps else base
 
     def _primary(self) -> Expression:
         self._enter()
-        token = self._advance()
+        token = self._tokens.advance()
         expression: Expression
         match token.kind:
             case "quoted":
@@ -236,13 +221,13 @@ class _Parser:
                 expression = Constant({"true": True, "false": False, "null": None}[token.text])
             case "word" if token.text in _WORDS:
                 raise ExpressionError(f"a value must stand here, not {token.text!r}", token.place)
-            case "word" if self._take("("):
+            case "word" if self._tokens.take("("):
                 expression = self._call(token)
             case "word":
                 expression = Name(token.text, token.place)
             case "sign" if token.text == "(":
                 expression = self._some()
-                self._expect(")")
+                self._tokens.expect(")")
             case "sign" if token.text == "[":
                 expression = Items(self._list("]"))
             case _:
@@ -250,7 +235,7 @@ class _Parser:
         self._depth -= 1
         return expression
 
-    def _call(self, token: _Token) -> Expression:
+    def _call(self, token: Token) -> Expression:
         function = FUNCTIONS.get(token.text)
         if function is None:
             hint = suggest(token.text, FUNCTIONS) or f"there are: {', '.join(FUNCTIONS)}"
@@ -262,39 +247,18 @@ class _Parser:
 
     def _list(self, end: str) -> tuple[Expression, ...]:
         parts: list[Expression] = []
-        if self._take(end):
+        if self._tokens.take(end):
             return ()
         while True:
             parts.append(self._some())
-            if not self._take(","):
-                self._expect(end)
+            if not self._tokens.take(","):
+                self._tokens.expect(end)
                 return tuple(parts)
 
     def _enter(self) -> None:
         self._depth += 1
         if self._depth > MAX_DEPTH:
-            raise ExpressionError("it is nested too deeply", self._peek().place)
-
-    def _peek(self) -> _Token:
-        return self._tokens[self._next]
-
-    def _advance(self) -> _Token:
-        token = self._tokens[self._next]
-        if token.kind != "end":
-            self._next += 1
-        return token
-
-    def _take(self, text: str) -> bool:
-        token = self._peek()
-        if token.text == text and token.kind in ("word", "sign"):
-            self._next += 1
-            return True
-        return False
-
-    def _expect(self, sign: str) -> None:
-        token = self._peek()
-        if not self._take(sign):
-            raise ExpressionError(f"{sign!r} must stand here, not {token.text!r}", token.place)
+            raise ExpressionError("it is nested too deeply", self._tokens.peek().place)
 
 
 def names_in(expression: Expression) -> Iterator[tuple[Name, str]]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 
 from hasched.model.globs import MAX_STARS, matches_glob
+from hasched.model.language import LanguageError
 from hasched.model.units import MAX_INTEGER
 
 MAX_ITEMS = 20_000
@@ -17,14 +18,8 @@ MAX_JSON_DEPTH = 32
 Value: TypeAlias = "bool | int | str | list[Any] | dict[str, Any] | None"
 
 
-class ExpressionError(ValueError):
-    """What is wrong with an expression or its values. `place` counts its characters from 1, 0: it is about the values."""
-
-    def __init__(self, cause: str, place: int = 0, hint: str = "") -> None:
-        super().__init__(f"at character {place}: {cause}" if place else cause)
-        self.cause = cause
-        self.place = place
-        self.hint = hint
+class ExpressionError(LanguageError):
+    """What is wrong with an expression (`place` counts its characters from 1), or with its values (0)."""
 
 
 def truth_of(value: Value) -> bool:
