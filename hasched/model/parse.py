@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from hasched.model.dependency import DEPENDENCY, check_dependency
 from hasched.model.errors import MalformedBody, SpecInvalid
 from hasched.model.gang_text import GRACE, GROUPS, PREEMPTION, fill_gang
 from hasched.model.ids import is_name
@@ -48,7 +49,7 @@ from hasched.model.spec import (
     Resources,
     Retries,
 )
-from hasched.model.states import BackoffKind, OnDisconnect, RestartPolicy
+from hasched.model.states import BackoffKind, OnBrokenDependency, OnDisconnect, RestartPolicy
 from hasched.model.times import format_time, looks_like_time, parse_time_ms
 from hasched.model.units import (
     format_duration,
@@ -98,6 +99,7 @@ def parse_spec(document: JsonText | PlainValue, defaults: JobDefaults | None = N
         problems.note("command", cause, "keep one of them" if both else "give it, or a `script`")
     retries = _fill_retries(given.get("retries"), defaults.retries, problems)
     _check_times(given, problems)
+    check_dependency(given, problems)
     if "priority" in given and "priority_class" in given:
         problems.note("priority_class", "and `priority` exclude each other", "the class gives the priority: keep one")
     if not problems:
@@ -320,6 +322,10 @@ _JOB = {
     ),
     "deadline": Field(
         "deadline", _moment("deadline", "leave it out for none"), "What has not ended by then is stopped."
+    ),
+    "dependency": Field("dependency", DEPENDENCY, "What has to be so before it starts: afterok:12:13,after:14+10m."),
+    "on_broken_dependency": Field(
+        "on_broken_dependency", choice(OnBrokenDependency), "What becomes of it when that can't be any more."
     ),
     "namespace": Field("namespace", name(), "Whose work it is."),
     "tags": Field("tags", names(MAX_TAGS), "Caps may count by them."),

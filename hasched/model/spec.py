@@ -8,7 +8,15 @@ from __future__ import annotations
 
 import msgspec
 
-from hasched.model.states import BackoffKind, GpuLocality, OnDisconnect, RestartPolicy, WarningSignal
+from hasched.model.states import (
+    BackoffKind,
+    ConditionKind,
+    GpuLocality,
+    OnBrokenDependency,
+    OnDisconnect,
+    RestartPolicy,
+    WarningSignal,
+)
 
 MAX_TASKS = 1_000_000
 MAX_GANG = 20_000  # tasks: they are decided in one log entry
@@ -17,6 +25,7 @@ MAX_OUTPUT_BYTES = 16 * 1024
 MAX_JOB_OUTPUT_BYTES = 4 * 1024 * 1024  # of all tasks of a job together
 MAX_SPEC_BYTES = 512 * 1024
 MAX_PRIORITY = 1_000_000
+MAX_CONDITIONS = 256  # of one dependency
 DEFAULT_QUEUE = "default"
 DEFAULT_NAMESPACE = "default"
 DEFAULT_POOL = "default"
@@ -157,6 +166,21 @@ class GangTerms(msgspec.Struct, frozen=True, gc=False):
         return None
 
 
+class Condition(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """One thing that a job waits for."""
+
+    kind: ConditionKind
+    job_id: int = 0  # 0: of a singleton, which names none
+    delay_ms: int = 0  # of `after`: so long after the start
+
+
+class Dependency(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """What has to be so before anything of a job starts: all of the conditions, or any of them."""
+
+    conditions: tuple[Condition, ...]
+    any_of: bool = False
+
+
 class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What to run. Exactly one of `command` (an argument vector) and `script` (run by its #! line or /bin/sh) is set."""
 
@@ -193,6 +217,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         TaskGroup, ...
     ] = ()  # of a gang whose tasks don't all ask for the same; their counts add up to `count`
     min_count: int = 0  # elastic: so many are enough to start; 0: all of a gang, one of an array
+    dependency: Dependency | None = None
+    on_broken_dependency: OnBrokenDependency = OnBrokenDependency.CANCEL
 
     @property
     def gang_terms(self) -> GangTerms | None:

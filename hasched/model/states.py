@@ -60,6 +60,24 @@ class OnDisconnect(StrEnum):
     STOP = "stop"  # the agent kills the task before its lease ends: never two at once
 
 
+class ConditionKind(StrEnum):
+    """What a job may wait for, by the words that Slurm has for it."""
+
+    AFTEROK = "afterok"  # the other has succeeded
+    AFTERNOTOK = "afternotok"  # it has ended otherwise
+    AFTERANY = "afterany"  # it has ended
+    AFTER = "after"  # it has started, or ended without; and so long ago
+    AFTERCORR = "aftercorr"  # each task for the one of the same index: it has succeeded
+    SINGLETON = "singleton"  # all earlier ones of the same name and user have ended
+
+
+class OnBrokenDependency(StrEnum):
+    """What becomes of a job whose dependency can't be met any more."""
+
+    CANCEL = "cancel"  # it ends as CANCELLED
+    WAIT = "wait"  # it stays, until somebody cancels it or gives it another dependency
+
+
 class RestartPolicy(StrEnum):
     NEVER = "never"
     ON_FAILURE = "on_failure"

@@ -18,6 +18,8 @@ from hasched.model.spec import (
     MAX_INPUT_BYTES,
     MAX_SPEC_BYTES,
     Backoff,
+    Condition,
+    Dependency,
     JobSpec,
     PlacementRules,
     Preemption,
@@ -25,7 +27,14 @@ from hasched.model.spec import (
     Retries,
     TaskGroup,
 )
-from hasched.model.states import BackoffKind, OnDisconnect, RestartPolicy, WarningSignal
+from hasched.model.states import (
+    BackoffKind,
+    ConditionKind,
+    OnBrokenDependency,
+    OnDisconnect,
+    RestartPolicy,
+    WarningSignal,
+)
 from hasched.model.yaml_text import read_documents
 from tests.model.documents import CLUSTER, parse, problem_of, problems_of
 
@@ -64,6 +73,8 @@ def test_every_key_has_its_place_in_the_spec() -> None:
         "queue": "gpu",
         "not_before": "2h",
         "deadline": "2026-12-24T18:00:00Z",
+        "dependency": "afterok:12:13,after:14+10m",
+        "on_broken_dependency": "wait",
         "namespace": "vision",
         "tags": ["night", "etl", "night"],
         "semaphores": {"licence": 2, "door": 1},
@@ -92,6 +103,14 @@ def test_every_key_has_its_place_in_the_spec() -> None:
         queue="gpu",
         not_before_after_ms=7_200_000,
         deadline_ms=1_798_135_200_000,
+        dependency=Dependency(
+            (
+                Condition(ConditionKind.AFTEROK, 12),
+                Condition(ConditionKind.AFTEROK, 13),
+                Condition(ConditionKind.AFTER, 14, 600_000),
+            )
+        ),
+        on_broken_dependency=OnBrokenDependency.WAIT,
         namespace="vision",
         tags=("etl", "night"),
         semaphores=(("door", 1), ("licence", 2)),

@@ -66,6 +66,7 @@ OPTIONAL = {
     "queue": NAMES,
     "not_before": st.sampled_from(["5m", 60]),
     "deadline": st.sampled_from(["1h", 3600.5, "2026-12-24T18:00:01+00:00"]),
+    "on_broken_dependency": st.sampled_from(["cancel", "wait"]),
     "namespace": NAMES,
     "tags": st.lists(NAMES, max_size=3),
     "semaphores": st.dictionaries(NAMES, st.integers(1, 9), max_size=3),

@@ -121,6 +121,8 @@ def _fault_of(submission_id: str, actor: str, spec: JobSpec) -> str | None:
         return "a time is out of bounds"
     if fault := _fault_of_gang(spec):
         return fault
+    if spec.dependency is not None:
+        return "dependencies are not held yet"
     retries, backoff = spec.retries, spec.retries.backoff
     numbers = (retries.max, retries.node_lost, backoff.initial_ms, backoff.max_ms, backoff.multiplier_milli)
     if not all(0 <= number <= MAX_INTEGER // 2 for number in (*numbers, spec.timeout_ms, spec.kill_grace_ms)):
