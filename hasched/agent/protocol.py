@@ -67,6 +67,7 @@ class LaunchJob(_Message, frozen=True):
     kill_grace_ms: int
     stop_at_lease: bool
     tasks: tuple[LaunchTask, ...]
+    args: tuple[str, ...] = ()  # of the script
 
 
 class Launch(_Message, frozen=True, tag="launch"):

@@ -47,7 +47,7 @@ class SpecCache:
 
 def _weight(spec: JobSpec) -> int:
     """The bytes of the parts that can be large."""
-    return len(spec.input) + len(spec.script) + sum(len(word) for word in spec.command)
+    return len(spec.input) + len(spec.script) + sum(len(word) for word in (*spec.command, *spec.args))
 
 
 def spec_of_task(spec: JobSpec, index: int, choice: int = 0) -> JobSpec:
@@ -76,4 +76,5 @@ def launch_job(job_id: int, spec: JobSpec, tasks: Sequence[LaunchTask]) -> Launc
         kill_grace_ms=spec.kill_grace_ms,
         stop_at_lease=spec.on_disconnect is OnDisconnect.STOP,
         tasks=tuple(tasks),
+        args=spec.args,
     )

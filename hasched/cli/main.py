@@ -107,9 +107,9 @@ class CommandGroup(click.Group):
             if isinstance(error, click.exceptions.NoArgsIsHelpError):
                 error.show()
             elif settings.as_json or "--json" in options:  # Which may not have been read, if the command line is wrong.
-                print_problem(kind, _words_of(error), _usage_of(error))
+                print_problem(kind, words_of(error), _usage_of(error))
             else:
-                click.echo("\n  ".join(filter(None, (f"hasched: {_words_of(error)}", _usage_of(error)))), err=True)
+                click.echo("\n  ".join(filter(None, (f"hasched: {words_of(error)}", _usage_of(error)))), err=True)
         except HaschedError as error:
             report(error, settings.as_json)
             code = exit_for_error(error)
@@ -172,7 +172,7 @@ def print_problem(code: object, cause: str, hint: str, **more: object) -> None:
     click.echo(msgspec.json.encode(problem).decode(), err=True)
 
 
-def _words_of(error: click.ClickException) -> str:
+def words_of(error: click.ClickException) -> str:
     """What click says of a mistake, as we say it: the place first, as in a document."""
     if not isinstance(error, click.BadParameter) or isinstance(error, click.MissingParameter):
         return error.format_message()
@@ -183,7 +183,7 @@ def _words_of(error: click.ClickException) -> str:
         low, high = bounds[1] or bounds[4], bounds[2]
         wanted = f"from {low} to {high}" if low and high else f"{low} or more" if low else f"{bounds[3]} or less"
         cause = f"{cause[: bounds.start()]} is not {wanted}"
-    return f"{place.strip(_QUOTES)}: {cause}" if place else cause
+    return f"{place.replace(_QUOTES, '')}: {cause}" if place else cause
 
 
 def _usage_of(error: click.ClickException) -> str:

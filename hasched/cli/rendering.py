@@ -88,6 +88,7 @@ def _spec_fields(spec: JobSpec) -> list[tuple[str, str]]:
     return [
         ("command", shlex.join(spec.command)),
         ("script", _first_lines(spec.script)),
+        ("args", shlex.join(spec.args)),
         ("working dir", spec.working_dir),
         ("env", "\n".join(f"{key}={shlex.quote(value)}" for key, value in sorted(spec.env.items()))),
         ("input", short_bytes(len(spec.input)) if spec.input else ""),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from hasched.cli.exits import Exit
-from hasched.cli.settings import DurationType, JobNumberType, Settings, json_option, namespace_option
+from hasched.cli.job_options import document_of, job_options
+from hasched.cli.settings import DurationType, JobNumberType, Settings, json_option
 from hasched.model.errors import OutcomeUnknown, SpecInvalid
 
 if TYPE_CHECKING:
@@ -21,53 +23,7 @@ _WAIT_HELP = "Stay until it ends, show a single task's output as it comes, and e
 
 @click.command(context_settings={"allow_interspersed_args": False})
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- COMMAND [ARGS]...")
-@click.option("--name", help="The job's name; by default the command's.")
-@click.option(
-    "--count", type=click.IntRange(min=1), help="Run an array of so many tasks; each gets HASCHED_TASK_INDEX."
-)
-@click.option("--max-running", type=click.IntRange(min=1), help="At most so many of the tasks at once.")
-@click.option("--cpu", metavar="CPU", help="CPU cores for each task: 2, 0.5, 500m.")
-@click.option("--memory", metavar="SIZE", help="Memory for each task: 512Mi, 4G.")
-@click.option("--gpu", type=click.IntRange(min=0), help="GPUs for each task.")
-@click.option(
-    "--gpu-model", "gpu_models", multiple=True, metavar="MODEL", help="Which GPUs will do: A100, T4; of several, any."
-)
-@click.option("--pool", "pools", multiple=True, metavar="POOL", help="Run on nodes of this pool; of several, any.")
-@click.option(
-    "--constraint", "constraints", multiple=True, metavar="TEXT", help="What must hold of a node: 'kernel >= 5.15'."
-)
-@click.option(
-    "--tolerate",
-    "tolerations",
-    multiple=True,
-    metavar="KEY[=VALUE]",
-    help="A taint of nodes that doesn't keep it away.",
-)
-@click.option("--timeout", metavar="DURATION", help="Kill an attempt after so long: 10s, 1h30m.")
-@click.option("--retries", type=click.IntRange(min=0), help="Try a failed task again, so many times.")
-@click.option("--env", "env", multiple=True, metavar="KEY[=VALUE]", help="Set a variable, or pass ours on.")
-@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Mark the job.")
-@click.option("--priority", type=int, help="Larger starts first.")
-@click.option("--priority-class", metavar="CLASS", help="low, medium, high, or one of your own: it gives the priority.")
-@click.option("--queue", help="The queue to wait in.")
-@click.option(
-    "--not-before", metavar="WHEN", help="Start nothing before a time (2026-12-24T18:00:00Z), or for so long (2h)."
-)
-@click.option("--deadline", metavar="WHEN", help="Stop what has not ended by a time, or after so long.")
-@namespace_option("Whose work it is; by default the context's namespace.")
-@click.option("--tag", "tags", multiple=True, metavar="NAME", help="Caps may count by it.")
-@click.option(
-    "--semaphore", "semaphores", multiple=True, metavar="NAME[=UNITS]", help="Units that each running task holds."
-)
-@click.option("--workdir", metavar="DIR", help="Run there, on the node; by default a directory of the attempt's own.")
-@click.option(
-    "--input",
-    "input_file",
-    type=click.File("rb"),
-    metavar="FILE",
-    help="Hand this file (`-`: our stdin), of at most 256 KiB, to each task, as the file $HASCHED_INPUT.",
-)
-@click.option("--on-disconnect", type=click.Choice(["run_on", "stop"]), help="What a task does if its node is cut off.")
+@job_options
 @click.option("--submission-id", metavar="ID", help="Submit at most once under this id, however often it is repeated.")
 @click.option("--check-index", "if_index", type=click.IntRange(min=1), metavar="INDEX", help=_CHECK_HELP)
 @click.option("--estimate", is_flag=True, help=_ESTIMATE_HELP)
@@ -79,9 +35,6 @@ def run(
     /,
     *,
     command: tuple[str, ...],
-    env: tuple[str, ...],
-    labels: tuple[str, ...],
-    input_file: IO[bytes] | None,
     submission_id: str | None,
     if_index: int | None,
     estimate: bool,
@@ -93,71 +46,77 @@ def run(
     Prints the job's number; with --wait it is as if the command ran here, except for stdin. That is not passed on:
     `--input -` reads it and hands it to each task as a file.
     """
-    from hasched.cli.specs import read_input, read_pairs, read_units
-
-    document: dict[str, Any] = {"command": list(command)}
-    resources = {
-        "cpu": options["cpu"],
-        "memory": options["memory"],
-        "gpus": options["gpu"],
-        "gpu_model": list(options["gpu_models"]) or None,
-    }
-    placement = {
-        "pool": list(options["pools"]),
-        "constraints": list(options["constraints"]),
-        "tolerations": list(options["tolerations"]),
-    }
-    optional = {
-        "name": options["name"],
-        "count": options["count"],
-        "max_running": options["max_running"],
-        "resources": {key: value for key, value in resources.items() if value is not None} or None,
-        "placement": {key: value for key, value in placement.items() if value} or None,
-        "timeout": options["timeout"],
-        "retries": options["retries"],
-        "env": read_pairs(env, "--env", from_environment=True) or None,
-        "labels": read_pairs(labels, "--label") or None,
-        "priority": options["priority"],
-        "priority_class": options["priority_class"],
-        "queue": options["queue"],
-        "not_before": options["not_before"],
-        "deadline": options["deadline"],
-        "namespace": settings.namespace(options["namespace"]),
-        "tags": list(options["tags"]) or None,
-        "semaphores": read_units(options["semaphores"]) or None,
-        "working_dir": options["workdir"],
-        "input": read_input(input_file) if input_file is not None else None,
-        "on_disconnect": options["on_disconnect"],
-    }
-    document |= {key: value for key, value in optional.items() if value is not None}
+    document = {"command": list(command), **document_of(options)}
+    if (namespace := settings.namespace(options["namespace"])) is not None:
+        document["namespace"] = namespace
     if estimate:
         return _estimate(settings, [document])
     return _submit_one(settings, document, submission_id, if_index or 0, wait)
 
 
-@click.command()
+class _SubmitCommand(click.Command):
+    """What stands behind a script is the script's, as in Slurm; behind a job file come options of ours still."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        context = click.Context(self, info_name=ctx.info_name, allow_interspersed_args=False, resilient_parsing=True)
+        try:
+            found, _, _ = self.make_parser(context).parse_args(list(args))
+        except click.UsageError:
+            return super().parse_args(ctx, args)  # and it says so
+        file, given = found.get("file"), found.get("arguments")
+        if isinstance(file, str) and _begins_as_script(file):
+            own = list(given) if isinstance(given, (list, tuple)) else []
+            _warn_of_mistaken(own, {name for parameter in self.params for name in parameter.opts})
+            before = args[: len(args) - len(own) - 1]
+            before = before[:-1] if before[-1:] == ["--"] else before
+            args = [*before, "--", file, *(own[1:] if own[:1] == ["--"] else own)]
+        return super().parse_args(ctx, args)
+
+
+def _warn_of_mistaken(arguments: list[str], ours: set[str]) -> None:
+    """`job submit train.sh --wait` may be a slip, where `--` isn't written between."""
+    if arguments[:1] != ["--"] and (taken := [word for word in arguments if word.partition("=")[0] in ours]):
+        click.echo(f"hasched: the script gets {' '.join(taken)}; options of ours go before it", err=True)
+
+
+def _begins_as_script(path: str) -> bool:
+    """Of stdin it isn't known before it is read."""
+    try:
+        with open(path, "rb") as file:
+            return path != "-" and file.read(2) == b"#!"
+    except OSError:
+        return False  # which the argument's own type explains
+
+
+@click.command(cls=_SubmitCommand)
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ARGS]...")
+@job_options
 @click.option("--submission-id", metavar="ID", help="Submit at most once under this id; several jobs get ID-1, ID-2, …")
 @click.option("--check-index", "if_index", type=click.IntRange(min=1), metavar="INDEX", help=_CHECK_HELP)
 @click.option(
     "--wait", is_flag=True, help="Stay until all have ended; exit with the code of the first that did not succeed."
 )
 @click.option("--estimate", is_flag=True, help=_ESTIMATE_HELP)
-@namespace_option("Of jobs that name none; by default the context's namespace.")
 @json_option
-@click.pass_obj
+@click.pass_context
 def submit(
-    settings: Settings,
+    ctx: click.Context,
     /,
     *,
     file: str,
+    arguments: tuple[str, ...],
     submission_id: str | None,
     if_index: int | None,
     estimate: bool,
-    namespace: str | None,
     wait: bool,
+    **options: Any,
 ) -> int:
-    """Submit the jobs of a YAML file, one for each document (`---`); `-` reads stdin.
+    """Submit the jobs of a YAML file, one for each document (`---`), or a script; `-` reads stdin.
+
+    A script begins with `#!`. It travels with the job, takes options from its lines `#HASCHED --gpus=2` before its first
+    command, and from the command line, which wins; what stands behind the script are its arguments. A YAML file says
+    all itself: of the options that say what a job is, only -n goes with it, for jobs that name no namespace.
 
     Mistakes are named with their lines, and then none of the jobs is submitted. With --check-index each job is submitted
     only if nothing but the ones before it came between.
@@ -165,9 +124,13 @@ def submit(
     from hasched.cli.output import print_json
     from hasched.cli.specs import place_errors, read_job_file, within
 
-    documents = read_job_file(file)
+    settings = ctx.ensure_object(Settings)
+    given = {
+        name: value for name, value in options.items() if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    }
+    documents = read_job_file(file, arguments, given)
     base = submission_id or uuid.uuid4().hex
-    chosen = settings.namespace(namespace)
+    chosen = settings.namespace(options["namespace"])
     if estimate:
         return _estimate(settings, [within(chosen, document.value) for document in documents])
     submitted = []

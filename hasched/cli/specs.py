@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import IO, Any
 
 import click
 
+from hasched.cli.job_options import document_of
 from hasched.model.errors import ConfigInvalid, FieldError, SpecInvalid
 from hasched.model.spec import MAX_INPUT_BYTES
 from hasched.model.yaml_text import Document, read_documents
@@ -31,14 +32,28 @@ class FileInvalid(SpecInvalid):
         ]
 
 
-def read_job_file(path: str) -> list[Document]:
-    """The documents of a YAML (or JSON) file, `-` for stdin. Raises FileInvalid with all that is wrong."""
+def read_job_file(
+    path: str, arguments: tuple[str, ...] = (), options: Mapping[str, Any] | None = None
+) -> list[Document]:
+    """The jobs of a YAML (or JSON) file, `-` for stdin; or that of a script, with its arguments and the options for it.
+
+    Raises FileInvalid with all that is wrong, UsageError where arguments or options don't go with a YAML file.
+    """
+    from hasched.cli.scripts import DIRECTIVE, is_script, places_of, read_script
     from hasched.model.parse import parse_spec
 
-    documents = read_document_file(path)
+    text = _read_text(path)
+    if is_script(text):
+        documents = [read_script(path, text, arguments, options)]
+    elif text.startswith(DIRECTIVE) or f"\n{DIRECTIVE}" in text:
+        raise FileInvalid(path, [FieldError("", "a script begins with a line such as #!/bin/sh", line=1)])
+    else:
+        _refuse_options(path, arguments, options or {})
+        documents = _parse_documents(path, text)
     if not documents:
         raise FileInvalid(path, [FieldError("", "there is no job in it", line=1)])
     errors: list[FieldError] = []
+    said = dict.fromkeys(places_of(document_of(options or {})))
     for document in documents:
         if not isinstance(document.value, dict):
             errors.append(FieldError("", "a job is a mapping", line=document.line_of("")))
@@ -46,6 +61,8 @@ def read_job_file(path: str) -> list[Document]:
         try:
             parse_spec(document.value)
         except SpecInvalid as error:
+            if all(each.path in said for each in error.errors):
+                raise  # of the command line, and of no line of the file
             errors += place_errors(path, document, error).errors
     if errors:
         raise FileInvalid(path, errors)
@@ -57,11 +74,27 @@ def read_document_file(path: str, *, fillable: bool = False) -> list[Document]:
 
     `fillable`: `#{…}` means something in it.
     """
+    return _parse_documents(path, _read_text(path), fillable=fillable)
+
+
+def _read_text(path: str) -> str:
     with click.open_file(path, encoding="utf-8") as file:
         try:
-            text = file.read()
+            text: str = file.read()
         except UnicodeDecodeError as error:
             raise FileInvalid(path, [FieldError("", f"not UTF-8: {error}", line=1)]) from None
+    return text
+
+
+def _refuse_options(path: str, arguments: tuple[str, ...], options: Mapping[str, Any]) -> None:
+    """Raises UsageError for what only a script can take."""
+    if arguments:
+        raise click.UsageError(f"arguments are for scripts, which begin with #!, and {path} is none")
+    if others := sorted(document_of(options).keys() - {"namespace"}):
+        raise click.UsageError(f"{path} is no script, which would begin with #!: write {', '.join(others)} into it")
+
+
+def _parse_documents(path: str, text: str, *, fillable: bool = False) -> list[Document]:
     try:
         return read_documents(text, path, fillable=fillable)
     except ConfigInvalid as error:

@@ -180,22 +180,23 @@ def multiplier(low: int, high: int) -> Kind:
     return Kind(read, {"type": "number", "minimum": low, "maximum": high})
 
 
-def words() -> Kind:
-    """An argument vector: a program and its arguments, as a tuple."""
+def words(*, program: bool = True) -> Kind:
+    """An argument vector, as a tuple. `program`: it begins with one."""
+    example = "[echo, hello]" if program else '[--epochs, "20"]'
 
     def read(value: Any, place: str, problems: Problems) -> Any:
         if not isinstance(value, (list, tuple)):
-            hint = "for a line of shell, use `script`" if isinstance(value, str) else ""
-            problems.note(place, f"must be a list such as [echo, hello], not {describe(value)}", hint)
+            hint = "for a line of shell, use `script`" if program and isinstance(value, str) else ""
+            problems.note(place, f"must be a list such as {example}, not {describe(value)}", hint)
             return ()
-        if not value or value[0] == "":
+        if program and (not value or value[0] == ""):
             problems.note(place, "must begin with a program")
         for number, word in enumerate(value):
             if fault := fault_of_text(word, MAX_WORD_BYTES):
                 problems.note(f"{place}[{number}]", fault, "" if isinstance(word, str) else _QUOTE)
         return tuple(value)
 
-    return Kind(read, {"type": "array", "items": {"type": "string"}, "minItems": 1})
+    return Kind(read, {"type": "array", "items": {"type": "string"}, **({"minItems": 1} if program else {})})
 
 
 def exit_codes() -> Kind:

@@ -25,7 +25,7 @@ from hasched.model.workflow import MAX_PARAMETER_BYTES, MAX_PARAMETERS
 MAX_VALUE_BYTES = 16 * 1024
 MAX_CHOICES = 100
 MAX_FILLED_DEPTH = 40
-LATE_KEYS = ("command", "script", "env", "input", "working_dir")
+LATE_KEYS = ("command", "script", "args", "env", "input", "working_dir")
 
 
 class ParameterType(StrEnum):

@@ -97,6 +97,8 @@ def parse_spec(document: JsonText | PlainValue, defaults: JobDefaults | None = N
         both = "command" in plain
         cause = "and `script` exclude each other" if both else "is missing"
         problems.note("command", cause, "keep one of them" if both else "give it, or a `script`")
+    if given.get("args") and "script" not in given:
+        problems.note("args", "are those of a `script`", "put them into `command`, behind the program")
     retries = _fill_retries(given.get("retries"), defaults.retries, problems)
     _check_times(given, problems)
     check_dependency(given, problems)
@@ -297,6 +299,7 @@ _JOB = {
     "name": Field("name", name(), "For people; by default the program's name."),
     "command": Field("command", words(), "The argument vector; no shell is involved."),
     "script": Field("script", text(MAX_SPEC_BYTES), "Text of a script, run by its #! line or /bin/sh."),
+    "args": Field("args", words(program=False), "What the script is called with."),
     "env": Field("env", _ENV, "Environment variables."),
     "working_dir": Field("working_dir", _path(), "Where it runs; by default in the attempt's own directory."),
     "input": Field("input", blob(MAX_INPUT_BYTES), "Handed to each task as the file HASCHED_INPUT."),

@@ -219,6 +219,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     min_count: int = 0  # elastic: so many are enough to start; 0: all of a gang, one of an array
     dependency: Dependency | None = None
     on_broken_dependency: OnBrokenDependency = OnBrokenDependency.CANCEL
+    args: tuple[str, ...] = ()  # what `script` is called with
 
     @property
     def gang_terms(self) -> GangTerms | None:

@@ -425,6 +425,7 @@ class _Reader:
         texts = [
             *((f"{places.get('command', place)}[{number}]", word) for number, word in enumerate(job.command)),
             (places.get("script", place), job.script),
+            *((f"{places.get('args', place)}[{number}]", word) for number, word in enumerate(job.args)),
             *((f"{places.get('env', place)}.{key}", value) for key, value in job.env.items()),
             (places.get("input", place), job.input.decode(errors="replace")),
             (places.get("working_dir", place), job.working_dir),

@@ -241,7 +241,7 @@ def test_a_group_without_a_command_shows_its_help(run, group):
 def test_a_mistyped_word_is_answered_with_the_right_one(run):
     assert "Did you mean 'job'?" in run("jbo").stderr
     assert "Did you mean 'list'?" in run("job", "lst").stderr
-    assert run("job", "run", "--gpu", "x", "true").stderr.startswith("hasched: --gpu: 'x' is not a whole number\n")
+    assert run("job", "run", "--count", "x", "true").stderr.startswith("hasched: --count: 'x' is not a whole number\n")
 
 
 def test_a_commands_own_json_is_not_ours(run):

@@ -22,7 +22,11 @@ from tests.support.page import Terminal, sections
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
-SECTIONS = sections(ROOT / "docs" / "workflows.md")
+SECTIONS = {
+    f"{page}: {heading}": steps
+    for page in ("jobs", "workflows")
+    for heading, steps in sections(ROOT / "docs" / f"{page}.md").items()
+}
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -282,7 +286,7 @@ def test_whoever_is_killed_comes_back(dev: Dev, name: str):
 
 
 @pytest.mark.parametrize("section", SECTIONS)
-def test_a_section_of_the_page_on_workflows_is_true(dev: Dev, section: str, tmp_path: Path):
+def test_a_section_of_a_page_is_true(dev: Dev, section: str, tmp_path: Path):
     """It needs nodes that run something, so the simulated ones of the other pages won't do."""
     programs = str(Path(sys.executable).parent)
     environment = {**dev.environment, "PATH": f"{programs}:{os.environ['PATH']}", "COLUMNS": "120"}

@@ -50,6 +50,7 @@ def test_every_key_has_its_place_in_the_spec() -> None:
     document = {
         "name": "train-1.0_b",
         "script": "#!/usr/bin/python3\nprint('ü')\n",
+        "args": ["--epochs", "20", ""],
         "env": {"MODE": "fast", "EMPTY": ""},
         "working_dir": "/srv/models",
         "input": "hello\n",
@@ -84,6 +85,7 @@ def test_every_key_has_its_place_in_the_spec() -> None:
     assert parse_spec(document) == JobSpec(
         name="train-1.0_b",
         script="#!/usr/bin/python3\nprint('ü')\n",
+        args=("--epochs", "20", ""),
         env={"MODE": "fast", "EMPTY": ""},
         working_dir="/srv/models",
         input=b"hello\n",
@@ -307,6 +309,7 @@ def test_a_mistake_is_named(key: str, value: Any, path: str, cause: str | None) 
 
 def test_a_command_and_a_script_exclude_each_other() -> None:
     assert problem_of(script="true") == ("command", "and `script` exclude each other", "keep one of them")
+    assert problem_of(args=["x"]) == ("args", "are those of a `script`", "put them into `command`, behind the program")
 
 
 @pytest.mark.parametrize(("start", "end"), [("1h", "30m"), ("2026-12-24T18:00:00Z", "2026-12-24T20:00:00+02:00")])

@@ -64,7 +64,8 @@ class ProcessExecutor:
             _write(f"{directory}/hostfile", task.hostfile.encode(), 0o640)
         if job.script:
             _write(f"{directory}/script", job.script.encode(), 0o750)
-            argv = [f"{directory}/script"] if job.script.startswith("#!") else ["/bin/sh", f"{directory}/script"]
+            interpreter = [] if job.script.startswith("#!") else ["/bin/sh"]
+            argv = [*interpreter, f"{directory}/script", *job.args]
         self._enter(job.working_dir, directory)
         program = self._resolve(argv[0], env["PATH"])
         if cgroup is not None:

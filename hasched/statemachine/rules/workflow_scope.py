@@ -172,6 +172,8 @@ def fill_job(task: TaskSpec, scope: Scope, execution: Execution, row: int, insta
             raise ExpressionError("the program has no name")
     if OPENING in job.script:
         filled["script"] = _word(fill(job.script, names, MAX_SPEC_BYTES), "script", MAX_SPEC_BYTES)
+    if job.args:
+        filled["args"] = tuple(_word(fill(word, names, MAX_WORD_BYTES), "args") for word in job.args)
     if OPENING in job.working_dir:
         filled["working_dir"] = _word(fill(job.working_dir, names, 4095), "working_dir", 4095)
     if OPENING.encode() in job.input:
@@ -181,7 +183,9 @@ def fill_job(task: TaskSpec, scope: Scope, execution: Execution, row: int, insta
             written = ""  # bytes, not a text
         if written:
             filled["input"] = fill(written, names, MAX_INPUT_BYTES).encode()
-    size = sum(map(len, filled.get("command", ()))) + sum(len(key) + len(value) for key, value in env.items())
+    size = sum(map(len, (*filled.get("command", ()), *filled.get("args", ())))) + sum(
+        len(key) + len(value) for key, value in env.items()
+    )
     if size + len(filled.get("script", "")) > MAX_SPEC_BYTES:
         raise ExpressionError(f"with its values the job is larger than {MAX_SPEC_BYTES} bytes")
     return msgspec.structs.replace(job, **filled)
