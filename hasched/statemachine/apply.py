@@ -235,6 +235,12 @@ def evolve(state: State, event: Event) -> None:
             workflow_progress.evolve_made(state, event.parent, event.job_id)
         case e.AttemptStarted():
             reports.evolve_started(state, event)
+        case e.JobDeleted() | e.JobExpired():
+            jobs.evolve_gone(state, event)
+        case e.JobCancelRequested():
+            jobs.evolve_cancel_requested(state, event)
+        case e.SlotFired():
+            slots.evolve_fired(state, event)
         case e.AttemptCheckpointed():
             reports.evolve_checkpointed(state, event)
         case e.GangScheduled():
@@ -251,16 +257,12 @@ def evolve(state: State, event: Event) -> None:
             jobs.evolve_suspended(state, event)
         case e.JobResumed():
             jobs.evolve_resumed(state, event)
-        case e.JobCancelRequested():
-            jobs.evolve_cancel_requested(state, event)
         case e.JobUpdated():
             updates.evolve_updated(state, event)
         case e.JobDue():
             deadlines.evolve_due(state, event)
         case e.JobDeadlineExceeded():
             deadlines.evolve_exceeded(state, event)
-        case e.JobDeleted() | e.JobExpired():
-            jobs.evolve_gone(state, event)
         case e.TasksEligible():
             ends.evolve_eligible(state, event)
         case e.LateReportRefused():
@@ -338,8 +340,6 @@ def evolve(state: State, event: Event) -> None:
             schedules.evolve_resumed(state, event)
         case e.SlotsPlanned():
             schedules.evolve_planned(state, event)
-        case e.SlotFired():
-            slots.evolve_fired(state, event)
         case e.SlotsSkipped():
             slots.evolve_skipped(state, event)
         case e.SlotsQueued():

@@ -19,6 +19,7 @@ MAX_ROWS = 400  # of a schedule's ledger, the latest
 OUTCOMES = len(SlotOutcome)
 PARENT = "schedule/"
 
+_OUTCOMES = {Verdict.DUE: None, Verdict.BLACKOUT: SlotOutcome.BLACKOUT, Verdict.HOLIDAY: SlotOutcome.HOLIDAY}
 _ROW = struct.Struct("<QQQQIB")  # first slot, how far apart, when settled, job, how many, outcome
 
 
@@ -108,7 +109,7 @@ class Schedule(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     def with_row(self, row: Row) -> bytes:
         """The rows with one more. A skip that goes on where the last row ends is added to that."""
         rows = self.rows
-        last = next(self.ledger(), None)
+        last = None if row.outcome.fired else next(self.ledger(), None)
         if last is not None and (joined := last.joined(row)) is not None:
             rows, row = rows[: -_ROW.size], joined
         return (rows + _ROW.pack(*row))[-MAX_ROWS * _ROW.size :]
@@ -151,11 +152,7 @@ def late_kept(spec: ScheduleSpec) -> int:
 
 def outcome_of(verdict: int) -> SlotOutcome | None:
     """What becomes of a slot by the timetable's verdict alone; None: it is due."""
-    return {
-        Verdict.DUE: None,
-        Verdict.BLACKOUT: SlotOutcome.BLACKOUT,
-        Verdict.HOLIDAY: SlotOutcome.HOLIDAY,
-    }[Verdict(verdict)]
+    return _OUTCOMES[verdict]
 
 
 def is_over(schedule: Schedule) -> bool:

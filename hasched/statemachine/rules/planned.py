@@ -19,39 +19,41 @@ from hasched.statemachine.workflow_events import WorkflowEvent
 
 PLANS_KEPT_SINCE = 2  # the version of entries; before, nobody made plans
 
-_HARMLESS = (
-    e.TasksScheduled,
-    e.AttemptStarted,
-    e.AttemptCheckpointed,
-    e.JobEnded,
-    e.JobSuspended,
-    e.JobCancelRequested,
-    e.JobDeadlineExceeded,
-    e.JobDeadlineExceeded,
-    e.JobDeleted,
-    e.JobExpired,
-    e.LateReportRefused,
-    e.NodeRemoved,  # it was disconnected
-    e.NodeDrained,  # it took no work already
-    e.NodeDrained,
-    e.OriginRecorded,
-    e.ManagersRecorded,
-    e.ManagerAdded,
-    e.ManagerRemoved,
-    e.SchedulePut,
-    e.ScheduleDeleted,
-    e.SchedulePaused,
-    e.ScheduleResumed,
-    e.SlotsPlanned,
-    e.SlotFired,  # the job itself does
-    e.SlotsSkipped,
-    e.SlotsQueued,
-    e.ScheduleLate,
-    e.ScheduleMissing,
-    e.WatchStarted,
-    e.SubmissionsForgotten,
-    e.ClockStepped,
-    *get_args(WorkflowEvent),  # the jobs of executions come by events of their own
+_HARMLESS: dict[type, None] = dict.fromkeys(
+    (
+        e.TasksScheduled,
+        e.AttemptStarted,
+        e.AttemptCheckpointed,
+        e.JobEnded,
+        e.JobSuspended,
+        e.JobCancelRequested,
+        e.JobDeadlineExceeded,
+        e.JobDeadlineExceeded,
+        e.JobDeleted,
+        e.JobExpired,
+        e.LateReportRefused,
+        e.NodeRemoved,  # it was disconnected
+        e.NodeDrained,  # it took no work already
+        e.NodeDrained,
+        e.OriginRecorded,
+        e.ManagersRecorded,
+        e.ManagerAdded,
+        e.ManagerRemoved,
+        e.SchedulePut,
+        e.ScheduleDeleted,
+        e.SchedulePaused,
+        e.ScheduleResumed,
+        e.SlotsPlanned,
+        e.SlotFired,  # the job itself does
+        e.SlotsSkipped,
+        e.SlotsQueued,
+        e.ScheduleLate,
+        e.ScheduleMissing,
+        e.WatchStarted,
+        e.SubmissionsForgotten,
+        e.ClockStepped,
+        *get_args(WorkflowEvent),  # the jobs of executions come by events of their own
+    )
 )
 
 
@@ -59,7 +61,7 @@ def outdates_plans(event: Event) -> bool:
     """Whether a plan made before the event may not hold after it. An event of a kind that isn't known here does."""
     if isinstance(event, e.AttemptEnded):
         return event.task_state is TaskState.PENDING
-    return not isinstance(event, _HARMLESS)
+    return type(event) not in _HARMLESS
 
 
 def find_outdated(state: State, command: SubmitJob) -> Rejected | None:

@@ -57,6 +57,8 @@ def decide_backlog(schedule: Schedule, pending: Sequence[Pending], now_ms: int) 
     """What of the slots that are due is settled without being fired, whatever runs."""
     spec = schedule.spec
     due = due_of(pending, now_ms)
+    if schedule.pause is None and all(each.fire_ms >= now_ms - spec.grace_ms and not each.verdict for each in due):
+        return []  # it is in time
     late = [each for each in due if outcome_of(each.verdict) is None and each.fire_ms < now_ms - spec.grace_ms]
     kept = late_kept(spec)
     if spec.catch_up is CatchUp.LATEST and any(
@@ -270,6 +272,8 @@ def _settled(schedule: Schedule, row: Row, waited: bool, past: bool = False) -> 
     gone = dict.fromkeys(SlotRun(row.first_ms, row.step_ms, row.number).slots())
     if waited:
         changes["waiting"] = tuple(each for each in schedule.waiting if each.slot_ms not in gone)
+    elif row.number == 1 and schedule.pending and schedule.pending[0].slot_ms == row.first_ms:  # as nearly always
+        changes["pending"] = schedule.pending[1:]
     else:
         changes["pending"] = tuple(each for each in schedule.pending if each.slot_ms not in gone)
     return msgspec.structs.replace(schedule, **changes)
