@@ -144,7 +144,7 @@ def test_the_commands_that_stand_for_those_of_others_can_be_given(tmp_path: Path
     calls = re.findall(r"`hasched ([^`]+)`", section)
     assert len(calls) > 60
     for call in calls:
-        for file in re.findall(r"\S+\.yaml", call):
+        for file in re.findall(r"\S+\.(?:yaml|sh)", call):
             (tmp_path / file).touch()
         try:
             parse(call)

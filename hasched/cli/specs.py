@@ -42,7 +42,7 @@ def read_job_file(
     from hasched.cli.scripts import DIRECTIVE, is_script, places_of, read_script
     from hasched.model.parse import parse_spec
 
-    text = _read_text(path)
+    text = read_text(path)
     if is_script(text):
         documents = [read_script(path, text, arguments, options)]
     elif text.startswith(DIRECTIVE) or f"\n{DIRECTIVE}" in text:
@@ -74,10 +74,11 @@ def read_document_file(path: str, *, fillable: bool = False) -> list[Document]:
 
     `fillable`: `#{…}` means something in it.
     """
-    return _parse_documents(path, _read_text(path), fillable=fillable)
+    return _parse_documents(path, read_text(path), fillable=fillable)
 
 
-def _read_text(path: str) -> str:
+def read_text(path: str) -> str:
+    """A file as text, `-` for stdin. Raises FileInvalid if it is none."""
     with click.open_file(path, encoding="utf-8") as file:
         try:
             text: str = file.read()

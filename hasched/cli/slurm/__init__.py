@@ -1,0 +1,1 @@
+"""Scripts for sbatch as jobs: what their lines say, what that is here, and what it isn't."""
