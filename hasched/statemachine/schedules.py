@@ -19,7 +19,11 @@ MAX_ROWS = 400  # of a schedule's ledger, the latest
 OUTCOMES = len(SlotOutcome)
 PARENT = "schedule/"
 
-_OUTCOMES = {Verdict.DUE: None, Verdict.BLACKOUT: SlotOutcome.BLACKOUT, Verdict.HOLIDAY: SlotOutcome.HOLIDAY}
+_BY_VERDICT: dict[int, SlotOutcome | None] = {
+    Verdict.DUE: None,
+    Verdict.BLACKOUT: SlotOutcome.BLACKOUT,
+    Verdict.HOLIDAY: SlotOutcome.HOLIDAY,
+}
 _ROW = struct.Struct("<QQQQIB")  # first slot, how far apart, when settled, job, how many, outcome
 
 
@@ -152,7 +156,7 @@ def late_kept(spec: ScheduleSpec) -> int:
 
 def outcome_of(verdict: int) -> SlotOutcome | None:
     """What becomes of a slot by the timetable's verdict alone; None: it is due."""
-    return _OUTCOMES[verdict]
+    return _BY_VERDICT[verdict]
 
 
 def is_over(schedule: Schedule) -> bool:
