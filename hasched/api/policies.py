@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import asyncio
+from typing import Annotated, Any
 
 import msgspec
 
 from hasched.api.call import Call, Consistency
 from hasched.api.jobs import ReadOne
 from hasched.api.names import check_policy
+from hasched.api.problem import refusal
 from hasched.api.routing import Routes
 from hasched.model.errors import NotFound, OutcomeUnknown
 from hasched.model.kinds import suggest
 from hasched.model.policy import PolicyKind
-from hasched.model.policy_text import parse_policy
+from hasched.model.policy_text import name_of, parse_policy
 from hasched.model.views import PolicyPage, PolicyView
 from hasched.statemachine import queries
 from hasched.statemachine.commands import DeletePolicy, PutPolicy
-from hasched.statemachine.queries.names import policy_hint
+from hasched.statemachine.queries.names import policy_hint, with_hint
+from hasched.statemachine.rules import policies
 
 MAX_POLICY_BYTES = 1024 * 1024
+_CHECKED_IN_A_TURN = 20
 _NAMING = (
     PolicyKind.RESERVATION,
     PolicyKind.FAIR_SHARE,
@@ -44,6 +48,13 @@ class PutPolicyQuery(ChangePolicy, frozen=True, kw_only=True):
     allow_unknown_nodes: Annotated[
         bool, msgspec.Meta(description="Of a reservation: its nodes need not be there yet.")
     ] = False
+
+
+class PolicyCheck(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`policies` are documents with their `kind` and `name`."""
+
+    policies: list[dict[str, Any]]
+    allow_unknown_nodes: bool = False
 
 
 @routes.add("GET", "/v1/policies")
@@ -79,6 +90,24 @@ async def put_policy(call: Call, kind: str, name: str, query: PutPolicyQuery, bo
     if view is None:
         raise OutcomeUnknown("it was put, and deleted before it could be shown", "look again")
     return view
+
+
+@routes.add("POST", "/v1/policies/check", status=204, body_bytes=8 * MAX_POLICY_BYTES)
+async def check_policies(call: Call, body: PolicyCheck) -> None:
+    """Say whether policies could be put, one after the other. Nothing is changed.
+
+    Each is checked as if those before it had been put; the first that would be refused is answered as it would be.
+    """
+    twin = policies.trial(await call.read_state("linearizable"))
+    for number, document in enumerate(body.policies, 1):
+        kind, parsed = parse_policy(*(named := name_of(document)), document)
+        if kind in _NAMING:
+            check_policy(twin, named[1], parsed, body.allow_unknown_nodes)
+        command = PutPolicy(kind=kind, name=named[1], body=parsed, actor=call.actor)
+        if refused := policies.try_put(twin, command):
+            raise refusal(with_hint(refused, command, twin))
+        if not number % _CHECKED_IN_A_TURN:
+            await asyncio.sleep(0)
 
 
 @routes.add("DELETE", "/v1/policies/{kind}/{name}", status=204)

@@ -23,7 +23,11 @@ def policy() -> None:
 @click.argument(
     "files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, allow_dash=True), metavar="FILE..."
 )
-@click.option("--dry-run", is_flag=True, help="Only show what would change.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Only show what would change, or be refused; the managers check it as if it were put.",
+)
 @click.option("--allow-unknown-nodes", is_flag=True, help="Take reservations of nodes that are not there yet.")
 @json_option
 @click.pass_obj
@@ -38,6 +42,9 @@ def apply(settings: Settings, files: tuple[str, ...], dry_run: bool, allow_unkno
     wanted = [each for path in files for each in _read_policy_file(path)]
     changes = []
     with settings.client() as client:
+        if dry_run:
+            documents = [{"kind": kind, "name": name, **document} for kind, name, document in wanted]
+            client.check_policies(documents, allow_unknown_nodes=allow_unknown_nodes)
         present = {(view.kind, view.name): view for view in client.policies().policies}
         for kind, name, document in wanted:
             known = present.get((kind, name))

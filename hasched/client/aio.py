@@ -323,6 +323,13 @@ class AsyncClient(AsyncScheduleClient, AsyncWorkflowClient):
         names nodes that are there, or `allow_unknown_nodes`. Raises Conflict, PolicyInvalid."""
         return await self._do(calls.put_policy(kind, name, document, if_index, allow_unknown_nodes))
 
+    async def check_policies(
+        self, documents: Sequence[Mapping[str, Any]], *, allow_unknown_nodes: bool = False
+    ) -> None:
+        """Whether policies could be put, one after the other: documents with `kind` and `name`. Nothing is changed. Raises what
+        `put_policy` would raise of the first that is refused."""
+        await self._do(calls.check_policies(documents, allow_unknown_nodes))
+
     async def delete_policy(self, kind: str, name: str, if_index: int | None = None) -> None:
         """Delete a policy that nothing refers to."""
         await self._do(calls.delete_policy(kind, name, if_index))

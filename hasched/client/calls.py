@@ -311,6 +311,11 @@ def put_policy(
     return Call("PUT", path, PolicyView, body)
 
 
+def check_policies(documents: Sequence[Mapping[str, Any]], allow_unknown_nodes: bool) -> Call[None]:
+    body = {"policies": documents, "allow_unknown_nodes": allow_unknown_nodes}
+    return _asked(Call("POST", "/v1/policies/check", type(None), msgspec.json.encode(body)))
+
+
 def delete_policy(kind: str, name: str, if_index: int | None) -> Call[None]:
     return Call("DELETE", path_of(_policy_path(kind, name), if_index=if_index), type(None))
 

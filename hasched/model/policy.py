@@ -47,7 +47,7 @@ class Preempts(StrEnum):
 class QuotaScope(StrEnum):
     ANY = "any"
     JOB = "job"  # jobs that belong to no workflow
-    WORKFLOW = "workflow"
+    WORKFLOW = "workflow"  # jobs that executions of workflows have made
 
 
 class _Policy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -245,7 +245,12 @@ TABLES: dict[PolicyKind, dict[str, Item]] = {
         "each_user": Item("each_user", kinds.flag(), "Count each user by itself."),
         "cohort": Item("cohort", kinds.flag(), "Count nothing but its parts."),
         "parent": Item("parent", name(), "The quota that this one is a part of."),
-        "scope": Item("scope", kinds.choice(QuotaScope), "Which jobs count.", _word),
+        "scope": Item(
+            "scope",
+            kinds.choice(QuotaScope),
+            "Which jobs count: `job`, those of no workflow; `workflow`, those that executions make; `any`, all.",
+            _word,
+        ),
         "limits": Item("nominal", _AMOUNTS_KIND, "What it has; what is left out is not limited.", write_amounts),
         "borrow": Item(
             "borrow_limit", _AMOUNTS_KIND, "So much more at most, of what others of its parent lend.", write_amounts

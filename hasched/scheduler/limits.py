@@ -79,7 +79,7 @@ class LimitGate:
     def _use(self, job: Job, tasks: int, starts_job: bool) -> None:
         self._mirror.hold(group_of(job), limited_request(job), tasks)
         if starts_job:
-            self._mirror.count(job.account, RUNNING_JOBS, 1)
+            self._mirror.count(job.counted_as, RUNNING_JOBS, 1)
 
     def take(self, state: State, job: Job, tasks: int) -> None:
         if not self._on_their_way and not _is_limited(state, job):
@@ -108,7 +108,7 @@ class LimitGate:
         if len(requests) == 1:
             channel = self._mirror.tightest(group, requests[0], starts_job, state.now_ms)
         self._channels[channel] = None
-        quotas = tuple(node.key for node in self._mirror.quotas_of(job.account))
+        quotas = tuple(node.key for node in self._mirror.quotas_of(job.counted_as))
         caps = tuple((cap.key, units) for cap, units in self._mirror.caps_of(group))
         return Key(channel, (quotas, caps, requests, job.gang, starts_job))
 
@@ -198,7 +198,7 @@ def _channels_of(state: State, job: Job) -> Iterator[Hashable]:
     """What a task of the job gives back to when it ends."""
     limits = state.usage.limits
     if limits.any_quotas:
-        for node in limits.quotas_of(job.account):
+        for node in limits.quotas_of(job.counted_as):
             yield from (("quota", *each.key) for each in node.chain)
     if limits.any_caps:
         yield from (("cap", *cap.key) for cap, _ in limits.caps_of(group_of(job)))

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from hasched.model.workflow import Plan, plan_of
+from hasched.statemachine.job import OF_EXECUTIONS
 
 
 class RowState(IntEnum):
@@ -184,14 +185,13 @@ class Execution(msgspec.Struct, array_like=True, gc=False, kw_only=True):
 
 def parent_of(execution_id: int, task: str, instance: int, fans_out: bool) -> str:
     """What a job of an execution names as its parent."""
-    return f"execution/{execution_id}/{task}[{instance}]" if fans_out else f"execution/{execution_id}/{task}"
+    return f"{OF_EXECUTIONS}{execution_id}/{task}" + (f"[{instance}]" if fans_out else "")
 
 
 def read_parent(parent: str) -> tuple[int, str, int] | None:
     """(execution, task, instance), None if there is no parent, or it is something else."""
-    kind, _, rest = parent.partition("/")
-    if kind != "execution":
+    if not parent.startswith(OF_EXECUTIONS):
         return None
-    number, _, name = rest.partition("/")
+    number, _, name = parent.removeprefix(OF_EXECUTIONS).partition("/")
     task, bracket, instance = name.removesuffix("]").partition("[")
     return int(number), task, int(instance) if bracket else 0

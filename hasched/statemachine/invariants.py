@@ -10,7 +10,7 @@ from hasched.model.states import NodeState, TaskState
 from hasched.statemachine.execution_invariants import check_executions
 from hasched.statemachine.fair_share import THE_POLICY
 from hasched.statemachine.job import IN_BACKOFF, Job, count_phases, derive_state
-from hasched.statemachine.limits import Limits
+from hasched.statemachine.limits import AccountKey, Limits
 from hasched.statemachine.node import Node
 from hasched.statemachine.policies import find_policy
 from hasched.statemachine.rules.fair_shares import running_rates
@@ -307,22 +307,29 @@ def _check_schedules(state: State) -> Iterator[str]:
 def _check_usage(state: State) -> Iterator[str]:
     """What is held, and what of quotas and caps is used, against a count from nothing."""
     counted, usage = Usage(), state.usage
-    counted.open(usage.lines(), state.now_ms)
+    counted.open(usage.lines(), usage.workflow_weeks(state.now_ms), state.now_ms)
     for job in state.jobs.values():
         counted.take_in(job, state.now_ms)
     quotas, caps = ({name: each.body for name, each in state.policies[kind].items()} for kind in LIMITING)
     counted.set_policies(quotas, caps, state.now_ms)
-    for key in sorted(counted.accounts | usage.accounts):
-        one, other = usage.accounts.get(key) or Account(), counted.account(key)
-        if one.sums() != other.sums():
-            yield f"account {key} counts {one.sums()}, its jobs say {other.sums()}"
-        if one.meter.used(state.now_ms) != other.meter.used(state.now_ms):
-            yield f"account {key} measures {one.meter.used(state.now_ms)} GPU-ms, its jobs {other.meter.used(state.now_ms)}"
+    yield from _compare_accounts("account", usage.accounts, counted.accounts, state.now_ms)
+    yield from _compare_accounts("workflows of", usage.of_workflows, counted.of_workflows, state.now_ms)
     if usage.groups != counted.groups or usage.semaphore_jobs != counted.semaphore_jobs:
         yield "the groups of running tasks, or the takers of semaphores, are others than the jobs say"
     if usage.queues != counted.queues:
         yield f"queues count {usage.queues} running tasks, their jobs say {counted.queues}"
     yield from _compare_limits(usage.limits, counted.limits, state.now_ms)
+
+
+def _compare_accounts(
+    what: str, accounts: dict[AccountKey, Account], counted: dict[AccountKey, Account], now_ms: int
+) -> Iterator[str]:
+    for key in sorted(counted | accounts):
+        one, other = accounts.get(key) or Account(), counted.get(key) or Account()
+        if one.sums() != other.sums():
+            yield f"{what} {key} counts {one.sums()}, its jobs say {other.sums()}"
+        if one.meter.used(now_ms) != other.meter.used(now_ms):
+            yield f"{what} {key} measures {one.meter.used(now_ms)} GPU-ms, its jobs {other.meter.used(now_ms)}"
 
 
 def _compare_limits(limits: Limits, counted: Limits, now_ms: int) -> Iterator[str]:

@@ -18,6 +18,7 @@ from hasched.model.spec import DEFAULT_NAMESPACE, GangTerms, JobSpec, PlacementR
 from hasched.model.states import EndKind, TaskState
 from hasched.statemachine import columns
 
+OF_EXECUTIONS = "execution/"  # the parents of what executions of workflows make begin so
 IN_BACKOFF = 9  # a phase of its own, so that looking for eligible tasks never meets a task in backoff
 PHASES = max(TaskState) + 1  # phases are the numbers below this, and counts by state are lists so long
 STATE_OF_PHASE: tuple[TaskState, ...] = tuple(
@@ -284,6 +285,16 @@ class Job(msgspec.Struct, array_like=True, gc=False, kw_only=True):
     def account(self) -> tuple[str, str]:
         """Whom it counts for: a namespace and a user."""
         return self.namespace, self.actor
+
+    @property
+    def in_workflow(self) -> bool:
+        """Whether an execution of a workflow has made it."""
+        return self.parent.startswith(OF_EXECUTIONS)
+
+    @property
+    def counted_as(self) -> tuple[str, str, bool]:
+        """What quotas tell it by: its account, and whether it belongs to a workflow's execution."""
+        return self.namespace, self.actor, self.in_workflow
 
     @property
     def cancelling(self) -> bool:

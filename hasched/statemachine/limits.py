@@ -10,13 +10,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import NamedTuple, TypeAlias
 
-from hasched.model.policy import Cap, CapSubject, Policy, Quota, QuotaScope
+from hasched.model.policy import Cap, CapSubject, Policy, Quota
 from hasched.model.spec import Resources
 from hasched.statemachine.quotas import (
     RUNNING_JOBS,
     QuotaNode,
     Share,
     amounts_of,
+    covers,
     demand_of,
     exactness_of,
     share_out,
@@ -27,14 +28,18 @@ from hasched.statemachine.weeks import WeekMeter
 _REMEMBERED = 4096
 
 AccountKey: TypeAlias = tuple[str, str]  # namespace, user
-GroupKey: TypeAlias = tuple[str, str, str, tuple[str, ...] | None, tuple[tuple[str, int], ...] | None]  # as in Group
+PartKey: TypeAlias = tuple[str, str, bool]  # of an account, the jobs of workflows or the others: what quotas tell apart
+GroupKey: TypeAlias = tuple[
+    str, str, bool, str, tuple[str, ...] | None, tuple[tuple[str, int], ...] | None
+]  # as in Group
 
 
 class Group(NamedTuple):
-    """What caps tell tasks apart by."""
+    """What quotas and caps tell tasks apart by."""
 
     namespace: str
     user: str
+    in_workflow: bool
     name: str
     tags: tuple[str, ...] | None
     semaphores: tuple[tuple[str, int], ...] | None
@@ -71,7 +76,7 @@ class Limits:
         self._each_user: list[tuple[str, Quota]] = []
         self._rules: dict[tuple[CapSubject, str], list[tuple[str, Cap]]] = {}  # of a subject and what they match
         self._by_account: dict[AccountKey, list[QuotaNode]] = {}  # that jobs may count in themselves; empty: any
-        self._quotas_of: dict[AccountKey, tuple[QuotaNode, ...]] = {}
+        self._quotas_of: dict[PartKey, tuple[QuotaNode, ...]] = {}
         self._caps_of: dict[Group, tuple[tuple[CapNode, int], ...]] = {}
 
     def set_policies(self, quotas: Mapping[str, Policy], caps: Mapping[str, Policy]) -> None:
@@ -89,7 +94,7 @@ class Limits:
         trees: dict[tuple[str, str], list[QuotaNode]] = {}
         for node in self.quotas.values():
             trees.setdefault(node.root.key, []).append(node)
-            if not node.quota.cohort and node.quota.scope is not QuotaScope.WORKFLOW:
+            if not node.quota.cohort:
                 self._by_account.setdefault((node.quota.namespace, node.quota.user), []).append(node)
         for tree in trees.values():
             share_out(tree)
@@ -157,27 +162,27 @@ class Limits:
 
     # ── Who counts where ────────────────────────────────────────────────────────────────────────────────────────────
 
-    def quotas_of(self, account: AccountKey) -> tuple[QuotaNode, ...]:
-        """The quotas that jobs of an account count in themselves, one of each tree."""
-        found = self._quotas_of.get(account)
+    def quotas_of(self, part: PartKey) -> tuple[QuotaNode, ...]:
+        """The quotas that such jobs of an account count in themselves, one of each tree."""
+        found = self._quotas_of.get(part)
         if found is None:
             if len(self._quotas_of) >= _REMEMBERED:
                 self._quotas_of.clear()
-            found = self._quotas_of[account] = tuple(self._find_quotas(*account))
+            found = self._quotas_of[part] = tuple(self._find_quotas(*part))
         return found
 
-    def _find_quotas(self, namespace: str, user: str) -> Iterator[QuotaNode]:
+    def _find_quotas(self, namespace: str, user: str, in_workflow: bool) -> Iterator[QuotaNode]:
         best: dict[tuple[str, str], QuotaNode] = {}
         about = ((namespace, user), (namespace, ""), ("", user), ("", ""))
         for node in (node for key in dict.fromkeys(about) for node in self._by_account.get(key, ())):
-            if not all(each.counts(namespace, user) for each in node.chain):
+            if not all(each.counts(namespace, user, in_workflow) for each in node.chain):
                 continue
             root = node.root.key
             if root not in best or exactness_of(node) > exactness_of(best[root]):
                 best[root] = node
         yield from best.values()
         for name, quota in self._each_user:
-            if quota.scope is QuotaScope.WORKFLOW or quota.namespace not in ("", namespace):
+            if not covers(quota.scope, in_workflow) or quota.namespace not in ("", namespace):
                 continue
             key = (name, user)
             yield self.quotas.get(key) or self._grow(key, quota)
@@ -238,25 +243,25 @@ class Limits:
 
     # ── What is used ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def count(self, account: AccountKey, dimension: str, amount: int) -> None:
+    def count(self, part: PartKey, dimension: str, amount: int) -> None:
         """So many more jobs or tasks run or wait."""
         self.version += 1
-        for node in self.quotas_of(account):
+        for node in self.quotas_of(part):
             node.add(dimension, amount)
 
     def hold(self, group: Group, request: Resources, tasks: int) -> None:
         """Tasks start (or end, where negative) to hold what they ask for."""
         self.version += 1
         if self.any_quotas:
-            for node in self.quotas_of(group[:2]):
+            for node in self.quotas_of(group[:3]):
                 node.hold(request, tasks)
         if self.any_caps:
             for cap, units in self.caps_of(group):
                 cap.used += units * tasks
 
-    def meters_of(self, account: AccountKey) -> Iterable[WeekMeter]:
-        """Of all quotas that the GPU time of an account counts in."""
-        for node in self.quotas_of(account):
+    def meters_of(self, part: PartKey) -> Iterable[WeekMeter]:
+        """Of all quotas that the GPU time of such jobs counts in."""
+        for node in self.quotas_of(part):
             for each in node.chain:
                 if each.week_limit is not None:
                     yield each.meter
@@ -265,7 +270,7 @@ class Limits:
         """How many of so many tasks may start; `starts_job`: none of their job has."""
         room = tasks
         if self.any_quotas:
-            for node in self.quotas_of(group[:2]):
+            for node in self.quotas_of(group[:3]):
                 for dimension in node.shares:
                     amount = demand_of(request, dimension)
                     if dimension == RUNNING_JOBS and starts_job:
@@ -288,7 +293,7 @@ class Limits:
     def tightest(self, group: Group, request: Resources, starts_job: bool, now_ms: int) -> tuple[str, str, str]:
         """The limit that leaves the fewest tasks of a request, as a kind and a key: what has to be given back first."""
         found: list[tuple[int, tuple[str, str, str]]] = []
-        for node in self.quotas_of(group[:2]) if self.any_quotas else ():
+        for node in self.quotas_of(group[:3]) if self.any_quotas else ():
             if request.gpus:
                 found += ((0, ("quota", *each.key)) for each in node.overspent_weeks(now_ms))
             for dimension in node.shares:
@@ -301,7 +306,7 @@ class Limits:
 
     def fit(self, group: Group, wanted: Sequence[tuple[Resources, int]], starts_job: bool, now_ms: int) -> bool:
         """Whether so many tasks of each request may start, all of them at once."""
-        for node in self.quotas_of(group[:2]) if self.any_quotas else ():
+        for node in self.quotas_of(group[:3]) if self.any_quotas else ():
             for dimension in node.shares:
                 amount = total_demand(wanted, dimension, starts_job)
                 if amount and amount > node.available(dimension):
@@ -314,7 +319,7 @@ class Limits:
 
 def _counted_for(group: GroupKey) -> Iterator[tuple[CapSubject, str, int]]:
     """What a task of the group counts for, and for how much."""
-    _, user, name, tags, semaphores = group
+    _, user, _, name, tags, semaphores = group
     yield CapSubject.NAME, name, 1
     yield CapSubject.USER, user, 1
     for tag in tags or ():

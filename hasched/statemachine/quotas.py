@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 
-from hasched.model.policy import Amounts, Quota
+from hasched.model.policy import Amounts, Quota, QuotaScope
 from hasched.model.spec import Resources
 from hasched.statemachine.weeks import WeekMeter
 
@@ -22,6 +22,7 @@ QUEUED_TASKS = "queued_tasks"
 QUEUED_JOBS = "queued_jobs"
 GPU_WEEK = "gpu_ms_per_week"
 COUNTABLE = "countables."
+_SCOPED = {QuotaScope.ANY: "", QuotaScope.JOB: " (jobs of no workflow)", QuotaScope.WORKFLOW: " (workflows)"}
 _COUNTS = (RUNNING_TASKS, RUNNING_JOBS, QUEUED_TASKS, QUEUED_JOBS)
 
 
@@ -55,7 +56,7 @@ class QuotaNode:
     @property
     def title(self) -> str:
         name, user = self.key
-        return f"quota {name}" + (f" of user {user}" if user else "")
+        return f"quota {name}" + _SCOPED[self.quota.scope] + (f" of user {user}" if user else "")
 
     @property
     def chain(self) -> Iterator[QuotaNode]:
@@ -72,9 +73,11 @@ class QuotaNode:
             node = node.parent
         return node
 
-    def counts(self, namespace: str, user: str) -> bool:
-        """Whether jobs of the account are of those that it is about, its parents aside."""
+    def counts(self, namespace: str, user: str, in_workflow: bool) -> bool:
+        """Whether such jobs are of those that it is about, its parents aside."""
         quota = self.quota
+        if not covers(quota.scope, in_workflow):
+            return False
         return (not quota.namespace or quota.namespace == namespace) and (not quota.user or quota.user == user)
 
     def add(self, dimension: str, amount: int) -> None:
@@ -142,6 +145,11 @@ class QuotaNode:
                 yield node
 
 
+def covers(scope: QuotaScope, in_workflow: bool) -> bool:
+    """Whether a quota of that scope counts jobs that belong to a workflow's execution, or those that don't."""
+    return scope is QuotaScope.ANY or (scope is QuotaScope.WORKFLOW) is in_workflow
+
+
 def demand_of(request: Resources, dimension: str) -> int:
     """How much of a dimension a task holds while it runs; jobs and what waits aside."""
     if dimension in RESOURCES:
@@ -183,7 +191,7 @@ def share_out(tree: Sequence[QuotaNode]) -> None:
                 node.parent.shares[name].subtree += share.subtree - share.guaranteed
 
 
-def exactness_of(node: QuotaNode) -> tuple[int, bool, bool, str]:
+def exactness_of(node: QuotaNode) -> tuple[int, bool, bool, bool, str]:
     """Of several quotas of a tree that are about a job, it counts in the one where this is largest."""
     quota = node.quota
-    return node.depth, bool(quota.user), bool(quota.namespace), node.key[0]
+    return node.depth, bool(quota.user), bool(quota.namespace), quota.scope is not QuotaScope.ANY, node.key[0]

@@ -107,7 +107,7 @@ def find_shortages(limits: Limits, group: Group, wanted: Wanted, starts_job: boo
     """Everything that keeps so many tasks of the group from starting now, all at once."""
     tasks = sum(times for _, times in wanted)
     if limits.any_quotas:
-        for node in limits.quotas_of(group[:2]):
+        for node in limits.quotas_of(group[:3]):
             for dimension in node.shares:
                 asked = total_demand(wanted, dimension, starts_job)
                 if asked and asked > node.available(dimension):
@@ -194,7 +194,7 @@ def find_refusal(
             return _short_of_cap(CapNode(counted.key, counted.units), units * together, False)
     if not limits.any_quotas:
         return ""
-    quotas = limits.quotas_of(group[:2])
+    quotas = limits.quotas_of(group[:3])
     for node in quotas:
         for dimension, more in ((QUEUED_JOBS, 1), (QUEUED_TASKS, count)):
             if dimension in node.shares and more > node.available(dimension):

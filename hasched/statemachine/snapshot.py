@@ -32,7 +32,7 @@ from hasched.statemachine.rules.clock import renew_bounds
 from hasched.statemachine.schedules import Schedule, is_sound_ledger
 from hasched.statemachine.state import State, Tombstone
 from hasched.statemachine.templates import Template
-from hasched.statemachine.usage import LedgerLine
+from hasched.statemachine.usage import LedgerLine, WorkflowWeek
 
 FORMAT = "hasched-state"
 VERSION = 1
@@ -74,6 +74,7 @@ class _More(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     next_execution_id: int = 1
     executions: int = 0  # so many follow the jobs
     schedules: int = 0
+    workflow_weeks: list[WorkflowWeek] = []
 
 
 class _Header(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -208,6 +209,7 @@ def _front_records(state: State) -> Iterator[bytes]:
     more = _More(
         policies=put_policies(state.policies),
         ledger=state.usage.lines(),
+        workflow_weeks=state.usage.workflow_weeks(state.now_ms),
         week=state.week,
         share_epoch=state.shares.epoch if state.shares is not None else 0,
         shares=state.shares.records() if state.shares is not None else [],
@@ -382,7 +384,7 @@ def _restore(documents: _Records) -> State:
     for policy in more.policies:
         state.policies[policy.kind][policy.name] = policy
     state.week = more.week
-    state.usage.open(more.ledger, state.now_ms)
+    state.usage.open(more.ledger, more.workflow_weeks, state.now_ms)
     _expect(len(put_policies(state.policies)) == len(more.policies), "a policy stands twice")
     fair_shares.follow_policy(state)
     if state.shares is not None:

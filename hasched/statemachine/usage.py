@@ -17,7 +17,7 @@ from hasched.model.spec import Resources
 from hasched.model.states import TaskState
 from hasched.model.units import GIB, MAX_INTEGER
 from hasched.statemachine.job import Job
-from hasched.statemachine.limits import AccountKey, Group, GroupKey, Limits
+from hasched.statemachine.limits import AccountKey, Group, GroupKey, Limits, PartKey
 from hasched.statemachine.quotas import COUNTABLE, QUEUED_JOBS, QUEUED_TASKS, RUNNING_JOBS, RUNNING_TASKS
 from hasched.statemachine.weeks import WeekMeter, split_by_week, week_of
 
@@ -63,6 +63,14 @@ class LedgerLine(msgspec.Struct, frozen=True, array_like=True):
     user: str
     week: int
     use: WeekUse
+
+
+class WorkflowWeek(msgspec.Struct, frozen=True, array_like=True):
+    """The GPU time of the week that it is which an account's workflows have used, as snapshots have it."""
+
+    namespace: str
+    user: str
+    gpu_ms: int
 
 
 class Account:
@@ -123,6 +131,7 @@ class Account:
 class Usage:
     def __init__(self) -> None:
         self.accounts: dict[AccountKey, Account] = {}
+        self.of_workflows: dict[AccountKey, Account] = {}  # the part of them that executions of workflows have made
         self.groups: dict[GroupKey, int] = {}  # running tasks
         self.queues: dict[str, int] = {}  # running tasks
         self.running: dict[str, dict[int, None]] = {}  # jobs that hold something, by namespace
@@ -137,6 +146,16 @@ class Usage:
             account = self.accounts[key] = Account()
         return account
 
+    def _counting(self, job: Job) -> tuple[Account, ...]:
+        """What a job counts in: its account, and the part of it that is of workflows."""
+        key = (job.namespace, job.actor)
+        if not job.in_workflow:
+            return (self.account(key),)
+        part = self.of_workflows.get(key)
+        if part is None:
+            part = self.of_workflows[key] = Account()
+        return self.account(key), part
+
     # ── What happens to jobs and tasks ──────────────────────────────────────────────────────────────────────────────
 
     def submit(self, job: Job) -> None:
@@ -148,9 +167,10 @@ class Usage:
     def wait(self, job: Job, tasks: int) -> None:
         """So many more tasks of the job wait; fewer where negative."""
         if tasks:
-            self.account((job.namespace, job.actor)).queued_tasks += tasks
+            for account in self._counting(job):
+                account.queued_tasks += tasks
             if self.limits.any_quotas:
-                self.limits.count(job.account, QUEUED_TASKS, tasks)
+                self.limits.count(job.counted_as, QUEUED_TASKS, tasks)
 
     def start_job(self, job: Job) -> None:
         """It held nothing until now."""
@@ -170,8 +190,9 @@ class Usage:
     def finish(self, job: Job, now_ms: int) -> None:
         """It holds nothing, and has ended."""
         self._count_jobs(job, QUEUED_JOBS, -1)
-        if self.accounts[job.account].is_idle(now_ms):
-            del self.accounts[job.account]
+        for accounts in (self.accounts, self.of_workflows) if job.in_workflow else (self.accounts,):
+            if accounts[job.account].is_idle(now_ms):
+                del accounts[job.account]
         for name, _ in job.semaphores or ():
             left = self.semaphore_jobs[name] - 1
             if left:
@@ -180,32 +201,34 @@ class Usage:
                 del self.semaphore_jobs[name]
 
     def _count_jobs(self, job: Job, dimension: str, jobs: int) -> None:
-        account = self.account((job.namespace, job.actor))
-        if dimension == QUEUED_JOBS:
-            account.queued_jobs += jobs
-        else:
-            account.running_jobs += jobs
+        for account in self._counting(job):
+            if dimension == QUEUED_JOBS:
+                account.queued_jobs += jobs
+            else:
+                account.running_jobs += jobs
         if self.limits.any_quotas:
-            self.limits.count(job.account, dimension, jobs)
+            self.limits.count(job.counted_as, dimension, jobs)
 
     def start(self, job: Job, request: Resources, tasks: int, now_ms: int) -> None:
         """Tasks of the job hold what they ask for from now on."""
-        account = self.account((job.namespace, job.actor))
-        account.hold(request, tasks)
-        group = (job.namespace, job.actor, job.name, job.tags, job.semaphores)
+        accounts = self._counting(job)
+        for account in accounts:
+            account.hold(request, tasks)
+        group = (job.namespace, job.actor, job.in_workflow, job.name, job.tags, job.semaphores)
         self.groups[group] = self.groups.get(group, 0) + tasks
         self._count_running(job.queue, tasks)
         if request.gpus:
-            for meter in self._meters_of(job.account, account):
+            for meter in self._meters_of(job, accounts):
                 meter.start(request.gpus * tasks, now_ms)
         if self.limits.any_quotas or self.limits.any_caps:
             self.limits.hold(Group(*group), request, tasks)
 
     def end(self, job: Job, request: Resources, start_ms: int, now_ms: int, *, kept: bool = True) -> None:
         """A task of the job, which held it from `start_ms`, gives back what it held. `kept`: the ledger has what it used."""
-        account = self.account((job.namespace, job.actor))
-        account.hold(request, -1)
-        group = (job.namespace, job.actor, job.name, job.tags, job.semaphores)
+        accounts = self._counting(job)
+        for account in accounts:
+            account.hold(request, -1)
+        group = (job.namespace, job.actor, job.in_workflow, job.name, job.tags, job.semaphores)
         left = self.groups[group] - 1
         if left:
             self.groups[group] = left
@@ -213,7 +236,7 @@ class Usage:
             del self.groups[group]
         self._count_running(job.queue, -1)
         if request.gpus:
-            for meter in self._meters_of(job.account, account):
+            for meter in self._meters_of(job, accounts):
                 meter.end(request.gpus, start_ms, now_ms, kept=kept)
         if self.limits.any_quotas or self.limits.any_caps:
             self.limits.hold(Group(*group), request, -1)
@@ -230,8 +253,10 @@ class Usage:
         else:
             self.queues.pop(queue, None)
 
-    def _meters_of(self, key: AccountKey, account: Account) -> Iterable[WeekMeter]:
-        return (account.meter, *self.limits.meters_of(key)) if self.limits.any_quotas else (account.meter,)
+    def _meters_of(self, job: Job, accounts: tuple[Account, ...]) -> Iterator[WeekMeter]:
+        yield from (account.meter for account in accounts)
+        if self.limits.any_quotas:
+            yield from self.limits.meters_of(job.counted_as)
 
     def charge(self, key: AccountKey, request: Resources, span: tuple[int, int], cpu_ms: int, cost_micro: int) -> None:
         """Write into the ledger what an attempt has used: to each week what was held in it, the rest to the last."""
@@ -246,7 +271,9 @@ class Usage:
         if last > self.latest_week:
             self.latest_week = last
             self._forget_before(last - KEPT_WEEKS + 1)
-            self.accounts = {each: account for each, account in self.accounts.items() if not account.is_idle(now_ms)}
+            for accounts in (self.accounts, self.of_workflows):
+                for each in [each for each, account in accounts.items() if account.is_idle(now_ms)]:
+                    del accounts[each]
             self.limits.forget_idle(now_ms)
 
     def _forget_before(self, first: int) -> None:
@@ -258,8 +285,12 @@ class Usage:
 
     # ── Starting anew ───────────────────────────────────────────────────────────────────────────────────────────────
 
-    def open(self, lines: Iterable[LedgerLine], now_ms: int) -> None:
-        """Take the ledger as it was, before anything else is taken in."""
+    def open(self, lines: Iterable[LedgerLine], of_workflows: Iterable[WorkflowWeek], now_ms: int) -> None:
+        """Take the ledger as it was, before anything else is taken in, and what workflows had used of the week."""
+        for each in of_workflows:
+            part = self.of_workflows[each.namespace, each.user] = Account()
+            part.meter.turn(now_ms)
+            part.meter.done = each.gpu_ms
         week = week_of(now_ms)
         for line in lines:
             self.ledger.setdefault((line.namespace, line.user), {})[line.week] = line.use
@@ -274,22 +305,23 @@ class Usage:
         """Count a job that is there already."""
         if job.ended:
             return
-        account = self.account(job.account)
-        account.queued_tasks += job.counts[TaskState.PENDING]
-        if not job.active:
-            account.queued_jobs += 1
-        else:
-            account.running_jobs += 1
+        accounts = self._counting(job)
+        for account in accounts:
+            account.queued_tasks += job.counts[TaskState.PENDING]
+            account.queued_jobs += not job.active
+            account.running_jobs += bool(job.active)
+        if job.active:
             self.running.setdefault(job.namespace, {})[job.id] = None
         for name, _ in job.semaphores or ():
             self.semaphore_jobs[name] = self.semaphore_jobs.get(name, 0) + 1
         for index, active in (job.active_attempts or {}).items():
             request = job.request_of(index)
-            account.hold(request, 1)
+            for account in accounts:
+                account.hold(request, 1)
             group = group_of(job)
             self.groups[group] = self.groups.get(group, 0) + 1
             self._count_running(job.queue, 1)
-            if request.gpus:
+            for account in accounts if request.gpus else ():
                 account.meter.turn(now_ms)
                 account.meter.start(request.gpus, active.scheduled_ms)
 
@@ -301,22 +333,39 @@ class Usage:
             for week, use in sorted(weeks.items())
         ]
 
+    def workflow_weeks(self, now_ms: int) -> list[WorkflowWeek]:
+        """What workflows have used of the GPU time of the week that it is, as far as it has ended, account by account."""
+        week = week_of(now_ms)
+        return [
+            WorkflowWeek(namespace, user, part.meter.done)
+            for (namespace, user), part in sorted(self.of_workflows.items())
+            if part.meter.week == week and part.meter.done
+        ]
+
     def set_policies(self, quotas: Mapping[str, Policy], caps: Mapping[str, Policy], now_ms: int) -> None:
         """These limit from now on. Costs a look at each account and group."""
         limits = self.limits
         limits.set_policies(quotas, caps)
         if limits.any_quotas:
-            for key, account in self.accounts.items():
+            for part, account, sign in self._parts():
                 for dimension, amount in account.dimensions():
-                    limits.count(key, dimension, amount)
-                for meter in limits.meters_of(key):
-                    meter.add(account.meter, now_ms)
+                    limits.count(part, dimension, sign * amount)
+                for meter in limits.meters_of(part):
+                    meter.add(account.meter, now_ms, sign)
         if limits.any_caps:
             limits.count_groups(self.groups)
 
+    def _parts(self) -> Iterator[tuple[PartKey, Account, int]]:
+        """Each account's part of workflows, and the rest of it as the whole less that part."""
+        for (namespace, user), account in self.accounts.items():
+            yield (namespace, user, False), account, 1
+        for (namespace, user), part in self.of_workflows.items():
+            yield (namespace, user, False), part, -1
+            yield (namespace, user, True), part, 1
+
 
 def group_of(job: Job) -> Group:
-    return Group(job.namespace, job.actor, job.name, job.tags, job.semaphores)
+    return Group(job.namespace, job.actor, job.in_workflow, job.name, job.tags, job.semaphores)
 
 
 @lru_cache(maxsize=1024)

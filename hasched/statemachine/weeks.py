@@ -70,10 +70,10 @@ class WeekMeter:
         """Whether nothing is held, and nothing was in the week that holds `now_ms`."""
         return not self.rate and not self.used(now_ms)
 
-    def add(self, other: WeekMeter, now_ms: int) -> None:
-        """Count what the other has counted too."""
+    def add(self, other: WeekMeter, now_ms: int, sign: int = 1) -> None:
+        """Count what the other has counted too; with the sign -1, not any more."""
         self.turn(now_ms)
         other.turn(now_ms)
-        self.done = min(self.done + other.done, MAX_INTEGER)
-        self.rate += other.rate
-        self.starts += other.starts
+        self.done = max(0, min(self.done + sign * other.done, MAX_INTEGER))
+        self.rate += sign * other.rate
+        self.starts += sign * other.starts

@@ -54,3 +54,25 @@ async def test_what_can_not_be_put(manager: Manager) -> None:
     assert (await manager.get("/v1/policies?kind=queues")).code == "no_such_kind"
     assert (await put(manager, "quota/red", {"namespace": "red"})).code == "unknown_namespace"
     assert (await manager.request("DELETE", "/v1/policies/queue/default")).code == "policy_built_in"
+
+
+async def check(manager: Manager, *policies: Any, **more: Any) -> Answer:
+    return await manager.post("/v1/policies/check", {"policies": list(policies), **more})
+
+
+async def test_policies_are_checked_in_their_order_and_nothing_is_put(manager: Manager) -> None:
+    before = (await manager.get("/v1/policies")).json
+    namespace = {"kind": "namespace", "name": "red"}
+    quota = {"kind": "quota", "name": "red", "namespace": "red", "limits": {"gpus": 1}}
+    assert (await check(manager, namespace, quota)).status == 204
+    assert (await check(manager, quota, namespace)).code == "unknown_namespace"
+    assert (await check(manager, namespace, {**quota, "parent": "all"})).code == "unknown_quota"
+    assert (await check(manager, {"kind": "quota", "limits": {}})).code == "invalid_policy"
+    assert (await check(manager, {**quota, "limits": {"gpu": 1}})).code == "invalid_policy"
+    nodes = {"kind": "reservation", "name": "r", "nodes": ["n1"], "start": "2100-01-01T00:00:00Z"}
+    nodes["end"] = "2100-01-02T00:00:00Z"
+    assert (await check(manager, nodes)).code == "unknown_node"
+    assert (await check(manager, nodes, allow_unknown_nodes=True)).status == 204
+    assert (await manager.get("/v1/policies")).json == before
+    refused = await put(manager, "quota/red", {"namespace": "red", "limits": {"gpus": 1}})
+    assert (refused.status, refused.code) == (409, "unknown_namespace")

@@ -66,13 +66,18 @@ def test_apply_puts_what_differs_and_only_while_it_is_what_was_seen(scene: Scene
 
 
 def test_a_dry_run_shows_the_difference_and_puts_nothing(scene: Scene) -> None:
-    scene.manager(page(view("queue", "batch", {"weight": 2, "priority": 1})))
+    present = page(view("queue", "batch", {"weight": 2, "priority": 1}))
+    scene.manager(reply(204, b""), present, reply(204, b""), present)
     result = invoke(scene, "policy", "apply", "--dry-run", "-", text=DOCUMENTS)
     assert result.stdout == (
         "queue/batch would be changed\n  ~ priority: 1 -> 3\n  - weight: 2\n"
         "quota/red would be created\n  + limits.cpu: 8\n  + limits.gpus: 2\n"
     )
-    assert len(scene.requests()) == 1
+    assert [(method, path) for method, path, _, _ in scene.requests()] == [
+        ("POST", "/v1/policies/check"),
+        ("GET", "/v1/policies"),
+    ]
+    assert [each["name"] for each in json.loads(scene.requests()[0][3])["policies"]] == ["batch", "red"]
     told = json.loads(invoke(scene, "policy", "apply", "--dry-run", "--json", "-", text=DOCUMENTS).stdout)
     assert [(each["name"], each["did"]) for each in told["policies"]] == [("batch", "changed"), ("red", "created")]
 

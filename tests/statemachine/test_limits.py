@@ -523,7 +523,7 @@ def test_what_counts_for_a_cap_is_not_lost_when_unused_ones_are_forgotten() -> N
     limits = Limits()
     limits.set_policies({}, {"a": Cap(units=1, subject=CapSubject.USER), "b": Cap(units=1, subject=CapSubject.NAME)})
     for number in range(4094):
-        limits.caps_of(Group("default", "bob", f"n{number}", None, None))
-    limits.hold(Group("default", "ada", "x", None, None), Resources(), 1)
-    assert limits.room_of_caps(Group("default", "ada", "y", None, None), 1) == 0
-    assert limits.room_of_caps(Group("default", "bob", "x", None, None), 1) == 0
+        limits.caps_of(Group("default", "bob", False, f"n{number}", None, None))
+    limits.hold(Group("default", "ada", False, "x", None, None), Resources(), 1)
+    assert limits.room_of_caps(Group("default", "ada", False, "y", None, None), 1) == 0
+    assert limits.room_of_caps(Group("default", "bob", False, "x", None, None), 1) == 0

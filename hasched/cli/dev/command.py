@@ -45,6 +45,12 @@ STOP_PATIENCE_S = 10.0
     help="So many nodes more that only pretend, with GPUs and racks: to try policies on a large cluster.",
 )
 @click.option(
+    "--plugins",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIRECTORY",
+    help="Device plugins of all agents (docs/devices.md); they are asked every second.",
+)
+@click.option(
     "--data-dir",
     type=click.Path(file_okay=False, path_type=Path),
     help="Where it lives; a cluster that was there goes on. [default: ~/.local/share/hasched/dev]",
@@ -54,7 +60,15 @@ STOP_PATIENCE_S = 10.0
 )
 @json_option
 @click.pass_obj
-def dev(settings: Settings, /, managers: str, data_dir: Path | None, port_base: int | None, **numbers: int) -> int:
+def dev(
+    settings: Settings,
+    /,
+    managers: str,
+    data_dir: Path | None,
+    plugins: Path | None,
+    port_base: int | None,
+    **numbers: int,
+) -> int:
     """Run a whole cluster in this terminal: TLS, a token, managers that survive kill -9, agents that do work.
 
     Makes itself the current context, so that `hasched job run -- echo hi` works in another terminal. Every agent offers
@@ -70,7 +84,7 @@ def dev(settings: Settings, /, managers: str, data_dir: Path | None, port_base: 
     teller = _Teller(settings.as_json, begun_s)
     with _lock(directory):
         kill_daemons(directory)
-        layout = prepare(directory, int(managers), numbers["agents"], numbers["simulated"], port_base)
+        layout = prepare(directory, int(managers), numbers["agents"], numbers["simulated"], port_base, plugins=plugins)
         save_context(CLUSTER, Context(managers=layout.urls, ca=str(layout.ca), token=layout.token), current=True)
         return _run(layout, teller)
 

@@ -59,7 +59,15 @@ class Layout(msgspec.Struct, frozen=True):
         return self.directory / f"{name}.log"
 
 
-def prepare(directory: Path, managers: int, agents: int, simulated: int, port_base: int | None) -> Layout:
+def prepare(
+    directory: Path,
+    managers: int,
+    agents: int,
+    simulated: int,
+    port_base: int | None,
+    *,
+    plugins: Path | None = None,
+) -> Layout:
     """Write what is missing. Raises Conflict if the directory holds a cluster with another number of managers."""
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     remembered = _remember(directory / "cluster.json", managers, port_base)
@@ -80,7 +88,7 @@ def prepare(directory: Path, managers: int, agents: int, simulated: int, port_ba
     for name in (*layout.agents, *layout.simulated):
         if not (certs / f"{name}.crt").exists():
             issue_agent(certs, name)
-    _write_configs(layout, remembered.ports)
+    _write_configs(layout, remembered.ports, plugins)
     return layout
 
 
@@ -128,7 +136,7 @@ def _token(directory: Path) -> str:
     return path.read_text()
 
 
-def _write_configs(layout: Layout, ports: list[int]) -> None:
+def _write_configs(layout: Layout, ports: list[int], plugins: Path | None) -> None:
     members = [
         {"name": name, "api": url, "raft": f"127.0.0.1:{port}"}
         for name, url, port in zip(layout.managers, layout.urls, ports[1::2], strict=True)
@@ -154,6 +162,8 @@ def _write_configs(layout: Layout, ports: list[int]) -> None:
             "tls": _tls(layout, name),
             "reconnect_max": "500ms",
         }
+        if plugins is not None:
+            config["devices"] = {"plugins": str(plugins.absolute()), "refresh": "1s"}
         _write_config(layout.config(name), "agent", config)
     if layout.simulated:
         config = {

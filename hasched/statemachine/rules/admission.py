@@ -11,13 +11,13 @@ from hasched.statemachine.shortages import Wanted, find_refusal
 from hasched.statemachine.state import State
 
 
-def refuse(state: State, actor: str, spec: JobSpec, limits: Limits) -> Rejected | None:
+def refuse(state: State, actor: str, spec: JobSpec, limits: Limits, *, in_workflow: bool) -> Rejected | None:
     """The refusal of a submission, None if it may come in. `limits` are the state's, or those with more in use."""
     if refused := refuse_queue(state, spec.queue, together_of(spec)):
         return refused
     if not (limits.any_quotas or limits.any_caps or spec.semaphores):
         return None
-    group = Group(spec.namespace, actor, spec.name, spec.tags or None, spec.semaphores or None)
+    group = Group(spec.namespace, actor, in_workflow, spec.name, spec.tags or None, spec.semaphores or None)
     caps = {
         name: cap
         for name, _ in spec.semaphores

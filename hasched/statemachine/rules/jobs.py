@@ -21,7 +21,7 @@ from hasched.statemachine.events import (
     JobSubmitted,
     JobSuspended,
 )
-from hasched.statemachine.job import WAITING, Cancel, derive_state
+from hasched.statemachine.job import OF_EXECUTIONS, WAITING, Cancel, derive_state
 from hasched.statemachine.limits import Limits
 from hasched.statemachine.outcomes import JobAccepted, Rejected
 from hasched.statemachine.policies import find_policy
@@ -43,7 +43,7 @@ def decide_submit(state: State, command: SubmitJob) -> Decision | Rejected:
     outdated = find_outdated(state, command)
     if outdated is not None:
         return outdated
-    spec = admit(state, command.submission_id, command.actor, command.spec, state.usage.limits)
+    spec = admit(state, command.submission_id, command.actor, command.spec, state.usage.limits, parent="")
     if isinstance(spec, Rejected):
         return spec
     job_id = state.next_job_id
@@ -53,7 +53,9 @@ def decide_submit(state: State, command: SubmitJob) -> Decision | Rejected:
     )
 
 
-def admit(state: State, submission_id: str, actor: str, spec: JobSpec, limits: Limits) -> JobSpec | Rejected:
+def admit(
+    state: State, submission_id: str, actor: str, spec: JobSpec, limits: Limits, *, parent: str
+) -> JobSpec | Rejected:
     """The spec with what classes give it, if such a job may come in now. `limits` are the state's, or those with more in use."""
     fault = _fault_of(submission_id, actor, spec)
     if fault is not None:
@@ -73,7 +75,11 @@ def admit(state: State, submission_id: str, actor: str, spec: JobSpec, limits: L
     resolved = resolve_class(state, classed)
     if isinstance(resolved, Rejected):
         return resolved
-    return queues.refuse_closed(state, resolved.queue) or admission.refuse(state, actor, resolved, limits) or resolved
+    in_workflow = parent.startswith(OF_EXECUTIONS)
+    refused = queues.refuse_closed(state, resolved.queue) or admission.refuse(
+        state, actor, resolved, limits, in_workflow=in_workflow
+    )
+    return refused or resolved
 
 
 def resolve_class(state: State, spec: JobSpec) -> JobSpec | Rejected:

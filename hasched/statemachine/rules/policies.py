@@ -7,13 +7,14 @@ that asks for what is there already changes nothing and succeeds whatever `if_in
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from copy import copy
 
 from hasched.model.errors import PolicyInvalid
 from hasched.model.ids import is_name
 from hasched.model.policy import THE_GPU_ROOM, Cap, CapSubject, FairShare, GpuRoom, Policy, PolicyKind, Quota, kind_of
 from hasched.model.policy_text import parse_policy, write_policy
 from hasched.model.words import counted
-from hasched.statemachine.commands import DeletePolicy, PutPolicy
+from hasched.statemachine.commands import BATCH_VERSION, DeletePolicy, PutPolicy
 from hasched.statemachine.events import PolicyChanged, PolicyDeleted
 from hasched.statemachine.outcomes import Rejected
 from hasched.statemachine.policies import PolicyRecord, built_in
@@ -40,6 +41,24 @@ def decide_put(state: State, command: PutPolicy) -> Decision | Rejected:
     if refused := _refuse_unsound(state, kind, name, body) or _refuse_body(state, name, body):
         return refused
     return Decision([PolicyChanged(kind, name, body, command.actor)])
+
+
+def trial(state: State) -> State:
+    """The state as it is, with policies that can be tried without any of this becoming true: for `try_put` alone."""
+    twin = copy(state)
+    twin.policies = {kind: dict(table) for kind, table in state.policies.items()}
+    twin.entry_version = BATCH_VERSION
+    return twin
+
+
+def try_put(twin: State, command: PutPolicy) -> Rejected | None:
+    """Why a policy couldn't be put now; if it could, the trial goes on as if it had been."""
+    decision = decide_put(twin, command)
+    if isinstance(decision, Rejected):
+        return decision
+    record = PolicyRecord(command.name, command.body, command.actor, twin.now_ms, twin.now_ms, twin.index)
+    twin.policies[command.kind][command.name] = record
+    return None
 
 
 def decide_delete(state: State, command: DeletePolicy) -> Decision | Rejected:

@@ -12,6 +12,8 @@ from hasched.model.spec import JobSpec
 from hasched.model.workflow import WorkflowSpec, pack_workflow
 from hasched.statemachine import state as tables
 from hasched.statemachine.events import JobSubmitted
+from hasched.statemachine.job import OF_EXECUTIONS
+from hasched.statemachine.limits import PartKey
 from hasched.statemachine.outcomes import Rejected
 from hasched.statemachine.quotas import QUEUED_JOBS, QUEUED_TASKS
 from hasched.statemachine.rules import jobs
@@ -30,7 +32,7 @@ class Submissions:
         self._next_job_id = state.next_job_id
         self._made: dict[str, None] = {}
         self._limits = state.usage.limits
-        self._uncounted: list[tuple[str, JobSpec]] = []
+        self._uncounted: list[tuple[PartKey, int]] = []  # of whom, and how many tasks
         self._started = self._started_bytes = 0
 
     def submit(self, spec: JobSpec, submission_id: str, actor: str, parent: str) -> JobSubmitted | Rejected:
@@ -39,13 +41,13 @@ class Submissions:
         if submission_id in self._state.submissions or submission_id in self._made:
             return Rejected("submitted_before", f"there is a job of {submission_id} already", "it is made once")
         self._count()
-        admitted = jobs.admit(self._state, submission_id, actor, spec, self._limits)
+        admitted = jobs.admit(self._state, submission_id, actor, spec, self._limits, parent=parent)
         if isinstance(admitted, Rejected):
             return admitted
         event = JobSubmitted(self._next_job_id, submission_id, actor, admitted, parent)
         self._next_job_id += 1
         self._made[submission_id] = None
-        self._uncounted.append((actor, admitted))
+        self._uncounted.append(((admitted.namespace, actor, parent.startswith(OF_EXECUTIONS)), admitted.count))
         return event
 
     def start(
@@ -84,7 +86,7 @@ class Submissions:
         if self._limits is limits:
             self._limits = limits.blank()
             self._limits.copy_use(limits)
-        for actor, spec in self._uncounted:
-            for dimension, amount in ((QUEUED_JOBS, 1), (QUEUED_TASKS, spec.count)):
-                self._limits.count((spec.namespace, actor), dimension, amount)
+        for part, tasks in self._uncounted:
+            for dimension, amount in ((QUEUED_JOBS, 1), (QUEUED_TASKS, tasks)):
+                self._limits.count(part, dimension, amount)
         self._uncounted.clear()
