@@ -31,7 +31,7 @@ def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
     """The cluster of the page, whose managers have the package that the page shows, and whose agents find GPUs."""
     folder = tmp_path_factory.mktemp("page")
     build(folder)
-    driver = FakeNvml(folder, [Gpu(f"GPU-{number}", links=0) for number in range(4)])
+    driver = FakeNvml(folder, [Gpu(f"GPU-{number}", links=0, numa_node=number // 2) for number in range(4)])
     driver.write()
     own = (DOCS / "scheduling.md").read_text().partition("### Filters and scorers of your own")[2]
     blocks = [re.findall(rf"```{kind}\n(.*?)```", own, re.DOTALL)[0] for kind in ("python", "toml")]
@@ -41,14 +41,16 @@ def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(folder / "packages"), os.environ.get("PYTHONPATH", "")]))
         for name, value in driver.environment.items():
             patch.setenv(name, value)
-        with Dev(folder, "--agents", "4", "--simulate-nodes", "28") as dev:
+        (folder / "plugins").mkdir(mode=0o755)
+        with Dev(folder, "--agents", "4", "--simulate-nodes", "28", "--plugins", str(folder / "plugins")) as dev:
             yield dev
 
 
 @pytest.mark.parametrize("section", SECTIONS)
 def test_a_section_of_the_page_is_true(dev: Dev, section: str, tmp_path: Path):
     programs = str(Path(sys.executable).parent)
-    environment = {**dev.environment, "PATH": f"{programs}:{os.environ['PATH']}", "COLUMNS": "120"}
+    path = f"{programs}:{os.environ['PATH']}"
+    environment = {**dev.environment, "PATH": path, "COLUMNS": "120", "HOME": str(dev.data.parent)}
     with Terminal(tmp_path, environment) as terminal:
         for step in SECTIONS[section]:
             terminal.take(step)
