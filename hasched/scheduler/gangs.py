@@ -129,6 +129,7 @@ class GangLine:
         self._line = Line(self._order.rank, self._forget_shape)
         self._recheck: dict[Shape, None] = {}  # shapes aside that are still to be looked at
         self._reserve: Reserve | None = None
+        self._passing: Blocked | None = None  # whom the nodes are open to that those hold who stand behind it
         self._picking: tuple[JobId, Picking] | None = None
         self._hopeless: dict[JobId, None] = {}  # that no nodes could hold, as long as nodes stay as they are
         self._later: tuple[JobId, int] | None = (
@@ -343,6 +344,8 @@ class GangLine:
                 self._leave(state, waiting, job_id)
             return None
         assert job is not None, "it was looked at in the same step"
+        for slot in [slot for slot in search.rooms.behind if slot.held and slot.node_id in flight.left]:
+            self._holds.forget_slot(slot)  # who held it looks for another
         self._flights[job_id] = flight
         self._host.take(state, job, flight.size)
         waiting.drop(job_id)
@@ -353,9 +356,10 @@ class GangLine:
 
     def keep_reserve(self, state: State) -> int:
         """See to it that the first gang that fits nowhere has nodes kept for it, and no other. Returns the units spent."""
-        if not self._line.aside and self._reserve is None and self._picking is None:
+        if not self._line.aside and self._reserve is None and self._picking is None and self._passing is None:
             return 0
         first = self._first_blocked(state)
+        self._let_pass(state, first)
         reserve = self._reserve
         if reserve is not None:
             kept = first is not None and first.job_id == reserve.job_id
@@ -391,6 +395,22 @@ class GangLine:
             else:
                 self._hopeless[first.job_id] = None
         return 1 + LOOKS_A_STEP // LOOKS_A_UNIT
+
+    def _let_pass(self, state: State, first: Blocked | None) -> None:
+        """Open to the first gang that fits nowhere what others hold who stand behind it, until it has been tried with that."""
+        passing = self._passing
+        if passing is not None and passing.shape not in self._line.aside:
+            job = state.jobs.get(passing.job_id)
+            if job is not None and self._waits(job):
+                first = passing
+        if passing is not None and (first is None or first.shape is not passing.shape):
+            rooms = self._rooms.get(passing.shape)
+            if rooms is not None:
+                rooms.let_pass({})
+        self._passing = first
+        rooms = self._rooms.get(first.shape) if first is not None else None
+        if first is not None and rooms is not None and rooms.let_pass(self._holds.behind_of(first.rank)):
+            self._recheck[first.shape] = None
 
     def drive_out(self, state: State) -> PreemptAttempts | None:
         """Whom the gang that nodes are kept for drives out of them, if it may: asked once, when they are chosen."""

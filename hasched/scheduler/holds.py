@@ -286,6 +286,10 @@ class Holds:
         """Whether any node is."""
         return any(hold.rank < rank for hold in self._of_slot.values())
 
+    def behind_of(self, rank: Rank) -> dict[Slot, None]:
+        """The nodes that are held for single tasks behind this place."""
+        return {each.slot: None for hold in self if rank < hold.rank for each in self.of_shape(hold.shape)}
+
     def release(self, hold: Hold) -> None:
         """Let a node go, if it is still held so."""
         if self.is_kept(hold):

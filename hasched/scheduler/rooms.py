@@ -110,7 +110,10 @@ class Part(NamedTuple):
 
 
 class Rooms:
-    """The table of one shape. A node that is held for somebody else has no room, nor has one that closes too early."""
+    """The table of one shape. A node that is held for somebody else has no room, nor has one that closes too early.
+
+    The first gang that fits nowhere has also what those hold that stand behind it (`let_pass`).
+    """
 
     def __init__(self, shape: GangShape, changes: Changes, windows: Windows, slots: Iterable[Slot]) -> None:
         self.shape = shape
@@ -123,7 +126,8 @@ class Rooms:
         self._rooms: dict[Slot, tuple[tuple[int, ...], tuple[tuple[str, str], ...]]] = {}
         self.everywhere = Place(len(shape.requests))
         self.places: dict[tuple[str, str], Place] = {}  # by label and value
-        self.own: dict[Slot, None] = {}  # nodes that are held for the first gang of this shape
+        self.own: dict[Slot, None] = {}  # nodes that are held for the first gang of this shape,
+        self.behind: dict[Slot, None] = {}  # and for others, who stand behind it
 
     @property
     def complete(self) -> bool:
@@ -155,6 +159,17 @@ class Rooms:
         """Its node is gone."""
         self._drop(slot)
         self._missing.pop(slot, None)
+
+    def let_pass(self, behind: dict[Slot, None]) -> bool:
+        """Have these nodes as if nobody held them. Whether there is one that it didn't have."""
+        more = [slot for slot in behind if slot not in self.behind]
+        for slot in (*more, *(slot for slot in self.behind if slot not in behind)):
+            self._changes.note(slot)
+        self.behind = behind
+        return bool(more)
+
+    def _is_open(self, slot: Slot) -> bool:
+        return slot.usable and (not slot.held or slot in self.own or slot in self.behind)
 
     def size_allowed(self, most: int) -> int:
         """How large a gang fits, by the sums, `most` at most; 0 if not even the smallest does."""
@@ -222,7 +237,7 @@ class Rooms:
                 else:
                     heapq.heappop(roomy)
                 fresh, expected, order, slot = first
-                room = self.room(slot, request, most) if slot.usable and (not slot.held or slot in self.own) else 0
+                room = self.room(slot, request, most) if self._is_open(slot) else 0
                 if room < -expected:  # something has changed there
                     if room:
                         heapq.heappush(roomy, (fresh, -room, order, slot))
@@ -333,7 +348,7 @@ class Rooms:
             changed[slot].take(self.shape.parts[part][0], -tasks)
         for slot, part, tasks, _ in of_changed:
             request, twin = self.shape.parts[part][0], changed[slot]
-            may = slot.usable and (not slot.held or slot in self.own) and self.admits(slot, now_ms)
+            may = self._is_open(slot) and self.admits(slot, now_ms)
             if not may or twin.room(request, tasks) < tasks:
                 return False
             twin.take(request, tasks)
@@ -342,7 +357,7 @@ class Rooms:
     def _put(self, slot: Slot, now_ms: int) -> None:
         self._drop(slot)
         shape = self.shape
-        if not slot.usable or (slot.held and slot not in self.own) or not self.admits(slot, now_ms):
+        if not self._is_open(slot) or not self.admits(slot, now_ms):
             return
         rooms = tuple(self.room(slot, request, shape.most) for request in shape.requests)
         if not any(rooms):

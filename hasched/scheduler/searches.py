@@ -59,12 +59,12 @@ class Search:
         self.moot = False  # the gang doesn't wait any more, or not to be so large
         self.unlucky = False  # there was room, and each time some of it went again
         self._state = state
-        self._rooms = rooms
+        self.rooms = rooms
         self._taken: list[Part] = []
         self.steps = self._run()
 
     def _run(self) -> Steps[GangFlight | None]:
-        state, rooms, taken = self._state, self._rooms, self._taken
+        state, rooms, taken = self._state, self.rooms, self._taken
         for _ in range(MOST_TRIES):
             if not (yield from rooms.choose(self.asked.size, state, taken)):
                 return None
@@ -86,12 +86,12 @@ class Search:
     def give_up(self) -> None:
         """At once: what was taken is free again."""
         self.steps.close()
-        for _ in self._rooms.give_back(self._taken):
+        for _ in self.rooms.give_back(self._taken):
             pass
 
     def _write(self) -> Steps[GangFlight | None]:
         """The plan. Ranks follow each other on a node as far as they can, and the node of rank 0 comes first."""
-        job, shape = self._state.jobs.get(self.asked.job_id), self._rooms.shape
+        job, shape = self._state.jobs.get(self.asked.job_id), self.rooms.shape
         if job is None or job.gang is None:
             return None
         indices: dict[NodeId, list[TaskIndex]] = {}

@@ -447,3 +447,23 @@ class TestReserves:
         world.submit(2, gang=True, priority_class="high")
         world.settle()
         assert lower.active == 1 and not lower.yields
+
+
+def test_a_gang_has_the_node_that_a_job_behind_it_holds() -> None:
+    world = World()
+    for name in ("n1", "n2"):
+        world.node(name, cpu=4)
+    tasks = [world.submit(cpu=cpu) for cpu in (2, 2, 2, 2)]
+    world.settle()
+    gang = world.submit(4, gang=True)
+    single = world.submit(cpu=4)
+    world.settle()
+    held = world.planner.held_nodes
+    assert sorted(held.values()) == [gang.id, single.id]
+    for node in held:
+        job = next(job for job in tasks if (active := job.attempt_of(0)) is not None and active.node_id == node)
+        world.end(job.id, 0)
+        world.settle()
+    assert placed(gang) == {"n1": [0, 1], "n2": [2, 3]} or placed(gang) == {"n2": [0, 1], "n1": [2, 3]}
+    world.settle()
+    assert list(world.planner.held_nodes.values()) == [single.id]  # it holds a node again, and starts when that is empty

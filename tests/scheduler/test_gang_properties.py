@@ -1,4 +1,5 @@
-"""Gangs in any order of events: never a part of one, never too much on a node, and the first that fits is not left waiting."""
+"""Gangs in any order of events: never a part of one, never too much on a node, and the first that fits is not left waiting,
+whoever behind it holds a node."""
 
 from __future__ import annotations
 
@@ -128,14 +129,17 @@ class GangStory(RuleBasedStateMachine):
         waiting = [job for job in self.world.state.jobs.values() if self.may_start(job)]
         if waiting:
             first = min(waiting, key=lambda job: (-job.priority, job.id))
-            held = (
-                self.world.planner.held_nodes
-            )  # one that a single job holds is not given to a gang, even one before it
-            nodes = [node for node in self.usable() if held.get(node.id, first.id) == first.id]
+            held = self.world.planner.held_nodes
+            nodes = [node for node in self.usable() if not self.before(held.get(node.id, first.id), first)]
             free = sum(node.room_for(first.resources, first.floor) for node in nodes)
             assert free < max(first.floor, 1) or first.gang is None or first.gang.groups or first.placement, (
                 f"gang {first.id} fits, and waits"
             )
+
+    def before(self, holder: int, job: Job) -> bool:
+        """Whether who holds a node stands before a job."""
+        other = self.world.state.jobs[holder]
+        return (-other.priority, other.id) < (-job.priority, job.id)
 
     def may_start(self, job: Job) -> bool:
         if not job.starts_together or job.active or job.suspended or job.ending:
