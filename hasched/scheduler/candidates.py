@@ -131,13 +131,6 @@ class View:
         """Whether the node meets the rules."""
         return self._judge(slot)[1]
 
-    def emptiest(self, request: Resources, most: int) -> list[Slot]:
-        """Some nodes that could hold a task with this request if less ran there, those that lack little among them."""
-        found = [slot for shelf in self.shelves.values() for slot in shelf.ends(most) if slot.could_hold(request)]
-        if not found:  # they have something that few have: look at all
-            found = [slot for slot in self.places if slot.could_hold(request)]
-        return found
-
     def preference(self, slot: Slot) -> float:
         return self._judge(slot)[2]
 
@@ -170,7 +163,13 @@ class View:
         shelf = self.shelves.get(alike)
         if shelf is None:
             shelf = self.shelves[alike] = Shelf(
-                total, preference, for_gpus=self.for_gpus, free_gpus=free_gpus, closes_ms=closes_ms, values=places
+                total,
+                preference,
+                for_gpus=self.for_gpus,
+                free_gpus=free_gpus,
+                closes_ms=closes_ms,
+                values=places,
+                kind=alike[:-1],
             )
             self.at.setdefault(places, []).append(shelf)
         place = (self.standing(slot), slot.order, slot)
@@ -236,8 +235,21 @@ class Cursor:
         return self._heap[0][:2]
 
     def permits(self, slot: Slot) -> bool:
-        """Whether what runs elsewhere lets a task start on the node."""
+        """Whether what runs elsewhere lets a task start on the node, and that is known."""
         return True
+
+    def allows(self, slot: Slot) -> bool:
+        """The same, where somebody has seen that it is `ready`."""
+        return True
+
+    def opens(self, values: Values) -> bool:
+        """Whether it may do so on some node with these values of the labels that relations name; asked while it is `ready`."""
+        return True
+
+    @property
+    def surroundings(self) -> tuple[int, ...]:
+        """Other numbers whenever that may be different."""
+        return ()
 
     def score(self, slot: Slot) -> tuple[float, int]:
         """That of a node that stands on no shelf, with its order."""

@@ -436,7 +436,8 @@ class GangLine:
         release(self._holds, reserve)
 
     def _first_blocked(self, state: State) -> Blocked | None:
-        for rank, shape, job_id in self._line.blocked():
+        while found := self._line.blocked(1):
+            ((rank, shape, job_id),) = found
             job = state.jobs.get(job_id)
             if job is not None and self._waits(job):
                 return Blocked(rank, shape, job_id)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from hasched.model.ids import JobId, NodeId
 from hasched.scheduler.candidates import Candidates, View
 from hasched.scheduler.evictions import LOOKS_A_UNIT, Eviction, Sieve
-from hasched.scheduler.holds import MOST_HOLDS, Blocked, Hold, Holds, best_offer
+from hasched.scheduler.holds import MOST_HOLDS, Blocked, Hold, Holds
 from hasched.scheduler.line import Line
+from hasched.scheduler.offers import OfferSearch
 from hasched.scheduler.order import Rank
 from hasched.scheduler.preemption import Ousting
 from hasched.scheduler.shapes import NEVER_MS, Shape
@@ -19,8 +19,8 @@ from hasched.scheduler.windows import Windows
 from hasched.statemachine.commands import PreemptAttempts
 from hasched.statemachine.state import State
 
-KEEP_UNITS = 2  # what it costs to see who needs a hold,
-HOLD_UNITS = 32  # and to find one
+KEEP_UNITS = 2  # what it costs to see who needs a hold
+PREPARED_A_UNIT = 32  # looks of a cursor that is made ready
 MOST_EVICTIONS = 2 * MOST_HOLDS  # that are kept: a shape whose hold has been used may soon have another
 
 
@@ -54,18 +54,18 @@ class Head:
         self._changes = changes
         self._waits = waits
         self._wants = wants
-        self._hopeless: dict[Shape, None] = {}  # shapes that no node could hold, as long as nodes stay as they are
+        self._search: OfferSearch | None = None  # for the first who holds none yet
         self._evictions: dict[Shape, Eviction] = {}
         self._asked: _Asked | None = None
         self.unsettled = False
         self._behind = False  # who is to hold a node isn't known before more nodes were looked at
 
     def nodes_changed(self) -> None:
-        self._hopeless.clear()
+        self._line.give_hope()
+        self._search = None
 
     def forget_shape(self, shape: Shape) -> None:
         """Nothing of it waits any more."""
-        self._hopeless.pop(shape, None)
         self._evictions.pop(shape, None)
         self._holds.forget_shape(shape)
 
@@ -81,33 +81,39 @@ class Head:
             return 0
         self._behind = False
         self._drop_excluded()
-        missing = self._holds.keep(islice(self._blocked(state), self._holds.limit(len(self._slots))))
+        missing = self._holds.keep(self._blocked(state))
         for shape in self._evictions:
             self._let_go(state, shape)
         if missing is None:
+            self._search = None
             return KEEP_UNITS
-        cursors = self._candidates.cursors(missing.shape)
-        late = next((cursor for cursor in cursors if not cursor.ready), None)
-        self._behind = late is not None
-        if late is not None:
-            return KEEP_UNITS + late.prepare() // HOLD_UNITS
-        offer = best_offer(state, cursors, missing.shape, windows)
+        search = self._search
+        if search is None or search.shape is not missing.shape:
+            cursors = self._candidates.cursors(missing.shape)
+            search = self._search = OfferSearch(state, missing.shape, cursors, self._changes, windows)
+        done, units = search.go_on()
+        self._behind = not done
+        if not done:
+            return KEEP_UNITS + units
+        self._search, offer = None, search.found
         if offer is None:
-            self._hopeless[missing.shape] = None
+            self._line.give_up_hope(missing.shape)
         else:
             self._holds.hold(missing, offer)
             gives_way = offer.slot.kept.gives_way(missing.shape.requests[offer.choice], offer.slot.total)
             if gives_way and offer.start_ms <= state.now_ms:
                 self._line.call_back(missing.shape)  # it fits now that the node is held for it
-        return HOLD_UNITS
+        return KEEP_UNITS + units
 
-    def _blocked(self, state: State) -> Iterator[Blocked]:
-        """The shapes that fit nowhere though some node could hold them, in order. One whose first job is out of it is tried."""
-        for rank, shape, job_id in self._line.blocked():
-            if not self._waits(state, job_id):
+    def _blocked(self, state: State) -> list[Blocked]:
+        """The first shapes that fit nowhere though some node could hold them. One whose first job is out of it is tried."""
+        while True:
+            blocked = [Blocked(*each) for each in self._line.blocked(self._holds.limit(len(self._slots)))]
+            gone = [each.shape for each in blocked if not self._waits(state, each.job_id)]
+            if not gone:
+                return blocked
+            for shape in gone:
                 self._line.call_back(shape)
-            elif shape not in self._hopeless:
-                yield Blocked(rank, shape, job_id)
 
     def _drop_excluded(self) -> None:
         """Let go of nodes at which the rules of those who hold them let them start no more, because of what runs there now."""
@@ -134,7 +140,9 @@ class Head:
     def relations_changed(self, shapes: Iterable[Shape]) -> None:
         """Some have come or gone to whom these stand in relations."""
         for shape in shapes:
-            self._hopeless.pop(shape, None)
+            self._line.give_hope((shape,))
+            if self._search is not None and self._search.shape is shape:
+                self._search.shaken = True
             if (eviction := self._evictions.get(shape)) is not None:
                 eviction.permit()
                 self.unsettled = True
@@ -156,7 +164,7 @@ class Head:
         eviction, job = self._evictions[hold.shape], state.jobs[job_id]
         cursor = self._candidates.cursors(hold.shape)[hold.choice]
         if not cursor.ready:
-            return None, 1 + cursor.prepare() // HOLD_UNITS
+            return None, 1 + cursor.prepare() // PREPARED_A_UNIT
         view = cursor.view
 
         def serves(slot: Slot) -> bool:

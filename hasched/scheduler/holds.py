@@ -28,7 +28,6 @@ from hasched.statemachine.state import State
 MOST_HOLDS = 8
 REFRESHED_AT_ONCE = 64  # holds of which it is worked out when they can start
 NODES_A_HOLD = 16  # of so many nodes one may be held; one always may
-CLOSE_LOOKS = 12  # nodes of which it is worked out when a task could start there
 
 
 Wanted: TypeAlias = tuple[tuple[Resources, int], ...]  # so many tasks with each request
@@ -120,7 +119,9 @@ class Holds:
         self._holds: dict[Shape, Hold] = {}
         self._more: dict[Shape, dict[Slot, Hold]] = {}  # where others were driven out for more of its tasks
         self._of_slot: dict[Slot, Hold] = {}
-        self._denied: dict[Cursor, Rank] = {}  # who found nothing here as things are, by their best rank
+        self._denied: dict[
+            Cursor, tuple[Rank, tuple[int, ...]]
+        ] = {}  # who found nothing here: the best rank, and what ran
         self._together: tuple[Sequence[Hold], int] | None = None  # holds of a gang, and when all of them can start
         self.behind = False  # that isn't known yet
         self.released = False  # whether a node was let go since somebody last set it to False
@@ -129,9 +130,9 @@ class Holds:
     def find(self, state: State, cursor: Cursor, asked: tuple[Shape, int, Rank]) -> Slot | None:
         """The best held node on which a task of this shape may start."""
         shape, choice, rank = asked
-        denied = self._denied.get(cursor) if not shape.relations else None
-        if denied is not None and denied <= rank:  # time goes on, so what a hold leaves to others only gets less
-            return None
+        denied, surroundings = self._denied.get(cursor), cursor.surroundings
+        if denied is not None and denied[0] <= rank and denied[1] == surroundings:
+            return None  # time goes on, so what a hold leaves to others only gets less
         request = shape.requests[choice]
         best: tuple[float, int] | None = None
         found: Slot | None = None
@@ -152,8 +153,8 @@ class Holds:
                 best, found = cursor.score(slot), slot
                 if own is not None and self._of_slot[slot].shape is shape:
                     break  # there may be hundreds
-        if found is None and not self.behind:
-            self._denied[cursor] = rank
+        if found is None and not self.behind and cursor.ready:
+            self._denied[cursor] = rank, surroundings
         return found
 
     def room(self, state: State, slot: Slot, asked: tuple[Shape, int, Rank], most: int) -> int:
@@ -370,27 +371,6 @@ class Holds:
     def __len__(self) -> int:
         """How many nodes are held."""
         return len(self._of_slot)
-
-
-def best_offer(state: State, cursors: Iterable[Cursor], shape: Shape, windows: Windows) -> Offer | None:
-    """The node that a shape should hold. None: no node that its rules permit now has so much in all."""
-    near: list[Offer] = []
-    for choice, cursor in enumerate(cursors):
-        request = cursor.request
-        cursor.view.catch_up()
-        for slot in cursor.view.emptiest(request, CLOSE_LOOKS // 2):
-            if shape.relations and not cursor.permits(slot):
-                continue
-            if windows.closes_ms(slot.node_id, shape.access) == NEVER_MS:
-                lacks = slot.shortfall(request)
-                near.append(Offer(0, slot.total.gpus > 0 and not request.gpus, lacks, slot.order, slot, choice))
-    near.sort(key=lambda offer: offer[1:4])
-    near = [offer for offer in near if offer.spared is near[0].spared]
-    offers = [
-        offer._replace(start_ms=room_in_time(state, offer.slot, ((shape.requests[offer.choice], 1),))[0])
-        for offer in near[:CLOSE_LOOKS]
-    ]
-    return min(offers, key=lambda offer: offer[:4], default=None)
 
 
 def fits_all(slot: Slot, wanted: Wanted) -> bool:

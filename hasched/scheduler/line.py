@@ -1,7 +1,8 @@
 """The line: who is tried next.
 
 Jobs stand in classes (one rank group, one shape), classes with their shape, and shapes in line, each by the rank of the first
-within. A shape that fits nowhere stands aside with all its classes: ten thousand classes of it cost nothing then.
+within. A shape that fits nowhere stands aside with all its classes: ten thousand classes of it cost nothing then. Those aside
+stand in order, too, but for the hopeless, which no node could hold: whoever asks for the first few pays for a few.
 
 A rank that has become larger since it was noted is found out when its class is first: nobody is passed by that, and what many
 classes have in common may change at no cost. One that has become smaller has to be told (`rerank`).
@@ -19,6 +20,7 @@ from hasched.scheduler.shapes import Shape
 
 MOST_MOVES = 100  # classes that are put where they belong in one look, for a slice must not be long
 MOVE_LOOKS = 12  # as many looks at nodes one of them costs
+MOST_STALE = 64  # entries of the order of those aside, beyond twice as many as are true, before it is made anew
 
 Ranker: TypeAlias = Callable[[RankGroup, JobId], Rank]
 
@@ -84,17 +86,18 @@ class WaitingClass:
 
 
 class ShapeQueue:
-    """The classes of one shape. `aside`: nothing of it fits anywhere."""
+    """The classes of one shape. `aside`: nothing of it fits anywhere. `hopeless`: nor will it, as nodes and relations are."""
 
-    __slots__ = ("aside", "classes", "heap", "number", "rank", "shape")
+    __slots__ = ("aside", "classes", "heap", "hopeless", "number", "rank", "shape")
 
     def __init__(self, shape: Shape, number: int) -> None:
         self.number = number
         self.shape = shape
         self.classes = 0
         self.heap: list[tuple[Rank, int, WaitingClass]] = []  # may hold ranks that are not true any more
-        self.rank: Rank | None = None  # its place in line
+        self.rank: Rank | None = None  # its place in line, or among those aside
         self.aside = False
+        self.hopeless = False
 
     def __lt__(self, other: ShapeQueue) -> bool:
         """Of two with one rank only one has it still, so it doesn't matter which a heap has first."""
@@ -124,6 +127,8 @@ class Line:
         self._stale: dict[WaitingClass, None] = {}  # whose rank is to be looked at again
         self.looks = 0  # that its order has cost, since somebody last set it to 0
         self.aside: dict[Shape, None] = {}
+        self._in_order: list[tuple[Rank, int, ShapeQueue]] = []  # those aside, but for the hopeless
+        self._hopeless: dict[Shape, None] = {}
 
     def add(self, group: RankGroup, shape: Shape, job_id: JobId) -> bool:
         """Whether it wasn't there and now stands first of a shape that stands aside."""
@@ -154,8 +159,7 @@ class Line:
         if waiting.rank != rank:
             waiting.rank = rank
             heapq.heappush(queue.heap, (rank, waiting.number, waiting))
-        if not queue.aside:
-            self._line_up(queue)
+        self._line_up(queue)
 
     def rerank(self, accounts: Iterable[Account] | None) -> None:
         """The ranks of these accounts' classes have changed; None: of all. They are looked at by `settle`."""
@@ -189,23 +193,33 @@ class Line:
         queue.rank = None
         del self._queues[queue.shape]
         self.aside.pop(queue.shape, None)
+        self._hopeless.pop(queue.shape, None)
         self._forget_shape(queue.shape)
 
     def _line_up(self, queue: ShapeQueue) -> None:
-        """Give a shape its place in line."""
+        """Give a shape its place in line, or among those aside."""
         best = queue.best()
-        rank = best[0] if best is not None else None
-        if queue.rank != rank:
-            queue.rank = rank
-            if rank is not None:
-                heapq.heappush(self._line, (rank, queue.number, queue))
+        rank = best[0] if best is not None and not queue.hopeless else None
+        if queue.rank == rank:
+            return
+        queue.rank = rank
+        if rank is None:
+            return
+        if not queue.aside:
+            heapq.heappush(self._line, (rank, queue.number, queue))
+            return
+        heapq.heappush(self._in_order, (rank, queue.number, queue))
+        if len(self._in_order) > 2 * len(self.aside) + MOST_STALE:
+            queues = map(self._queues.__getitem__, self.aside)
+            self._in_order = [(each.rank, each.number, each) for each in queues if each.rank is not None]
+            heapq.heapify(self._in_order)
 
     def _first(self) -> ShapeQueue | None:
         """Whoever is first: in truth, but for one whose rank has grown while that of too many others had to be put right."""
         line, moves = self._line, 0
         while line:
             rank, _, queue = line[0]
-            if queue.rank == rank:
+            if queue.rank == rank and not queue.aside:
                 if (best := queue.best()) is not None and best[0] == rank:
                     waiting = queue.heap[0][2]
                     assert waiting.first is not None, "an empty class stands nowhere"
@@ -255,13 +269,32 @@ class Line:
         queue.aside = True
         queue.rank = None
         self.aside[waiting.shape] = None
+        self._line_up(queue)
 
     def call_back(self, shape: Shape) -> None:
         """It may fit somewhere again."""
         del self.aside[shape]
+        self._hopeless.pop(shape, None)
         queue = self._queues[shape]
-        queue.aside = False
+        queue.aside = queue.hopeless = False
+        queue.rank = None
         self._line_up(queue)
+
+    def give_up_hope(self, shape: Shape) -> None:
+        """No node could hold what stands aside: it isn't `blocked` before there is hope again."""
+        self._hopeless[shape] = None
+        queue = self._queues[shape]
+        queue.hopeless = True
+        self._line_up(queue)
+
+    def give_hope(self, shapes: Iterable[Shape] | None = None) -> None:
+        """To these, or to all."""
+        for shape in list(self._hopeless) if shapes is None else shapes:
+            if shape in self._hopeless:
+                del self._hopeless[shape]
+                queue = self._queues[shape]
+                queue.hopeless = False
+                self._line_up(queue)
 
     def rank_of_class(self, waiting: WaitingClass) -> Rank:
         """The place of a class that was taken out of the line, and isn't empty."""
@@ -292,14 +325,21 @@ class Line:
         best = self._queues[shape].best()
         return best is not None and best[1].first == job_id
 
-    def blocked(self) -> list[tuple[Rank, Shape, JobId]]:
-        """The shapes that stand aside, each with its first job, in order."""
-        found: list[tuple[Rank, Shape, JobId]] = []
-        for shape in self.aside:
-            best = self._queues[shape].best()
-            if best is not None and best[1].first is not None:
-                found.append((best[0], shape, best[1].first))
-        found.sort(key=lambda one: one[0])
+    def blocked(self, most: int) -> list[tuple[Rank, Shape, JobId]]:
+        """The first few shapes that stand aside and aren't hopeless, each with its first job, in order."""
+        heap, found = self._in_order, list[tuple[Rank, Shape, JobId]]()
+        entries: list[tuple[Rank, int, ShapeQueue]] = []
+        while heap and len(found) < most:
+            entry = heapq.heappop(heap)
+            rank, _, queue = entry
+            if queue.rank != rank or not queue.aside or (entries and entries[-1][2] is queue):
+                continue
+            best = queue.best()
+            assert best is not None and best[1].first is not None, "an empty class stands nowhere"
+            entries.append(entry)
+            found.append((rank, queue.shape, best[1].first))
+        for entry in entries:
+            heapq.heappush(heap, entry)
         return found
 
     def __len__(self) -> int:

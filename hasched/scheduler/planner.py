@@ -197,6 +197,10 @@ class Planner(Following):
     def _look_again(self, state: State) -> tuple[int, bool]:
         """See whether the next shape that stands aside fits by now. The looks it took, and whether it is known."""
         rank, _, shape = self._recheck[-1]
+        if not all(self._waits(state, first) for first in self._line.firsts(shape, 1)):
+            self._recheck.pop()
+            self._line.call_back(shape)  # its first job is out of it
+            return 1, True
         found, looks = self._find(state, shape, rank)
         if found is None and not self._candidates.know(shape):
             return looks, False

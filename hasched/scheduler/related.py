@@ -26,10 +26,10 @@ from hasched.statemachine.census import Sites
 from hasched.statemachine.relations import Relation, RelationKind, holds
 
 SAMPLE = 64  # the best nodes by all else, among which a wish decides where each node is a place of its own
-MOST_LOOKS = 4_000  # in one search, before others have their turn
+MOST_LOOKS = 2_000  # in one search, before others have their turn
 SPOT_LOOKS = 12  # to judge a spot costs as much as so many looks at nodes,
 SHELF_LOOKS = 6  # and to open a shelf
-PATIENCE = 100  # searches in a row that were ended for their length: then what was found has to do
+PATIENCE = 200  # searches in a row that were ended for their length: then what was found has to do
 MISSED = 1_000  # changes: who has missed more begins anew
 
 _Bound = tuple[float, int]  # a score, and the order of the node
@@ -71,6 +71,8 @@ class RelatedCursor(Cursor):
         "_sites",
         "_spots",
         "_spots_at",
+        "_spread_over",
+        "_spreads",
         "_stamps",
         "_tallies",
         "_todo",
@@ -87,6 +89,8 @@ class RelatedCursor(Cursor):
         self._places = any(not each.place for each in shape.relations)  # whether some relation is to nodes
         self._floors = [Floor() if each.kind is RelationKind.SPREAD else None for each in shape.relations]
         self._floors_built = False
+        self._spreads = sum(floor is not None for floor in self._floors)
+        self._spread_over: list[Sites] = []  # of each of them
         self._sites: list[tuple[Sites, int] | None] = [None] * len(self._pairs)  # of each spread, with their version
         self._spots: dict[Values, _Spot] = {}
         self._spots_at: dict[Value, list[_Spot]] = {}
@@ -109,9 +113,15 @@ class RelatedCursor(Cursor):
 
     @property
     def ready(self) -> bool:
-        if not self.view.complete or self._unfinished or any(tally.missing for _, tally in self._pairs):
+        if self._unfinished or not self.view.complete:
             return False
-        return not any(sites.missing for sites in self._all_sites())
+        for _, tally in self._pairs:
+            if tally.missing:
+                return False
+        for sites in self._spread_over:
+            if sites.missing or sites.dropped:
+                return False
+        return len(self._spread_over) == self._spreads
 
     def prepare(self) -> int:
         self._unfinished = False
@@ -120,13 +130,12 @@ class RelatedCursor(Cursor):
         for _, tally in self._pairs:
             if tally.missing:
                 return self._tallies.build(tally)
-        return next((self._tallies.build_sites(sites) for sites in self._all_sites() if sites.missing), 0)
-
-    def _all_sites(self) -> Iterator[Sites]:
-        """Of every spread."""
-        for (relation, _), floor in zip(self._pairs, self._floors, strict=True):
-            if floor is not None:
-                yield self._tallies.sites(self._shape, relation.place)
+        self._spread_over = [
+            self._tallies.sites(self._shape, relation.place)
+            for (relation, _), floor in zip(self._pairs, self._floors, strict=True)
+            if floor is not None
+        ]
+        return next((self._tallies.build_sites(sites) for sites in self._spread_over if sites.missing), 1)
 
     def best(self, changes: Changes, now_ms: int) -> Slot | None:
         """None also if the search isn't finished: then it isn't `ready`, and goes on when it is asked again."""
@@ -403,10 +412,28 @@ class RelatedCursor(Cursor):
         return self._best
 
     def permits(self, slot: Slot) -> bool:
-        return self.ready and not any(
-            not relation.weight and not holds(relation, tally.at(relation, slot.node.facts), tally.total, low)
-            for relation, tally, low in self._judged_now()
-        )
+        return self.ready and self.allows(slot)
+
+    def allows(self, slot: Slot) -> bool:
+        facts = slot.node.facts
+        for (relation, tally), (low, _) in zip(self._pairs, self._seen, strict=True):
+            if not relation.weight and not holds(relation, tally.at(relation, facts), tally.total, low):
+                return False
+        return True
+
+    def opens(self, values: Values) -> bool:
+        for (relation, tally), (low, _), at in zip(self._pairs, self._seen, self._at, strict=True):
+            if at < 0 or relation.weight:
+                continue
+            value = values[at]
+            here = None if value is None else tally.by_label[relation.place].get(value, 0)
+            if not holds(relation, here, tally.total, low):
+                return False
+        return True
+
+    @property
+    def surroundings(self) -> tuple[int, ...]:
+        return *(tally.version for _, tally in self._pairs), *(low for low, _ in self._seen)
 
     def score(self, slot: Slot) -> tuple[float, int]:
         score, order = super().score(slot)

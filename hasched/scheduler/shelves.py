@@ -7,6 +7,7 @@ search passes a block of nodes that are too full with one look.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
+from collections.abc import Hashable, Iterator
 from typing import TypeAlias
 
 from hasched.model.spec import Resources
@@ -55,10 +56,10 @@ class Shelf:
     """`total` is that of the first node on it: the others have about as much in all (`candidates.likeness`).
 
     It is searched for tasks with GPUs, or for those without, which get what is spare. From `closes_ms` on its nodes belong to
-    others. `values` are those of the labels that whoever asks goes by.
+    others. `values` are those of the labels that whoever asks goes by; shelves of one `kind` differ in them alone.
     """
 
-    __slots__ = ("_blocks", "_for_gpus", "_lasts", "closes_ms", "free_gpus", "preference", "total", "values")
+    __slots__ = ("_blocks", "_for_gpus", "_lasts", "closes_ms", "free_gpus", "kind", "preference", "total", "values")
 
     def __init__(
         self,
@@ -69,6 +70,7 @@ class Shelf:
         free_gpus: bool,
         closes_ms: int,
         values: Values = (),
+        kind: Hashable = None,
     ) -> None:
         self.total = total
         self._for_gpus = for_gpus
@@ -76,6 +78,7 @@ class Shelf:
         self.preference = preference
         self.closes_ms = closes_ms
         self.values = values
+        self.kind = kind
         self._blocks: list[_Block] = []
         self._lasts: list[Place] = []  # of each block
 
@@ -157,14 +160,18 @@ class Shelf:
                 block.measure()
         return None, looks
 
-    def ends(self, most: int) -> list[Slot]:
+    def ends(self, most: int) -> list[Place]:
         """Some from either end: the fullest and the emptiest, whichever is where."""
         if not self._blocks:
             return []
-        last = [slot for _, _, slot in self._blocks[-1].places[-most:]]
+        last = self._blocks[-1].places[-most:]
         if len(self._blocks) == 1 and len(last) < most:
             return last
-        return list(dict.fromkeys([*last, *(slot for _, _, slot in self._blocks[0].places[:most])]))
+        return list(dict.fromkeys([*last, *self._blocks[0].places[:most]]))
+
+    def slots(self) -> Iterator[Slot]:
+        """All of them, as they stood at the first look."""
+        return iter([slot for block in self._blocks for _, _, slot in block.places])
 
     def __len__(self) -> int:
         return sum(len(block.places) for block in self._blocks)

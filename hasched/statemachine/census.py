@@ -20,10 +20,10 @@ def place_of(label: str, facts: NodeFacts) -> str | None:
 class Sites:
     """The places at which rules allow tasks at all, with how many nodes that take work; `version` rises when they are others.
 
-    Until nothing is `missing` it is being made.
+    Until nothing is `missing` it is being made; `dropped`: it isn't kept current any more.
     """
 
-    __slots__ = ("_at", "_label", "_rules", "missing", "nodes", "version")
+    __slots__ = ("_at", "_label", "_rules", "dropped", "missing", "nodes", "version")
 
     def __init__(self, rules: PlacementRules | None, label: str, nodes: Iterable[NodeId]) -> None:
         self._rules = rules
@@ -32,6 +32,7 @@ class Sites:
         self.nodes: dict[str, int] = {}
         self.version = 0
         self.missing = dict.fromkeys(nodes)
+        self.dropped = False
 
     def build(self, nodes: Mapping[NodeId, Node], most: int = MAX_INTEGER) -> int:
         """Look at some of the nodes that are missing. Returns how many it were."""

@@ -108,7 +108,7 @@ class Neighbours:
         if sites is None:
             sites = Sites(rules, label, state.nodes)
             if len(self._sites) >= MOST_SITES:
-                del self._sites[next(iter(self._sites))]
+                self._sites.pop(next(iter(self._sites))).dropped = True
         self._sites[rules, label] = sites
         return sites
 
