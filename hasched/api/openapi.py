@@ -38,7 +38,7 @@ def openapi_document(routes: Iterable[Route]) -> dict[str, Any]:
     _add_with_parts(components, "Workflow", workflow_schema())
     kinds = [{"$ref": _REFERENCE.format(name=kind)} for kind in ("JobTemplate", "Workflow")]
     components["TemplateDocument"] = {"anyOf": kinds}
-    components["ScheduleDocument"] = schedule_schema()
+    components["ScheduleDocument"] = _with_component(schedule_schema(), "workflow", "Workflow")
     _refine(components)
     paths: dict[str, dict[str, Any]] = {}
     for route in table:
@@ -83,6 +83,13 @@ def _add_with_parts(components: dict[str, Any], name: str, schema: dict[str, Any
 
     components[name] = point({key: value for key, value in schema.items() if key != "$defs"})
     components.update({names[part]: point(definition) for part, definition in schema["$defs"].items()})
+
+
+def _with_component(schema: dict[str, Any], key: str, name: str) -> dict[str, Any]:
+    """A schema whose own definition of a key is the component of that name."""
+    outside = {"anyOf": [{"type": "string"}, {"$ref": _REFERENCE.format(name=name)}]}
+    properties = {**schema["properties"], key: {**schema["properties"][key], **outside}}
+    return {**{word: value for word, value in schema.items() if word != "$defs"}, "properties": properties}
 
 
 def _refine(components: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from hasched.cli.answers import plan, why
 from hasched.cli.exits import Exit, exit_for_error
 from hasched.cli.patience import patience
 from hasched.cli.runs import run, submit, wait
+from hasched.cli.schemas import schema_command
 from hasched.cli.settings import JobNumberType, Settings, json_option, namespace_option
 from hasched.cli.tasks import STATE_NAMES, first_unsuccessful, logs, parse_target, tasks
 from hasched.cli.templates import dispatch
@@ -39,18 +40,8 @@ def job() -> None:
     """Run jobs, watch them, stop them."""
 
 
-for command in (run, submit, dispatch, plan, why, wait, tasks, logs):
+for command in (run, submit, dispatch, plan, why, wait, tasks, logs, schema_command("job")):
     job.add_command(command)
-
-
-@job.command()
-@json_option
-def schema() -> None:
-    """Print the JSON Schema of job files, for editors."""
-    from hasched.cli.output import print_json
-    from hasched.model.parse import spec_schema
-
-    print_json({"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "hasched job", **spec_schema()})
 
 
 @job.command("list")

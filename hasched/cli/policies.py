@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hasched.cli.schemas import schema_command
 from hasched.cli.settings import Settings, json_option
 from hasched.model.errors import FieldError, PolicyInvalid
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 @click.group()
 def policy() -> None:
     """Set queues, quotas, caps, prices and other policies."""
+
+
+policy.add_command(schema_command("policy"))
 
 
 @policy.command()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hasched.cli.schemas import schema_command
 from hasched.cli.settings import Settings, json_option
 from hasched.model.errors import FieldError, ScheduleInvalid
 
@@ -21,6 +22,9 @@ _FILE = click.Path(exists=True, dir_okay=False, allow_dash=True)
 @click.group()
 def schedule() -> None:
     """Have work done by itself, and see when it was and will be."""
+
+
+schedule.add_command(schema_command("schedule"))
 
 
 @schedule.command()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hasched.cli.schemas import schema_command
 from hasched.cli.settings import Settings, json_option, namespace_option
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ _kind = click.option(
 @click.group()
 def template() -> None:
     """Keep jobs and workflows with parameters, in versions."""
+
+
+template.add_command(schema_command("job-template"))
 
 
 @template.command()

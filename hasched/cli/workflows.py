@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hasched.cli.exits import Exit
+from hasched.cli.schemas import schema_command
 from hasched.cli.settings import DurationType, Settings, json_option, namespace_option
 from hasched.model.errors import EventsCompacted, NotFound, OutcomeUnknown
 
@@ -472,16 +473,7 @@ def _tasks_of(parsed: Parsed) -> tuple[str, list[ExecutionTaskView]]:
     ]
 
 
-@workflow.command()
-@json_option
-def schema() -> None:
-    """Print the JSON Schema of workflow files, for editors."""
-    from hasched.cli.output import print_json
-    from hasched.model.workflow_keys import workflow_schema
-
-    print_json(
-        {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "hasched workflow", **workflow_schema()}
-    )
+workflow.add_command(schema_command("workflow"))
 
 
 def read_workflow(path: str) -> tuple[Document, Parsed]:

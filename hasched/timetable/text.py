@@ -41,6 +41,7 @@ from hasched.model.schedule import (
 from hasched.model.times import parse_time_ms
 from hasched.model.units import format_duration
 from hasched.model.workflow import WorkflowSpec
+from hasched.model.workflow_keys import workflow_schema
 from hasched.model.workflow_text import Library, parse_workflow
 from hasched.timetable.cron import DAYS_OF_1970, parse_cron
 from hasched.timetable.slots import first_shown
@@ -89,7 +90,11 @@ def parse_schedule(
 def schedule_schema() -> dict[str, Any]:
     """The document as JSON Schema (2020-12). It can't say everything: `parse_schedule` has the last word."""
     schema = {**_DOCUMENT.schema, "required": ["name"]}
-    schema["properties"] = {**schema["properties"], "job": spec_schema()}
+    inner = workflow_schema()
+    parts = inner.pop("$defs")
+    target = {**schema["properties"]["workflow"], "anyOf": [{"type": "string"}, {"$ref": "#/$defs/workflow"}]}
+    schema["properties"] = {**schema["properties"], "job": spec_schema(), "workflow": target}
+    schema["$defs"] = {**parts, "workflow": inner}
     one_of = [[{"required": [key]} for key in keys] for keys in (("cron", "every", "at"), ("job", "workflow"))]
     return {**schema, "allOf": [{"oneOf": each} for each in one_of]}
 
@@ -361,7 +366,7 @@ _DOCUMENT = mapping(
         "job": Field("job", _elsewhere({}), "What each slot submits."),
         "workflow": Field(
             "workflow",
-            _elsewhere({"type": ["string", "object"]}),
+            _elsewhere({}),
             "Or what it executes: a workflow, by its name or whole.",
         ),
         "parameters": Field("parameters", _elsewhere({"type": "object"}), "Of the workflow."),
