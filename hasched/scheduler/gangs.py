@@ -340,6 +340,9 @@ class GangLine:
             if not search.moot and job is not None and self._is_of(waiting, job):
                 self._unlucky = self._unlucky or search.unlucky
                 self._set_aside(waiting)
+                rooms, _ = self._look(state, waiting.shape)
+                if rooms is None or 0 < rooms.size_allowed(rooms.shape.most) < search.asked.size:
+                    self._recheck[waiting.shape] = None  # nodes have shrunk meanwhile: a smaller one may fit
             else:
                 self._leave(state, waiting, job_id)
             return None

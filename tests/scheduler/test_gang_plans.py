@@ -466,4 +466,21 @@ def test_a_gang_has_the_node_that_a_job_behind_it_holds() -> None:
         world.settle()
     assert placed(gang) == {"n1": [0, 1], "n2": [2, 3]} or placed(gang) == {"n2": [0, 1], "n1": [2, 3]}
     world.settle()
-    assert list(world.planner.held_nodes.values()) == [single.id]  # it holds a node again, and starts when that is empty
+    assert list(world.planner.held_nodes.values()) == [
+        single.id
+    ]  # it holds a node again, and starts when that is empty
+
+
+@pytest.mark.parametrize("steps", range(8))
+def test_an_elastic_job_starts_smaller_if_nodes_shrink_while_room_is_looked_for(steps: int) -> None:
+    world = World()
+    for number in range(100):
+        world.node(f"n{number}", cpu=1)
+    job = world.submit(90, min_count=60)
+    plans = [plan for _ in range(steps) if (plan := world.plan(budget=4)) is not None]
+    for number in range(30):
+        world.node(f"n{number}", cpu=0)
+    for plan in plans:
+        world.decide(plan)
+    world.settle(budget=4)
+    assert 60 <= job.active <= 90
