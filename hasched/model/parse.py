@@ -38,6 +38,7 @@ from hasched.model.kinds import (
     whole,
     words,
 )
+from hasched.model.notification_text import NOTIFY
 from hasched.model.placement_text import PLACEMENT, PLACEMENT_FIELDS, fill_placement
 from hasched.model.resource_text import RESOURCE_FIELDS, RESOURCES, fault_of_name, fill_request, sorted_amounts
 from hasched.model.spec import (
@@ -338,6 +339,7 @@ _JOB = {
         "Units that each running task holds, by the names of caps.",
     ),
     "placement": Field("placement", PLACEMENT, "Where its tasks may run, and where they had better."),
+    "notify": Field("notify", NOTIFY, "Which notification policies are told of it."),
 }
 
 _UPDATE: dict[str, Field] = {

@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from hasched.model.notices import Channel
 from hasched.model.spec import DEFAULT_NAMESPACE, DEFAULT_QUEUE, Resources
 from hasched.model.units import GIB
 
@@ -32,6 +33,7 @@ class PolicyKind(StrEnum):
     PRICE = "price"
     RESERVATION = "reservation"
     GPU_ROOM = "gpu_room"
+    NOTIFICATION = "notification"
 
 
 class QueueState(StrEnum):
@@ -195,8 +197,40 @@ class GpuRoom(_Policy, frozen=True, tag="gpu_room"):
 
 THE_GPU_ROOM = "default"
 
+
+class Notification(_Policy, frozen=True, tag="notification"):
+    """Who is told of what, and how. Files are names in the managers' directory of secrets: the state holds none.
+
+    Attempts that fail are repeated after `retry_after_ms`, then twice as long each time, up to `retry_at_most_ms`.
+    """
+
+    to: Channel
+    events: tuple[str, ...] = ()  # topics, sorted; none: only what jobs name it for
+    namespaces: tuple[str, ...] = ()  # sorted; of others nothing is told, nor of nodes; none: of all
+    url: str = ""
+    url_file: str = ""  # where the URL itself is a secret
+    secret_file: str = ""  # that webhooks are signed with
+    recipients: tuple[str, ...] = ()  # of e-mail
+    retry_after_ms: int = 5_000
+    retry_at_most_ms: int = 3_600_000
+    give_up_after_ms: int = 86_400_000  # no attempt is made later than this after the event
+
+    def serves(self, namespace: str) -> bool:
+        return not self.namespaces or namespace in self.namespaces
+
+
 Policy: TypeAlias = (
-    Namespace | Queue | PriorityClass | ResourceClass | FairShare | Quota | Cap | Price | Reservation | GpuRoom
+    Namespace
+    | Queue
+    | PriorityClass
+    | ResourceClass
+    | FairShare
+    | Quota
+    | Cap
+    | Price
+    | Reservation
+    | GpuRoom
+    | Notification
 )
 
 TYPES: dict[PolicyKind, type[Policy]] = {
@@ -210,6 +244,7 @@ TYPES: dict[PolicyKind, type[Policy]] = {
     PolicyKind.PRICE: Price,
     PolicyKind.RESERVATION: Reservation,
     PolicyKind.GPU_ROOM: GpuRoom,
+    PolicyKind.NOTIFICATION: Notification,
 }
 KINDS: dict[type[Policy], PolicyKind] = {kind: name for name, kind in TYPES.items()}
 

@@ -21,6 +21,8 @@ from hasched.model.kinds import (
     text,
     whole,
 )
+from hasched.model.notices import Channel
+from hasched.model.notification_text import ADDRESSES, FILE, TOPICS, URL
 from hasched.model.parse import DURATION
 from hasched.model.policy import (
     Amounts,
@@ -291,6 +293,23 @@ TABLES: dict[PolicyKind, dict[str, Item]] = {
         "enabled": Item("enabled", kinds.flag(), "Whether anything is kept."),
         "cpu": Item("cpu_milli", CPU, "Cores beside each free GPU.", _thousandths),
         "memory": Item("memory_bytes", SIZE, "Memory beside each free GPU.", format_bytes),
+    },
+    PolicyKind.NOTIFICATION: {
+        "description": _DESCRIPTION,
+        "to": Item("to", kinds.choice(Channel), "How it gets there.", _word),
+        "events": Item("events", TOPICS, "What is told; if it is left out, what jobs name it for.", list),
+        "namespaces": Item("namespaces", _NAME_LIST, "Of whose work; of all if it is left out.", list),
+        "url": Item("url", URL, "Where a webhook goes."),
+        "url_file": Item("url_file", FILE, "The managers' file with the URL, where that is a secret."),
+        "secret_file": Item("secret_file", FILE, "The managers' file with the secret that webhooks are signed with."),
+        "recipients": Item("recipients", ADDRESSES, "Who gets the e-mail.", list),
+        "retry_after": Item(
+            "retry_after_ms", DURATION, "How long after the first attempt the second.", format_duration
+        ),
+        "retry_at_most": Item("retry_at_most_ms", DURATION, "No wait between attempts is longer.", format_duration),
+        "give_up_after": Item(
+            "give_up_after_ms", DURATION, "So long after the event there is no further attempt.", format_duration
+        ),
     },
 }
 READERS: dict[PolicyKind, Kind] = {

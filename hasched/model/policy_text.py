@@ -19,6 +19,7 @@ from hasched.model.kinds import (
     name,
     shorten,
 )
+from hasched.model.notification_text import check_notification
 from hasched.model.policy import (
     MAX_HALF_LIFE_MS,
     MIN_HALF_LIFE_MS,
@@ -142,6 +143,8 @@ def _check(kind: PolicyKind, given: dict[str, Any], problems: Problems) -> None:
         problems.note(
             "half_life", f"must be from {format_duration(MIN_HALF_LIFE_MS)} to {format_duration(MAX_HALF_LIFE_MS)}"
         )
+    if kind is PolicyKind.NOTIFICATION:
+        check_notification(given, problems)
     if kind is PolicyKind.RESERVATION:
         if not given["nodes"]:
             problems.note("nodes", "must name a node")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from hasched.model.notices import NotifyRule
 from hasched.model.states import (
     BackoffKind,
     ConditionKind,
@@ -220,6 +221,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     dependency: Dependency | None = None
     on_broken_dependency: OnBrokenDependency = OnBrokenDependency.CANCEL
     args: tuple[str, ...] = ()  # what `script` is called with
+    notify: NotifyRule | None = None
 
     @property
     def gang_terms(self) -> GangTerms | None:

@@ -14,9 +14,11 @@ from typing import assert_never
 
 import msgspec
 
+from hasched.model.policy import PolicyKind
 from hasched.model.wire import AttemptKey
 from hasched.statemachine import commands as c
 from hasched.statemachine import events as e
+from hasched.statemachine import notification_events as n
 from hasched.statemachine import workflow_events as w
 from hasched.statemachine.events import Event
 from hasched.statemachine.outcomes import Outcome, PlanTaken, Rejected, ReportsTaken
@@ -31,6 +33,7 @@ from hasched.statemachine.rules import (
     managers,
     node_control,
     nodes,
+    notifications,
     origin,
     placement,
     policies,
@@ -83,10 +86,31 @@ def _apply_command(state: State, command: c.Command, events: list[Event], faults
         return Rejected("internal", fault, "this is a bug in hasched; please report it")
     if isinstance(decision, Rejected):
         return decision
-    for event in decision.events:
-        evolve(state, event)
-    events += decision.events
+    _perform(state, command, decision.events, events, faults)
     return decision.outcome
+
+
+def _perform(state: State, command: c.Command, happened: list[Event], events: list[Event], faults: list[str]) -> None:
+    """What was decided happens, and who wants to be told of it will be."""
+    notified = state.policies[PolicyKind.NOTIFICATION]
+    for event in happened:
+        evolve(state, event)
+        events.append(event)
+        if notified:
+            _notify(state, command, event, events, faults)
+
+
+def _notify(state: State, command: c.Command, event: Event, events: list[Event], faults: list[str]) -> None:
+    try:
+        notices = notifications.decide_notices(state, event, len(events) - 1)
+    except _LOCAL_FAILURES:
+        raise
+    except Exception as error:  # nobody is told, but what has happened has
+        faults.append(_describe(command, error))
+        return
+    for notice in notices:
+        evolve(state, notice)
+    events += notices
 
 
 def _decide(state: State, command: c.Command) -> Decision | Rejected:
@@ -168,6 +192,12 @@ def _decide(state: State, command: c.Command) -> Decision | Rejected:
             return executions.decide_approval(state, command)
         case c.DeleteExecution():
             return executions.decide_delete(state, command)
+        case c.SettleDeliveries():
+            return notifications.decide_settle(state, command)
+        case c.RetryNotifications():
+            return notifications.decide_retry(state, command)
+        case c.TryNotification():
+            return notifications.decide_test(state, command)
         case c.StepClock():
             return clock.decide_step(state)
         case c.PlacePlan() | c.ReportAttempts():
@@ -186,9 +216,7 @@ def _take_reports(state: State, command: c.ReportAttempts, events: list[Event], 
         except Exception as error:
             faults.append(_describe(command, error))
             happened, counts = [], False
-        for event in happened:
-            evolve(state, event)
-        events += happened
+        _perform(state, command, happened, events, faults)
         if not counts:
             refused.append(AttemptKey(report.job_id, report.index, report.attempt))
     return ReportsTaken(tuple(refused))
@@ -348,6 +376,18 @@ def evolve(state: State, event: Event) -> None:
             slots.evolve_late(state, event)
         case e.ScheduleMissing():
             slots.evolve_missing(state, event)
+        case n.NotificationQueued():
+            notifications.evolve_queued(state, event)
+        case n.NotificationDropped():
+            notifications.evolve_dropped(state, event)
+        case n.NotificationDelivered() | n.NotificationFailed():
+            notifications.evolve_ended(state, event)
+        case n.NotificationDelayed():
+            notifications.evolve_delayed(state, event)
+        case n.NotificationRetried():
+            notifications.evolve_retried(state, event)
+        case n.NotificationsDiscarded():
+            pass  # it goes with its policy
         case e.WatchStarted():
             nodes.evolve_watch(state, event)
         case e.WeekBegan():

@@ -387,6 +387,38 @@ class DeleteExecution(_Command, frozen=True, tag="delete_execution"):
     actor: str
 
 
+class Settlement(msgspec.Struct, frozen=True, array_like=True):
+    """How an attempt to deliver a notice went. `wait_ms`: the receiver wants no other before."""
+
+    target: str
+    delivery_id: int
+    attempt: int
+    delivered: bool
+    error: str = ""
+    wait_ms: int = 0
+
+
+class SettleDeliveries(_Command, frozen=True, tag="settle_deliveries"):
+    """The leader's: these attempts were made. Each counts once, whoever reports it."""
+
+    settled: tuple[Settlement, ...]
+
+
+class RetryNotifications(_Command, frozen=True, tag="retry_notifications"):
+    """Try again what was given up, and now what waits; without `deliveries`, all of the target's."""
+
+    target: str
+    actor: str
+    deliveries: tuple[int, ...] = ()
+
+
+class TryNotification(_Command, frozen=True, tag="try_notification"):
+    """Tell a target that somebody tries it."""
+
+    target: str
+    actor: str
+
+
 class StepClock(_Command, frozen=True, tag="step_clock"):
     """Do what has come due by the batch's `now_ms`: retries become eligible, ended jobs and old submission ids go."""
 
@@ -432,6 +464,9 @@ Command: TypeAlias = (
     | RetryExecution
     | DecideApproval
     | DeleteExecution
+    | SettleDeliveries
+    | RetryNotifications
+    | TryNotification
     | StepClock
 )
 

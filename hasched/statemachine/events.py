@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from hasched.model.notices import Notice
 from hasched.model.policy import TYPES, Policy, PolicyKind
 from hasched.model.policy_text import write_policy
 from hasched.model.schedule import ScheduleSpec, SlotOutcome, SlotRun
@@ -21,6 +22,7 @@ from hasched.model.views import EventView
 from hasched.model.wire import NodeInfo, Usage
 from hasched.statemachine.execution import ExecutionState, RowState, Stage
 from hasched.statemachine.manager import ManagerAddress
+from hasched.statemachine.notification_events import NotificationEvent
 from hasched.statemachine.workflow_events import WorkflowEvent
 
 
@@ -520,6 +522,7 @@ Event: TypeAlias = (
     | SubmissionsForgotten
     | ClockStepped
     | WorkflowEvent
+    | NotificationEvent
 )
 
 # After these a node may take work that it didn't take before, or no longer takes any.
@@ -568,6 +571,8 @@ def _data(event: Event) -> dict[str, Any]:
                 data.update(cron=value.cron, every_ms=value.every_ms, at=list(value.at), timezone=value.timezone)
             case TaskState() | EndKind() | SlotOutcome():
                 data[name] = value.name
+            case Notice():
+                data.update(topic=value.topic, about=value.event, subject=value.name)
             case RowState() | Stage() | ExecutionState():
                 data[name] = value.name.lower()
             case _ if isinstance(value, _POLICY_TYPES):

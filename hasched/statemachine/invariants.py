@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hasched.model.notices import DeliveryState
 from hasched.model.policy import FairShare, PolicyKind, Quota, kind_of
 from hasched.model.schedule import SlotOutcome
 from hasched.model.states import NodeState, TaskState
@@ -12,6 +13,7 @@ from hasched.statemachine.fair_share import THE_POLICY
 from hasched.statemachine.job import IN_BACKOFF, Job, count_phases, derive_state
 from hasched.statemachine.limits import AccountKey, Limits
 from hasched.statemachine.node import Node
+from hasched.statemachine.outbox import MAX_OVER, MAX_WAITING
 from hasched.statemachine.policies import find_policy
 from hasched.statemachine.rules.fair_shares import running_rates
 from hasched.statemachine.schedules import parse_parent
@@ -35,6 +37,7 @@ def check(state: State) -> list[str]:
     wrong += _check_usage(state)
     wrong += _check_schedules(state)
     wrong += check_executions(state)
+    wrong += _check_outbox(state)
     return wrong
 
 
@@ -248,6 +251,27 @@ def _check_shares(state: State) -> Iterator[str]:
     found.update({("user", *key): each.rate for key, each in shares.users.items()})
     if {key: rate for key, rate in found.items() if rate} != rates:
         yield f"fair share charges {found}, and what runs is {rates}"
+
+
+def _check_outbox(state: State) -> Iterator[str]:
+    seen: dict[int, str] = {}
+    for target, lane in state.outbox.lanes.items():
+        if target not in state.policies[PolicyKind.NOTIFICATION]:
+            yield f"notices wait for {target}, which isn't there"
+        if len(lane.waiting) > MAX_WAITING or max(map(len, lane.over.values())) > MAX_OVER:
+            yield f"more notices than that are kept of {target}"
+        if not 0 <= lane.untold <= lane.dropped:
+            yield f"{target} is to be told of more dropped notices than there were"
+        tables = {DeliveryState.WAITING: lane.waiting, **lane.over}
+        for state_of_all, table in tables.items():
+            for delivery_id, delivery in table.items():
+                if (delivery.id, delivery.target, delivery.state) != (delivery_id, target, state_of_all):
+                    yield f"delivery {delivery_id} stands in another's place"
+                if not 0 < delivery_id < state.outbox.next_id or delivery_id in seen:
+                    yield f"delivery {delivery_id} has a number that it can't have"
+                if bool(delivery.ended_ms) != (delivery.state is not DeliveryState.WAITING):
+                    yield f"delivery {delivery_id} is {delivery.state.name} and its end says otherwise"
+                seen[delivery_id] = target
 
 
 def _check_policies(state: State) -> Iterator[str]:

@@ -1,8 +1,8 @@
 """The whole state as a stream of bytes: captured at a point in time while the state moves on, and restored from it.
 
-A stream is a sequence of records, each a 4-byte length and a MessagePack document: a header, tombstones, schedules, jobs in
-the order of their ids, and an end that counts them. How the stream is cut into chunks has no meaning. What can be computed
-(counters, allocations, the retry heap, the order of ends) is left out and built again.
+A stream is a sequence of records, each a 4-byte length and a MessagePack document: a header, tombstones, schedules,
+deliveries, jobs in the order of their ids, executions, and an end that counts the jobs. How the stream is cut into chunks has
+no meaning. What can be computed (counters, allocations, the retry heap, the order of ends) is left out and built again.
 
 A capture costs lists of ids; the encoding happens chunk by chunk between further entries. Before `evolve` first changes a
 job that isn't written yet, `State.touch` hands it over to be encoded as it was (copy on write).
@@ -26,6 +26,7 @@ from hasched.statemachine.fair_share import AccountRecord
 from hasched.statemachine.job import IN_BACKOFF, PHASES, Job, count_phases, derive_state
 from hasched.statemachine.manager import ManagerRecord
 from hasched.statemachine.node import Node
+from hasched.statemachine.outbox import Delivery, LaneRecord
 from hasched.statemachine.policies import PolicyRecord, put_policies
 from hasched.statemachine.rules import fair_shares
 from hasched.statemachine.rules.clock import renew_bounds
@@ -39,6 +40,7 @@ VERSION = 1
 CHUNK_BYTES = 128 * 1024  # what one slice of the loop encodes: about 600 jobs, in less than a millisecond
 _TOMBSTONES_PER_RECORD = 1000
 _SCHEDULES_PER_RECORD = 8
+_DELIVERIES_PER_RECORD = 100
 _LENGTH = struct.Struct(">I")
 
 
@@ -75,6 +77,9 @@ class _More(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     executions: int = 0  # so many follow the jobs
     schedules: int = 0
     workflow_weeks: list[WorkflowWeek] = []
+    next_delivery_id: int = 1
+    lanes: list[LaneRecord] = []
+    deliveries: int = 0  # so many follow the schedules
 
 
 class _Header(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -104,7 +109,7 @@ class _End(msgspec.Struct, frozen=True):
     jobs: int
 
 
-STREAM_TYPES = (_Header, Tombstone, Schedule, Job, Execution, _End)  # what a stream is made of
+STREAM_TYPES = (_Header, Tombstone, Schedule, Delivery, Job, Execution, _End)  # what a stream is made of
 
 _encoder = msgspec.msgpack.Encoder()
 _header_decoder = msgspec.msgpack.Decoder(_Header)
@@ -119,6 +124,7 @@ _ADDED_FIELDS = tuple(  # those that came later, the last first, with their defa
 )
 _tombstones_decoder = msgspec.msgpack.Decoder(list[tuple[str, Tombstone]])
 _schedules_decoder = msgspec.msgpack.Decoder(list[Schedule])
+_deliveries_decoder = msgspec.msgpack.Decoder(list[Delivery])
 _job_decoder = msgspec.msgpack.Decoder(Job)
 _execution_decoder = msgspec.msgpack.Decoder(Execution)
 _end_decoder = msgspec.msgpack.Decoder(_End)
@@ -206,6 +212,7 @@ def records(state: State) -> Iterator[bytes]:
 
 def _front_records(state: State) -> Iterator[bytes]:
     """Everything but the jobs, as it is at the call. Canonical: the order in which things came to be known leaves no trace."""
+    deliveries = state.outbox.deliveries()
     more = _More(
         policies=put_policies(state.policies),
         ledger=state.usage.lines(),
@@ -217,6 +224,9 @@ def _front_records(state: State) -> Iterator[bytes]:
         next_execution_id=state.next_execution_id,
         executions=len(state.executions),
         schedules=len(state.schedules),
+        next_delivery_id=state.outbox.next_id,
+        lanes=state.outbox.records(),
+        deliveries=len(deliveries),
     )
     header = _Header(
         format=FORMAT,
@@ -247,17 +257,23 @@ def _front_records(state: State) -> Iterator[bytes]:
         more=more if more != _NOTHING_MORE else None,
     )
     schedules = [schedule for _, schedule in sorted(state.schedules.items())]
-    return _encode_front(header, tuple(state.tombstones), tuple(state.tombstones.values()), schedules)
+    return _encode_front(header, tuple(state.tombstones), tuple(state.tombstones.values()), schedules, deliveries)
 
 
 def _encode_front(
-    header: _Header, submission_ids: Sequence[str], packed: Sequence[bytes], schedules: Sequence[Schedule]
+    header: _Header,
+    submission_ids: Sequence[str],
+    packed: Sequence[bytes],
+    schedules: Sequence[Schedule],
+    deliveries: Sequence[Delivery],
 ) -> Iterator[bytes]:
     """Record by record, later: the call that fixes a state must be short, however many nodes and tombstones there are."""
     yield _record(_pack_header(header))
     yield from _tombstone_records(submission_ids, packed)
     for start in range(0, len(schedules), _SCHEDULES_PER_RECORD):
         yield _record(_encoder.encode(schedules[start : start + _SCHEDULES_PER_RECORD]))
+    for start in range(0, len(deliveries), _DELIVERIES_PER_RECORD):
+        yield _record(_encoder.encode(deliveries[start : start + _DELIVERIES_PER_RECORD]))
 
 
 def _pack_header(header: _Header) -> bytes:
@@ -414,6 +430,14 @@ def _restore(documents: _Records) -> State:
         for schedule in _schedules_decoder.decode(next(documents)):
             _expect(schedule.name not in state.schedules and is_sound_ledger(schedule), "a schedule is damaged")
             state.take_in_schedule(schedule)
+    state.outbox.open(more.next_delivery_id, more.lanes)
+    taken = 0
+    while taken < more.deliveries:
+        some = _deliveries_decoder.decode(next(documents))
+        _expect(bool(some), "an empty record of deliveries")
+        for delivery in some:
+            state.outbox.take_in(delivery)
+        taken += len(some)
     last_id = 0
     for _ in range(header.jobs):
         job = _job_decoder.decode(next(documents))

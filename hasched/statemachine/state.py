@@ -35,6 +35,7 @@ from hasched.statemachine.job import (
 from hasched.statemachine.manager import ManagerRecord
 from hasched.statemachine.neighbours import Neighbours
 from hasched.statemachine.node import Node
+from hasched.statemachine.outbox import Outbox
 from hasched.statemachine.policies import initial_policies
 from hasched.statemachine.schedules import Schedule, parse_parent
 from hasched.statemachine.templates import Template
@@ -128,6 +129,7 @@ class State:
         self.schedule_jobs: dict[str, dict[int, None]] = {}  # that have not ended, by the schedule that has made them
         self.schedule_timers: list[tuple[int, str]] = []  # heap of (when, schedule); may hold what means nothing more
         self.schedule_plans: list[tuple[int, str]] = []  # likewise, of how far each is planned
+        self.outbox = Outbox()
         self.job_counts = [0] * PHASES
         self.task_counts = [0] * PHASES
         self.savers: list[JobSaver] = []

@@ -51,6 +51,21 @@ DOCUMENTS: list[tuple[str, dict[str, Any]]] = [
     ),
     ("gpu_room", {"cpu": 8, "memory": "32Gi"}),
     ("gpu_room", {"enabled": False}),
+    ("notification", {"to": "slack", "url_file": "chat.url", "description": "The room of those on call."}),
+    (
+        "notification",
+        {
+            "to": "webhook",
+            "url": "https://hooks.example.com:8443/in?a=b",
+            "secret_file": "hook.secret",
+            "events": ["job.failed", "workflow.failed"],
+            "namespaces": ["red"],
+            "retry_after": "1s",
+            "retry_at_most": "10m",
+            "give_up_after": "2d",
+        },
+    ),
+    ("notification", {"to": "email", "recipients": ["ada@example.com", "bob@example.com"]}),
 ]
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from random import Random
 
+from hasched.model.notices import Channel, Topic
 from hasched.model.policy import (
     Amounts,
     Cap,
     CapSubject,
     FairShare,
     Namespace,
+    Notification,
     Policy,
     PolicyKind,
     Price,
@@ -40,11 +42,15 @@ from hasched.statemachine.commands import (
     RemoveManager,
     RemoveNode,
     ResumeJob,
+    RetryNotifications,
     SetNodeEligibility,
     SetNodeProperties,
     SetNodeState,
+    SettleDeliveries,
+    Settlement,
     SubmitJob,
     SuspendJob,
+    TryNotification,
     UndrainNode,
     UpdateJob,
     WatchNodes,
@@ -122,6 +128,7 @@ def _happen(machine: Machine, dice: Random) -> None:
             )
         case 16:
             machine.do(RemoveNode(node_id=node_id, actor="ada"))
+            _tell(machine, Random(machine.state.index))
         case 17:
             _report_late(machine, job)
         case 18:
@@ -138,6 +145,23 @@ def _happen(machine: Machine, dice: Random) -> None:
             _preempt(machine, dice, job)
         case _:
             machine.wait(dice.choice((0, 500, 2000, 2000, 2000, RETENTION_MS // 4)))
+
+
+def _tell(machine: Machine, dice: Random) -> None:
+    """Somebody wants to be told, and a leader delivers some of what waits, or can't."""
+    name = dice.choice(("ops", "chat"))
+    events = tuple(sorted(dice.sample([topic.value for topic in Topic], 6)))
+    body = Notification(to=Channel.EMAIL, recipients=("ada@example.com",), events=events, give_up_after_ms=5000)
+    commands: list[Command] = [
+        PutPolicy(kind=PolicyKind.NOTIFICATION, name=name, body=body, actor="ada"),
+        DeletePolicy(kind=PolicyKind.NOTIFICATION, name=name, actor="ada"),
+        TryNotification(target=name, actor="ada"),
+        RetryNotifications(target=name, actor="ada"),
+    ]
+    machine.do(dice.choices(commands, (6, 1, 2, 2))[0])
+    waits = list(machine.state.outbox.waiting(name).values())[:5]
+    settled = [Settlement(name, each.id, each.attempts + 1, dice.random() < 0.5, "refused") for each in waits]
+    machine.do(SettleDeliveries(settled=tuple(settled + settled[:1])))
 
 
 def _share(machine: Machine, dice: Random) -> None:

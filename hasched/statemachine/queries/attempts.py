@@ -42,7 +42,7 @@ def show_attempt(record: AttemptRecord, cancel: Cancel | None) -> AttemptView:
         attempt=record.attempt,
         state=record.kind.name if record.state is TaskState.PENDING else record.state.name,
         node_id=record.node_id,
-        reason=_reason_of_end(record, cancel),
+        reason=reason_of_end(record, cancel),
         exit_code=record.code if record.kind is EndKind.EXITED else None,
         signal=record.code if record.kind is EndKind.SIGNALED else None,
         scheduled_ms=record.scheduled_ms,
@@ -57,7 +57,7 @@ def show_attempt(record: AttemptRecord, cancel: Cancel | None) -> AttemptView:
     )
 
 
-def _reason_of_end(record: AttemptRecord, cancel: Cancel | None) -> Reason | None:
+def reason_of_end(record: AttemptRecord, cancel: Cancel | None) -> Reason | None:
     """That an output was dropped is added to why the attempt ended, or stands alone where nothing else needs a reason."""
     if not record.reason.endswith(OUTPUT_DROPPED):
         return _reason_of(record, cancel)

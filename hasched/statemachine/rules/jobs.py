@@ -25,7 +25,7 @@ from hasched.statemachine.job import OF_EXECUTIONS, WAITING, Cancel, derive_stat
 from hasched.statemachine.limits import Limits
 from hasched.statemachine.outcomes import JobAccepted, Rejected
 from hasched.statemachine.policies import find_policy
-from hasched.statemachine.rules import Decision, admission, deadlines, queues, updates
+from hasched.statemachine.rules import Decision, admission, deadlines, notifications, queues, updates
 from hasched.statemachine.rules.planned import find_outdated
 from hasched.statemachine.state import State, Tombstone
 
@@ -76,8 +76,10 @@ def admit(
     if isinstance(resolved, Rejected):
         return resolved
     in_workflow = parent.startswith(OF_EXECUTIONS)
-    refused = queues.refuse_closed(state, resolved.queue) or admission.refuse(
-        state, actor, resolved, limits, in_workflow=in_workflow
+    refused = (
+        notifications.refuse_unknown(state, resolved)
+        or queues.refuse_closed(state, resolved.queue)
+        or admission.refuse(state, actor, resolved, limits, in_workflow=in_workflow)
     )
     return refused or resolved
 

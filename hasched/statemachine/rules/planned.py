@@ -13,6 +13,7 @@ from hasched.model.states import TaskState
 from hasched.statemachine import events as e
 from hasched.statemachine.commands import SubmitJob
 from hasched.statemachine.events import Event
+from hasched.statemachine.notification_events import NotificationEvent
 from hasched.statemachine.outcomes import Rejected
 from hasched.statemachine.state import State
 from hasched.statemachine.workflow_events import WorkflowEvent
@@ -52,6 +53,7 @@ _HARMLESS: dict[type, None] = dict.fromkeys(
         e.WatchStarted,
         e.SubmissionsForgotten,
         e.ClockStepped,
+        *get_args(NotificationEvent),
         *get_args(WorkflowEvent),  # the jobs of executions come by events of their own
     )
 )

@@ -19,10 +19,12 @@ from hasched.statemachine.events import PolicyChanged, PolicyDeleted
 from hasched.statemachine.outcomes import Rejected
 from hasched.statemachine.policies import PolicyRecord, built_in
 from hasched.statemachine.rules import Decision, fair_shares
+from hasched.statemachine.rules.notifications import decide_discard, forget_target
 from hasched.statemachine.rules.yields import MAX_REASON_LENGTH
 from hasched.statemachine.state import LIMITING, State
 
 MAX_POLICIES = 100_000
+MAX_NOTIFICATIONS = 100  # each has a lane of its own in the outbox
 BODIES_CHECKED_SINCE = 2  # the version of entries; before, there were no policies
 MAX_DEPTH = 8  # of quotas that are parts of quotas
 
@@ -36,6 +38,9 @@ def decide_put(state: State, command: PutPolicy) -> Decision | Rejected:
         return Decision([])
     if refused := _refuse_stale(kind, name, present, command.if_index):
         return refused
+    if present is None and kind is PolicyKind.NOTIFICATION and len(state.policies[kind]) >= MAX_NOTIFICATIONS:
+        cause = f"a cluster has at most {MAX_NOTIFICATIONS} notifications"
+        return Rejected("too_many_policies", cause, "delete some")
     if present is None and sum(map(len, state.policies.values())) >= MAX_POLICIES:
         return Rejected("too_many_policies", f"a cluster has at most {MAX_POLICIES} policies", "delete some")
     if refused := _refuse_unsound(state, kind, name, body) or _refuse_body(state, name, body):
@@ -73,7 +78,8 @@ def decide_delete(state: State, command: DeletePolicy) -> Decision | Rejected:
     user = next(_users_of(state, kind, name), None) if built_in(kind, name) is None else None
     if user is not None:
         return Rejected("policy_in_use", f"{kind}/{name} is used by {user}", "change or delete that first")
-    return Decision([PolicyDeleted(kind, name, command.actor)])
+    discarded = decide_discard(state, name) if kind is PolicyKind.NOTIFICATION else ()
+    return Decision([*discarded, PolicyDeleted(kind, name, command.actor)])
 
 
 def _refuse_unsound(state: State, kind: PolicyKind, name: str, body: Policy) -> Rejected | None:
@@ -199,6 +205,8 @@ def evolve_deleted(state: State, event: PolicyDeleted) -> None:
         del table[event.name]
     else:
         table[event.name] = original
+    if event.kind is PolicyKind.NOTIFICATION:
+        forget_target(state, event.name)
     if event.kind is PolicyKind.FAIR_SHARE:
         fair_shares.follow_policy(state)
     if event.kind in LIMITING:

@@ -1,0 +1,234 @@
+"""Notifications in the state machine: what is queued, for whom, how often it is tried, and what becomes of what has no room."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hasched.model.notices import Channel, DeliveryState, Notice, NotifyRule
+from hasched.model.policy import Notification, PolicyKind
+from hasched.model.spec import Resources
+from hasched.model.states import EndKind, NodeState
+from hasched.statemachine import outbox
+from hasched.statemachine.commands import (
+    DeletePolicy,
+    PutPolicy,
+    RetryNotifications,
+    SetNodeState,
+    SettleDeliveries,
+    Settlement,
+    TryNotification,
+)
+from hasched.statemachine.digest import digest
+from hasched.statemachine.outbox import Delivery
+from hasched.statemachine.outcomes import Done
+from hasched.statemachine.snapshot import capture, restore
+from tests.statemachine.machine import Machine, retries
+
+SECOND, HOUR = 1000, 3_600_000
+
+
+@pytest.fixture
+def machine() -> Machine:
+    machine = Machine()
+    machine.node(cpu=64)
+    return machine
+
+
+def put(machine: Machine, name: str = "ops", **fields: Any) -> None:
+    fields = {"to": Channel.WEBHOOK, "url": "https://example.com/", "secret_file": "ops.secret", **fields}
+    body = Notification(**fields)
+    assert machine.outcome(PutPolicy(kind=PolicyKind.NOTIFICATION, name=name, body=body, actor="root")) == Done()
+
+
+def waiting(machine: Machine, target: str = "ops") -> list[Delivery]:
+    return list(machine.state.outbox.waiting(target).values())
+
+
+def notices(machine: Machine, target: str = "ops") -> list[Notice]:
+    return [delivery.notice for delivery in waiting(machine, target)]
+
+
+def settle(machine: Machine, delivery: Delivery, delivered: bool, error: str = "", wait_ms: int = 0) -> None:
+    settled = Settlement(delivery.target, delivery.id, delivery.attempts + 1, delivered, error, wait_ms)
+    machine.do(SettleDeliveries(settled=(settled,)))
+
+
+def run(machine: Machine, code: int = 0, **fields: Any) -> int:
+    job = machine.submit(**fields)
+    machine.place(job)
+    machine.start(job)
+    machine.end(job, code=code)
+    return job.id
+
+
+def test_whoever_asked_for_it_is_told_of_what_happened(machine: Machine) -> None:
+    put(machine, events=("job.failed",))
+    put(machine, "all", events=("job.failed", "job.started", "job.submitted", "job.succeeded"))
+    job_id = run(machine, code=3, name="nightly")
+    (notice,) = notices(machine)
+    assert (notice.topic, notice.job_id, notice.name, notice.actor) == ("job.failed", job_id, "nightly", "ada")
+    assert (notice.state, notice.node, notice.exit_code, notice.reason) == ("FAILED", "n1", 3, "exited with code 3")
+    assert (notice.tasks, notice.tasks_failed, notice.ended_ms) == (1, 1, machine.now_ms)
+    assert [each.topic for each in notices(machine, "all")] == ["job.submitted", "job.started", "job.failed"]
+    run(machine)
+    assert len(notices(machine)) == 1
+    assert notices(machine, "all")[-1].topic == "job.succeeded"
+
+
+def test_the_event_of_a_notice_is_found_in_the_feed(machine: Machine) -> None:
+    put(machine, events=("job.failed",))
+    job = machine.submit()
+    machine.place(job)
+    applied = machine.end(job, kind=EndKind.SIGNALED, code=9)
+    (notice,) = notices(machine)
+    index, _, number = notice.event.partition(".")
+    assert int(index) == applied.index
+    assert type(applied.events[int(number)]).__name__ == "JobEnded"
+    assert (notice.reason, notice.exit_code) == ("killed by signal 9", 137)
+
+
+def test_of_an_array_the_first_task_that_has_failed_is_named(machine: Machine) -> None:
+    put(machine, events=("job.failed", "job.started"))
+    job = machine.submit(count=3, resources=Resources(cpu_milli=1000))
+    machine.place(job, 0, 1, 2)
+    for index in range(3):
+        machine.start(job, index)
+        machine.end(job, index, code=7 if index else 0)
+    started, failed = notices(machine)
+    assert started.topic == "job.started"
+    assert (failed.task, failed.tasks, failed.tasks_failed, failed.exit_code) == ("1", 3, 2, 7)
+
+
+def test_a_task_that_starts_again_is_no_new_start_of_its_job(machine: Machine) -> None:
+    put(machine, events=("job.started",))
+    job = machine.submit(retries=retries(1))
+    machine.place(job)
+    machine.start(job)
+    machine.end(job, code=1)
+    machine.place(job)
+    machine.start(job, attempt=2)
+    assert [each.topic for each in notices(machine)] == ["job.started"]
+
+
+def test_a_target_hears_only_of_its_namespaces(machine: Machine) -> None:
+    put(machine, events=("job.succeeded", "node.disconnected"), namespaces=("red",))
+    put(machine, "cluster", events=("node.disconnected",))
+    run(machine)
+    machine.do(SetNodeState(node_id="n1", state=NodeState.DISCONNECTED, reason="silent for 30s"))
+    assert notices(machine) == []
+    (notice,) = notices(machine, "cluster")
+    assert (notice.node, notice.reason) == ("n1", "silent for 30s")
+
+
+def test_a_job_names_who_is_told_of_it(machine: Machine) -> None:
+    put(machine)
+    put(machine, "other")
+    run(machine)
+    run(machine, notify=NotifyRule(("ops",), ("job.failed",)))
+    job_id = run(machine, notify=NotifyRule(("ops",)))
+    assert [each.job_id for each in notices(machine)] == [job_id]
+    assert notices(machine, "other") == []
+
+
+@pytest.mark.parametrize("target", ["nobody", "red"])
+def test_a_job_can_name_only_a_target_that_is_there_for_it(machine: Machine, target: str) -> None:
+    put(machine, "red", namespaces=("red",))
+    with pytest.raises(AssertionError, match="unknown_notification"):
+        machine.submit(notify=NotifyRule((target,)))
+
+
+def test_what_fails_is_tried_later_and_later_and_then_given_up(machine: Machine) -> None:
+    put(machine, events=("job.succeeded",), retry_after_ms=SECOND, retry_at_most_ms=4 * SECOND, give_up_after_ms=20_000)
+    run(machine)
+    begun_ms, waits = machine.now_ms, []
+    while found := waiting(machine):
+        machine.now_ms = max(machine.now_ms, found[0].next_ms)
+        settle(machine, found[0], False, "connection refused")
+        waits.append([each.next_ms - machine.now_ms for each in waiting(machine)])
+    assert waits == [[1000], [2000], [4000], [4000], [4000], [4000], []]
+    assert machine.now_ms - begun_ms <= 20_000
+    (failed,) = machine.state.outbox.lanes["ops"].over[DeliveryState.FAILED].values()
+    assert (failed.attempts, failed.error) == (7, "connection refused")
+    machine.do(RetryNotifications(target="ops", actor="root"))
+    (again,) = waiting(machine)
+    assert (again.id, again.notice, again.next_ms, again.attempts) == (failed.id, failed.notice, machine.now_ms, 7)
+    settle(machine, again, True)
+    lane = machine.state.outbox.lanes["ops"]
+    assert (lane.delivered, lane.failed, list(lane.over[DeliveryState.FAILED])) == (1, 1, [])
+
+
+def test_a_receiver_that_asks_for_patience_gets_it(machine: Machine) -> None:
+    put(machine, events=("job.succeeded",))
+    run(machine)
+    settle(machine, waiting(machine)[0], False, "503", wait_ms=60_000)
+    assert waiting(machine)[0].next_ms == machine.now_ms + 60_000
+    settle(machine, waiting(machine)[0], False, "503", wait_ms=100 * HOUR)
+    assert waiting(machine)[0].next_ms == machine.now_ms + HOUR
+
+
+def test_an_attempt_counts_once_whoever_reports_it(machine: Machine) -> None:
+    put(machine, events=("job.succeeded",))
+    run(machine)
+    first = waiting(machine)[0]
+    settle(machine, first, False, "timed out")
+    settle(machine, first, False, "timed out")
+    assert waiting(machine)[0].attempts == 1
+    late = Settlement("ops", first.id, 1, True)
+    machine.do(SettleDeliveries(settled=(late, late)))
+    assert waiting(machine)[0].attempts == 1
+    settle(machine, waiting(machine)[0], True)
+    settle(machine, first, True)
+    assert waiting(machine) == []
+    assert machine.state.outbox.lanes["ops"].delivered == 1
+
+
+def test_what_finds_no_room_is_counted_and_told_of_once_there_is(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "MAX_WAITING", 3)
+    monkeypatch.setattr("hasched.statemachine.rules.notifications.MAX_WAITING", 3)
+    put(machine, events=("job.succeeded",))
+    put(machine, "quick", events=("job.succeeded",))
+    for _ in range(5):
+        run(machine)
+        settle(machine, waiting(machine, "quick")[0], True)
+    lane = machine.state.outbox.lanes["ops"]
+    assert (len(waiting(machine)), lane.dropped) == (3, 2)
+    assert machine.state.outbox.lanes["quick"].delivered == 5
+    assert machine.refusal(TryNotification(target="ops", actor="root")) == "outbox_full"
+    settle(machine, waiting(machine)[0], True)
+    told = notices(machine)[-1]
+    assert (told.topic, told.count) == ("notification.dropped", 2)
+    settle(machine, waiting(machine)[0], True)
+    assert [each.topic for each in notices(machine)] == ["job.succeeded", "notification.dropped"]
+
+
+def test_a_target_is_tried_and_goes_with_what_waits_for_it(machine: Machine) -> None:
+    put(machine)
+    assert machine.outcome(TryNotification(target="ops", actor="root")) == Done()
+    (notice,) = notices(machine)
+    assert (notice.topic, notice.actor) == ("notification.test", "root")
+    assert machine.refusal(RetryNotifications(target="ops", actor="root", deliveries=(99,))) == "no_such_delivery"
+    assert machine.refusal(RetryNotifications(target="nobody", actor="root")) == "no_such_policy"
+    assert machine.refusal(TryNotification(target="nobody", actor="root")) == "no_such_policy"
+    gone = machine.do(DeletePolicy(kind=PolicyKind.NOTIFICATION, name="ops", actor="root"))
+    assert [type(event).__name__ for event in gone.events] == ["NotificationsDiscarded", "PolicyDeleted"]
+    assert machine.state.outbox.lanes == {}
+
+
+def test_the_outbox_is_in_every_snapshot(machine: Machine) -> None:
+    put(machine, events=("job.failed", "job.succeeded"), give_up_after_ms=0)
+    for code in range(4):
+        run(machine, code=code)
+    settle(machine, waiting(machine)[0], True)
+    settle(machine, waiting(machine)[0], False, "no")
+    captured = capture(machine.state)
+    settle(machine, waiting(machine)[0], True)
+    restored = restore(iter(captured.next_chunk, None))
+    lane = restored.outbox.lanes["ops"]
+    assert (len(lane.waiting), lane.delivered, lane.failed, restored.outbox.next_id) == (2, 1, 1, 5)
+    machine.state = restored
+    settle(machine, waiting(machine)[0], True)
+    assert digest(restore(iter(capture(machine.state).next_chunk, None))) == digest(machine.state)
