@@ -13,6 +13,7 @@ import pytest
 
 from hasched.model.errors import MalformedBody
 from hasched.model.kinds import MAX_PROBLEMS
+from hasched.model.notices import NotifyRule
 from hasched.model.parse import parse_spec, spec_schema
 from hasched.model.spec import (
     MAX_INPUT_BYTES,
@@ -57,6 +58,7 @@ def test_every_key_has_its_place_in_the_spec() -> None:
         "count": 8,
         "max_running": 4,
         "min_count": 2,
+        "notify": {"targets": ["ops", "chat", "ops"], "events": ["job.failed"]},
         "resources": {"cpu": 1.5, "memory": "2Gi", "gpus": 1, "countables": {"seat": 2, "licence": 1}},
         "timeout": "1h30m",
         "kill_grace": "250ms",
@@ -92,6 +94,7 @@ def test_every_key_has_its_place_in_the_spec() -> None:
         count=8,
         max_running=4,
         min_count=2,
+        notify=NotifyRule(("chat", "ops"), ("job.failed",)),
         resources=Resources(1500, 2 * 2**30, 1, (("licence", 1), ("seat", 2))),
         timeout_ms=5_400_000,
         kill_grace_ms=250,
