@@ -129,9 +129,9 @@ async def explain_job(call: Call, job_id: int, query: WhyQuery) -> Why:
     if job is None:
         raise no_such_job(job_id)
     hub = call.context.hub
-    answer = explain_waiting(
-        state, job, call.context.node_classes, Known(hub.held_nodes(), hub.taking_work, hub.kept())
-    )
+    for _ in hub.node_classes.follow(state):
+        await asyncio.sleep(0)
+    answer = explain_waiting(state, job, hub.node_classes, Known(hub.held_nodes(), hub.taking_work, hub.kept()))
     if not answer.waiting:
         return answer
     ahead = 0
@@ -172,7 +172,7 @@ async def show_all_resources(call: Call, query: ResourcesQuery) -> ResourcesView
     state = await call.read_state(query.consistency)
     check_label(state, query.by)
     try:
-        return show_resources(state, query.by, call.context.node_classes)
+        return show_resources(state, query.by, call.context.hub.node_classes)
     except ValueError as error:
         raise BadRequest(str(error)) from None
 

@@ -17,7 +17,6 @@ from hasched.api.rehearsals import Rehearsals
 from hasched.model.parse import JobDefaults
 from hasched.model.states import PlacementPolicy
 from hasched.raft.replica import Replica
-from hasched.scheduler.explain import NodeClasses
 
 
 class ApiLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,5 +61,4 @@ class ApiContext:
         self.yaml_turn = asyncio.Semaphore(1)
         self.feed = EventFeed(replica)
         self.peers = Peers(replica)
-        self.node_classes = NodeClasses()
         self.rehearsals = Rehearsals(replica, placement)

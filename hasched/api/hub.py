@@ -19,6 +19,7 @@ from hasched.api.session import AgentSession, LogRequest
 from hasched.model.errors import NodeUnreachable, Overloaded
 from hasched.model.ids import Attempt, JobId, NodeId, TaskIndex
 from hasched.model.wire import Heartbeat, LogCancel, LogChunk, LogRead, NodeUsage
+from hasched.scheduler.explain import NodeClasses
 from hasched.scheduler.keeping import Kept
 from hasched.statemachine.job import Job
 
@@ -38,14 +39,15 @@ class AgentHub:
         self.clock = clock
         self.sessions: dict[NodeId, AgentSession] = {}
         self.leading = False
-        self.taking_work: Container[NodeId] = _TakingWork(self)
+        self._refusing: set[NodeId] = set()
+        self.taking_work: Container[NodeId] = _TakingWork(self.sessions, self._refusing)
+        self.node_classes = NodeClasses()  # of the state, kept by whoever asks for it
         self.kept: Callable[[], Kept] = Kept  # beside each free GPU, by the leader's planner
         self.held_nodes: Callable[[], Mapping[NodeId, JobId]] = dict  # by the leader's planner, and for which jobs
         self.count_ahead: Callable[[Job], Iterator[int]] | None = (
             None  # by the leader's planner, once it knows all jobs
         )
         self._last_seen: dict[NodeId, float] = {}
-        self._refusing: set[NodeId] = set()
         self._watchers: list[Callable[[NodeId], None]] = []
         self._requests = 0
         self._readers: Counter[tuple[NodeId, str]] = Counter()  # by node and actor; "" stands for all
@@ -220,8 +222,9 @@ class AgentHub:
 class _TakingWork(Container[NodeId]):
     """The nodes that can be given work: connected, and not refusing it."""
 
-    def __init__(self, hub: AgentHub) -> None:
-        self._hub = hub
+    def __init__(self, sessions: Container[object], refusing: Container[object]) -> None:
+        self._sessions = sessions
+        self._refusing = refusing
 
     def __contains__(self, node_id: object) -> bool:
-        return isinstance(node_id, str) and self._hub.connected(node_id) and not self._hub.refuses_work(node_id)
+        return node_id in self._sessions and node_id not in self._refusing

@@ -52,6 +52,8 @@ class PlanningDuty:
             for _ in self._planner.rebuild(self._replica.state):
                 await asyncio.sleep(0)
             self._hub.count_ahead = self._planner.count_ahead
+            for _ in self._hub.node_classes.follow(self._replica.state):  # so that the first question waits no longer
+                await asyncio.sleep(0)
             async with asyncio.TaskGroup() as proposals:
                 await self._plan(proposals)
         finally:

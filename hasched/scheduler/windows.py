@@ -6,7 +6,7 @@ without a time limit never surely ends, so it stays off such nodes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TypeAlias
 
 from hasched.model.ids import NodeId
@@ -40,6 +40,11 @@ class Windows:
             for node_id in reservation.nodes:
                 self._of_node.setdefault(node_id, []).append((reservation.start_ms, name))
         return list(dict.fromkeys([*before, *self._of_node]))
+
+    @property
+    def nodes(self) -> Collection[NodeId]:
+        """Those that any reservation is for."""
+        return self._of_node
 
     def access(self, account: Account) -> Access:
         """Which of them an account may use."""

@@ -7,7 +7,10 @@ it follows from what is there, and which of it is known at a time decides nothin
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import chain
+from operator import attrgetter
 from typing import Protocol, TypeAlias
 
 from hasched.model.ids import JobId, NodeId
@@ -22,6 +25,8 @@ RELATIONS_HELD_SINCE = 3  # the version of entries; before, they were the planne
 MOST_CENSUSES = 256  # that are kept, the latest asked for,
 MOST_SITES = 64  # and tables of places
 MOST_KNOWN = 4096  # jobs of which it is kept who counts them
+
+_NODE_ID = attrgetter("node_id")
 
 Placed: TypeAlias = Sequence[tuple[Node, int]]  # so many tasks on each node
 
@@ -86,11 +91,10 @@ class Neighbours:
     def _count(self, state: Surroundings, whose: Whose) -> Census:
         census = Census(whose)
         running: Iterable[JobId] = (whose.job_id,) if whose.job_id else state.usage.running.get(whose.namespace, ())
-        for job_id in running:
-            job = state.jobs.get(job_id)
-            if job is not None and whose.means(job):
-                for active in (job.active_attempts or {}).values():
-                    census.add(state.nodes[active.node_id].facts, 1)
+        jobs = (state.jobs.get(job_id) for job_id in running)
+        attempts = [job.active_attempts for job in jobs if job is not None and job.active_attempts and whose.means(job)]
+        for node_id, tasks in Counter(map(_NODE_ID, chain.from_iterable(map(dict.values, attempts)))).items():
+            census.add(state.nodes[node_id].facts, tasks)
         if len(self._censuses) >= MOST_CENSUSES:
             del self._censuses[next(iter(self._censuses))]
         self._counted.clear()

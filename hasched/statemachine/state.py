@@ -16,6 +16,7 @@ import msgspec
 from hasched.model.policy import PolicyKind
 from hasched.model.spec import ANYWHERE, JobSpec, Resources
 from hasched.model.states import TaskState
+from hasched.statemachine.changes import NodeChanges
 from hasched.statemachine.control import FREE, Control
 from hasched.statemachine.execution import Execution
 from hasched.statemachine.fair_share import Shares, rate_of
@@ -101,6 +102,7 @@ class State:
         self.policies = initial_policies()  # by kind and name
         self.usage = Usage()
         self.neighbours = Neighbours()
+        self.node_changes = NodeChanges()
         self.week = 0  # the last whose beginning was noted, where a quota counts by the week
         self.origin = ""  # of the cluster; none until a leader has recorded one
         self.watch_term = 0  # of the leader whose judgements of nodes count; 0: none has said so
@@ -292,6 +294,7 @@ class State:
     def hold(self, job: Job, node: Node, request: Resources, tasks: int) -> None:
         """Tasks of the job hold so much each on the node from now on."""
         node.allocate(request, tasks)
+        self.node_changes.note(node.id)
         self.neighbours.change(job, node, tasks)
         self.charge(job, request, tasks)
         self.usage.start(job, request, tasks, self.now_ms)
@@ -299,6 +302,7 @@ class State:
     def release(self, job: Job, node: Node, request: Resources, active: ActiveAttempt) -> None:
         """An attempt gives back what it held on the node."""
         node.allocate(request, -1)
+        self.node_changes.note(node.id)
         self.neighbours.change(job, node, -1)
         self.charge(job, request, -1)
         kept = self.entry_version >= USE_KEPT_SINCE
@@ -510,10 +514,15 @@ class State:
         said, labels = node.said, node.info.labels
         node.control = FREE if control == FREE else control
         node.describe(said)
-        self.neighbours.node_changed(node, relabelled=node.info.labels != labels)
+        self.note_node(node, relabelled=node.info.labels != labels)
         node.changed_ms = self.now_ms
         node.log_index = self.index
         self.time_node(node)
+
+    def note_node(self, node: Node, *, relabelled: bool = False) -> None:
+        """Tell those who count nodes that this one is new, or takes work where it didn't, or has other labels."""
+        self.neighbours.node_changed(node, relabelled=relabelled)
+        self.node_changes.note(node.id)
 
     def time_node(self, node: Node) -> None:
         """Have the clock stepped when something comes due for the node."""
@@ -527,6 +536,7 @@ class State:
     def drop_node(self, node: Node) -> None:
         del self.nodes[node.id]
         self.neighbours.node_gone(node)
+        self.node_changes.forget(node.id)
         self.node_timers.pop(node.id, None)
         self.node_due_ms = min(self.node_timers.values(), default=0)
 

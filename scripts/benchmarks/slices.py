@@ -18,7 +18,7 @@ from hasched.model.policy import FairShare, PolicyKind
 from hasched.model.spec import JobAffinity, JobSelector, JobSpec, PlacementRules, Resources, Spread, TaskGroup
 from hasched.model.states import EndKind
 from hasched.model.wire import AttemptEnded
-from hasched.scheduler.explain import Known, NodeClasses, explain_waiting
+from hasched.scheduler.explain import Known, explain_waiting
 from hasched.statemachine.commands import Command, PutPolicy, ReportAttempts, SubmitJob
 
 URGENT = 1_000  # their priority, above all others
@@ -165,11 +165,11 @@ def _waiting(stage: Stage, name: str) -> bool:
 def _why_ms(stage: Stage, name: str) -> float:
     waiting = [job for job in stage.state.jobs.values() if job.name == name and job.eligible][:QUESTIONS]
     longest = 0.0
-    classes, known = NodeClasses(), Known(stage.planner.held_nodes, stage.state.nodes)
-    classes.members(stage.state.nodes.values())  # `why_first_ms` of the other bench has that
+    known = Known(stage.planner.held_nodes, stage.state.nodes, stage.planner.kept)
+    stage.classes.members(stage.state)  # in slices, before the answer; `why_first_ms` of the other bench has that
     for job in waiting:
         begun = time.thread_time()
-        explain_waiting(stage.state, job, classes, known)
+        explain_waiting(stage.state, job, stage.classes, known)
         longest = max(longest, time.thread_time() - begun)
     return longest * 1000
 

@@ -12,7 +12,7 @@ from hasched.model.reasons import ReasonCode
 from hasched.model.spec import Resources
 from hasched.model.units import format_bytes, format_cpu
 from hasched.model.words import tell_cpu, tell_disk, tell_gpus, tell_memory
-from hasched.scheduler.explain.lacks import CPU, DISK, FIRST_COUNTABLE, GPUS, MEMORY
+from hasched.scheduler.explain.marks import CPU, DISK, FIRST_COUNTABLE, GPUS, MEMORY
 from hasched.statemachine.node import Node
 
 MIB = 2**20

@@ -2,58 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
 
 from hasched.model.reasons import ReasonCode
 from hasched.model.spec import Resources
 from hasched.model.views import Reason
 from hasched.model.words import counted
 from hasched.scheduler.blockers import Blocker
+from hasched.scheduler.explain.groups import Group
 from hasched.scheduler.explain.surroundings import CODES, KEYS
-from hasched.statemachine.census import Census, place_of
+from hasched.statemachine.census import Census
 from hasched.statemachine.job import Job
 from hasched.statemachine.node import Node
 from hasched.statemachine.relations import Relation, RelationKind, relations_of
 from hasched.statemachine.rules.gangs import requests_of, trial_copy
 from hasched.statemachine.state import State
 
+Find: TypeAlias = Callable[[Resources], Iterable[Node]]  # nodes that may run the job and may have room for such a task
 
-def gang_reason(
-    state: State, job: Job, nodes: Sequence[Node] | None = None, roomy: Sequence[Node] | None = None
-) -> Reason | None:
+
+def gang_reason(state: State, job: Job, everywhere: Find | None = None, find: Find | None = None) -> Reason | None:
     """None where nothing but its turn keeps it from starting; also where not even one of its tasks fits, which says more.
 
-    `nodes` are those that it may run on, if they are known, and `roomy` those of them that may have room.
+    `everywhere` tells of all nodes that it may run on, and `find` of those with room now, for those who know.
     """
     if job.is_gang and job.active:
         return Reason(code=ReasonCode.GANG, text=f"{counted(job.active, 'task')} of the gang still to stop")
     least = max(job.floor, 1)
-    nodes = usable_nodes(state, job) if nodes is None else nodes
-    now = room_for(nodes if roomy is None else roomy, job, least)
+    if everywhere is None:
+        usable = usable_nodes(state, job)
+        everywhere = find = lambda _: usable
+    now = room_for(find or everywhere, job, least)
     if now >= least or not now:
         return None
-    most = room_for(nodes, job, least, empty=True)
+    most = room_for(everywhere, job, least, empty=True)
     text = f"its {'first ' if job.count > least else ''}{least} tasks start together, and there is room for {now} now"
     return Reason(code=ReasonCode.GANG, text=text if most >= least else f"{text}, and for {most} on empty nodes")
 
 
-def rules_blocker(state: State, job: Job) -> Blocker | None:
-    """Which of its rules toward other tasks, or each other, leaves room for too few of its first tasks; by each rule alone."""
+def rules_blocker(state: State, job: Job, groups: Iterable[Group]) -> Blocker | None:
+    """Which of its rules toward other tasks, or each other, leaves room for too few of its first tasks; by each rule alone.
+
+    `groups` are of nodes that it may run on.
+    """
     least = max(job.floor, 1)
     if not job.starts_together or job.active or (job.gang is not None and job.gang.groups):
         return None
     relations = [relation for relation in relations_of(job) if not relation.weight]
     if not relations:
         return None
-    rooms = [(node.facts, node.room_for(job.resources, least)) for node in usable_nodes(state, job)]
+    rooms = [(group, group.rooms(job.resources, least)) for group in groups]
     for relation in relations:
         census = state.neighbours.census(state, relation)
         at: dict[str, int] = {}
-        for facts, room in rooms:
-            place = place_of(relation.place, facts)
-            if place is not None or relation.kind is RelationKind.APART:
-                place = place if place is not None else f"without {relation.place}: {facts.node_id}"
-                at[place] = at.get(place, 0) + room
+        for group, room_of_each in rooms:
+            for node_id, place, room in zip(group.ids, group.places_by(relation.place), room_of_each, strict=True):
+                if place is not None:
+                    at[place] = at.get(place, 0) + room
+                elif relation.kind is RelationKind.APART:
+                    at[f"without {relation.place}: {node_id}"] = room
         now = _room_by(relation, at, census)
         if now < least:
             by = f"label {relation.place}" if relation.place else "node"
@@ -83,7 +91,7 @@ def usable_nodes(state: State, job: Job) -> list[Node]:
     return [node for node in state.nodes.values() if node.takes_work and node.admits(job.placement)]
 
 
-def room_for(nodes: Sequence[Node], job: Job, least: int, *, empty: bool = False) -> int:
+def room_for(find: Find, job: Job, least: int, *, empty: bool = False) -> int:
     """For how many of its first tasks there is room; where they ask for different things, by each alone, so at most so many.
 
     `empty`: if nothing else ran.
@@ -91,17 +99,17 @@ def room_for(nodes: Sequence[Node], job: Job, least: int, *, empty: bool = False
     wanted: dict[Resources, int] = {}
     for request, times in requests_of(job, tuple(range(least))):
         wanted[request] = wanted.get(request, 0) + times
-    return sum(_room_on(nodes, request, times, empty) for request, times in wanted.items())
+    return sum(_room_on(find(request), request, times, empty) for request, times in wanted.items())
 
 
-def _room_on(nodes: Sequence[Node], request: Resources, times: int, empty: bool) -> int:
+def _room_on(nodes: Iterable[Node], request: Resources, times: int, empty: bool) -> int:
     cpu_milli, memory_bytes, gpus = request.cpu_milli, request.memory_bytes, request.gpus
     found = 0
     for node in nodes:
         total = node.info.resources
         if empty:
             if total.cpu_milli >= cpu_milli and total.memory_bytes >= memory_bytes and total.gpus >= gpus:
-                found += emptied(node).room_for(request, times)
+                found += _room_when_empty(node, request, times)
         elif (
             total.cpu_milli - node.allocated_cpu_milli >= cpu_milli
             and total.memory_bytes - node.allocated_memory_bytes >= memory_bytes
@@ -111,6 +119,22 @@ def _room_on(nodes: Sequence[Node], request: Resources, times: int, empty: bool)
         if found >= times:
             return times
     return found
+
+
+def _room_when_empty(node: Node, request: Resources, most: int) -> int:
+    """As `room_for` of a node on which nothing runs, without a copy where there is nothing special."""
+    total = node.info.resources
+    if request.disk_bytes or request.countables or request.picks_gpus:
+        return emptied(node).room_for(request, most)
+    if request.cpu_milli:
+        most = min(most, total.cpu_milli // request.cpu_milli)
+    if request.memory_bytes:
+        most = min(most, total.memory_bytes // request.memory_bytes)
+    if request.gpus:
+        if len(node.facts.gpus) > 1:
+            return emptied(node).room_for(request, most)
+        most = min(most, total.gpus // request.gpus)
+    return most
 
 
 def emptied(node: Node) -> Node:

@@ -1,13 +1,13 @@
 """What keeps one task from one node: everything at once, not the first thing that comes up.
 
 A node without a lack would take the task now, by the same facts and sums that the planner and the state machine go by. There
-may be ten thousand nodes, so the question is asked in two ways: `Asker.mark` only says which lacks a node has, as bits, and
-`Asker.lacks` tells one node's in full.
+may be ten thousand nodes, so the question is asked in two ways: `Asker.marks` and `Asker.columns` go by the columns of a
+class of nodes (`members.py`), and `Asker.lacks` tells one node's in full.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -20,6 +20,8 @@ from hasched.model.reasons import ReasonCode
 from hasched.model.spec import ANYWHERE, Resources
 from hasched.model.states import NodeState, TaintEffect
 from hasched.model.units import format_bytes, format_cpu
+from hasched.scheduler.explain.marks import CPU, DISK, FIRST_COUNTABLE, GPUS, MEMORY, SLOTS, mark_shortages
+from hasched.scheduler.explain.members import Members
 from hasched.scheduler.explain.surroundings import Surroundings
 from hasched.scheduler.filters import ADDED, find_added
 from hasched.scheduler.keeping import NOTHING, Kept
@@ -44,10 +46,6 @@ class Lack(NamedTuple):
 
 Lacks = tuple[Lack, ...]
 _NONE: Lacks = ()
-
-# Bits of a mark. Those of countables follow, one for each that the request names.
-CPU, MEMORY, GPUS, DISK, SLOTS = 1, 2, 4, 8, 16
-FIRST_COUNTABLE = 5  # the number of the bit
 
 
 class Known(NamedTuple):
@@ -76,18 +74,6 @@ class Asker:
         self._end_ms = state.now_ms + (limit_ms if limit_ms == NEVER_MS else rounded_up(limit_ms))
         self._surroundings = Surroundings(state, job)
         self._job = job
-        self._numbered: list[Lacks] = [_NONE]  # what nodes were found to lack of themselves, each once,
-        self._numbers: dict[Lacks, int] = {_NONE: 0}
-        self._around: dict[tuple[int | None, ...], int] = {}  # because of so many around them
-        self.looks_closer = bool(
-            self.rules.constraints
-            or self._windows
-            or self._surroundings
-            or ADDED
-            or self._held
-            or self._kept != NOTHING
-            or self._reachable is not None
-        )
 
     def mark(self, node: Node) -> tuple[int, int]:
         """Which of the alternative requests comes nearest on this node, and what it has too little of, as bits."""
@@ -100,76 +86,42 @@ class Asker:
             key=lambda found: (found[1].bit_count(), found[0]),
         )
 
+    def marks(self, members: Members) -> tuple[list[int], list[int]]:
+        """The same of all nodes of a class: the choices and the marks."""
+        first, *others = self._choices
+        choices, marks = [first] * len(members.nodes), members.marks(self.requests[first])
+        if not others or not any(marks):
+            return choices, marks
+        of_each = [marks, *(members.marks(self.requests[choice]) for choice in others)]
+        alike = list(zip(*of_each, strict=True))
+        nearest = {
+            marks: min(zip(self._choices, marks, strict=True), key=lambda found: (found[1].bit_count(), found[0]))
+            for marks in dict.fromkeys(alike)
+        }
+        found = [nearest[each] for each in alike]
+        return [choice for choice, _ in found], [mark for _, mark in found]
+
     @property
     def open_requests(self) -> list[Resources]:
         """Those that no limit keeps back, the preferred first."""
         return [self.requests[choice] for choice in self._choices]
 
-    def marks(
-        self, nodes: Sequence[Node], cpus: Sequence[int], memory: Sequence[int]
-    ) -> list[tuple[int, int]] | list[int]:
-        """The same of all nodes of a class, with what is free on each of them; the mark alone where there is one request."""
-        request = self.requests[0]
-        kinds = request.gpus and (request.picks_gpus or len(nodes[0].facts.gpus) > 1)
-        if len(self.requests) > 1:
-            return list(map(self.mark, nodes))
-        if request.disk_bytes or request.countables or kinds:
-            return [mark_shortages(node, request) for node in nodes]
-        cpu_milli, memory_bytes = request.cpu_milli, request.memory_bytes
-        marks = [(c < cpu_milli) + 2 * (m < memory_bytes) for c, m in zip(cpus, memory, strict=True)]
-        if asked := request.gpus:
-            short = [node.info.resources.gpus - node.allocated_gpus < asked for node in nodes]
-            marks = [mark + GPUS * less for mark, less in zip(marks, short, strict=True)]
-        attempts = list(map(len, [node.attempts for node in nodes]))
-        if max(attempts) >= MAX_ATTEMPTS_PER_NODE:
-            full = [each >= MAX_ATTEMPTS_PER_NODE for each in attempts]
-            marks = [mark + SLOTS * each for mark, each in zip(marks, full, strict=True)]
-        return marks
-
-    def number_lacks(self, nodes: Sequence[Node]) -> list[int]:
-        """What each of these nodes lacks of itself, as a number for `lacks_of_number`."""
-        if not self.looks_closer:
-            return [0] * len(nodes)
-        flags = self._look_at(nodes)
-        if not self._surroundings:
-            return [self._number(node) if flag else 0 for node, flag in zip(nodes, flags, strict=True)]
-        found: list[int] = []
-        for node, flag, around in zip(nodes, flags, self._surroundings.around(nodes), strict=True):
-            number = None if flag else self._around.get(around)
-            if number is None:
-                number = self._number(node)
-                if not flag:
-                    self._around[around] = number
-            found.append(number)
-        return found
-
-    def lacks_of_number(self, number: int) -> Lacks:
-        return self._numbered[number]
-
-    def _number(self, node: Node) -> int:
-        lacks = self.lacks_of_itself(node)
-        number = self._numbers.setdefault(lacks, len(self._numbered))
-        if number == len(self._numbered):
-            self._numbered.append(lacks)
-        return number
-
-    def _look_at(self, nodes: Sequence[Node]) -> list[bool]:
-        """Which of them may lack something of itself, what runs around them apart."""
+    def columns(self, members: Members) -> Iterator[Sequence[object]]:
+        """All that decides what nodes of a class lack of themselves: if all columns say the same of two, they lack the same."""
+        nodes, ids = members.nodes, members.ids
         if ADDED:
-            return [True] * len(nodes)
-        held, reachable = self._held, self._reachable
-        if reachable is not None:
-            flags = [node.id not in reachable or node.id in held for node in nodes]
-        else:
-            flags = [node.id in held for node in nodes]
-        if self.rules.constraints:
-            flags = [flag or not node.admits(self.rules) for flag, node in zip(flags, nodes, strict=True)]
+            yield range(len(nodes))
+        for constraint in self.rules.constraints:
+            yield members.meeting(constraint)
         if self._windows:
-            closes_ms, access = self._windows.closes_ms, self._access
-            flags = [flag or closes_ms(node.id, access) < NEVER_MS for flag, node in zip(flags, nodes, strict=True)]
-        if self._kept != NOTHING and nodes[0].info.resources.gpus:
-            flags = [flag or self._is_kept(node) for flag, node in zip(flags, nodes, strict=True)]
-        return flags
+            yield [self._window(node_id) if node_id in self._windows.nodes else None for node_id in ids]
+        if self._reachable is not None:
+            yield list(map(self._reachable.__contains__, ids)) if nodes[0].takes_work else [True] * len(ids)
+        if self._held:
+            yield list(map(self._held.get, ids))
+        if self._kept != NOTHING:
+            yield [free > 0 and self._is_kept(node) for node, free in zip(nodes, members.gpus, strict=True)]
+        yield from self._surroundings.columns(members)
 
     def lacks(self, node: Node) -> tuple[int, Lacks]:
         """Which of the alternative requests comes nearest, and everything that the node lacks for it."""
@@ -198,18 +150,16 @@ class Asker:
         return tuple(found)
 
     def lacks_of_itself(self, node: Node) -> Lacks:
-        """What depends on the node alone: constraints, reservations, what runs around it. None unless `looks_closer`."""
+        """What depends on the node alone: constraints, reservations, what runs around it."""
         constraints = self.rules.constraints
         found = (
             [Lack(ReasonCode.CONSTRAINT, each) for each in constraints if not compile_constraint(each)(node.facts)]
             if constraints and not node.admits(self.rules)
             else []
         )
-        if self._windows:
-            closes_ms = self._windows.closes_ms(node.id, self._access)
-            if closes_ms < min(self._end_ms, NEVER_MS):  # The end of what has no limit lies beyond never.
-                name = self._windows.closed_by(node.id, self._access)
-                found.append(Lack(ReasonCode.RESERVATION, name, closes_ms, self._windows.end_ms(name)))
+        if self._windows and (window := self._window(node.id)) is not None:
+            closes_ms, name = window
+            found.append(Lack(ReasonCode.RESERVATION, name, closes_ms, self._windows.end_ms(name)))
         if self._reachable is not None and node.id not in self._reachable and node.takes_work:
             found.append(Lack(ReasonCode.NODE_UNREACHABLE))
         if self._held and node.id in self._held:
@@ -221,6 +171,13 @@ class Asker:
         if ADDED:
             found += [Lack(blocker.code, blocker.text) for blocker in find_added(node.facts, self._job)]
         return tuple(found) if found else _NONE
+
+    def _window(self, node_id: NodeId) -> tuple[int, str] | None:
+        """When a reservation for others closes the node before the task may have ended, and which."""
+        closes_ms = self._windows.closes_ms(node_id, self._access)
+        if closes_ms >= min(self._end_ms, NEVER_MS):  # The end of what has no limit lies beyond never.
+            return None
+        return closes_ms, self._windows.closed_by(node_id, self._access)
 
     def _is_kept(self, node: Node) -> bool:
         """Whether what its free GPUs keep is too much for the request that comes nearest."""
@@ -254,36 +211,6 @@ def _held_from(state: State, job: Job, held: Mapping[NodeId, JobId]) -> dict[Nod
         if not (alike and limit_of(other) == limit_of(job)):
             kept[node_id] = holder
     return kept
-
-
-def mark_shortages(node: Node, request: Resources) -> int:
-    """Bits of what a node has too little of now for one task that asks for so much."""
-    total = node.info.resources
-    mark = 0
-    if total.cpu_milli - node.allocated_cpu_milli < request.cpu_milli:
-        mark = CPU
-    if total.memory_bytes - node.allocated_memory_bytes < request.memory_bytes:
-        mark |= MEMORY
-    if request.gpus and not _has_gpus(node, total.gpus - node.allocated_gpus, request):
-        mark |= GPUS
-    if request.disk_bytes and total.disk_bytes - node.allocated_disk_bytes < request.disk_bytes:
-        mark |= DISK
-    if len(node.attempts) >= MAX_ATTEMPTS_PER_NODE:
-        mark |= SLOTS
-    if request.countables:
-        offered = dict(total.countables)
-        for number, (name, asked) in enumerate(request.countables, FIRST_COUNTABLE):
-            if offered.get(name, 0) - node.allocated_countables.get(name, 0) < asked:
-                mark |= 1 << number
-    return mark
-
-
-def _has_gpus(node: Node, free: int, request: Resources) -> bool:
-    if free < request.gpus:
-        return False
-    return (not request.gpu_models and not request.gpu_memory_bytes and len(node.facts.gpus) < 2) or (
-        node.free_gpus(request) >= request.gpus
-    )
 
 
 def find_shortages(node: Node, request: Resources) -> Lacks:

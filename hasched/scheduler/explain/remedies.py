@@ -22,8 +22,9 @@ from hasched.model.taints import format_toleration
 from hasched.model.units import format_duration
 from hasched.scheduler.blockers import Blocker, Change, Target
 from hasched.scheduler.explain.amounts import Amount, amounts_of, lower
-from hasched.scheduler.explain.classes import Group
-from hasched.scheduler.explain.lacks import FIRST_COUNTABLE, GPUS, SLOTS, Asker, Lack, find_shortages, mark_shortages
+from hasched.scheduler.explain.groups import Group
+from hasched.scheduler.explain.lacks import Asker, Lack, find_shortages
+from hasched.scheduler.explain.marks import FIRST_COUNTABLE, GPUS, SLOTS, mark_shortages
 from hasched.scheduler.explain.surroundings import KEYS
 from hasched.scheduler.shapes import rounded_down
 from hasched.statemachine.job import Job
@@ -69,7 +70,7 @@ def find_remedies(
             return []
         first.append(blocker.change)
     groups = list(groups)
-    open_nodes = sum(len(group.nodes) for group in groups if group.signature.open)
+    open_nodes = sum(len(group) for group in groups if group.signature.open)
     if open_nodes:
         return [Remedy(tuple(first), open_nodes, _SETTING * len(first))] if first else []
     by_text: dict[str, Remedy] = {}
@@ -171,12 +172,12 @@ def _lower(asker: Asker, group: Group) -> _Lowered | None:
     choice, mark = group.signature.choice, group.signature.mark
     request = asker.requests[choice]
     if not mark:
-        return _Lowered(group.nodes[0], request, {}, 0.0, len(group.nodes))
+        return _Lowered(group.first, request, {}, 0.0, len(group))
     if mark & SLOTS:
         return None
     changed: dict[str, tuple[Any, str]] = {}
     weight = 0.0
-    if mark & GPUS and _lacks_the_right_gpus(group.nodes[0], request):
+    if mark & GPUS and _lacks_the_right_gpus(group.first, request):
         for key, given in (("gpu_model", request.gpu_models), ("gpu_memory", request.gpu_memory_bytes)):
             if given:
                 changed[key] = (None, f"GPUs of any {key.removeprefix('gpu_')}")
@@ -236,6 +237,9 @@ def _count(group: Group, request: Resources, short: Sequence[Amount], columns: S
     lows = [amount.asked for amount in amounts_of(request) if amount.name in names]
     if len(lows) == 1:
         return sum(map(lows[0].__le__, columns[0]))
+    if len(lows) == len(columns) == 2:
+        (first, second), (a, b) = lows, columns
+        return sum([x >= first and y >= second for x, y in zip(a, b, strict=True)])
     return sum(all(map(ge, row, lows)) for row in zip(*columns, strict=True))
 
 

@@ -61,7 +61,7 @@ def show_resources(state: State, by: str, classes: NodeClasses) -> ResourcesView
     held = _held_nodes(state)
     if by == GPU_MODEL:
         return ResourcesView(log_index=state.index, by=by, groups=_by_gpu_model(state, held))
-    key = _key_of(by, classes)
+    key = _key_of(by, classes, state)
     groups: dict[str, list[Node]] = {}
     for node in state.nodes.values():
         groups.setdefault(key(node), []).append(node)
@@ -70,12 +70,13 @@ def show_resources(state: State, by: str, classes: NodeClasses) -> ResourcesView
     )
 
 
-def _key_of(by: str, classes: NodeClasses) -> _Key:
+def _key_of(by: str, classes: NodeClasses, state: State) -> _Key:
     if by == ALL:
         return lambda node: ALL
     if by == POOL:
         return lambda node: node.facts.pool
     if by == CLASS:
+        classes.members(state)
         return lambda node: _name_class(node, classes)
     if by.startswith(LABEL) and len(by) > len(LABEL):
         label = by.removeprefix(LABEL)

@@ -9,8 +9,8 @@ from hasched.model.spec import Resources
 from hasched.model.words import counted, none_of
 from hasched.scheduler.blockers import Blocker
 from hasched.scheduler.explain.amounts import amounts_of
-from hasched.scheduler.explain.classes import Group
 from hasched.scheduler.explain.gangs import emptied
+from hasched.scheduler.explain.groups import Group
 from hasched.statemachine.state import State
 
 _LOOKED_AT = 3  # nodes of a group: those of one class differ by some kilobytes of memory
@@ -18,7 +18,7 @@ _LOOKED_AT = 3  # nodes of a group: those of one class differ by some kilobytes 
 
 def sum_up(state: State, requests: Sequence[Resources], groups: Sequence[Group], held_back: bool) -> Iterator[Blocker]:
     """All nodes in one sentence."""
-    open_nodes = sum(len(group.nodes) for group in groups if group.signature.open)
+    open_nodes = sum(len(group) for group in groups if group.signature.open)
     if open_nodes:
         if not held_back:
             have = "has" if open_nodes == 1 else "have"
@@ -28,7 +28,7 @@ def sum_up(state: State, requests: Sequence[Resources], groups: Sequence[Group],
             yield Blocker(ReasonCode.WAITING_TURN, text)
         return
     in_service = [group for group in groups if not group.signature.of_class and not group.signature.of_itself]
-    nodes = sum(len(group.nodes) for group in in_service)
+    nodes = sum(len(group) for group in in_service)
     if not nodes:
         yield Blocker(
             ReasonCode.NO_NODES,
@@ -53,7 +53,7 @@ def _could_hold(group: Group, request: Resources) -> bool:
     return (
         any(node.info.resources.memory_bytes >= request.memory_bytes for node in group.nodes[:_LOOKED_AT])
         and total.cpu_milli >= request.cpu_milli
-        and (not request.gpus or emptied(group.nodes[0]).free_gpus(request) >= request.gpus)
+        and (not request.gpus or emptied(group.first).free_gpus(request) >= request.gpus)
         and total.disk_bytes >= request.disk_bytes
         and all(offered.get(name, 0) >= amount for name, amount in request.countables)
     )
@@ -65,7 +65,7 @@ def _nearest(groups: Sequence[Group], request: Resources) -> str:
         str, tuple[float, int, str]
     ] = {}  # by what it would have to ask for: the part given up, nodes, one of them
     for group in groups:
-        node = emptied(group.nodes[0])
+        node = emptied(group.first)
         less, given_up = [], 0.0
         for amount in amounts_of(request):
             most = amount.rounded(max(0, amount.free(node)))
@@ -77,7 +77,7 @@ def _nearest(groups: Sequence[Group], request: Resources) -> str:
         else:
             text = ", ".join(less)
             _, nodes, first = alike.get(text, (0.0, 0, node.id))
-            alike[text] = given_up, nodes + len(group.nodes), first
+            alike[text] = given_up, nodes + len(group), first
     if not alike:
         return ""
     text, (_, nodes, first) = min(alike.items(), key=lambda item: (item[1][0], -item[1][1], item[0]))

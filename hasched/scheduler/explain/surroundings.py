@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 
 from hasched.model.reasons import ReasonCode
-from hasched.statemachine.census import Census
+from hasched.scheduler.explain.members import Members
+from hasched.statemachine.census import Census, place_of
 from hasched.statemachine.job import Job
 from hasched.statemachine.node import Node
 from hasched.statemachine.relations import Relation, RelationKind, holds, relations_of
@@ -28,40 +29,42 @@ class Surroundings:
 
     def __init__(self, state: State, job: Job) -> None:
         self._judged: list[tuple[Relation, Census, int]] = []
-        self._verdicts: dict[
-            tuple[int | None, ...], list[tuple[ReasonCode, str]]
-        ] = {}  # by how many there are around a node
         for relation in relations_of(job):
             if not relation.weight:
                 census = state.neighbours.census(state, relation)
                 self._judged.append((relation, census, state.neighbours.lowest(state, job, relation, census)))
+        self._verdicts = [_Verdicts(*each) for each in self._judged]
 
     def __bool__(self) -> bool:
         return bool(self._judged)
 
-    def around(self, nodes: Sequence[Node]) -> list[tuple[int | None, ...]]:
-        """How many of those that each relation counts there are around each node."""
-        columns: list[list[int | None]] = []
-        for relation, census, _ in self._judged:
-            counts = census.by_label[relation.place]
-            if label := relation.place:
-                values = [node.info.labels.get(label) for node in nodes]
-                columns.append([None if value is None else counts.get(value, 0) for value in values])
-            else:
-                columns.append([counts.get(node.id, 0) for node in nodes])
-        return list(zip(*columns, strict=True))
+    def columns(self, members: Members) -> Iterator[list[bool]]:
+        """For each relation, on which nodes of a class it would hold if one more task started there."""
+        for (relation, _, _), verdicts in zip(self._judged, self._verdicts, strict=True):
+            places = members.labels(relation.place) if relation.place else members.ids
+            yield list(map(verdicts.__getitem__, places))
 
     def refusals(self, node: Node) -> list[tuple[ReasonCode, str]]:
         """Which relation would not hold if one more task started there, and what it is about."""
-        (around,) = self.around((node,))
-        found = self._verdicts.get(around)
-        if found is None:
-            found = self._verdicts[around] = [
-                (CODES[relation.kind], _tell(relation))
-                for (relation, census, floor), here in zip(self._judged, around, strict=True)
-                if not holds(relation, here, census.total, floor)
-            ]
-        return found
+        return [
+            (CODES[relation.kind], _tell(relation))
+            for relation, census, floor in self._judged
+            if not holds(relation, census.at(relation.place, place_of(relation.place, node.facts)), census.total, floor)
+        ]
+
+
+class _Verdicts(dict[str | None, bool]):
+    """Whether a relation would hold at a place if one more task started there."""
+
+    def __init__(self, relation: Relation, census: Census, floor: int) -> None:
+        self._relation = relation
+        self._census = census
+        self._floor = floor
+
+    def __missing__(self, place: str | None) -> bool:
+        here = self._census.at(self._relation.place, place)
+        verdict = self[place] = holds(self._relation, here, self._census.total, self._floor)
+        return verdict
 
 
 def _tell(relation: Relation) -> str:

@@ -1,30 +1,35 @@
 """Why a job waits, in full: every blocker at once, by class of node, and the smallest changes that would start a task.
 
-The answer is worked out from the state alone, so any manager gives it. At 10,000 nodes it takes some milliseconds: each node is
-looked at once, by its sums; all else is done by class.
+The answer is worked out from the state alone, so any manager gives it. At 10,000 nodes it takes some milliseconds: what is free
+on them is kept by class (`classes.py`), and whatever is asked of them is asked of a whole class at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from hasched.model.answers import BlockerView, ChangeView, NodeClassView, RemedyView, Why
 from hasched.model.reasons import ReasonCode
+from hasched.model.spec import Resources
 from hasched.model.times import format_time
 from hasched.model.units import format_duration
 from hasched.model.words import counted
 from hasched.scheduler.blockers import Blocker, Change, Target
 from hasched.scheduler.explain.amounts import amounts_of
-from hasched.scheduler.explain.classes import Group, NodeClass, NodeClasses, sort_nodes
+from hasched.scheduler.explain.classes import NodeClass, NodeClasses
 from hasched.scheduler.explain.gangs import gang_reason, room_for, rules_blocker
-from hasched.scheduler.explain.lacks import GPUS, SLOTS, Asker, Known, Lack, find_shortages
+from hasched.scheduler.explain.groups import Group, sort_nodes
+from hasched.scheduler.explain.lacks import Asker, Known, Lack, find_shortages
+from hasched.scheduler.explain.marks import GPUS, SLOTS
 from hasched.scheduler.explain.remedies import find_remedies
 from hasched.scheduler.explain.summary import sum_up
 from hasched.scheduler.gates import Gate, standard_gates
 from hasched.scheduler.order import Order, group_of
 from hasched.scheduler.slots import MAX_ATTEMPTS_PER_NODE
 from hasched.statemachine.job import IN_BACKOFF, Job
+from hasched.statemachine.node import Node
 from hasched.statemachine.state import State
 
 EXAMPLES = 3
@@ -43,9 +48,8 @@ def explain_waiting(
     if not waiting:
         return Why(job_id=job.id, name=job.name, log_index=state.index, waiting=0)
     classes = classes or NodeClasses()
-    classes.forget_gone(state)
     asker = Asker(state, job, known)
-    groups = sort_nodes(state.nodes.values(), asker, classes)
+    groups = sort_nodes(classes.members(state), asker)
     of_job = find_job_blockers(state, job, standard_gates() if gates is None else gates)
     if job.starts_together:  # room for one task doesn't help
         of_job += _find_gang_blockers(state, job, groups)
@@ -89,16 +93,20 @@ def _find_gang_blockers(state: State, job: Job, groups: Sequence[Group]) -> Iter
     alike = not job.gang.groups
     usable = [group for group in groups if not group.signature.of_class]
     if job.placement is not None and job.placement.constraints:
-        usable = [group for group in usable if group.nodes[0].admits(job.placement)]
-    nodes = [node for group in usable for node in group.nodes]
-    roomy = [node for group in usable if not group.signature.mark for node in group.nodes] if alike else nodes
-    reason = gang_reason(state, job, nodes, roomy)
+        usable = [group for group in usable if group.first.admits(job.placement)]
+
+    def find(request: Resources) -> Iterator[Node]:
+        if alike:  # then it is what the groups were sorted by
+            return (node for group in usable if not group.signature.mark for node in group.nodes)
+        return (node for group in usable for node in group.find(request))
+
+    reason = gang_reason(state, job, lambda _: (node for group in usable for node in group.nodes), find)
     if reason is None:
-        if (blocker := rules_blocker(state, job)) is not None:
+        if (blocker := rules_blocker(state, job, usable)) is not None:
             yield blocker
         return
     least = max(job.floor, 1)
-    room = room_for(roomy, job, least) if alike and not job.active else 0
+    room = room_for(find, job, least) if alike and not job.active else 0
     change = None
     if 0 < room < least:
         key = "count" if job.gang.min_count == job.count else "min_count"
@@ -128,11 +136,10 @@ def _view_classes(asker: Asker, groups: Sequence[Group]) -> list[NodeClassView]:
 
 
 def _view_class(asker: Asker, node_class: NodeClass, groups: Sequence[Group]) -> NodeClassView:
-    nodes = [node for group in groups for node in group.nodes]
     rules: dict[str, Blocker] = {}
     shortages: dict[_Short, _Free] = {}
     for group in groups:
-        number = len(group.nodes)
+        number = len(group)
         for blocker in _rules_of(asker, group):
             before = rules[blocker.text].nodes if blocker.text in rules else 0
             rules[blocker.text] = Blocker(blocker.code, blocker.text, before + number)
@@ -144,11 +151,11 @@ def _view_class(asker: Asker, node_class: NodeClass, groups: Sequence[Group]) ->
         *(Blocker(short.code, _tell_shortage(short, free), free.nodes) for short, free in shortages.items()),
     ]
     return NodeClassView(
-        nodes=len(nodes),
+        nodes=sum(map(len, groups)),
         description=node_class.words,
         total=node_class.total,
-        examples=[node.id for node in nodes[:EXAMPLES]],
-        open=sum(len(group.nodes) for group in groups if group.signature.open),
+        examples=list(islice((node_id for group in groups for node_id in group.ids), EXAMPLES)),
+        open=sum(len(group) for group in groups if group.signature.open),
         blockers=[view_blocker(blocker) for blocker in blockers],
     )
 
@@ -179,7 +186,7 @@ def _unsuited(asker: Asker, group: Group) -> Lack | None:
     """There are GPUs, and not those that the job wants."""
     if not group.signature.mark & GPUS:
         return None
-    lacks = find_shortages(group.nodes[0], asker.requests[group.signature.choice])
+    lacks = find_shortages(group.first, asker.requests[group.signature.choice])
     return next((lack for lack in lacks if lack.code in (ReasonCode.GPU_MODEL, ReasonCode.GPU_MEMORY)), None)
 
 
@@ -189,10 +196,10 @@ def _shortages_of(asker: Asker, group: Group) -> Iterator[tuple[_Short, _Free]]:
     for amount in amounts_of(request):
         if mark & amount.bit and not (amount.bit == GPUS and _unsuited(asker, group) is not None):
             most = amount.rounded(max(0, *group.column(amount.column, amount.free)))
-            yield _Short(amount.code, amount.tell(amount.asked)), _Free(len(group.nodes), most, amount.tell)
+            yield _Short(amount.code, amount.tell(amount.asked)), _Free(len(group), most, amount.tell)
     if mark & SLOTS:
         asked = f"a place beside the {MAX_ATTEMPTS_PER_NODE} tasks that it runs"
-        yield _Short(ReasonCode.INSUFFICIENT_SLOTS, asked), _Free(len(group.nodes), 0, str)
+        yield _Short(ReasonCode.INSUFFICIENT_SLOTS, asked), _Free(len(group), 0, str)
 
 
 def _tell_shortage(short: _Short, free: _Free) -> str:

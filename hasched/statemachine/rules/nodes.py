@@ -63,7 +63,7 @@ def evolve_registered(state: State, event: NodeRegistered) -> None:
             changed_ms=state.now_ms,
             log_index=state.index,
         )
-        state.neighbours.node_changed(state.nodes[event.node_id])
+        state.note_node(state.nodes[event.node_id])
         return
     changed = node.info.gpus != event.info.gpus or node.info.resources != event.info.resources
     labels = node.info.labels
@@ -124,7 +124,7 @@ def _change(state: State, node: Node, to: NodeState, reason: str, *, relabelled:
     node.reason = reason
     node.changed_ms = state.now_ms
     node.log_index = state.index
-    state.neighbours.node_changed(node, relabelled=relabelled)
+    state.note_node(node, relabelled=relabelled)
 
 
 def no_such_node(node_id: str) -> Rejected:
