@@ -7,6 +7,7 @@ guessed that two managers could guess differently.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +16,7 @@ import msgspec
 
 from hasched.client.files import read_config
 from hasched.client.tls import PeerIdentity, find_tls_problems
+from hasched.manager.notifications.settings import NotifierSettings, SmtpSecurity, SmtpSettings
 from hasched.manager.settings import LeaderSettings, QuarantineSettings
 from hasched.model.addresses import API_PORT, RAFT_PORT, check_api_url, split_address
 from hasched.model.config_text import Cpu, Duration, Size, load_config
@@ -31,6 +33,8 @@ from hasched.statemachine.rules.node_control import MAX_WAIT_MS
 
 CLUSTER_SIZES = (1, 3, 5, 7)
 RETAINED_BYTES = 4 * 2**20  # of log before a snapshot, and no more than a quarter of what one covers
+
+_HOST = re.compile(r"(?:\*|(?:\*\.)?[A-Za-z0-9._-]+|\[?[0-9A-Fa-f:]+\]?)(?::[0-9]{1,5})?")
 
 Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN, max_length=128)]
 
@@ -136,6 +140,28 @@ class QuarantineConfig(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+class SmtpConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """The relay that takes e-mail. `password_file` is a name in `secrets_dir`."""
+
+    host: str = ""
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 587
+    security: SmtpSecurity = SmtpSecurity.STARTTLS
+    sender: str = ""
+    username: str = ""
+    password_file: str = ""
+
+
+class NotificationsConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What may leave the cluster, and with which secrets. The same in every manager's file: any of them may lead."""
+
+    secrets_dir: str = ""
+    allow: list[str] = []  # hosts: HOST, *.DOMAIN, HOST:PORT, or *; none: no webhook and nothing to Slack
+    timeout: Duration = 10_000
+    ca: str = ""  # certificates to trust beside the system's
+    apprise: bool = False
+    smtp: SmtpConfig = SmtpConfig()
+
+
 class ManagerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The whole file. A node is unhealthy, then disconnected, after so long without a heartbeat."""
 
@@ -153,6 +179,7 @@ class ManagerConfig(msgspec.Struct, frozen=True, kw_only=True):
     job_defaults: JobDefaultsConfig = JobDefaultsConfig()
     scheduler: SchedulerConfig = SchedulerConfig()
     quarantine: QuarantineConfig = QuarantineConfig()
+    notifications: NotificationsConfig = NotificationsConfig()
     join: bool = False  # it forms no cluster: it waits until it is added to one
     test_cluster: bool = False  # whether faults may be injected without being asked twice
 
@@ -170,6 +197,20 @@ class ManagerConfig(msgspec.Struct, frozen=True, kw_only=True):
             placement=self.scheduler.placement,
             gang_ports=self.scheduler.ports,
             quarantine=self.quarantine.settings,
+            notifier=self.notifier,
+        )
+
+    @property
+    def notifier(self) -> NotifierSettings:
+        given, smtp = self.notifications, self.notifications.smtp
+        return NotifierSettings(
+            cluster=self.cluster,
+            secrets_dir=given.secrets_dir,
+            allow=tuple(given.allow),
+            timeout_ms=given.timeout,
+            ca=given.ca,
+            apprise=given.apprise,
+            smtp=SmtpSettings(**msgspec.structs.asdict(smtp)),
         )
 
     @property
@@ -200,6 +241,11 @@ def find_file_problems(config: ManagerConfig) -> Iterator[FieldError]:
         yield FieldError("tokens", f"{config.tokens} can't be read: {error.strerror}")
     except ValueError as error:
         yield FieldError("tokens", f"{config.tokens} is not a tokens file: {error}")
+    told = config.notifications
+    if told.secrets_dir and not Path(told.secrets_dir).is_dir():
+        yield FieldError("notifications.secrets_dir", f"{told.secrets_dir} is no directory")
+    if told.ca and not Path(told.ca).is_file():
+        yield FieldError("notifications.ca", f"{told.ca} is no file")
 
 
 def parse_manager_config(text: str, source: str, env: Mapping[str, str] | None = None) -> ManagerConfig:
@@ -210,8 +256,18 @@ def parse_manager_config(text: str, source: str, env: Mapping[str, str] | None =
 def resolve_paths(config: ManagerConfig, directory: Path) -> ManagerConfig:
     base = directory.absolute()
     tls = TlsConfig(ca=str(base / config.tls.ca), cert=str(base / config.tls.cert), key=str(base / config.tls.key))
+    told = config.notifications
+    told = msgspec.structs.replace(
+        told,
+        secrets_dir=str(base / told.secrets_dir) if told.secrets_dir else "",
+        ca=str(base / told.ca) if told.ca else "",
+    )
     return msgspec.structs.replace(
-        config, data_dir=str(base / config.data_dir), tokens=str(base / config.tokens), tls=tls
+        config,
+        data_dir=str(base / config.data_dir),
+        tokens=str(base / config.tokens),
+        tls=tls,
+        notifications=told,
     )
 
 
@@ -238,6 +294,16 @@ def find_problems(config: ManagerConfig) -> Iterator[FieldError]:
         _ = config.scheduler.ports
     except ValueError:
         yield FieldError("scheduler.gang_ports", "must be the first and the last of some ports", "29400-29999")
+    told = config.notifications
+    if not 100 <= told.timeout <= 300_000:
+        yield FieldError("notifications.timeout", "must be from 100ms to 5m")
+    for number, host in enumerate(told.allow):
+        if not _HOST.fullmatch(host):
+            yield FieldError(f"notifications.allow[{number}]", f"{host[:80]!r} is no host", "HOST, *.DOMAIN, HOST:PORT")
+    if told.smtp.host and "@" not in told.smtp.sender:
+        yield FieldError("notifications.smtp.sender", "must be an e-mail address")
+    if bool(told.smtp.username) != bool(told.smtp.password_file):
+        yield FieldError("notifications.smtp.username", "and `password_file` go together")
     if not config.quarantine.max <= MAX_WAIT_MS:
         yield FieldError("quarantine.max", "must not be longer than a year")
 

@@ -1,4 +1,4 @@
-"""What a manager does only while it leads: planning, the clock, schedules, the watch over nodes, and the agents' streams.
+"""What a manager does only while it leads: planning, the clock, schedules, notifications, watching nodes, the agents' streams.
 
 The duties start once the manager has applied an entry of its own term and stop when it stops to lead. None of them is
 needed for safety: two managers that both think they lead do everything twice, and the state machine takes it once. A duty
@@ -16,6 +16,8 @@ import structlog
 from hasched.api.hub import AgentHub
 from hasched.manager.grace import GraceWatch
 from hasched.manager.launches import LaunchWatch
+from hasched.manager.notifications.courier import Courier, Messenger
+from hasched.manager.notifications.duty import NotificationDuty
 from hasched.manager.planning import PlanningDuty
 from hasched.manager.schedules import ScheduleDuty
 from hasched.manager.settings import LeaderSettings
@@ -32,13 +34,21 @@ log = structlog.get_logger(__name__)
 class LeaderDuties:
     """Follows the replica's role from `start` to `stop`. Start it before the replica, so that no change is missed."""
 
-    def __init__(self, replica: Replica, hub: AgentHub, settings: LeaderSettings) -> None:
+    def __init__(
+        self,
+        replica: Replica,
+        hub: AgentHub,
+        settings: LeaderSettings,
+        make_messenger: Callable[[], Messenger] | None = None,
+    ) -> None:
+        make_messenger = make_messenger or (lambda: Courier(settings.notifier))
         self._replica = replica
         self._hub = hub
         self._duties: dict[str, Callable[[int], Awaitable[None]]] = {  # each for one term
             "planning": lambda _: PlanningDuty(replica, hub, settings.placement, settings.gang_ports).run(),
             "clock": lambda _: ClockDuty(replica).run(),
             "schedules": lambda _: ScheduleDuty(replica).run(),
+            "notifications": lambda _: NotificationDuty(replica, make_messenger).run(),
             "launches": lambda _: LaunchWatch(replica, settings.quarantine).run(),
             "grace": lambda term: GraceWatch(replica, hub, settings, term).run(),
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from hasched.manager.notifications.settings import NotifierSettings
 from hasched.model.states import PlacementPolicy
 from hasched.scheduler.searches import GANG_PORTS
 
@@ -30,6 +31,7 @@ class LeaderSettings(msgspec.Struct, frozen=True, kw_only=True):
     placement: PlacementPolicy = PlacementPolicy.BIN_PACK
     gang_ports: range = GANG_PORTS  # at which rank 0 of a gang is met
     quarantine: QuarantineSettings = QuarantineSettings()
+    notifier: NotifierSettings = NotifierSettings()
 
     @property
     def lease_ms(self) -> int:

@@ -1,0 +1,1 @@
+"""Notifications: who delivers what waits in the outbox, and how it gets there."""
