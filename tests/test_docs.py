@@ -19,7 +19,11 @@ from hasched.api.problem import MethodNotAllowed
 from hasched.cli.codes import CODES
 from hasched.cli.main import cli
 from hasched.cli.settings import Settings
+from hasched.manager.config import parse_manager_config
 from hasched.model import errors
+from hasched.model.parse import parse_spec
+from hasched.model.yaml_text import read_documents
+from tests.support.page import File, sections_of
 
 ROOT = Path(__file__).parent.parent
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
@@ -29,6 +33,14 @@ FENCE = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 VALUES = frozenset({"prod"})  # of global options, which stand before the command
+YAML = re.compile(r"^( *)```ya?ml\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+RUN = {  # pages whose files tests write and whose commands they run
+    "docs/install.md": "tests/deploy/test_install.py",
+    "docs/jobs.md": "tests/cli/test_dev.py",
+    "docs/schedules.md": "tests/cli/test_scheduling_page.py",
+    "docs/scheduling.md": "tests/cli/test_scheduling_page.py",
+    "docs/workflows.md": "tests/cli/test_dev.py",
+}
 HEADING = re.compile(r"^#+ +(.*)$", re.MULTILINE)
 CALL = re.compile(r"(?:^|[\s/$(`])hasched ([a-z-].*)")
 
@@ -95,6 +107,45 @@ def test_the_links_of_a_page_lead_somewhere(page: Path):
         if not target.exists() or (anchor and anchor not in anchors_of(target)):
             broken.append(link)
     assert not broken
+
+
+def yaml_in(page: str, text: str) -> list[str]:
+    """The YAML of a page that no test runs. What is a file of a section is run with it, on the pages that are run."""
+    written: list[str] = []
+    if page in RUN:
+        named = re.sub(
+            r"<!-- file: .*? (\S+) -->", r"<!-- file: \1 -->", text
+        )  # of which hosts, says the page on installing
+        written = [step.text for steps in sections_of(named).values() for step in steps if isinstance(step, File)]
+    return [block for _, block in YAML.findall(text) if block not in written]
+
+
+def read_yaml(block: str) -> None:
+    """Read a block that is only shown as what it is: a job, a part of one, or a manager's configuration. Raises what is wrong."""
+    for document in read_documents(block, "the page"):
+        value = document.value
+        assert isinstance(value, dict)
+        if "members" in value:
+            parse_manager_config(block, "the page")
+        else:
+            parse_spec(value if {"command", "script"} & value.keys() else {"command": ["true"], **value})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_the_yaml_of_a_page_is_run_or_else_read(page: Path):
+    name = str(page.relative_to(ROOT))
+    if name in RUN:
+        assert page.stem in (ROOT / RUN[name]).read_text()
+    for block in yaml_in(name, page.read_text()):
+        read_yaml(block)
+
+
+def test_yaml_that_nobody_could_use_would_be_found():
+    page = "## One\n\n<!-- file: a.yaml -->\n```yaml\nnmae: a\n```\n\n```yaml\nnmae: b\n```\n"
+    assert yaml_in("docs/jobs.md", page) == ["nmae: b\n"]
+    assert yaml_in("docs/operations.md", page) == ["nmae: a\n", "nmae: b\n"]
+    with pytest.raises(errors.HaschedError, match="unknown key"):
+        read_yaml("nmae: b\n")
 
 
 def codes_in(tree: ast.Module) -> Iterator[str]:

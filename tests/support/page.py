@@ -47,7 +47,12 @@ class File(NamedTuple):
 
 def sections(page: Path) -> dict[str, list[Step | File]]:
     """The steps of each section that has any, by its heading."""
-    _, *parts = _SECTION.split(page.read_text())
+    return sections_of(page.read_text())
+
+
+def sections_of(page: str) -> dict[str, list[Step | File]]:
+    """Likewise, of a page's text."""
+    _, *parts = _SECTION.split(page)
     found = {heading: list(_steps(text)) for heading, text in zip(parts[::2], parts[1::2], strict=True)}
     return {heading: steps for heading, steps in found.items() if steps}
 
