@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import count
 from typing import Any
 
@@ -22,8 +23,9 @@ from hasched.raft.journal import NO_COMMAND
 from hasched.raft.membership import Change, next_step
 from hasched.statemachine.commands import Batch, PlanSlots, SubmitJob
 from hasched.statemachine.events import JobSubmitted, SlotsPlanned
+from hasched.statemachine.execution import Execution, Phase
 from hasched.statemachine.outcomes import JobAccepted
-from hasched.statemachine.rules import Decision, jobs, placement, reports, schedules
+from hasched.statemachine.rules import Decision, jobs, placement, reports, schedules, workflows
 from hasched.statemachine.schedules import Schedule
 from hasched.statemachine.state import State
 from tests.simulation.mutants import mutant
@@ -201,6 +203,64 @@ def _planned_twice(patches: Patches) -> None:
         return Decision([SlotsPlanned(command.name, until_ms, command.runs)] if schedule is not None else [])
 
     patches.set(schedules, "decide_plan", decide_any_plan)
+
+
+# --- workflows ---
+
+
+@mutant("condition-not-asked", "a task starts only if those before it have ended as it wants", profile="workflows")
+def _condition_not_asked(patches: Patches) -> None:
+    patches.set(workflows, "_is_met", lambda _when, _before: True)
+
+
+def _restored_without(forget: Callable[[Execution], None]) -> Callable[[Any], Any]:
+    def forgetting(restore: Any) -> Any:
+        def restore_and_forget(chunks: Any) -> State:
+            state = restore(chunks)
+            for execution in state.executions.values():
+                forget(execution)
+                state.follow_execution(execution)
+            return state
+
+        return restore_and_forget
+
+    return forgetting
+
+
+@mutant("looks-not-in-snapshot", "what an execution has to do next is part of the snapshot", profile="workflows")
+def _looks_not_in_snapshot(patches: Patches) -> None:
+    def forget(execution: Execution) -> None:
+        execution.looks, execution.blocked, execution.stops = [], [], []
+
+    for module in (driver, node):
+        patches.wrap(module, "restore", _restored_without(forget))
+
+
+@mutant("outputs-not-in-snapshot", "what tasks have put out is part of the snapshot", profile="workflows")
+def _outputs_not_in_snapshot(patches: Patches) -> None:
+    def forget(execution: Execution) -> None:
+        for row in execution.rows:
+            row.outputs = None
+
+    for module in (driver, node):
+        patches.wrap(module, "restore", _restored_without(forget))
+
+
+@mutant("made-again", "an instance that has a job gets no other", profile="workflows")
+def _made_again(patches: Patches) -> None:
+    """What has been made is known only to the leader that has made it: one that comes up makes it again."""
+
+    def forget(execution: Execution) -> None:
+        for number, row in enumerate(execution.rows):
+            for instance, phase in enumerate(row.phases):
+                if phase == Phase.MADE:
+                    row.phases[instance] = Phase.UNMADE
+                    execution.running -= 1
+                    execution.look(number)
+        execution.round += 1  # or the submission id would give it away
+
+    for module in (driver, node):
+        patches.wrap(module, "restore", _restored_without(forget))
 
 
 # --- the leader's duties, and agents ---

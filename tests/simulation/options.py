@@ -79,6 +79,7 @@ class Options:
     stop_jobs: float  # how many of the jobs must never run twice at once
     task_s: float
     schedules: bool = False  # are put by somebody, see schedules.py
+    workflows: bool = False  # are executed for somebody, see workflows.py
     preempt: float = 0.0  # how often a client has a task make room, besides its calls
 
     @property
@@ -339,6 +340,14 @@ PROFILES: dict[str, Bias] = {  # what runs are biased to, for those who look for
         weather=_late,
         settings={"agents": 2},
         schedules=True,
+    ),
+    "workflows": _bias(
+        *("kill", "power_cut_all", "isolate_leader", "pause", "transfer", "agent_kill", "agent_cut", "node_reboot"),
+        calm_s=_often,
+        weather=_late,
+        settings={"agents": 2},
+        tuning={**_FEW_ENTRIES, "max_entry_bytes": 50_000},
+        workflows=True,
     ),
     # A leader that nothing is wrong with goes on to lead, whatever becomes of others.
     "followers-cut": _bias("isolate_follower", calm_s=_often, steady=True, weather=_CLEAR),

@@ -18,6 +18,7 @@ from tests.simulation.options import Options, draw
 from tests.simulation.patches import Patches
 from tests.simulation.schedules import Schedules
 from tests.simulation.stock import StockChecks, use_stock
+from tests.simulation.workflows import Workflows
 from tests.simulation.world import Violated, World
 
 PROGRESS_S = 80.0  # after all is healed: within so long a submission is accepted
@@ -68,9 +69,10 @@ def run(seed: int, profile: str = "any", mutant: str = "", *, stock: bool = Fals
             stack.callback(client.close)
         faults = Faults(world, options, checks, [client.name for client in clients])
         stack.callback(faults.operator.close)
-        schedules = Schedules(world, patches) if options.schedules else None
+        keepers: list[Schedules | Workflows] = [Schedules(world, patches)] if options.schedules else []
+        keepers += [Workflows(world, options.task_s)] if options.workflows else []
         try:
-            verdict.violations += _phases(world, options, record, checks, clients, faults, schedules, stack)
+            verdict.violations += _phases(world, options, record, checks, clients, faults, keepers, stack)
         except Violated as violated:
             verdict.violations.append(str(violated))
         verdict.simulated_s = world.now
@@ -91,7 +93,7 @@ def _phases(
     checks: Checks,
     clients: list[Client],
     faults: Faults,
-    schedules: Schedules | None,
+    keepers: list[Schedules | Workflows],
     stack: ExitStack,
 ) -> list[str]:
     world.start()
@@ -100,8 +102,8 @@ def _phases(
     settled_terms = len(checks.monotone.leaders)
     for client in clients:
         client.start()
-    if schedules is not None:
-        schedules.start()
+    for keeper in keepers:
+        keeper.start()
     faults.start()
     world.run(options.duration_s)
     faults.stop()
@@ -112,21 +114,20 @@ def _phases(
     settler = Settler(world, options, record, clients)
     stack.callback(settler.close)
     settler.start()
-    if schedules is not None:
-        schedules.stop()
+    for keeper in keepers:
+        keeper.stop()
     if not world.run(PROGRESS_S, lambda: settler.accepted):
         return [f"no submission was accepted within {PROGRESS_S:g} s after everything was healed at {healed_at:.3f} s"]
-    done = world.run(
-        FINISH_S, lambda: settler.finished and all(client.finished for client in clients) and world.agree()
-    )
+    ends = [settler, *clients, *keepers]
+    done = world.run(FINISH_S, lambda: all(each.finished for each in ends) and world.agree())
     for client in (settler, *clients):
         client.check()
     if not done:
-        left = settler.complaint() or _unsettled(world, clients)
+        left = settler.complaint() or _unsettled(world, clients, keepers)
         return [f"{FINISH_S:g} s after a submission was accepted again, {left}"]
     deposed = _deposed(checks, settled_terms) if options.steady else []
-    of_schedules = schedules.verdict() if schedules is not None else []
-    return deposed + of_schedules + checks.verdict() + overlaps(world)
+    kept = [sentence for keeper in keepers for sentence in keeper.verdict()]
+    return deposed + kept + checks.verdict() + overlaps(world)
 
 
 def _deposed(checks: Checks, settled_terms: int) -> list[str]:
@@ -134,10 +135,12 @@ def _deposed(checks: Checks, settled_terms: int) -> list[str]:
     return [f"a healthy leader was deposed: {name} came to lead in term {term}" for term, name in leaders]
 
 
-def _unsettled(world: World, clients: list[Client]) -> str:
+def _unsettled(world: World, clients: list[Client], keepers: list[Schedules | Workflows]) -> str:
     waiting = [client.name for client in clients if not client.finished]
     if waiting:
         return f"{', '.join(waiting)} still wait for an answer"
+    if not all(keeper.finished for keeper in keepers):
+        return "executions have not ended"
     statuses = [each.replica.status for each in world.managers.values() if each.running]
     leader = world.leader()
     if leader is not None and leader.core.engine.membership.voters != sorted(world.managers):

@@ -49,6 +49,7 @@ class Schedules:
         self._settled: dict[str, list[Settled]] = {name: [] for name in SPECS}
         self._jobs: dict[str, list[tuple[int, int]]] = {name: [] for name in SPECS}
         self._seen: dict[int, None] = {}
+        self.finished = True  # nobody waits for a schedule: it is paused
         world.on_applied.append(self._applied)
         patches.set(duty, "LEAD_MS", 3000)
         patches.set(duty, "AHEAD_MS", 4000)

@@ -1,7 +1,7 @@
 """The processes of a simulated node, as far as the supervisor sees them: tasks that run, end, and are signalled.
 
 How long a task runs and how it ends is drawn from the seed, unless its job's environment says so: `RUN_MS`, `EXIT`, and
-`STUBBORN` for a task that ignores SIGTERM.
+`STUBBORN` for a task that ignores SIGTERM. One with `TELL` puts out which attempt it is.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from hasched.agent import running, supervised
 from hasched.agent.protocol import LaunchJob, LaunchTask
 from hasched.model.ids import AttemptId
+from tests.simulation.executions import output_of
 from tests.simulation.patches import Patches
 
 if TYPE_CHECKING:
@@ -59,11 +60,12 @@ class Kernel:
         self._random = host.world.stream(f"tasks {host.name}")
         self._processes: dict[int, _Process] = {}
         self._zombies: dict[int, _Process] = {}
+        self._outputs: dict[str, bytes] = {}  # by the attempt's directory
         self._next_pid = 100
 
     # --- as an executor ---
 
-    def start(self, job: LaunchJob, task: LaunchTask, _directory: str, _cgroup: object) -> int:
+    def start(self, job: LaunchJob, task: LaunchTask, directory: str, _cgroup: object) -> int:
         random, now = self._random, self._world.now
         lasts_s = random.choice((0.02, 0.5, 2.0, 8.0)) * random.uniform(0.5, 1.5)
         exit_code = 0 if random.random() < 0.9 else 1
@@ -75,6 +77,8 @@ class Kernel:
         run = Run(AttemptId(job.job_id, task.index, task.attempt), self._host.name, now, job.stop_at_lease)
         process = _Process(self._next_pid, run, now + lasts_s, exit_code, "STUBBORN" in job.env, "SAVES" in job.env)
         self._processes[process.pid] = process
+        if "TELL" in job.env:
+            self._outputs[directory] = output_of(run.key).encode()
         self._world.runs.append(run)
         self._world.note("task", self._host.name, run.key)
         self._end_at(process, process.ends_s, exit_code << 8)
@@ -83,6 +87,10 @@ class Kernel:
     def saves(self, key: AttemptId) -> bool:
         """Whether the attempt runs, and checkpoints."""
         return any(process.saves and process.run.key == key for process in self._processes.values())
+
+    def output(self, path: str) -> bytes:
+        """What the attempt of this file has put out."""
+        return self._outputs.get(path.removesuffix("/output"), b"")
 
     # --- signals ---
 
@@ -239,7 +247,7 @@ def supervised_in(world: World) -> Iterator[None]:
         "boot_ms": system.boot_ms,
         "wall_ms": system.wall_ms,
         "holes": SimpleNamespace(bound=lambda *_: True),
-        "read_output": lambda _: (b"", ""),
+        "read_output": lambda path: (system.node.kernel.output(path), ""),
     }
     small = SimpleNamespace(RUSAGE_SELF=0, getrusage=lambda _: SimpleNamespace(ru_maxrss=0))
     with Patches() as patches:
