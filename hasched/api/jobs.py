@@ -260,7 +260,8 @@ async def resume_job(call: Call, job_id: int) -> JobView:
 
 @routes.add("PATCH", "/v1/jobs/{job_id}", document="JobUpdate")
 async def update_job(call: Call, job_id: int, body: bytes) -> JobView:
-    """Change a job that has not ended: its `priority` or `priority_class`, its `queue`, `not_before`, `deadline`.
+    """Change a job that has not ended: its `priority` or `priority_class`, its `queue`, `not_before`, `deadline`, and, before it
+    starts, its `dependency`.
 
     What is left out stays as it is, and a time of 0 is none. Its place among those that wait is the new one at once.
     """

@@ -61,6 +61,10 @@ _OPTIONS: tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...] = (
         "--not-before", metavar="WHEN", help="Start nothing before a time (2026-12-24T18:00:00Z), or for so long (2h)."
     ),
     click.option("--deadline", metavar="WHEN", help="Stop what has not ended by a time, or after so long."),
+    click.option("--dependency", metavar="EXPR", help="Wait for other jobs: afterok:12:13,after:14+10m; singleton."),
+    click.option(
+        "--on-broken-dependency", type=click.Choice(["cancel", "wait"]), help="What to do when that can't be any more."
+    ),
     namespace_option("Whose work it is; by default the context's namespace."),
     click.option("--tag", "tags", multiple=True, metavar="NAME", help="Caps may count by it."),
     click.option(
@@ -128,6 +132,8 @@ def document_of(options: Mapping[str, Any]) -> dict[str, Any]:
         "queue": options.get("queue"),
         "not_before": options.get("not_before"),
         "deadline": options.get("deadline"),
+        "dependency": options.get("dependency"),
+        "on_broken_dependency": options.get("on_broken_dependency"),
         "namespace": options.get("namespace"),
         "tags": listed("tags"),
         "semaphores": read_units(options.get("semaphores", ())),

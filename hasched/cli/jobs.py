@@ -216,10 +216,11 @@ def resume(settings: Settings, job_ids: tuple[int, ...]) -> int:
 @click.option("--queue", help="The queue to wait in.")
 @click.option("--not-before", metavar="WHEN", help="A time, or for so long from now; 0: start at once.")
 @click.option("--deadline", metavar="WHEN", help="A time, or after so long from now; 0: none.")
+@click.option("--dependency", metavar="EXPR", help="Of a job that has not started: other jobs to wait for; '': none.")
 @json_option
 @click.pass_obj
 def update(settings: Settings, /, job_ids: tuple[int, ...], **options: str | int | None) -> int:
-    """Change where jobs stand in the order, and their times; what has no option stays as it is."""
+    """Change where jobs stand in the order, their times, and what they wait for; what has no option stays as it is."""
     changes = {key: value for key, value in options.items() if value is not None}
     changes = {key: 0 if value == "0" else value for key, value in changes.items()}
     if not changes:

@@ -10,6 +10,7 @@ import click
 from hasched.cli.output import age, clock, counts, moment, pairs, print_fields, print_table, resources, took
 from hasched.cli.placement_words import placement_fields
 from hasched.cli.tasks import ending, summary
+from hasched.model.dependency import format_dependency
 from hasched.model.spec import JobSpec
 from hasched.model.states import BackoffKind, TaskState
 from hasched.model.units import format_duration
@@ -94,6 +95,7 @@ def _spec_fields(spec: JobSpec) -> list[tuple[str, str]]:
         ("input", short_bytes(len(spec.input)) if spec.input else ""),
         ("each task asks", resources(spec.resources)),
         *placement_fields(spec.placement),
+        ("dependency", format_dependency(spec.dependency) if spec.dependency is not None else ""),
         ("max running", str(spec.max_running) if spec.max_running else ""),
         ("timeout", format_duration(spec.timeout_ms) if spec.timeout_ms else ""),
         ("kill grace", format_duration(spec.kill_grace_ms) if spec.kill_grace_ms != usual.kill_grace_ms else ""),

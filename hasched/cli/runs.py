@@ -116,7 +116,7 @@ def submit(
 
     A script begins with `#!`. It travels with the job, takes options from its lines `#HASCHED --gpus=2` before its first
     command, and from the command line, which wins; what stands behind the script are its arguments. A YAML file says
-    all itself: of the options that say what a job is, only -n goes with it, for jobs that name no namespace.
+    all itself: of the options that say what a job is, only -n and --dependency go with it, for jobs that have none.
 
     Mistakes are named with their lines, and then none of the jobs is submitted. With --check-index each job is submitted
     only if nothing but the ones before it came between.

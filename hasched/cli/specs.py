@@ -17,6 +17,8 @@ from hasched.model.errors import ConfigInvalid, FieldError, SpecInvalid
 from hasched.model.spec import MAX_INPUT_BYTES
 from hasched.model.yaml_text import Document, read_documents
 
+_SAID_LATE = ("dependency", "on_broken_dependency")  # of jobs whose numbers nobody knows when a file is written
+
 
 class FileInvalid(SpecInvalid):
     """A file of documents that can't be accepted; each error carries its line. `code` is that of what is wrong."""
@@ -50,6 +52,10 @@ def read_job_file(
     else:
         _refuse_options(path, arguments, options or {})
         documents = _parse_documents(path, text)
+        known = {key: value for key, value in document_of(options or {}).items() if key in _SAID_LATE}
+        for each in documents:
+            if isinstance(each.value, dict):
+                each.value.update({key: value for key, value in known.items() if key not in each.value})
     if not documents:
         raise FileInvalid(path, [FieldError("", "there is no job in it", line=1)])
     errors: list[FieldError] = []
@@ -91,7 +97,7 @@ def _refuse_options(path: str, arguments: tuple[str, ...], options: Mapping[str,
     """Raises UsageError for what only a script can take."""
     if arguments:
         raise click.UsageError(f"arguments are for scripts, which begin with #!, and {path} is none")
-    if others := sorted(document_of(options).keys() - {"namespace"}):
+    if others := sorted(document_of(options).keys() - {"namespace", *_SAID_LATE}):
         raise click.UsageError(f"{path} is no script, which would begin with #!: write {', '.join(others)} into it")
 
 

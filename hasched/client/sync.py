@@ -116,7 +116,8 @@ class Client(ScheduleClient, WorkflowClient):
         return self._do(calls.resume(job_id))
 
     def update(self, job_id: int, changes: Mapping[str, Any]) -> JobView:
-        """Change a job that has not ended: any of the keys `priority`, `priority_class`, `queue`, `not_before`, `deadline`.
+        """Change a job that has not ended: any of the keys `priority`, `priority_class`, `queue`, `not_before`, `deadline` and,
+        before it starts, `dependency`.
 
         They are as in a job's document, and a time of 0 is none: `update(7, {"priority_class": "high"})`.
         """

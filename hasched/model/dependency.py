@@ -83,8 +83,12 @@ def format_dependency(dependency: Dependency) -> str:
     return ("?" if dependency.any_of else ",").join(map(format_condition, dependency.conditions))
 
 
-def _dependency() -> Kind:
+def _dependency(*, empty: bool) -> Kind:
+    """`empty`: no text is no dependency, as one without conditions."""
+
     def read(value: Any, place: str, problems: Problems) -> Any:
+        if empty and value == "":
+            return Dependency(())
         if fault := fault_of_text(value, _MAX_TEXT_BYTES):
             problems.note(place, fault, f"write it as {_EXAMPLE}")
             return None
@@ -95,10 +99,12 @@ def _dependency() -> Kind:
             problems.note(place, str(error), "" if word in _KINDS else suggest(word, _KINDS))
             return None
 
-    return Kind(read, {"type": "string", "minLength": 1, "pattern": _PATTERN, "examples": [_EXAMPLE]})
+    pattern = f"{_PATTERN}|^$" if empty else _PATTERN
+    return Kind(read, {"type": "string", "pattern": pattern, "examples": [_EXAMPLE]})
 
 
-DEPENDENCY = _dependency()
+DEPENDENCY = _dependency(empty=False)
+NEW_DEPENDENCY = _dependency(empty=True)
 
 
 def check_dependency(given: dict[str, Any], problems: Problems) -> None:

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from hasched.model.dependency import DEPENDENCY, check_dependency
+from hasched.model.dependency import DEPENDENCY, NEW_DEPENDENCY, check_dependency
 from hasched.model.errors import MalformedBody, SpecInvalid
 from hasched.model.gang_text import GRACE, GROUPS, PREEMPTION, fill_gang
 from hasched.model.ids import is_name
@@ -350,6 +350,7 @@ _UPDATE: dict[str, Field] = {
     "deadline": Field(
         "deadline", _moment("deadline", "", zero=True), "What has not ended by then is stopped; 0: none."
     ),
+    "dependency": Field("dependency", NEW_DEPENDENCY, "What has to be so before it starts; empty: nothing."),
 }
 _UPDATE_KIND = mapping(_UPDATE, "a mapping of what to change")
 

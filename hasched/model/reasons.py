@@ -25,6 +25,7 @@ class ReasonCode(StrEnum):
     SUSPENDED = "suspended", "The job is suspended and starts nothing until it is resumed."
     BACKOFF = "backoff", "A failed task waits before its next attempt."
     NOT_BEFORE = "not_before", "The job may not start before a time that it names."
+    DEPENDENCY = "dependency", "What the job waits for of other jobs is not so yet, or can't be any more."
     DEADLINE = "deadline", "The job can't end before its deadline any more."
     MAX_RUNNING = "max_running", "As many of the job's own tasks run as its `max_running` allows."
     GANG = "gang", "The tasks of a gang start together or not at all, and there is no room for all of them at once."

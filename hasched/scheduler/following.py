@@ -50,6 +50,7 @@ from hasched.statemachine.events import (
     PolicyChanged,
     PolicyDeleted,
     TasksEligible,
+    TasksReleased,
     TasksScheduled,
 )
 from hasched.statemachine.node import Node
@@ -232,7 +233,7 @@ class Following(Standing):
     def _job_changed(
         self,
         state: State,
-        event: JobSubmitted | JobResumed | JobUpdated | TasksEligible | GangReopened,
+        event: JobSubmitted | JobResumed | JobUpdated | TasksEligible | TasksReleased | GangReopened,
         touched: dict[NodeId, None],
     ) -> None:
         self._enqueue(state, event.job_id)
@@ -242,6 +243,7 @@ class Following(Standing):
         self._ahead.move(state, event.job_id)
         self._see_use(state, event.job_id)
         self._enqueue(state, event.job_id)
+        self._job_stopped(state, event, touched)  # it may wait for others now
 
     def _job_ended(self, state: State, event: JobEnded, touched: dict[NodeId, None]) -> None:
         self._parking.forget(event.job_id)
@@ -251,7 +253,7 @@ class Following(Standing):
     def _job_stopped(
         self,
         state: State,
-        event: JobSuspended | JobCancelRequested | JobEnded | JobDeadlineExceeded,
+        event: JobSuspended | JobCancelRequested | JobEnded | JobDeadlineExceeded | JobUpdated,
         touched: dict[NodeId, None],
     ) -> None:
         """It may want nothing any more: see to what it holds."""
@@ -380,6 +382,7 @@ _HANDLERS: dict[type, Callable[[Following, State, Any, dict[NodeId, None]], None
     JobUpdated: Following._job_updated,
     JobEnded: Following._job_ended,
     TasksEligible: Following._job_changed,
+    TasksReleased: Following._job_changed,
     GangReopened: Following._job_changed,
     PolicyChanged: Following._policy_changed,
     PolicyDeleted: Following._policy_changed,

@@ -129,6 +129,8 @@ class Forecaster:
 
     def _why_not(self, job: Job) -> Reason:
         reason = pending_reason(self.rehearsal.state, job)
+        if reason is None and job.cancel is not None:
+            return Reason(code=ReasonCode.DEPENDENCY, text=f"never: {job.cancel.reason}")
         if reason is None:  # It has ended before all of it could start, which nothing but its deadline does here.
             when = f", {format_time(job.deadline_ms)}" if job.deadline_ms else ""
             return Reason(code=ReasonCode.DEADLINE, text=f"not before its deadline{when}")

@@ -26,6 +26,7 @@ from hasched.statemachine.rules import (
     Decision,
     clock,
     deadlines,
+    dependencies,
     ends,
     executions,
     gangs,
@@ -293,6 +294,14 @@ def evolve(state: State, event: Event) -> None:
             deadlines.evolve_exceeded(state, event)
         case e.TasksEligible():
             ends.evolve_eligible(state, event)
+        case e.DependencyMet():
+            dependencies.evolve_met(state, event)
+        case e.DependencyBroken():
+            dependencies.evolve_broken(state, event)
+        case e.DependencyTimed():
+            dependencies.evolve_timed(state, event)
+        case e.TasksReleased():
+            dependencies.evolve_released(state, event)
         case e.LateReportRefused():
             reports.evolve_late_report(state, event)
         case e.NodeRegistered():

@@ -13,7 +13,7 @@ import msgspec
 
 from hasched.model.policy import Policy, PolicyKind
 from hasched.model.schedule import ScheduleSpec, SlotRun
-from hasched.model.spec import JobSpec
+from hasched.model.spec import Dependency, JobSpec
 from hasched.model.states import NodeState
 from hasched.model.taints import Taint
 from hasched.model.wire import AttemptKey, AttemptReport, NodeInfo
@@ -75,6 +75,7 @@ class UpdateJob(_Command, frozen=True, tag="update_job"):
     not_before_after_ms: int | None = None
     deadline_ms: int | None = None
     deadline_after_ms: int | None = None
+    dependency: Dependency | None = None  # without conditions: none
 
 
 class DeleteJob(_Command, frozen=True, tag="delete_job"):

@@ -11,11 +11,12 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from hasched.model.dependency import format_condition, format_dependency
 from hasched.model.notices import Notice
 from hasched.model.policy import TYPES, Policy, PolicyKind
 from hasched.model.policy_text import write_policy
 from hasched.model.schedule import ScheduleSpec, SlotOutcome, SlotRun
-from hasched.model.spec import JobSpec
+from hasched.model.spec import Condition, Dependency, JobSpec
 from hasched.model.states import EndKind, NodeState, TaskState
 from hasched.model.taints import Taint
 from hasched.model.views import EventView
@@ -72,7 +73,7 @@ class JobEnded(_Event, frozen=True):
 
 
 class JobUpdated(_Event, frozen=True):
-    """Where the job stands in the order, and its times, as they are from here on."""
+    """Where the job stands in the order, and its times, as they are from here on; and what it waits for, if that is new."""
 
     job_id: int
     actor: str
@@ -82,6 +83,7 @@ class JobUpdated(_Event, frozen=True):
     queue: str
     not_before_ms: int
     deadline_ms: int
+    dependency: Dependency | None = None  # None: as it was; without conditions: nothing
 
 
 class JobDue(_Event, frozen=True):
@@ -223,6 +225,36 @@ class TasksEligible(_Event, frozen=True):
 
     job_id: int
     indices: tuple[int, ...]
+
+
+class DependencyMet(_Event, frozen=True):
+    """These conditions of what the job waits for hold."""
+
+    job_id: int
+    conditions: tuple[Condition, ...]
+
+
+class DependencyBroken(_Event, frozen=True):
+    """These conditions can't hold any more. `hopeless`: so nothing of the job can ever start."""
+
+    job_id: int
+    conditions: tuple[Condition, ...]
+    hopeless: bool
+
+
+class DependencyTimed(_Event, frozen=True):
+    """The other job has started, so the condition holds from `due_ms` on."""
+
+    job_id: int
+    condition: Condition
+    due_ms: int
+
+
+class TasksReleased(_Event, frozen=True):
+    """These tasks wait for no other job any more; without `indices`, all that did."""
+
+    job_id: int
+    indices: tuple[int, ...] = ()
 
 
 class LateReportRefused(_Event, frozen=True):
@@ -487,6 +519,10 @@ Event: TypeAlias = (
     | GangReopened
     | GangShrunk
     | TasksEligible
+    | DependencyMet
+    | DependencyBroken
+    | DependencyTimed
+    | TasksReleased
     | LateReportRefused
     | NodeRegistered
     | NodeStateChanged
@@ -585,6 +621,14 @@ def _data(event: Event) -> dict[str, Any]:
                 pass  # a document, or a list of items
             case bytes():
                 data["output_bytes"] = len(value)
+            case None | Dependency(conditions=()) if name == "dependency":
+                pass
+            case Dependency():
+                data[name] = format_dependency(value)
+            case Condition():
+                data[name] = format_condition(value)
+            case tuple() if value and isinstance(value[0], Condition):
+                data[name] = [format_condition(each) for each in value]
             case tuple():
                 data[name] = [each.manager_id if isinstance(each, ManagerAddress) else each for each in value]
             case _ if name not in _SHOWN_BY_NAME and (value or name != "parent"):

@@ -19,6 +19,7 @@ from hasched.statemachine.rules.fair_shares import running_rates
 from hasched.statemachine.schedules import parse_parent
 from hasched.statemachine.state import LIMITING, State, Tombstone
 from hasched.statemachine.usage import Account, Usage
+from hasched.statemachine.wait_invariants import check_waits
 
 
 def check(state: State) -> list[str]:
@@ -38,6 +39,7 @@ def check(state: State) -> list[str]:
     wrong += _check_schedules(state)
     wrong += check_executions(state)
     wrong += _check_outbox(state)
+    wrong += check_waits(state)
     return wrong
 
 

@@ -17,9 +17,12 @@ import msgspec
 from hasched.model.spec import DEFAULT_NAMESPACE, GangTerms, JobSpec, PlacementRules, Resources
 from hasched.model.states import EndKind, TaskState
 from hasched.statemachine import columns
+from hasched.statemachine.waits import NameKey, Waits
 
 OF_EXECUTIONS = "execution/"  # the parents of what executions of workflows make begin so
-IN_BACKOFF = 9  # a phase of its own, so that looking for eligible tasks never meets a task in backoff
+IN_BACKOFF = (
+    9  # a phase of its own, so that looking for eligible tasks never meets one in backoff, or held back (`waits`)
+)
 PHASES = max(TaskState) + 1  # phases are the numbers below this, and counts by state are lists so long
 STATE_OF_PHASE: tuple[TaskState, ...] = tuple(
     TaskState.PENDING if phase == IN_BACKOFF else TaskState(phase) for phase in range(PHASES)
@@ -220,6 +223,7 @@ class Job(msgspec.Struct, array_like=True, gc=False, kw_only=True):
     cpu_ms: int = 0  # what they were measured to use
     cost_micro: int = 0
     parent: str = ""  # what of the cluster has submitted it; empty: somebody else has
+    waits: Waits | None = None  # for other jobs; tasks that it holds back are IN_BACKOFF, and have no history
 
     def request(self, choice: int) -> Resources:
         """What a task asks for that was placed by this one of its alternatives."""
@@ -287,6 +291,11 @@ class Job(msgspec.Struct, array_like=True, gc=False, kw_only=True):
         return self.namespace, self.actor
 
     @property
+    def name_key(self) -> NameKey:
+        """Jobs that have the same one are one after the other where they are singletons."""
+        return self.namespace, self.actor, self.name
+
+    @property
     def in_workflow(self) -> bool:
         """Whether an execution of a workflow has made it."""
         return self.parent.startswith(OF_EXECUTIONS)
@@ -339,6 +348,18 @@ class Job(msgspec.Struct, array_like=True, gc=False, kw_only=True):
         while index >= 0:
             yield index
             index = find(TaskState.PENDING, index + 1)
+
+    def is_held_back(self, index: int) -> bool:
+        """Whether what the task waits for is its job's dependency."""
+        return self.waits is not None and self.phases[index] == IN_BACKOFF and self.history_of(index) is None
+
+    @property
+    def held_back(self) -> int:
+        """How many tasks are."""
+        if self.waits is None or not self.in_backoff:
+            return 0
+        tried = sum(self.phases[index] == IN_BACKOFF for index in self.histories or ())
+        return self.in_backoff - tried
 
     def attempt_of(self, index: int) -> ActiveAttempt | None:
         """The attempt that holds resources, if one does."""

@@ -28,7 +28,7 @@ from hasched.statemachine.manager import ManagerRecord
 from hasched.statemachine.node import Node
 from hasched.statemachine.outbox import Delivery, LaneRecord
 from hasched.statemachine.policies import PolicyRecord, put_policies
-from hasched.statemachine.rules import fair_shares
+from hasched.statemachine.rules import dependencies, fair_shares, releases
 from hasched.statemachine.rules.clock import renew_bounds
 from hasched.statemachine.schedules import Schedule, is_sound_ledger
 from hasched.statemachine.state import State, Tombstone
@@ -512,6 +512,12 @@ def _take_in(state: State, job: Job) -> None:
         state.time_job(job)
         if job.parent:
             state.note_parent(job)
+        if state.dependants.names is not None:
+            state.dependants.names.setdefault(job.name_key, {})[job.id] = None
+    if job.waits is not None:
+        for wrong in dependencies.restore(state, job):
+            raise SnapshotInvalid(f"job {job.id} {wrong}")
+        releases.stir_if_due(state, job)
     if job.in_backoff and job.histories:
         for index, history in job.histories.items():
             if job.phases[index] == IN_BACKOFF:

@@ -15,7 +15,7 @@ import msgspec
 
 from hasched.model.policy import PolicyKind
 from hasched.model.spec import ANYWHERE, JobSpec, Resources
-from hasched.model.states import TaskState
+from hasched.model.states import ConditionKind, TaskState
 from hasched.statemachine.changes import NodeChanges
 from hasched.statemachine.control import FREE, Control
 from hasched.statemachine.execution import Execution
@@ -41,6 +41,7 @@ from hasched.statemachine.policies import initial_policies
 from hasched.statemachine.schedules import Schedule, parse_parent
 from hasched.statemachine.templates import Template
 from hasched.statemachine.usage import USE_KEPT_SINCE, Usage
+from hasched.statemachine.waits import Awaited, Dependants, Waits
 
 __all__ = ["ActiveAttempt", "AttemptRecord", "Cancel", "Job", "Late", "Node", "State", "TaskHistory", "Tombstone"]
 
@@ -57,6 +58,7 @@ LIMITING = (PolicyKind.QUOTA, PolicyKind.CAP)
 
 _TOMBSTONE = struct.Struct("<QQQ")
 _INTERNED_AT_MOST = 4096
+_HOLD_BACK = bytes(IN_BACKOFF if phase == TaskState.PENDING else phase for phase in range(256))
 _T = TypeVar("_T")
 _spec_encoder = msgspec.msgpack.Encoder()
 
@@ -103,6 +105,7 @@ class State:
         self.usage = Usage()
         self.neighbours = Neighbours()
         self.node_changes = NodeChanges()
+        self.dependants = Dependants()
         self.week = 0  # the last whose beginning was noted, where a quota counts by the week
         self.origin = ""  # of the cluster; none until a leader has recorded one
         self.watch_term = 0  # of the leader whose judgements of nodes count; 0: none has said so
@@ -182,7 +185,42 @@ class State:
         self.usage.submit(job)
         if parent:
             self.note_parent(job)
+        if self.dependants.names is not None:
+            self.dependants.names.setdefault(job.name_key, {})[job_id] = None
         return job
+
+    def hold_back(self, job: Job, waits: Waits) -> None:
+        """A job none of whose tasks was tried waits for others from now on."""
+        job.phases = job.phases.translate(_HOLD_BACK)
+        job.in_backoff = job.counts[TaskState.PENDING]
+        self.set_waits(job, waits)
+
+    def change_spec(self, job: Job, spec: JobSpec) -> None:
+        """The job was submitted as if with this; what it has of it elsewhere is the caller's to change."""
+        job.packed_spec = _spec_encoder.encode(spec)
+
+    def let_go(self, job: Job, indices: Sequence[int]) -> None:
+        """These tasks are not held back any more."""
+        for index in indices:
+            job.phases[index] = TaskState.PENDING
+        job.in_backoff -= len(indices)
+
+    def set_waits(self, job: Job, waits: Waits | None) -> None:
+        """The job waits for this from now on."""
+        before, after = job.waits.open if job.waits else (), waits.open if waits else ()
+        for awaited in before:
+            if awaited not in after:
+                self.dependants.remove(job.id, job.name_key, awaited)
+        job.waits = waits
+        for awaited in after:
+            if awaited not in before:
+                self.await_job(job, awaited)
+
+    def await_job(self, job: Job, awaited: Awaited) -> None:
+        """Have the job found by what it waits for."""
+        if awaited.condition.kind is ConditionKind.SINGLETON and self.dependants.names is None:
+            self.dependants.name((each.id, each.name_key) for each in self.jobs.values() if not each.ended)
+        self.dependants.add(job.id, job.name_key, awaited)
 
     def drop_job(self, job: Job) -> None:
         """Forget an ended job. Its submission id is remembered for a while, where anybody could send it again."""
@@ -318,6 +356,7 @@ class State:
         waiting = job.counts[TaskState.PENDING]
         self.usage.wait(job, -waiting)
         job.phases = job.phases.translate(END_WAITING[end])
+        self.dependants.note_sweep(job.id)
         job.in_backoff = 0
         job.checkpoints = None
         if job.counts_of_many is not None:
@@ -361,6 +400,8 @@ class State:
     def end_job(self, job: Job) -> None:
         job.gang_run = None
         job.ended_ms = self.now_ms
+        self.set_waits(job, None)
+        self.dependants.note_end(job.id, job.name_key)
         if not self.ended:
             self.ended_due_ms = self.now_ms + RETENTION_MS
         self.ended[job.id] = None

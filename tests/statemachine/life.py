@@ -19,8 +19,8 @@ from hasched.model.policy import (
     Quota,
     kind_of,
 )
-from hasched.model.spec import JobSpec, Resources
-from hasched.model.states import EndKind, NodeState
+from hasched.model.spec import Condition, Dependency, JobSpec, Resources
+from hasched.model.states import ConditionKind, EndKind, NodeState, OnBrokenDependency
 from hasched.model.taints import Taint
 from hasched.model.units import HOUR_MS
 from hasched.model.wire import AttemptKey
@@ -89,6 +89,8 @@ def _happen(machine: Machine, dice: Random) -> None:
                 resources=Resources(
                     cpu_milli=dice.choice((500, 2000)), countables=dice.choice(((), (("licence", 1),)))
                 ),
+                dependency=_draw_dependency(machine, dice),
+                on_broken_dependency=dice.choice(list(OnBrokenDependency)),
             )
             machine.do(SubmitJob(submission_id=f"submission-{dice.randrange(10_000)}", actor="ada", spec=spec))
         case 3:
@@ -115,6 +117,7 @@ def _happen(machine: Machine, dice: Random) -> None:
                     priority_class=dice.choice((None, "high", "none such")),
                     queue=dice.choice((None, "batch")),
                     deadline_after_ms=dice.choice((None, 900)),
+                    dependency=dice.choice((None, _draw_dependency(machine, dice) or Dependency(()))),
                 ),
             ]
             machine.do(dice.choice(commands), dice.choice(commands))
@@ -162,6 +165,18 @@ def _tell(machine: Machine, dice: Random) -> None:
     waits = list(machine.state.outbox.waiting(name).values())[:5]
     settled = [Settlement(name, each.id, each.attempts + 1, dice.random() < 0.5, "refused") for each in waits]
     machine.do(SettleDeliveries(settled=tuple(settled + settled[:1])))
+
+
+def _draw_dependency(machine: Machine, dice: Random) -> Dependency | None:
+    """On some of the latest jobs; now and then one that can't be."""
+    if dice.random() < 0.7:
+        return None
+    conditions: dict[Condition, None] = {}
+    for kind in dice.choices([*ConditionKind, ConditionKind.AFTER], k=dice.choice((1, 1, 2))):
+        named = kind is not ConditionKind.SINGLETON
+        job_id = max(1, machine.state.next_job_id - dice.randrange(8)) if named else 0
+        conditions[Condition(kind, job_id, dice.choice((0, 300, 10**10)) if kind is ConditionKind.AFTER else 0)] = None
+    return Dependency(tuple(conditions), dice.random() < 0.3)
 
 
 def _share(machine: Machine, dice: Random) -> None:

@@ -21,6 +21,7 @@ from hasched.scheduler.limits import LimitGate
 from hasched.scheduler.slots import MAX_ATTEMPTS_PER_NODE
 from hasched.statemachine.job import Job
 from hasched.statemachine.node import Node
+from hasched.statemachine.rules.dependencies import tell_waits
 from hasched.statemachine.state import State
 
 
@@ -32,6 +33,8 @@ def pending_reason(state: State, job: Job) -> Reason | None:
         return Reason(code=ReasonCode.SUSPENDED, text="the job is suspended; resume it to start more of it")
     if job.not_before_ms:
         return Reason(code=ReasonCode.NOT_BEFORE, text=f"it may not start before {format_time(job.not_before_ms)}")
+    if not job.eligible and job.held_back:
+        return Reason(code=ReasonCode.DEPENDENCY, text=tell_waits(state, job))
     if not job.eligible:
         return Reason(
             code=ReasonCode.BACKOFF, text=f"{_tasks(job.in_backoff)} until the wait before the next attempt is over"

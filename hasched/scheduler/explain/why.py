@@ -30,6 +30,7 @@ from hasched.scheduler.order import Order, group_of
 from hasched.scheduler.slots import MAX_ATTEMPTS_PER_NODE
 from hasched.statemachine.job import IN_BACKOFF, Job
 from hasched.statemachine.node import Node
+from hasched.statemachine.rules.dependencies import tell_waits
 from hasched.statemachine.state import State
 
 EXAMPLES = 3
@@ -82,7 +83,10 @@ def find_job_blockers(state: State, job: Job, gates: Sequence[Gate]) -> list[Blo
     for gate in gates:
         gate.rebuild(state)
         found += gate.blockers(state, job)
-    if not job.eligible and job.in_backoff:
+    if not job.eligible and job.held_back:
+        change = Change("leave out dependency", key="dependency")
+        found.append(Blocker(ReasonCode.DEPENDENCY, tell_waits(state, job), change=change))
+    elif not job.eligible and job.in_backoff:
         found.append(_backoff(state, job))
     return found
 

@@ -11,6 +11,7 @@ from hasched.model.views import AttemptView, LateReport, Reason, UsageView
 from hasched.model.wire import Resume
 from hasched.statemachine.job import ActiveAttempt, AttemptRecord, Cancel, Job
 from hasched.statemachine.records import OUTPUT_DROPPED
+from hasched.statemachine.waits import ACTOR, NEVER
 
 
 def resumed_tasks(job: Job, indices: Iterable[int]) -> Iterator[Resume]:
@@ -101,7 +102,8 @@ def cancel_of(job: Job, index: int) -> Cancel | None:
 
 
 def cancelled(cancel: Cancel) -> Reason:
-    return Reason(code="cancelled", text=words_of(cancel, "cancelled"))
+    by_itself = cancel.actor == ACTOR and cancel.reason.startswith(NEVER)
+    return Reason(code=NEVER if by_itself else "cancelled", text=words_of(cancel, "cancelled"))
 
 
 def words_of(cancel: Cancel, what: str) -> str:

@@ -19,6 +19,7 @@ from hasched.statemachine.queries.attempts import (
 )
 from hasched.statemachine.queries.pages import MAX_PAGE, parse_cursor
 from hasched.statemachine.records import attempt_records
+from hasched.statemachine.rules.dependencies import tell_waits
 from hasched.statemachine.rules.yields import words_of_yield
 from hasched.statemachine.state import State
 
@@ -82,7 +83,7 @@ def show_task(state: State, job: Job, index: int, with_attempts: bool) -> TaskVi
             task_index=index,
             state=task_state.name,
             attempt=attempt,
-            reason=_reason_of_waiting(job, not_before_ms),
+            reason=_reason_of_waiting(state, job, index, not_before_ms),
             actor=job.actor,
             log_index=last.log_index if last is not None else job.submitted_index,
             changed_ms=last.changed_ms if last is not None else job.submitted_ms,
@@ -176,11 +177,13 @@ def _show_running_task(
     )
 
 
-def _reason_of_waiting(job: Job, not_before_ms: int) -> Reason | None:
+def _reason_of_waiting(state: State, job: Job, index: int, not_before_ms: int) -> Reason | None:
     if job.suspended:
         return Reason(code="suspended", text="suspended until its job is resumed")
     if job.not_before_ms:
         return Reason(code="not_before", text=f"may not start before {format_time(job.not_before_ms)}")
+    if job.is_held_back(index):
+        return Reason(code="dependency", text=tell_waits(state, job))
     if not_before_ms:
         return Reason(code="backoff", text="waits before it is tried again")
     return None

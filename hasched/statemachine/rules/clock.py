@@ -14,7 +14,7 @@ from hasched.model.policy import PolicyKind, Reservation
 from hasched.statemachine import state as tables
 from hasched.statemachine.events import ClockStepped, Event, JobExpired, SubmissionsForgotten, TasksEligible, WeekBegan
 from hasched.statemachine.job import IN_BACKOFF
-from hasched.statemachine.rules import Decision, deadlines, executions, node_control, slots, workflows
+from hasched.statemachine.rules import Decision, deadlines, executions, node_control, releases, slots, workflows
 from hasched.statemachine.rules.deadlines import passed
 from hasched.statemachine.rules.submissions import Submissions
 from hasched.statemachine.state import State, Tombstone
@@ -36,6 +36,7 @@ def next_deadline(state: State) -> int | None:
         due.append(state.now_ms if overfull else state.tombstones_due_ms)
     if state.job_timers:
         due.append(state.job_timers[0][0])
+    due += releases.next_due(state)
     if state.schedule_timers:
         due.append(state.schedule_timers[0][0])
     if state.node_due_ms:
@@ -73,7 +74,8 @@ def decide_step(state: State) -> Decision:
         events.append(SubmissionsForgotten(forgotten))
     events.extend(executions.decide_expired(state))
     if state.ready_executions or (state.execution_due_ms and state.execution_due_ms <= state.now_ms):
-        events.extend(workflows.Step(state, events, submissions).run())  # last: it has to know what else happens
+        events.extend(workflows.Step(state, events, submissions).run())  # it has to know what else happens
+    events.extend(releases.decide_due(state, events))
     events.append(ClockStepped())
     return Decision(events)
 
@@ -134,6 +136,7 @@ def evolve_stepped(state: State) -> None:
     while backoffs and backoffs[0][0] <= state.now_ms and not _is_in_backoff(state, *backoffs[0][1:]):
         heapq.heappop(backoffs)
     deadlines.drop_past(state)
+    releases.settle(state)
     slots.renew_timers(state)
     renew_bounds(state)
 

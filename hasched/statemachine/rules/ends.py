@@ -222,12 +222,14 @@ def evolve_attempt_ended(state: State, event: AttemptEnded) -> None:
         job.choices = None
     _drop_marks(job, event)
     job.started_ms = job.started_ms or event.started_ms
+    state.dependants.note_start(job.id)
     if not _record_plainly(state, job, active, node, event):
         _record_fully(state, job, active, event)
     if event.task_state is TaskState.PENDING:
         _requeue(state, job, event)
     else:
         state.move_task(job, index, event.task_state)
+        state.dependants.note_tasks(job.id, (index,))
         if event.output:
             state.keep_output(job, index, event.output)
         if job.exit_code is None and event.kind in (EndKind.EXITED, EndKind.SIGNALED) and _is_failure(event.task_state):

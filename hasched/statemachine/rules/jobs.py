@@ -25,7 +25,7 @@ from hasched.statemachine.job import OF_EXECUTIONS, WAITING, Cancel, derive_stat
 from hasched.statemachine.limits import Limits
 from hasched.statemachine.outcomes import JobAccepted, Rejected
 from hasched.statemachine.policies import find_policy
-from hasched.statemachine.rules import Decision, admission, deadlines, notifications, queues, updates
+from hasched.statemachine.rules import Decision, admission, deadlines, dependencies, notifications, queues, updates
 from hasched.statemachine.rules.planned import find_outdated
 from hasched.statemachine.state import State, Tombstone
 
@@ -79,6 +79,7 @@ def admit(
     refused = (
         notifications.refuse_unknown(state, resolved)
         or queues.refuse_closed(state, resolved.queue)
+        or dependencies.refuse(state, resolved.dependency, resolved.count)
         or admission.refuse(state, actor, resolved, limits, in_workflow=in_workflow)
     )
     return refused or resolved
@@ -129,8 +130,8 @@ def _fault_of(submission_id: str, actor: str, spec: JobSpec) -> str | None:
         return "a time is out of bounds"
     if fault := _fault_of_gang(spec):
         return fault
-    if spec.dependency is not None:
-        return "dependencies are not held yet"
+    if fault := dependencies.fault_of(spec):
+        return fault
     retries, backoff = spec.retries, spec.retries.backoff
     numbers = (retries.max, retries.node_lost, backoff.initial_ms, backoff.max_ms, backoff.multiplier_milli)
     if not all(0 <= number <= MAX_INTEGER // 2 for number in (*numbers, spec.timeout_ms, spec.kill_grace_ms)):
@@ -163,6 +164,7 @@ def evolve_submitted(state: State, event: JobSubmitted) -> None:
     job = state.add_job(event.job_id, event.submission_id, event.actor, event.spec, event.parent)
     job.preempts = updates.class_preempts(state, job.priority_class)
     state.set_times(job, *deadlines.times_of(state, event.spec))
+    dependencies.evolve_held_back(state, job, event.spec.dependency)
 
 
 def decide_suspend(state: State, command: SuspendJob) -> Decision | Rejected:
@@ -256,6 +258,7 @@ def evolve_cancel_requested(state: State, event: JobCancelRequested) -> None:
         attempt.log_index = state.index
         if event.indices:
             attempt.cancel = note
+    state.dependants.note_tasks(job.id, event.indices)
     state.settle(job)
 
 
@@ -280,4 +283,5 @@ def decide_delete(state: State, command: DeleteJob) -> Decision | Rejected:
 def evolve_gone(state: State, event: JobDeleted | JobExpired) -> None:
     job = state.jobs[event.job_id]
     state.touch(job)
+    dependencies.keep_outcome(state, job)
     state.drop_job(job)

@@ -32,6 +32,9 @@ _HARMLESS: dict[type, None] = dict.fromkeys(
         e.JobDeadlineExceeded,
         e.JobDeleted,
         e.JobExpired,
+        e.DependencyMet,
+        e.DependencyBroken,
+        e.DependencyTimed,
         e.LateReportRefused,
         e.NodeRemoved,  # it was disconnected
         e.NodeDrained,  # it took no work already

@@ -100,6 +100,7 @@ def evolve_started(state: State, event: AttemptStarted) -> None:
     active.changed_ms = state.now_ms
     active.log_index = state.index
     job.started_ms = job.started_ms or event.started_ms
+    state.dependants.note_start(job.id)
     state.move_task(job, event.index, TaskState.RUNNING)
     state.settle(job)
 

@@ -10,7 +10,7 @@ import msgspec
 
 from hasched.model.ids import is_name
 from hasched.model.policy import PolicyKind, Preempts, PriorityClass
-from hasched.model.spec import MAX_PRIORITY, JobSpec
+from hasched.model.spec import MAX_PRIORITY, Dependency, JobSpec
 from hasched.model.units import MAX_INTEGER
 from hasched.model.words import counted
 from hasched.statemachine.commands import UpdateJob
@@ -18,8 +18,10 @@ from hasched.statemachine.events import JobUpdated
 from hasched.statemachine.job import Job
 from hasched.statemachine.outcomes import Rejected
 from hasched.statemachine.policies import find_policy
-from hasched.statemachine.rules import Decision, admission, deadlines, queues
+from hasched.statemachine.rules import Decision, admission, deadlines, dependencies, queues
 from hasched.statemachine.state import State
+
+NO_DEPENDENCY = Dependency(())
 
 
 def with_class(state: State, spec: JobSpec) -> JobSpec | Rejected:
@@ -76,7 +78,12 @@ def decide_update(state: State, command: UpdateJob) -> Decision | Rejected:
         refused = queues.refuse_closed(state, queue) or admission.refuse_queue(state, queue, together)
         if refused is not None:
             return refused
-    updated = JobUpdated(job.id, command.actor, priority, name, preempts, queue, not_before_ms, deadline_ms)
+    dependency = command.dependency
+    if dependency is not None and dependency == (job.spec.dependency or NO_DEPENDENCY):
+        dependency = None
+    if dependency is not None and (refused := dependencies.refuse_change(state, job, dependency)) is not None:
+        return refused
+    updated = JobUpdated(job.id, command.actor, priority, name, preempts, queue, not_before_ms, deadline_ms, dependency)
     return Decision([] if updated == _as_it_is(job, command.actor) else [updated])
 
 
@@ -109,6 +116,8 @@ def evolve_updated(state: State, event: JobUpdated) -> None:
     if event.queue != job.queue:
         state.change_queue(job, event.queue)
     state.set_times(job, event.not_before_ms, event.deadline_ms)
+    if event.dependency is not None:
+        dependencies.evolve_changed(state, job, event.dependency)
 
 
 def live_job(state: State, job_id: int) -> Job | Rejected:

@@ -1,0 +1,191 @@
+"""Releases: what a step of the clock makes of jobs that wait for others.
+
+Whom the step looks at is a hint (`Dependants.stirred`), what it decides is a matter of the state alone: a job about which
+nothing is to be decided makes no event and counts for nothing. So a manager that was restored decides as all others do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
+from hasched.model.dependency import format_condition
+from hasched.model.spec import Condition
+from hasched.model.states import ConditionKind, OnBrokenDependency, TaskState
+from hasched.statemachine.commands import CancelJob
+from hasched.statemachine.events import (
+    DependencyBroken,
+    DependencyMet,
+    DependencyTimed,
+    Event,
+    JobCancelRequested,
+    JobDeadlineExceeded,
+    JobEnded,
+    TasksReleased,
+)
+from hasched.statemachine.job import IN_BACKOFF, Job
+from hasched.statemachine.outcomes import Rejected
+from hasched.statemachine.rules import jobs
+from hasched.statemachine.rules.deadlines import passed
+from hasched.statemachine.rules.dependencies import due_of, judge, peers_of
+from hasched.statemachine.state import State
+from hasched.statemachine.waits import ACTOR, NEVER, Awaited, Waits
+
+MAX_LOOKED_AT_PER_STEP = 1000  # jobs; what is left over is due at once, in the next step
+MAX_TASKS_PER_STEP = 5000
+
+_HELD = bytes(phase == IN_BACKOFF for phase in range(256))
+_FINAL = bytes(phase >= TaskState.SUCCEEDED and phase != IN_BACKOFF for phase in range(256))
+_FAILED = bytes(phase > TaskState.SUCCEEDED and phase != IN_BACKOFF for phase in range(256))
+
+
+def next_due(state: State) -> list[int]:
+    """When a step has to be made for those that wait."""
+    dependants = state.dependants
+    return [state.now_ms] if dependants.stirred else [dependants.timers[0][0]] if dependants.timers else []
+
+
+def decide_due(state: State, before: Iterable[Event]) -> list[Event]:
+    """`before` is what else the step does, first: what that ends is left alone."""
+    ending = (JobCancelRequested, JobDeadlineExceeded, JobEnded)
+    ended = {event.job_id: None for event in before if isinstance(event, ending)}
+    found: list[Event] = []
+    jobs_left, tasks_left = MAX_LOOKED_AT_PER_STEP, MAX_TASKS_PER_STEP
+    for job_id in _candidates(state):
+        if job_id in ended:
+            continue
+        events = list(decide_one(state, job_id, tasks_left))
+        found += events
+        jobs_left -= bool(events)
+        tasks_left -= sum(
+            len(event.indices) for event in events if isinstance(event, TasksReleased | JobCancelRequested)
+        )
+        if jobs_left <= 0 or tasks_left <= 0:
+            break
+    return found
+
+
+def _candidates(state: State) -> list[int]:
+    dependants = state.dependants
+    timed = [job_id for due_ms, job_id in passed(dependants.timers, state.now_ms)]
+    return sorted(dict.fromkeys([*dependants.stirred, *timed]))
+
+
+def decide_one(state: State, job_id: int, most: int = MAX_TASKS_PER_STEP) -> Iterator[Event]:
+    """What is to be decided about one job now, with at most so many tasks by themselves."""
+    job = state.jobs.get(job_id)
+    if job is None or job.ended or job.ending or job.waits is None or job.waits.hopeless:
+        return
+    waits = job.waits
+    met: list[Condition] = []
+    broken: list[Condition] = []
+    for awaited in waits.whole:
+        holds = judge(state, job, awaited)
+        if holds is not None:
+            (met if holds else broken).append(awaited.condition)
+        elif (
+            awaited.condition.kind is ConditionKind.AFTER and not awaited.due_ms and (due_ms := due_of(state, awaited))
+        ):
+            yield DependencyTimed(job_id, awaited.condition, due_ms)
+    if met:
+        yield DependencyMet(job_id, tuple(met))
+    left = len(waits.whole) - len(met) - len(broken)
+    if met and waits.any_of:
+        yield TasksReleased(job_id)
+        return
+    if broken:
+        hopeless = not waits.any_of or not left
+        yield DependencyBroken(job_id, tuple(broken), hopeless)
+        if hopeless and job.spec.on_broken_dependency is OnBrokenDependency.CANCEL:
+            yield from _cancel(state, job, (*waits.broken, *broken))
+        return
+    if left:
+        return
+    if waits.elements:
+        yield from _decide_elements(state, job, waits, most, scan=bool(met))
+    elif met:
+        yield TasksReleased(job_id)
+
+
+def _cancel(state: State, job: Job, broken: Sequence[Condition], indices: tuple[int, ...] = ()) -> Iterator[Event]:
+    named = ", ".join(map(format_condition, broken[:5]))
+    command = CancelJob(job_id=job.id, actor=ACTOR, reason=f"{NEVER}: {named}", indices=indices)
+    decision = jobs.decide_cancel(state, command)
+    assert not isinstance(decision, Rejected), "it has not ended"
+    yield from decision.events
+
+
+def _decide_elements(state: State, job: Job, waits: Waits, most: int, *, scan: bool) -> Iterator[Event]:
+    """Task by task: it may start once each of its peers has succeeded, and never if one has ended otherwise."""
+    peers = [(awaited.condition, peers_of(state, awaited)) for awaited in waits.elements]
+    some = None if scan else state.dependants.stirred.get(job.id, {})
+    decided = list(islice(_decided(job, [phases for _, phases in peers], some), most))
+    never = tuple(index for index in decided if any(_FAILED[phases[index]] for _, phases in peers))
+    lost = dict.fromkeys(never)
+    free = tuple(index for index in decided if index not in lost)
+    if free:
+        yield TasksReleased(job.id, free)
+    if some is None and len(decided) < most:
+        done = tuple(awaited.condition for awaited in waits.elements if _is_over(state, awaited))
+        if done:
+            yield DependencyMet(job.id, done)
+    if never:
+        broken = [condition for condition, phases in peers if any(_FAILED[phases[index]] for index in never)]
+        yield from _cancel(state, job, broken, never)
+
+
+def _is_over(state: State, awaited: Awaited) -> bool:
+    other = state.jobs.get(awaited.condition.job_id)
+    return other is None or other.ended
+
+
+def _decided(job: Job, peers: Sequence[bytes | bytearray], some: Iterable[int] | None) -> Iterator[int]:
+    """The tasks, or some of them, that are held back and about which there is nothing to wait for any more, ascending."""
+    if some is not None:
+        for index in sorted(some):
+            if job.is_held_back(index) and _is_decided([phases[index] for phases in peers]):
+                yield index
+        return
+    for index in _scan(job, peers):
+        if job.is_held_back(index):
+            yield index
+
+
+def _is_decided(phases: Sequence[int]) -> bool:
+    return any(_FAILED[phase] for phase in phases) or all(_FINAL[phase] for phase in phases)
+
+
+def _scan(job: Job, peers: Sequence[bytes | bytearray]) -> Iterator[int]:
+    """All of a job's tasks at once, as numbers of a byte each: a million take some milliseconds."""
+    final, failed = -1, 0
+    for phases in peers:
+        final &= int.from_bytes(phases.translate(_FINAL), "little")
+        failed |= int.from_bytes(phases.translate(_FAILED), "little")
+    found = (int.from_bytes(job.phases.translate(_HELD), "little") & (final | failed)).to_bytes(job.count, "little")
+    index = found.find(1)
+    while index >= 0:
+        yield index
+        index = found.find(1, index + 1)
+
+
+def stir_if_due(state: State, job: Job) -> None:
+    """Have a job that was read looked at, if anything about it is to be decided."""
+    state.dependants.stir(job.id)
+    if next(decide_one(state, job.id, 1), None) is None:
+        del state.dependants.stirred[job.id]
+
+
+def settle(state: State) -> None:
+    """After a step: those about which nothing is left to be decided need not be looked at."""
+    dependants = state.dependants
+    for job_id in sorted(dependants.stirred)[: 2 * MAX_LOOKED_AT_PER_STEP]:
+        if next(decide_one(state, job_id, 1), None) is None:
+            del dependants.stirred[job_id]
+    while dependants.timers and dependants.timers[0][0] <= state.now_ms and not _is_timed(state, dependants.timers[0]):
+        dependants.drop_timer()
+
+
+def _is_timed(state: State, timer: tuple[int, int]) -> bool:
+    due_ms, job_id = timer
+    job = state.jobs.get(job_id)
+    return job is not None and job.waits is not None and any(each.due_ms == due_ms for each in job.waits.open)

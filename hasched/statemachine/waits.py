@@ -1,0 +1,177 @@
+"""What a job waits for before anything of it starts, and who waits for whom.
+
+Conditions that are open stand with the job that waits (`Waits`). `Dependants` finds those jobs from the other side: by the job
+whose start or end, or by the name whose last bearer's end, may decide a condition. So an event costs what it concerns, not
+what waits. It is rebuilt from the jobs when a snapshot is read.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator
+from typing import TypeAlias, TypeVar
+
+import msgspec
+
+from hasched.model.spec import Condition, Dependency
+from hasched.model.states import ConditionKind, TaskState
+
+ACTOR = "hasched"  # who cancels what can never start
+NEVER = "dependency_never_satisfied"  # how the reason of such a cancel begins
+MAX_DEPENDANTS = 10_000  # that wait for one job
+MAX_ELEMENTWISE = 100  # of them, element by element: each end of a task is told to each
+
+NameKey: TypeAlias = tuple[str, str, str]  # namespace, user, name
+_K = TypeVar("_K")
+
+
+class Awaited(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A condition that is open. What its job came to is kept here if that is forgotten before the condition is decided."""
+
+    condition: Condition
+    due_ms: int = 0  # of `after`: it holds from then on; 0: the other has not started
+    end: TaskState | None = None
+    phases: bytes = b""  # of `aftercorr`
+
+
+class Waits(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What a job waits for, of its dependency."""
+
+    open: tuple[Awaited, ...]
+    any_of: bool = False
+    broken: tuple[Condition, ...] = ()  # what can't hold any more
+
+    @classmethod
+    def of(cls, dependency: Dependency) -> Waits:
+        return cls(tuple(map(Awaited, dependency.conditions)), dependency.any_of)
+
+    @property
+    def whole(self) -> tuple[Awaited, ...]:
+        """Those that hold back all of the job."""
+        return tuple(each for each in self.open if each.condition.kind is not ConditionKind.AFTERCORR)
+
+    @property
+    def elements(self) -> tuple[Awaited, ...]:
+        """Those that hold back each task by itself."""
+        return tuple(each for each in self.open if each.condition.kind is ConditionKind.AFTERCORR)
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether the job can never start."""
+        return bool(self.broken) and not (self.any_of and self.open)
+
+    def without(self, conditions: Iterable[Condition], *, broken: bool) -> Waits | None:
+        """After these were decided; None if nothing is left to wait for."""
+        decided = tuple(conditions)
+        left = tuple(each for each in self.open if each.condition not in decided)
+        if not broken and self.any_of:
+            return None
+        more = (*self.broken, *decided) if broken else self.broken
+        return Waits(left, self.any_of, more) if left or more else None
+
+    def timed(self, condition: Condition, due_ms: int) -> Waits:
+        """After it was found when a condition will hold."""
+        changed = (
+            msgspec.structs.replace(each, due_ms=due_ms) if each.condition == condition else each for each in self.open
+        )
+        return msgspec.structs.replace(self, open=tuple(changed))
+
+
+class Dependants:
+    """Jobs that wait, by what they wait for; and those of them that have to be looked at now."""
+
+    def __init__(self) -> None:
+        self.starts: dict[int, dict[int, None]] = {}  # by the other job, who waits for its start
+        self.ends: dict[int, dict[int, None]] = {}
+        self.tasks: dict[int, dict[int, None]] = {}
+        self.singletons: dict[NameKey, dict[int, None]] = {}  # that wait
+        self.names: dict[NameKey, dict[int, None]] | None = (
+            None  # jobs that have not ended; None: no singleton has come
+        )
+        self.timers: list[tuple[int, int]] = []  # heap of (when, who waits); may hold what means nothing more
+        self.stirred: dict[int, dict[int, None] | None] = {}  # with the tasks that may have to be looked at; None: all
+
+    def number(self, job_id: int) -> int:
+        """How many jobs wait for this one."""
+        return sum(len(table.get(job_id, ())) for table in (self.starts, self.ends, self.tasks))
+
+    def add(self, job_id: int, key: NameKey, awaited: Awaited) -> None:
+        if awaited.due_ms:
+            heapq.heappush(self.timers, (awaited.due_ms, job_id))
+        elif awaited.condition.kind is ConditionKind.SINGLETON:
+            self.singletons.setdefault(key, {})[job_id] = None
+        elif awaited.end is None:
+            self._table(awaited).setdefault(awaited.condition.job_id, {})[job_id] = None
+
+    def remove(self, job_id: int, key: NameKey, awaited: Awaited) -> None:
+        if awaited.condition.kind is ConditionKind.SINGLETON:
+            _discard(self.singletons, key, job_id)
+        else:
+            _discard(self._table(awaited), awaited.condition.job_id, job_id)
+
+    def _table(self, awaited: Awaited) -> dict[int, dict[int, None]]:
+        match awaited.condition.kind:
+            case ConditionKind.AFTER:
+                return self.starts
+            case ConditionKind.AFTERCORR:
+                return self.tasks
+            case _:
+                return self.ends
+
+    def name(self, jobs: Iterable[tuple[int, NameKey]]) -> None:
+        """Know from now on which jobs have the same name; `jobs` are all that have not ended, by their ids, ascending."""
+        self.names = {}
+        for job_id, key in jobs:
+            self.names.setdefault(key, {})[job_id] = None
+
+    def first_of(self, key: NameKey) -> int:
+        """The earliest job of the name that has not ended; 0: none."""
+        return next(iter((self.names or {}).get(key, ())), 0)
+
+    # ── What happens to others ──────────────────────────────────────────────────────────────────────────────────────
+
+    def note_start(self, job_id: int) -> None:
+        for waiting in self.starts.get(job_id, ()):
+            self.stir(waiting)
+
+    def note_tasks(self, job_id: int, indices: Iterable[int]) -> None:
+        """Tasks of the job have ended for good, or some of these have."""
+        for waiting in self.tasks.get(job_id, ()):
+            some = self.stirred.setdefault(waiting, {})
+            if some is not None:
+                some.update(dict.fromkeys(indices))
+
+    def note_sweep(self, job_id: int) -> None:
+        """All tasks of the job that waited have ended."""
+        for waiting in self.tasks.get(job_id, ()):
+            self.stir(waiting)
+
+    def note_end(self, job_id: int, key: NameKey) -> None:
+        for table in (self.starts, self.ends, self.tasks):
+            for waiting in table.get(job_id, ()):
+                self.stir(waiting)
+        if self.names is not None:
+            _discard(self.names, key, job_id)
+            if key in self.singletons and (first := self.first_of(key)) in self.singletons[key]:
+                self.stir(first)
+
+    def stir(self, job_id: int) -> None:
+        """Have a job that waits looked at."""
+        self.stirred[job_id] = None
+
+    def drop_timer(self) -> None:
+        heapq.heappop(self.timers)
+
+    def waiting_for(self, job_id: int) -> Iterator[int]:
+        """Who waits for anything of this job."""
+        yield from dict.fromkeys(
+            waiting for table in (self.starts, self.ends, self.tasks) for waiting in table.get(job_id, ())
+        )
+
+
+def _discard(table: dict[_K, dict[int, None]], key: _K, job_id: int) -> None:
+    of_key = table.get(key)
+    if of_key is not None and job_id in of_key:
+        del of_key[job_id]
+        if not of_key:
+            del table[key]
