@@ -130,7 +130,7 @@ class Holds:
     def find(self, state: State, cursor: Cursor, asked: tuple[Shape, int, Rank]) -> Slot | None:
         """The best held node on which a task of this shape may start."""
         shape, choice, rank = asked
-        denied, surroundings = self._denied.get(cursor), cursor.surroundings
+        denied, surroundings = self._denied.get(cursor), cursor.surroundings if shape.relations else ()
         if denied is not None and denied[0] <= rank and denied[1] == surroundings:
             return None  # time goes on, so what a hold leaves to others only gets less
         request = shape.requests[choice]

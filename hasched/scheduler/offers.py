@@ -25,7 +25,7 @@ ENDS = CLOSE_LOOKS // 2  # of nodes that are alike, from either end
 MOST_OF_A_KIND = 16 * ENDS  # that are kept before those between the ends are dropped
 PLACE_LOOKS = 2  # to see whether relations let a task start at a place costs as much as a look at so many shelves,
 NODE_LOOKS = 4  # and to see what a node lacks
-LOOKS_A_STEP = 800
+LOOKS_A_STEP = 500
 LOOKS_A_UNIT = 12
 MOST_TRIES = 3  # while others start and end of whom the shape's tasks stand in relations to
 
@@ -73,6 +73,8 @@ class OfferSearch:
 
     def _choose(self, near: list[tuple[_Near, _Asked]]) -> Steps[Offer | None]:
         """Of these the one where a task can start the soonest."""
+        if self._looks >= LOOKS_A_STEP // 2:
+            yield self._looks
         for asked in self._cursors:
             yield from self._prepare(asked.cursor)
         now = [(self._near(asked.cursor, slot), slot, asked.choice) for (*_, slot), asked in near]

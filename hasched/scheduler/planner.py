@@ -30,6 +30,7 @@ from hasched.statemachine.state import State
 CLASSES_A_TASK = 16  # so many classes waiting, and one task more of a class is placed in a row
 TOLD_SLICE = 100  # nodes that are told in a slice what is kept
 RELATED_UNITS = 8  # to place a task that is judged by where others run costs as much as so many others
+ORDERED_A_UNIT = 24  # shapes aside that are put in order to be looked at again
 KEPT_BUDGET = 64  # a slice of so few units always sees who holds a node
 _LOOKS_A_UNIT = 32  # looking at so many nodes costs about as much as placing a task
 
@@ -75,7 +76,7 @@ class Planner(Following):
         spent = self._list_again(state) if self._unlisted else self._open_gates(state)
         if self._kept_before:
             spent += self._tell_what_is_kept(state)
-        self._begin_recheck(state)
+        spent += min(self._begin_recheck(state), budget // 2)
         self._line.looks = looks = 0
         self._line.settle()
         while not self._unlisted and spent + (looks + self._line.looks) // _LOOKS_A_UNIT < budget:
@@ -168,8 +169,8 @@ class Planner(Following):
             self._enqueue(state, job_id)
         return len(jobs) // 4
 
-    def _begin_recheck(self, state: State) -> None:
-        """After something has grown: whoever stands aside is looked at again, each when its turn comes."""
+    def _begin_recheck(self, state: State) -> int:
+        """After something has grown: who stands aside is looked at again, each when its turn comes. Returns the units spent."""
         if self._grown:
             self._parking.open(ANY_LIMIT)
             again = self._line.aside
@@ -177,13 +178,14 @@ class Planner(Following):
         elif self._tallies.stirred:
             again = self._tallies.stirred | {shape: None for _, _, shape in self._recheck}
         else:
-            return
+            return 0
         self._head.relations_changed(self._tallies.stirred)
         self._grown = False
         self._tallies.stirred = {}
         ranks = [(self._line.rank_of(shape), shape) for shape in again if shape in self._line.aside]
         self._recheck = [(rank, shape.number, shape) for rank, shape in ranks if rank is not None]
         self._recheck.sort(reverse=True)
+        return len(self._recheck) // ORDERED_A_UNIT
 
     @property
     def _first_rank(self) -> Rank | None:
@@ -197,7 +199,7 @@ class Planner(Following):
     def _look_again(self, state: State) -> tuple[int, bool]:
         """See whether the next shape that stands aside fits by now. The looks it took, and whether it is known."""
         rank, _, shape = self._recheck[-1]
-        if not all(self._waits(state, first) for first in self._line.firsts(shape, 1)):
+        if (first := self._line.first_of(shape)) is not None and not self._waits(state, first):
             self._recheck.pop()
             self._line.call_back(shape)  # its first job is out of it
             return 1, True

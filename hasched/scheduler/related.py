@@ -30,7 +30,9 @@ MOST_LOOKS = 2_000  # in one search, before others have their turn
 SPOT_LOOKS = 12  # to judge a spot costs as much as so many looks at nodes,
 SHELF_LOOKS = 6  # and to open a shelf
 PATIENCE = 200  # searches in a row that were ended for their length: then what was found has to do
+BEST_LOOKS = 32  # a search costs as much as so many, at least
 MISSED = 1_000  # changes: who has missed more begins anew
+FEW_CHANGES = 64  # are looked at one by one before anything else is
 
 _Bound = tuple[float, int]  # a score, and the order of the node
 _NOTHING: _Bound = (0.0, 0)
@@ -62,6 +64,7 @@ class RelatedCursor(Cursor):
         "_epoch",
         "_floors",
         "_floors_built",
+        "_fruitless",
         "_most",
         "_order",
         "_pairs",
@@ -74,6 +77,7 @@ class RelatedCursor(Cursor):
         "_spread_over",
         "_spreads",
         "_stamps",
+        "_surroundings",
         "_tallies",
         "_todo",
         "_tries",
@@ -101,6 +105,8 @@ class RelatedCursor(Cursor):
         self._epoch = -1
         self._versions: list[int] = []  # of the tallies, as they were seen last,
         self._seen: list[tuple[int, bool]] = []  # with the fewest at a place and whether there are none at all
+        self._surroundings: list[int] = []  # versions of tallies and sites,
+        self._fruitless = False  # and whether there was no room anywhere
         self._unfinished = False  # a search was ended for its length
         self._tries = 0  # searches in a row that were
         self._most = 0  # looks, and then it is
@@ -140,7 +146,10 @@ class RelatedCursor(Cursor):
     def best(self, changes: Changes, now_ms: int) -> Slot | None:
         """None also if the search isn't finished: then it isn't `ready`, and goes on when it is asked again."""
         self._most = self.looks + MOST_LOOKS
-        self.looks += self.view.catch_up()
+        self.looks += BEST_LOOKS + self.view.catch_up()
+        if self._fruitless and self._is_as_before(changes):
+            return None
+        self._fruitless = False
         self._look_around(changes)
         if not self._judge_some() and self._gives_up():
             return None
@@ -175,10 +184,30 @@ class RelatedCursor(Cursor):
             self._push(spot, (*entry[:4], None))
             self._line_up(spot)
         if found is None:
+            self._fruitless = not self._order and not self._unfinished
             return None
         self._tries = 0
         self._best = found[0]
         return found[1]
+
+    def _is_as_before(self, changes: Changes) -> bool:
+        """Whether there is no room still, since all that has changed are nodes without any."""
+        if (
+            self._epoch < 0
+            or self._surroundings != self._versions_now()
+            or changes.version - self._version > FEW_CHANGES
+        ):
+            return False
+        for slot in changes.since(self._version):
+            self.looks += 1
+            if slot.room(self.request, 1):
+                return False
+        self._version = changes.version
+        return True
+
+    def _versions_now(self) -> list[int]:
+        """Others, if relations may judge otherwise than at the last look."""
+        return [*(tally.version for _, tally in self._pairs), *(sites.version for sites in self._spread_over)]
 
     def _gives_up(self) -> bool:
         """A search has become too long: whether it goes on when it is asked again. If it did so too often, this is the end."""
@@ -218,6 +247,7 @@ class RelatedCursor(Cursor):
         self._version, self._epoch = changes.version, epoch
         before, self._seen = self._seen, seen
         self._versions = [tally.version for _, tally in self._pairs]
+        self._surroundings = self._versions_now()
         if len(self._order) > 4 * len(self._spots) + MOST_EARLY:
             self._order = [each for each in self._order if each[1] == each[2].stamp]
             heapq.heapify(self._order)
