@@ -13,6 +13,7 @@ CODES: dict[str, str] = {
     "invalid_field": "a key of a document is not valid",
     "invalid_argument": "the value of an option or argument can't be used",
     "machine_lacks": "`hasched chaos`: this machine, or this user on it, can't do what a fault needs",
+    "not_delivered": "`hasched notification test`: an attempt has failed; it is made again",
     "not_confirmed": "what can't be undone was not confirmed",
     "output_lost": "the job succeeded, and its output could not be read",
     "unsettled": "`hasched chaos`: the cluster did not get ready in time",

@@ -39,6 +39,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "node": ("hasched.cli.nodes:node", "Look at the machines that do the work."),
     "fairshare": ("hasched.cli.shares:fairshare", "See who has used how much of what is due to them."),
     "namespace": ("hasched.cli.policies:namespace", "List namespaces."),
+    "notification": ("hasched.cli.notifications:notification", "See who is told of what, and whether it arrives."),
     "policy": ("hasched.cli.policies:policy", "Set queues, quotas, caps, prices and other policies."),
     "queue": ("hasched.cli.queues:queue", "Look at queues, close and open them."),
     "quota": ("hasched.cli.queues:quota", "Look at quotas."),

@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 
 from hasched.client import calls
+from hasched.client.aio_notifications import AsyncNotificationClient
 from hasched.client.aio_schedules import AsyncScheduleClient
 from hasched.client.aio_wire import as_oserror
 from hasched.client.aio_workflows import AsyncWorkflowClient
@@ -38,7 +39,7 @@ from hasched.model.views import (
 )
 
 
-class AsyncClient(AsyncScheduleClient, AsyncWorkflowClient):
+class AsyncClient(AsyncScheduleClient, AsyncWorkflowClient, AsyncNotificationClient):
     """One cluster, as one user; any number of calls at once. Use it as an async context manager.
 
     Every call is retried on other managers until `timeout_s`: a submission under the same id, so it takes effect once.

@@ -9,6 +9,7 @@ from typing import Any
 
 from hasched.client import calls
 from hasched.client.calls import Document
+from hasched.client.notifications import NotificationClient
 from hasched.client.policy import LONGEST_PAUSE_S
 from hasched.client.schedules import ScheduleClient
 from hasched.client.wire import as_oserror
@@ -43,7 +44,7 @@ from hasched.model.views import (
 CHUNK_BYTES = 64 * 1024
 
 
-class Client(ScheduleClient, WorkflowClient):
+class Client(ScheduleClient, WorkflowClient, NotificationClient):
     """One cluster, as one user. Not for concurrent use; open one for each thread.
 
     `on_silence` is told once, on a thread of its own, when a call has no answer after SILENCE_S, and what came of it so far.

@@ -88,6 +88,7 @@ def prepare(
     for name in (*layout.agents, *layout.simulated):
         if not (certs / f"{name}.crt").exists():
             issue_agent(certs, name)
+    (directory / "secrets").mkdir(exist_ok=True, mode=0o700)
     _write_configs(layout, remembered.ports, plugins)
     return layout
 
@@ -151,6 +152,7 @@ def _write_configs(layout: Layout, ports: list[int], plugins: Path | None) -> No
             "members": members,
             "tls": _tls(layout, name),
             "tokens": str(layout.directory / "tokens.json"),
+            "notifications": {"secrets_dir": str(layout.directory / "secrets"), "allow": ["127.0.0.1"]},
         }
         _write_config(layout.config(name), "manager", config)
     for name in layout.agents:
