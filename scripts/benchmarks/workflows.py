@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import subprocess
+import sys
 import time
 import tracemalloc
 from collections.abc import Callable
+
+import psutil
 
 from benchmarks import execution
 from benchmarks.cluster import Cluster, dev_cluster
@@ -35,8 +39,9 @@ from hasched.statemachine.events import JobSubmitted
 from hasched.statemachine.rules.clock import next_deadline
 from hasched.statemachine.state import State
 
-FAN, CHAIN = 10_000, 2_000
+FAN, CHAIN, PYTHONS = 10_000, 2_000, 40
 NOW_MS = 1_700_000_000_000
+PYTHON_TASK = [sys.executable, "-c", "f = lambda n: n if n < 2 else f(n - 1) + f(n - 2)\nprint(f(10))"]
 DEFAULTS = {"resources": {"cpu": "0.01", "memory": "1Mi"}}
 
 
@@ -48,6 +53,15 @@ def fan_out(items: int) -> dict[str, object]:
 def chain(links: int) -> dict[str, object]:
     tasks = {f"t{n}": {"command": ["/bin/true"], **({"after": f"t{n - 1}"} if n else {})} for n in range(links)}
     return {"name": "chain", "defaults": DEFAULTS, "tasks": tasks}
+
+
+def pythons(links: int) -> dict[str, object]:
+    """The chain that others have published figures of: each task is a new Python process with 10 ms to compute."""
+    document = chain(links)
+    tasks: dict[str, dict[str, object]] = document["tasks"]  # type: ignore[assignment]
+    for task in tasks.values():
+        task["command"] = PYTHON_TASK
+    return {**document, "defaults": {"resources": {"cpu": "0.01", "memory": "64Mi"}}}
 
 
 class _Machine:
@@ -132,10 +146,27 @@ def _on_cluster(cluster: Cluster, scale: int) -> dict[str, object]:
             assert ended.state == "succeeded", ended.reason
             return (ended.ended_ms - ended.started_ms) / 1000
 
-        links_s, items_s = run(chain(CHAIN // scale)), run(fan_out(FAN // scale))
+        pythons_s = run(pythons(PYTHONS))
+        begun = time.monotonic()
+        for _ in range(PYTHONS):
+            subprocess.run(PYTHON_TASK, stdout=subprocess.DEVNULL, check=True)
+        loop_s = time.monotonic() - begun
+        links_s = run(chain(CHAIN // scale))
+        before = _largest_manager(cluster)
+        items_s = run(fan_out(FAN // scale))
+        grown = _largest_manager(cluster) - before
     return {
         "cluster_job_ms": alone["known_done_ms_p50"],
         "cluster_chain_ms_per_task": 1000 * links_s / (CHAIN // scale),
         "cluster_jobs_per_s": many["end_to_end_per_s"],
         "cluster_fan_out_per_s": (FAN // scale) / items_s,
+        "cluster_fan_out_rss_bytes_per_task": grown / (FAN // scale),
+        "cluster_pythons_ms_per_task": 1000 * pythons_s / PYTHONS,
+        "loop_pythons_ms_per_task": 1000 * loop_s / PYTHONS,
     }
+
+
+def _largest_manager(cluster: Cluster) -> int:
+    """Resident bytes of the manager that has most."""
+    pids = [pid for name, pid in cluster.processes().items() if name.startswith("m")]
+    return max(psutil.Process(pid).memory_info().rss for pid in pids)
