@@ -21,6 +21,7 @@ from hasched.statemachine.job import Job
 from hasched.statemachine.limits import Limits
 from hasched.statemachine.quotas import RUNNING_JOBS
 from hasched.statemachine.rules.gangs import requests_of
+from hasched.statemachine.running import Running
 from hasched.statemachine.shortages import Shortage, find_shortages
 from hasched.statemachine.state import LIMITING, State
 from hasched.statemachine.usage import group_of, limited_request
@@ -33,7 +34,7 @@ class LimitGate:
         self._forget()
 
     def _forget(self) -> None:
-        self._mirror = Limits()
+        self._mirror = Limits(Running())
         self._seen = (-1, -1)  # epoch and version of the state's limits that the mirror has
         self._on_their_way: dict[JobId, tuple[Job, int]] = {}
         self._channels: dict[Hashable, None] = {}  # that jobs may be waiting on

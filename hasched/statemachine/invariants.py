@@ -340,8 +340,11 @@ def _check_usage(state: State) -> Iterator[str]:
     counted.set_policies(quotas, caps, state.now_ms)
     yield from _compare_accounts("account", usage.accounts, counted.accounts, state.now_ms)
     yield from _compare_accounts("workflows of", usage.of_workflows, counted.of_workflows, state.now_ms)
-    if usage.groups != counted.groups or usage.semaphore_jobs != counted.semaphore_jobs:
-        yield "the groups of running tasks, or the takers of semaphores, are others than the jobs say"
+    mine, theirs = usage.what_runs, counted.what_runs
+    if (mine.subjects, mine.charged) != (theirs.subjects, theirs.charged):
+        yield "what runs is counted for other names, users, tags, semaphores or charges than the jobs say"
+    if usage.semaphore_jobs != counted.semaphore_jobs:
+        yield "the takers of semaphores are others than the jobs say"
     if usage.queues != counted.queues:
         yield f"queues count {usage.queues} running tasks, their jobs say {counted.queues}"
     yield from _compare_limits(usage.limits, counted.limits, state.now_ms)
@@ -367,8 +370,9 @@ def _compare_limits(limits: Limits, counted: Limits, now_ms: int) -> Iterator[st
                 yield f"{node.title} counts {share.used} of {name}, its jobs say {used}"
         if node.week_limit is not None and node.meter.used(now_ms) != (other.meter.used(now_ms) if other else 0):
             yield f"{node.title} measures another GPU time than its jobs"
+    in_use = {cap.key: cap for cap in counted.caps_in_use()} if limits.caps else {}
     for key, cap in limits.caps.items():
-        used = counted.caps[key].used if key in counted.caps else 0
+        used = in_use[key].used if key in in_use else 0
         if cap.used != used:
             yield f"{cap.title} counts {cap.used}, its tasks say {used}"
 
@@ -388,6 +392,6 @@ def check_limits(state: State) -> list[str]:
                 over.append(f"{node.title} has {share.used} of {name} in use, and may have {most}")
     return over + [
         f"{cap.title} has {cap.used} units in use, and has {cap.units}"
-        for cap in state.usage.limits.caps.values()
+        for cap in state.usage.limits.caps_in_use()
         if cap.used > cap.units
     ]

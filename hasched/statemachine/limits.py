@@ -23,15 +23,13 @@ from hasched.statemachine.quotas import (
     share_out,
     total_demand,
 )
+from hasched.statemachine.running import Running, counted_for
 from hasched.statemachine.weeks import WeekMeter
 
 _REMEMBERED = 4096
 
 AccountKey: TypeAlias = tuple[str, str]  # namespace, user
 PartKey: TypeAlias = tuple[str, str, bool]  # of an account, the jobs of workflows or the others: what quotas tell apart
-GroupKey: TypeAlias = tuple[
-    str, str, bool, str, tuple[str, ...] | None, tuple[tuple[str, int], ...] | None
-]  # as in Group
 
 
 class Group(NamedTuple):
@@ -48,12 +46,21 @@ class Group(NamedTuple):
 class CapNode:
     """A cap, or what one name, user or tag has of a cap of each by itself."""
 
-    __slots__ = ("key", "units", "used")
+    __slots__ = ("cap", "key", "used", "value")
 
-    def __init__(self, key: tuple[str, str], units: int) -> None:
+    def __init__(self, key: tuple[str, str], cap: Cap, value: str = "", used: int = 0) -> None:
         self.key = key  # the cap's name, and the value of a cap of each by itself
-        self.units = units
-        self.used = 0
+        self.cap = cap
+        self.value = value  # the name, user, tag or semaphore whose tasks it counts
+        self.used = used
+
+    @property
+    def units(self) -> int:
+        return self.cap.units
+
+    @property
+    def subject(self) -> CapSubject:
+        return self.cap.subject
 
     @property
     def title(self) -> str:
@@ -64,7 +71,8 @@ class CapNode:
 class Limits:
     """The trees of quotas, and the caps. Without any, nothing here costs anything."""
 
-    def __init__(self) -> None:
+    def __init__(self, running: Running) -> None:
+        self._running = running  # so caps know what of them is used when they are first asked for
         self.any_quotas = self.any_caps = False  # without any, nothing here costs anything
         self.weekly = False  # whether a quota counts by the week
         self.epoch = 0  # grows with every change of the policies
@@ -106,12 +114,13 @@ class Limits:
 
     def blank(self) -> Limits:
         """The same limits, with nothing used."""
-        same = Limits()
+        same = Limits(self._running)
         same.set_policies(*self._policies)
         return same
 
     def copy_use(self, other: Limits) -> None:
-        """Of the same limits as these: what is used is as it is there. The meters are shared, so they must be left alone."""
+        """Of the same limits as these, and of the same state: what is used is as it is there. The meters are shared, so they must
+        be left alone."""
         for key, node in self.quotas.items():
             if key not in other.quotas:
                 for share in node.shares.values():
@@ -122,12 +131,7 @@ class Limits:
             for name, share in theirs.shares.items():
                 mine.shares[name].used = share.used
         for cap in self.caps.values():
-            cap.used = 0
-        for key, used in other.caps.items():
-            mine_too = self.caps.get(key)
-            if mine_too is None:
-                mine_too = self.caps[key] = CapNode(key, used.units)
-            mine_too.used = used.used
+            cap.used = self._running.used(cap.cap, cap.subject, cap.value)
 
     def _grow(self, key: tuple[str, str], quota: Quota) -> QuotaNode:
         """What one user has of a quota of each user."""
@@ -198,24 +202,11 @@ class Limits:
             found = self._caps_of[group] = tuple(self._find_caps(group))
         return found
 
-    def count_groups(self, groups: Mapping[GroupKey, int]) -> None:
-        """So many tasks of each group run, as counting begins."""
-        asked = dict.fromkeys(subject for subject, _ in self._rules)
-        sums: dict[tuple[CapSubject, str, str], int] = {}
-        for group, tasks in groups.items():
-            for subject, value, units in _counted_for(group):
-                if subject in asked:
-                    key = (subject, value, group[0])
-                    sums[key] = sums.get(key, 0) + units * tasks
-        for key, used in sums.items():
-            for _, cap in self._caps_about(*key):
-                cap.used += used
-
     def _find_caps(self, group: Group) -> list[tuple[CapNode, int]]:
         """In the order of their names, and of the tags of the group."""
         found = [
             (name, cap, units)
-            for subject, value, units in _counted_for(group)
+            for subject, value, units in counted_for(group)
             for name, cap in self._caps_about(subject, value, group.namespace)
         ]
         found.sort(key=itemgetter(0))
@@ -227,13 +218,25 @@ class Limits:
             for name, cap in self._rules.get((subject, match), ()):
                 if not cap.namespace or cap.namespace == namespace:
                     alone = match or subject is CapSubject.SEMAPHORE
-                    yield name, self._cap((name, "" if alone else value), cap)
+                    yield name, self._cap((name, "" if alone else value), cap, value)
 
-    def _cap(self, key: tuple[str, str], cap: Cap) -> CapNode:
+    def _cap(self, key: tuple[str, str], cap: Cap, value: str) -> CapNode:
         node = self.caps.get(key)
         if node is None:
-            node = self.caps[key] = CapNode(key, cap.units)
+            node = self.caps[key] = CapNode(key, cap, value, self._running.used(cap, cap.subject, value))
         return node
+
+    def caps_in_use(self) -> list[CapNode]:
+        """All caps, and of those of each by itself all of whom something runs, in the order of their keys."""
+        found: dict[tuple[str, str], CapNode] = {}
+        for (subject, match), rules in self._rules.items():
+            for name, cap in rules:
+                values = [match] if match else [value for of, value in self._running.subjects if of is subject]
+                for value in values:
+                    node = CapNode((name, "" if match else value), cap, value, self._running.used(cap, subject, value))
+                    if match or node.used:
+                        found[node.key] = node
+        return [node for _, node in sorted(found.items())]
 
     def _drop_unused_caps(self) -> None:
         """A cap of each name by itself meets any number of names."""
@@ -315,14 +318,3 @@ class Limits:
                 return False
         tasks = sum(times for _, times in wanted)
         return self.room_of_caps(group, tasks) >= tasks
-
-
-def _counted_for(group: GroupKey) -> Iterator[tuple[CapSubject, str, int]]:
-    """What a task of the group counts for, and for how much."""
-    _, user, _, name, tags, semaphores = group
-    yield CapSubject.NAME, name, 1
-    yield CapSubject.USER, user, 1
-    for tag in tags or ():
-        yield CapSubject.TAG, tag, 1
-    for semaphore, units in semaphores or ():
-        yield CapSubject.SEMAPHORE, semaphore, units

@@ -121,7 +121,7 @@ def find_shortages(limits: Limits, group: Group, wanted: Wanted, starts_job: boo
     known = [cap.key for cap, _ in caps]
     for name, units in group.semaphores or ():
         if (name, "") not in known:
-            yield _short_of_cap(CapNode((name, ""), 0), units * tasks, True)
+            yield _short_of_cap(CapNode((name, ""), Cap(units=0)), units * tasks, True)
 
 
 def _short_of_quota(node: QuotaNode, dimension: str, asked: int) -> Shortage:
@@ -188,10 +188,10 @@ def find_refusal(
         if cap is None or cap.subject is not CapSubject.SEMAPHORE or cap.namespace not in ("", group.namespace):
             return f"there is no semaphore {name}"
         if units * together > cap.units:
-            return _short_of_cap(CapNode((name, ""), cap.units), units * together, True)
+            return _short_of_cap(CapNode((name, ""), cap), units * together, True)
     for counted, units in limits.caps_of(group) if limits.any_caps else ():
         if units * together > counted.units:
-            return _short_of_cap(CapNode(counted.key, counted.units), units * together, False)
+            return _short_of_cap(CapNode(counted.key, counted.cap), units * together, False)
     if not limits.any_quotas:
         return ""
     quotas = limits.quotas_of(group[:3])

@@ -324,7 +324,7 @@ class State:
         held = job.held()
         for request, tasks in held:
             self.charge(job, request, -tasks)
-        self.usage.change_queue(job.queue, queue, job.active)
+        self.usage.change_queue(job, queue, held)
         job.queue = self.intern(queue)
         for request, tasks in held:
             self.charge(job, request, tasks)

@@ -17,8 +17,9 @@ from hasched.model.spec import Resources
 from hasched.model.states import TaskState
 from hasched.model.units import GIB, MAX_INTEGER
 from hasched.statemachine.job import Job
-from hasched.statemachine.limits import AccountKey, Group, GroupKey, Limits, PartKey
+from hasched.statemachine.limits import AccountKey, Group, Limits, PartKey
 from hasched.statemachine.quotas import COUNTABLE, QUEUED_JOBS, QUEUED_TASKS, RUNNING_JOBS, RUNNING_TASKS
+from hasched.statemachine.running import Running
 from hasched.statemachine.weeks import WeekMeter, split_by_week, week_of
 
 KEPT_WEEKS = 27  # half a year
@@ -119,24 +120,30 @@ class Account:
         for name, amount in request.countables:
             self.countables[name] = self.countables.get(name, 0) + amount * tasks
 
-    def dimensions(self) -> Iterator[tuple[str, int]]:
+    def by_dimension(self) -> dict[str, int]:
         """What it holds and has waiting, by the dimensions that quotas count."""
-        yield from ((QUEUED_JOBS, self.queued_jobs), (QUEUED_TASKS, self.queued_tasks))
-        yield from ((RUNNING_JOBS, self.running_jobs), (RUNNING_TASKS, self.running_tasks))
-        for name in ("cpu_milli", "memory_bytes", "gpus", "disk_bytes"):
-            yield name, getattr(self, name)
-        yield from ((COUNTABLE + name, amount) for name, amount in self.countables.items())
+        return {
+            QUEUED_JOBS: self.queued_jobs,
+            QUEUED_TASKS: self.queued_tasks,
+            RUNNING_JOBS: self.running_jobs,
+            RUNNING_TASKS: self.running_tasks,
+            "cpu_milli": self.cpu_milli,
+            "memory_bytes": self.memory_bytes,
+            "gpus": self.gpus,
+            "disk_bytes": self.disk_bytes,
+            **{COUNTABLE + name: amount for name, amount in self.countables.items()},
+        }
 
 
 class Usage:
     def __init__(self) -> None:
         self.accounts: dict[AccountKey, Account] = {}
         self.of_workflows: dict[AccountKey, Account] = {}  # the part of them that executions of workflows have made
-        self.groups: dict[GroupKey, int] = {}  # running tasks
         self.queues: dict[str, int] = {}  # running tasks
         self.running: dict[str, dict[int, None]] = {}  # jobs that hold something, by namespace
         self.semaphore_jobs: dict[str, int] = {}  # jobs that have not ended, by the semaphores that they take
-        self.limits = Limits()
+        self.what_runs = Running()
+        self.limits = Limits(self.what_runs)
         self.ledger: dict[AccountKey, dict[int, WeekUse]] = {}
         self.latest_week = 0  # in the ledger
 
@@ -214,37 +221,37 @@ class Usage:
         accounts = self._counting(job)
         for account in accounts:
             account.hold(request, tasks)
-        group = (job.namespace, job.actor, job.in_workflow, job.name, job.tags, job.semaphores)
-        self.groups[group] = self.groups.get(group, 0) + tasks
         self._count_running(job.queue, tasks)
         if request.gpus:
             for meter in self._meters_of(job, accounts):
                 meter.start(request.gpus * tasks, now_ms)
-        if self.limits.any_quotas or self.limits.any_caps:
-            self.limits.hold(Group(*group), request, tasks)
+        self._hold(job, request, tasks)
 
     def end(self, job: Job, request: Resources, start_ms: int, now_ms: int, *, kept: bool = True) -> None:
         """A task of the job, which held it from `start_ms`, gives back what it held. `kept`: the ledger has what it used."""
         accounts = self._counting(job)
         for account in accounts:
             account.hold(request, -1)
-        group = (job.namespace, job.actor, job.in_workflow, job.name, job.tags, job.semaphores)
-        left = self.groups[group] - 1
-        if left:
-            self.groups[group] = left
-        else:
-            del self.groups[group]
         self._count_running(job.queue, -1)
         if request.gpus:
             for meter in self._meters_of(job, accounts):
                 meter.end(request.gpus, start_ms, now_ms, kept=kept)
-        if self.limits.any_quotas or self.limits.any_caps:
-            self.limits.hold(Group(*group), request, -1)
+        self._hold(job, request, -1)
 
-    def change_queue(self, before: str, after: str, tasks: int) -> None:
-        """So many tasks that run are another queue's from now on."""
-        self._count_running(before, -tasks)
-        self._count_running(after, tasks)
+    def _hold(self, job: Job, request: Resources, tasks: int) -> None:
+        group = (job.namespace, job.actor, job.in_workflow, job.name, job.tags, job.semaphores)
+        if self.limits.any_quotas or self.limits.any_caps:
+            self.limits.hold(Group(*group), request, tasks)  # a cap that is new there begins with what runs before this
+        self.what_runs.change(group, tasks)
+        self.what_runs.charge(job.queue, job.account, request, tasks)
+
+    def change_queue(self, job: Job, queue: str, held: Iterable[tuple[Resources, int]]) -> None:
+        """What runs of a job, so many tasks with each request, is another queue's from now on."""
+        for request, tasks in held:
+            self._count_running(job.queue, -tasks)
+            self._count_running(queue, tasks)
+            self.what_runs.charge(job.queue, job.account, request, -tasks)
+            self.what_runs.charge(queue, job.account, request, tasks)
 
     def _count_running(self, queue: str, tasks: int) -> None:
         running = self.queues.get(queue, 0) + tasks
@@ -318,8 +325,8 @@ class Usage:
             request = job.request_of(index)
             for account in accounts:
                 account.hold(request, 1)
-            group = group_of(job)
-            self.groups[group] = self.groups.get(group, 0) + 1
+            self.what_runs.change(group_of(job), 1)
+            self.what_runs.charge(job.queue, job.account, request, 1)
             self._count_running(job.queue, 1)
             for account in accounts if request.gpus else ():
                 account.meter.turn(now_ms)
@@ -343,17 +350,17 @@ class Usage:
         ]
 
     def set_policies(self, quotas: Mapping[str, Policy], caps: Mapping[str, Policy], now_ms: int) -> None:
-        """These limit from now on. Costs a look at each account and group."""
+        """These limit from now on. Costs a look at each account."""
         limits = self.limits
         limits.set_policies(quotas, caps)
         if limits.any_quotas:
             for part, account, sign in self._parts():
-                for dimension, amount in account.dimensions():
-                    limits.count(part, dimension, sign * amount)
+                held = account.by_dimension()
+                for node in limits.quotas_of(part):
+                    for dimension in node.shares:
+                        node.add(dimension, sign * held.get(dimension, 0))
                 for meter in limits.meters_of(part):
                     meter.add(account.meter, now_ms, sign)
-        if limits.any_caps:
-            limits.count_groups(self.groups)
 
     def _parts(self) -> Iterator[tuple[PartKey, Account, int]]:
         """Each account's part of workflows, and the rest of it as the whole less that part."""

@@ -18,6 +18,7 @@ from hasched.statemachine.events import WeekBegan
 from hasched.statemachine.limits import Group, Limits
 from hasched.statemachine.outcomes import JobAccepted, Rejected
 from hasched.statemachine.rules.clock import next_deadline
+from hasched.statemachine.running import Running
 from hasched.statemachine.snapshot import capture, restore
 from hasched.statemachine.state import Job
 from hasched.statemachine.weeks import WEEK_MS, start_of_week, week_of
@@ -520,7 +521,7 @@ TestLimited.settings = settings(max_examples=60, stateful_step_count=40, deadlin
 
 def test_what_counts_for_a_cap_is_not_lost_when_unused_ones_are_forgotten() -> None:
     """Caps of ada and of the name `x` are new: making room for the second must not throw away the first."""
-    limits = Limits()
+    limits = Limits(Running())
     limits.set_policies({}, {"a": Cap(units=1, subject=CapSubject.USER), "b": Cap(units=1, subject=CapSubject.NAME)})
     for number in range(4094):
         limits.caps_of(Group("default", "bob", False, f"n{number}", None, None))

@@ -22,10 +22,10 @@ def limits_in_use(state: State, kind: PolicyKind | None = None, name: str | None
             used = node.meter.used(state.now_ms)
             left = max(0, node.week_limit - used)
             shown.append(_view(PolicyKind.QUOTA, (quota, user), key_of(GPU_WEEK), (used, node.week_limit, left)))
-    for (cap, value), each in sorted(limits.caps.items()) if kind in (None, PolicyKind.CAP) else ():
-        if name in (None, cap):
+    for each in limits.caps_in_use() if kind in (None, PolicyKind.CAP) else ():
+        if name in (None, each.key[0]):
             left = max(0, each.units - each.used)
-            shown.append(_view(PolicyKind.CAP, (cap, value), "units", (each.used, each.units, left)))
+            shown.append(_view(PolicyKind.CAP, each.key, "units", (each.used, each.units, left)))
     return LimitPage(limits=shown)
 
 

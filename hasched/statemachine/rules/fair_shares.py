@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hasched.model.policy import MAX_HALF_LIFE_MS, MIN_HALF_LIFE_MS, FairShare
+from hasched.model.spec import Resources
 from hasched.statemachine.fair_share import THE_POLICY, Shares, rate_of
 from hasched.statemachine.job import Job
 from hasched.statemachine.outcomes import Rejected
@@ -35,9 +36,10 @@ def follow_policy(state: State) -> None:
     else:
         state.shares.take(policy, state.now_ms)
     rates: dict[tuple[str, str, str], int] = {}
-    for job, rate in running_rates(state, state.shares):
-        key = (job.queue, job.namespace, job.actor)
-        rates[key] = rates.get(key, 0) + rate
+    for (*account, cpu_milli, memory_bytes, gpus), tasks in state.usage.what_runs.charged.items():
+        key = (account[0], account[1], account[2])
+        request = Resources(cpu_milli=cpu_milli, memory_bytes=memory_bytes, gpus=gpus)
+        rates[key] = rates.get(key, 0) + rate_of(request, state.shares.charges) * tasks
     for (queue, namespace, user), rate in sorted(rates.items()):
         state.shares.change_rate(state.now_ms, queue, namespace, user, rate)
 

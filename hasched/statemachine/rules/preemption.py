@@ -49,8 +49,8 @@ def decide_tasks(state: State, command: PreemptTasks) -> Decision | Rejected:
         )
     if any(not 0 <= index < job.count for index in command.indices):
         return Rejected("no_such_task", f"job {job.id} has the tasks 0 to {job.count - 1}", "name tasks of this job")
-    wanted = command.indices or tuple(job.active_attempts or ())
-    indices = whole(job, [index for index in wanted if can_yield(job, index)])
+    wanted = [index for index in dict.fromkeys(command.indices) if can_yield(job, index)]
+    indices = whole(job, wanted if command.indices else _all_that_can_yield(job))
     if not indices:
         return Rejected(
             "nothing_to_preempt",
@@ -72,15 +72,25 @@ def can_yield(job: Job, index: int) -> bool:
     return active is not None and not active.stopping and job.yield_of(index) is None
 
 
+def _all_that_can_yield(job: Job) -> list[int]:
+    """There may be a hundred thousand."""
+    attempts, yields = (job.active_attempts or {}).items(), job.yields
+    if not yields:
+        return [index for index, active in attempts if not active.stopping]
+    return [index for index, active in attempts if not active.stopping and index not in yields]
+
+
 def _is_current(job: Job, key: AttemptKey) -> bool:
     active = job.attempt_of(key.index)
     return active is not None and active.attempt == key.attempt and can_yield(job, key.index)
 
 
 def whole(job: Job, indices: Iterable[int]) -> tuple[int, ...]:
-    """What has to yield if these do: of a gang all, and of an elastic job all if fewer than its floor would be left."""
+    """What has to yield if these do, each named once: of a gang all, of an elastic job all if fewer than its floor would stay."""
+    if job.gang is None:
+        return tuple(sorted(indices))
     chosen = dict.fromkeys(indices)
-    if chosen and job.gang is not None:
+    if chosen:
         active = job.active_attempts or {}
         staying = [index for index in active if can_yield(job, index) and index not in chosen]
         if job.gang.whole or len(staying) < job.floor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from hasched.model.states import EndKind
 from hasched.statemachine.job import Job, Yield
@@ -10,15 +10,18 @@ from hasched.statemachine.job import Job, Yield
 MAX_REASON_LENGTH = 1000
 
 
-def mark_yielding(job: Job, indices: Iterable[int], note: Yield) -> None:
+def mark_yielding(job: Job, indices: Sequence[int], note: Yield) -> None:
     """Have these active tasks stop and start again later."""
-    yields = job.yields = job.yields or {}
-    attempts = job.active_attempts or {}
+    attempts, now_ms, log_index = job.active_attempts or {}, note.requested_ms, note.log_index
     for index in indices:
         active = attempts[index]
-        yields[index] = note
-        active.changed_ms = note.requested_ms
-        active.log_index = note.log_index
+        active.changed_ms = now_ms
+        active.log_index = log_index
+    noted = dict.fromkeys(indices, note)
+    if job.yields:
+        job.yields.update(noted)
+    else:
+        job.yields = noted
 
 
 def words_of_yield(note: Yield) -> str:
