@@ -20,12 +20,13 @@ from hasched.model.spec import Resources
 from hasched.scheduler.candidates import Cursor
 from hasched.scheduler.order import Rank
 from hasched.scheduler.shapes import NEVER_MS, Shape
-from hasched.scheduler.slots import Changes, Slot
+from hasched.scheduler.slots import Changes, Slot, least
 from hasched.scheduler.usage import ends_of
 from hasched.scheduler.windows import Windows
 from hasched.statemachine.state import State
 
 MOST_HOLDS = 8
+CLOSE_LOOKS = 8  # that it costs to see whether a task may start on a held node that has room
 REFRESHED_AT_ONCE = 64  # holds of which it is worked out when they can start
 NODES_A_HOLD = 16  # of so many nodes one may be held; one always may
 
@@ -126,6 +127,7 @@ class Holds:
         self.behind = False  # that isn't known yet
         self.released = False  # whether a node was let go since somebody last set it to False
         self.version = 0  # rises whenever other nodes are held, or for others
+        self.looks = 0  # at held nodes, since somebody last set it to 0
 
     def find(self, state: State, cursor: Cursor, asked: tuple[Shape, int, Rank]) -> Slot | None:
         """The best held node on which a task of this shape may start."""
@@ -134,15 +136,16 @@ class Holds:
         if denied is not None and denied[0] <= rank and denied[1] == surroundings:
             return None  # time goes on, so what a hold leaves to others only gets less
         request = shape.requests[choice]
+        cpu_milli, memory_bytes, gpus = least(request)
+        self.looks += len(self._of_slot)
         best: tuple[float, int] | None = None
         found: Slot | None = None
         own = self._more.get(shape)
         for slot in self._of_slot if own is None else (*own, self._holds[shape].slot, *self._of_slot):
-            if (
-                slot.cpu_milli < request.cpu_milli
-                or not slot.held_for(request).fits(request)
-                or not cursor.view.admits(slot)
-            ):
+            if slot.cpu_milli < cpu_milli or slot.memory_bytes < memory_bytes or slot.gpus < gpus:
+                continue
+            self.looks += CLOSE_LOOKS
+            if not cursor.view.admits(slot):
                 continue
             if shape.relations and not cursor.permits(slot):
                 continue

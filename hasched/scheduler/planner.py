@@ -32,6 +32,7 @@ TOLD_SLICE = 100  # nodes that are told in a slice what is kept
 RELATED_UNITS = 8  # to place a task that is judged by where others run costs as much as so many others
 ORDERED_A_UNIT = 24  # shapes aside that are put in order to be looked at again
 KEPT_BUDGET = 64  # a slice of so few units always sees who holds a node
+FIND_LOOKS = 48  # beside them, to find the node for a task costs as much as so many
 _LOOKS_A_UNIT = 32  # looking at so many nodes costs about as much as placing a task
 
 
@@ -72,6 +73,8 @@ class Planner(Following):
         propose; ask again while `ready`.
         """
         self._tallies.follow(state)
+        if self._unkept and self._gangs.ready:  # to see which nodes are kept for a gang takes long, too
+            budget = min(budget, KEPT_BUDGET)
         draft = self._draft = {}
         spent = self._list_again(state) if self._unlisted else self._open_gates(state)
         if self._kept_before:
@@ -231,8 +234,9 @@ class Planner(Following):
             if slot is None and not cursor.ready:
                 break
             if self._holds:
-                looks += len(self._holds)
+                self._holds.looks = 0
                 held = self._holds.find(state, cursor, (shape, choice, rank))
+                looks += self._holds.looks
                 if held is not None and (slot is None or cursor.score(held) < cursor.best_score):
                     slot = held
             if slot is not None:
@@ -315,7 +319,7 @@ class Planner(Following):
                 break
             barred = [number for number, room in enumerate(rooms) if room <= 0]
             found, looked = self._find(state, shape, rank, barred)
-            looks += looked
+            looks += looked + FIND_LOOKS
             if found is None:
                 ended = _End.PAUSED if not self._candidates.know(shape) else _End.BARRED if barred else _End.FULL
                 break

@@ -8,7 +8,7 @@ there is room elsewhere before, there. Of the nodes that lack the least they are
 from __future__ import annotations
 
 import heapq
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
 from hasched.model.wire import AttemptKey
@@ -27,6 +27,7 @@ ATTEMPTS_A_LOOK = 4  # to see whom of so many could be driven out costs as much 
 HOLDS_A_STEP = 32  # of which it is found out who has to go
 CLOSE_LOOKS = 64  # nodes of which it is worked out when they surely have room,
 CLOSE_STEP = 4  # so many at a time
+DROPPED_AT_ONCE = 1000  # of those looked at, once it is known whom to take
 
 
 Picking: TypeAlias = Iterator[dict[Slot, Wanted] | None]
@@ -122,7 +123,7 @@ def _pick_once(
             places.setdefault(value, []).append(_Candidate(cost, *standing_here, slot, empty, found))
     if rooms.shape.must_be_near:
         places.pop("", None)
-    offers: list[tuple[int, float, str, list[Part], list[_Candidate]]] = []
+    offers: list[tuple[int, float, str, list[Part], Sequence[_Candidate]]] = []
     for value, candidates in sorted(places.items()):
         yield None
         least = rooms.shape.least
@@ -131,11 +132,18 @@ def _pick_once(
             chosen = yield from _first_to_have_room(state, rooms, pool)
         else:
             chosen = yield from _lowest(candidates, least)
-        parts = (yield from _fill(rooms, chosen, state.now_ms)) or (yield from _fill(rooms, candidates, state.now_ms))
+        used, parts = chosen, (yield from _fill(rooms, chosen, state.now_ms))
+        if not parts:
+            used, parts = candidates, (yield from _fill(rooms, candidates, state.now_ms))
         if parts:
             lost, busy = sum(each.cost[0] for each in chosen), sum(each.busy for each in chosen)
-            offers.append((lost, busy, value, parts, candidates))
-    return _by_node(rooms, *min(offers, key=lambda each: each[:3])[3:]) if offers else {}
+            offers.append((lost, busy, value, parts, used))
+    wanted = _by_node(rooms, *min(offers, key=lambda each: each[:3])[3:]) if offers else {}
+    for candidates in places.values():
+        while candidates:  # to let go of ten thousand copies takes as long as a slice may
+            del candidates[-DROPPED_AT_ONCE:]
+            yield None
+    return wanted
 
 
 def _cost_of(ousting: Ousting, slot: Slot, rooms: Rooms, found: tuple[int, ...]) -> Cost:
@@ -200,7 +208,7 @@ def _fill(rooms: Rooms, candidates: list[_Candidate], now_ms: int) -> Generator[
     return taken
 
 
-def _by_node(rooms: Rooms, parts: list[Part], candidates: list[_Candidate]) -> dict[Slot, Wanted]:
+def _by_node(rooms: Rooms, parts: list[Part], candidates: Sequence[_Candidate]) -> dict[Slot, Wanted]:
     slots = {each.empty: each.slot for each in candidates}
     wanted: dict[Slot, Wanted] = {}
     for empty, part, tasks, _ in parts:
