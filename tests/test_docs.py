@@ -37,10 +37,18 @@ YAML = re.compile(r"^( *)```ya?ml\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 RUN = {  # pages whose files tests write and whose commands they run
     "docs/install.md": "tests/deploy/test_install.py",
     "docs/jobs.md": "tests/cli/test_dev.py",
+    "docs/notifications.md": "tests/cli/test_dev.py",
     "docs/schedules.md": "tests/cli/test_scheduling_page.py",
     "docs/scheduling.md": "tests/cli/test_scheduling_page.py",
     "docs/workflows.md": "tests/cli/test_dev.py",
 }
+MANAGER = """cluster: prod
+name: m1
+data_dir: data
+tokens: tokens
+tls: {ca: ca, cert: cert, key: key}
+members: [{name: m1, api: "https://m1.example:7411", raft: "m1.example:7412"}]
+"""  # what a manager's configuration has besides a part of it that a page shows
 HEADING = re.compile(r"^#+ +(.*)$", re.MULTILINE)
 CALL = re.compile(r"(?:^|[\s/$(`])hasched ([a-z-].*)")
 
@@ -127,6 +135,8 @@ def read_yaml(block: str) -> None:
         assert isinstance(value, dict)
         if "members" in value:
             parse_manager_config(block, "the page")
+        elif "notifications" in value:
+            parse_manager_config(f"{MANAGER}{block}", "the page")
         else:
             parse_spec(value if {"command", "script"} & value.keys() else {"command": ["true"], **value})
 

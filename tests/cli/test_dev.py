@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 SECTIONS = {
     f"{page}: {heading}": steps
-    for page in ("jobs", "workflows")
+    for page in ("jobs", "notifications", "workflows")
     for heading, steps in sections(ROOT / "docs" / f"{page}.md").items()
 }
 
@@ -290,6 +290,7 @@ def test_a_section_of_a_page_is_true(dev: Dev, section: str, tmp_path: Path):
     """It needs nodes that run something, so the simulated ones of the other pages won't do."""
     programs = str(Path(sys.executable).parent)
     environment = {**dev.environment, "PATH": f"{programs}:{os.environ['PATH']}", "COLUMNS": "120"}
+    environment["SECRETS"] = str(dev.data / "secrets")
     with Terminal(tmp_path, environment) as terminal:
         for step in SECTIONS[section]:
             terminal.take(step)
