@@ -14,6 +14,7 @@ REFUSALS: dict[str, tuple[int, str]] = {
     "no_such_job": (404, "There is no such job, or none any more"),
     "no_such_kind": (404, "There is no such kind of policy"),
     "no_such_manager": (404, "There is no such manager"),
+    "no_such_memo": (404, "Nothing is remembered of that: no memoised task has left anything"),
     "no_such_node": (404, "There is no such node"),
     "no_such_policy": (404, "There is no such policy"),
     "no_such_resource_class": (404, "There is no such resource class"),

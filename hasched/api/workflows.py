@@ -18,16 +18,25 @@ from hasched.model.errors import BadRequest, HaschedError, MalformedBody, NotFou
 from hasched.model.kinds import MAX_PROBLEMS, suggest
 from hasched.model.parameters import check_template, fill_template
 from hasched.model.parse import parse_spec
+from hasched.model.spec import DEFAULT_NAMESPACE
 from hasched.model.units import MAX_INTEGER
 from hasched.model.views import Submitted
 from hasched.model.workflow import MAX_PARAMETERS
 from hasched.model.workflow_text import Library, Parsed, parse_workflow
-from hasched.model.workflow_views import ExecutionPage, ExecutionView, InstancePage, TemplatePage, TemplateView
+from hasched.model.workflow_views import (
+    ExecutionPage,
+    ExecutionView,
+    InstancePage,
+    MemoPage,
+    TemplatePage,
+    TemplateView,
+)
 from hasched.statemachine.commands import (
     CancelExecution,
     DecideApproval,
     DeleteExecution,
     DeleteTemplate,
+    ForgetMemos,
     PutTemplate,
     RetryExecution,
     StartExecution,
@@ -97,6 +106,21 @@ class ListInstances(msgspec.Struct, frozen=True, kw_only=True):
     limit: Annotated[int, msgspec.Meta(ge=1, le=MAX_PAGE)] = 1000
     cursor: Annotated[str, msgspec.Meta(description="`next_cursor` of the page before.")] = ""
     consistency: Consistency = "linearizable"
+
+
+class ListMemos(msgspec.Struct, frozen=True, kw_only=True):
+    workflow: str | None = None
+    task: str = ""
+    namespace: str = DEFAULT_NAMESPACE
+    limit: Annotated[int, msgspec.Meta(ge=1, le=MAX_PAGE)] = 100
+    consistency: Consistency = "linearizable"
+
+
+class ForgetRequest(msgspec.Struct, frozen=True, kw_only=True):
+    workflow: str
+    task: Annotated[str, msgspec.Meta(description="Only of this task.")] = ""
+    key: Annotated[str, msgspec.Meta(description="Only under this key.")] = ""
+    namespace: str = DEFAULT_NAMESPACE
 
 
 class StopRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -312,19 +336,23 @@ async def list_executions(call: Call, query: ListExecutions) -> ExecutionPage:
 @routes.add("GET", "/v1/executions/{execution_id}")
 async def show_execution(call: Call, execution_id: int, query: ReadOne) -> ExecutionView:
     """Show an execution with its tasks."""
-    return queries.show_execution(_find(await call.read_state(query.consistency), execution_id), with_tasks=True)
+    state = await call.read_state(query.consistency)
+    recalled = state.memos.recalled.get(execution_id)
+    return queries.show_execution(_find(state, execution_id), with_tasks=True, recalled=recalled)
 
 
 @routes.add("GET", "/v1/executions/{execution_id}/tasks/{task}")
 async def show_execution_task(call: Call, execution_id: int, task: str, query: ListInstances) -> InstancePage:
     """Show a task of an execution with its instances: of a fan-out, one for each item."""
-    execution = _find(await call.read_state(query.consistency), execution_id)
+    state = await call.read_state(query.consistency)
+    execution = _find(state, execution_id)
     row = execution.plan.row_of.get(task)
     if row is None:
         hint = suggest(task, execution.plan.row_of)
         raise NotFound(f"execution {execution_id} has no task {task[:64]!r}", hint, code="no_such_task")
     try:
-        return queries.show_instances(execution, row, limit=query.limit, cursor=query.cursor)
+        recalled = state.memos.recalled.get(execution_id)
+        return queries.show_instances(execution, row, limit=query.limit, cursor=query.cursor, recalled=recalled)
     except BadCursor as error:
         raise BadRequest(str(error)) from None
 
@@ -382,3 +410,25 @@ def _find(state: State, execution_id: int) -> Execution:
             code="no_such_execution",
         )
     return execution
+
+
+# ── Memos ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@routes.add("GET", "/v1/memos")
+async def list_memos(call: Call, query: ListMemos) -> MemoPage:
+    """List what memoised tasks have left, the latest first."""
+    state = await call.read_state(query.consistency)
+    return queries.list_memos(
+        state, namespace=query.namespace, workflow=query.workflow, task=query.task, limit=query.limit
+    )
+
+
+@routes.add("DELETE", "/v1/memos", status=204)
+async def forget_memos(call: Call, query: ForgetRequest) -> None:
+    """Forget what memoised tasks of a workflow have left, so that they run again."""
+    await call.propose(
+        ForgetMemos(
+            namespace=query.namespace, workflow=query.workflow, task=query.task, key=query.key, actor=call.actor
+        )
+    )

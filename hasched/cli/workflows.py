@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hasched.cli.exits import Exit
+from hasched.cli.memos import forget, memos
 from hasched.cli.schemas import schema_command
 from hasched.cli.settings import DurationType, Settings, json_option, namespace_option
 from hasched.model.errors import EventsCompacted, NotFound, OutcomeUnknown
@@ -213,6 +214,8 @@ def _task_row(task: ExecutionTaskView, took: str) -> tuple[str, ...]:
     reason = task.reason
     if task.kind == "approval" and task.state == "running":
         reason = f"asks: {task.approval}"
+    elif task.memoised and not reason:
+        reason = f"memoised: execution {task.memo_of} has left it" if task.memo_of else f"{task.memoised} memoised"
     counts = f"{task.instances.get('succeeded', 0)}/{task.count}" if task.fans_out and task.count else ""
     made = ("execution " if task.kind == "workflow" else "") + str(task.job) if task.job else ""
     return (task.name, task.state, counts, made, took, reason)
@@ -473,7 +476,8 @@ def _tasks_of(parsed: Parsed) -> tuple[str, list[ExecutionTaskView]]:
     ]
 
 
-workflow.add_command(schema_command("workflow"))
+for command in (schema_command("workflow"), memos, forget):
+    workflow.add_command(command)
 
 
 def read_workflow(path: str) -> tuple[Document, Parsed]:

@@ -9,7 +9,14 @@ from hasched.client import workflow_calls
 from hasched.client.aio_wire import AsyncWire
 from hasched.client.calls import Document
 from hasched.model.views import Submitted
-from hasched.model.workflow_views import ExecutionPage, ExecutionView, InstancePage, TemplatePage, TemplateView
+from hasched.model.workflow_views import (
+    ExecutionPage,
+    ExecutionView,
+    InstancePage,
+    MemoPage,
+    TemplatePage,
+    TemplateView,
+)
 
 
 class AsyncWorkflowClient(AsyncWire):
@@ -72,6 +79,14 @@ class AsyncWorkflowClient(AsyncWire):
 
     async def decide_approval(self, execution_id: int, task: str, approve: bool, comment: str = "") -> ExecutionView:
         return await self._do(workflow_calls.decide_approval(execution_id, task, approve, comment))
+
+    async def memos(
+        self, workflow: str | None = None, task: str = "", namespace: str | None = None, limit: int = 100
+    ) -> MemoPage:
+        return await self._do(workflow_calls.memos(workflow, task, namespace, limit))
+
+    async def forget_memos(self, workflow: str, task: str = "", key: str = "", namespace: str | None = None) -> None:
+        await self._do(workflow_calls.forget_memos(workflow, task, key, namespace))
 
     async def delete_execution(self, execution_id: int) -> None:
         await self._do(workflow_calls.delete_execution(execution_id))

@@ -11,7 +11,14 @@ import msgspec
 
 from hasched.client.calls import PAGE_SIZE, Call, Document, path_of
 from hasched.model.views import Submitted
-from hasched.model.workflow_views import ExecutionPage, ExecutionView, InstancePage, TemplatePage, TemplateView
+from hasched.model.workflow_views import (
+    ExecutionPage,
+    ExecutionView,
+    InstancePage,
+    MemoPage,
+    TemplatePage,
+    TemplateView,
+)
 
 
 def templates(kind: str | None) -> Call[TemplatePage]:
@@ -96,6 +103,16 @@ def decide_approval(execution_id: int, task: str, approve: bool, comment: str) -
 
 def delete_execution(execution_id: int) -> Call[None]:
     return Call("DELETE", f"/v1/executions/{execution_id}", type(None))
+
+
+def memos(workflow: str | None, task: str, namespace: str | None, limit: int) -> Call[MemoPage]:
+    path = path_of("/v1/memos", workflow=workflow, task=task or None, namespace=namespace, limit=limit)
+    return Call("GET", path, MemoPage)
+
+
+def forget_memos(workflow: str, task: str, key: str, namespace: str | None) -> Call[None]:
+    path = path_of("/v1/memos", workflow=workflow, task=task or None, key=key or None, namespace=namespace)
+    return Call("DELETE", path, type(None))
 
 
 def _task_path(execution_id: int, task: str) -> str:

@@ -11,7 +11,7 @@ from hasched.client.calls import Document
 from hasched.client.wire import Wire
 from hasched.model.errors import EventsCompacted, NotFound
 from hasched.model.views import EventView, Submitted
-from hasched.model.workflow_views import ExecutionView, InstanceView, TemplatePage, TemplateView
+from hasched.model.workflow_views import ExecutionView, InstanceView, MemoPage, TemplatePage, TemplateView
 
 
 class WorkflowClient(Wire):
@@ -92,6 +92,16 @@ class WorkflowClient(Wire):
 
     def decide_approval(self, execution_id: int, task: str, approve: bool, comment: str = "") -> ExecutionView:
         return self._do(workflow_calls.decide_approval(execution_id, task, approve, comment))
+
+    def memos(
+        self, workflow: str | None = None, task: str = "", namespace: str | None = None, limit: int = 100
+    ) -> MemoPage:
+        """What memoised tasks have left, the latest first."""
+        return self._do(workflow_calls.memos(workflow, task, namespace, limit))
+
+    def forget_memos(self, workflow: str, task: str = "", key: str = "", namespace: str | None = None) -> None:
+        """Forget what memoised tasks of a workflow have left, so that they run again."""
+        self._do(workflow_calls.forget_memos(workflow, task, key, namespace))
 
     def delete_execution(self, execution_id: int) -> None:
         """Forget an execution that has ended."""

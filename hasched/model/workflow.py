@@ -47,6 +47,13 @@ class After(msgspec.Struct, frozen=True, array_like=True, gc=False):
     when: When = When.OK
 
 
+class MemoTerms(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A task that doesn't run again for the same inputs, but leaves what it has left before."""
+
+    key: str = ""  # a text with expressions: what is the same has the same; empty: the whole job with its values
+    max_age_ms: int = 0  # 0: however long ago
+
+
 class TaskSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One row. It has a job, a question for people (`approval`), or a workflow."""
 
@@ -69,6 +76,7 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     role: Role = Role.MAIN
     of: int = 0  # of an UNDO row: the row that it undoes
     keeps_output: bool = False  # something asks for it
+    memo: MemoTerms | None = None
 
 
 class WorkflowSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

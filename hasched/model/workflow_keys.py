@@ -14,6 +14,7 @@ from hasched.model.values import ExpressionError
 from hasched.model.workflow import MAX_INSTANCES, OnFailure, When
 
 MAX_AFTER = 1000
+MAX_MEMO_KEY_CHARS = 4096
 ALWAYS_DONE = ("check_dependencies", "cleanup_resources")
 NOT_DONE = ("validate_resources", "notify_completion")
 
@@ -134,6 +135,15 @@ def _success() -> Kind:
     return Kind(read, {"anyOf": [{"type": "string"}, _SUCCESS.schema]})
 
 
+_MEMO = mapping(
+    {
+        "key": Field(
+            "key", text(MAX_MEMO_KEY_CHARS), "A text with expressions; by default the whole job with its values."
+        ),
+        "max_age": Field("max_age_ms", DURATION, "Not what is older than this; by default however old it is."),
+    },
+    "a mapping of key and max_age",
+)
 _JOB_SCHEMA = {"anyOf": [{"type": "string", "description": "The name of a job template."}, {"$ref": "#/$defs/job"}]}
 TASK = {
     "about": Field("about", text(1000), "For people."),
@@ -147,6 +157,7 @@ TASK = {
     "parallelism": Field("parallelism", whole(1, MAX_INSTANCES), "So many of its instances at once at most."),
     "complete_when": Field("enough", _enough(), "all, any, or so many instances that have to succeed."),
     "success": Field("success", _success(), "What has to be true besides, for it to have succeeded."),
+    "memo": Field("memo", _MEMO, "Don't run again for the same inputs: leave what was left before."),
     "compensate": Field("compensate", _raw(_JOB_SCHEMA), "The job that takes its effect back if the execution fails."),
 }
 TASK_KIND = mapping(TASK, "a mapping of a task's keys and a job's")

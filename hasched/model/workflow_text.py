@@ -15,7 +15,7 @@ import msgspec
 
 from hasched.model.errors import FieldError, SpecInvalid, WorkflowInvalid
 from hasched.model.expressions import ROOTS, is_task_name, names_in, parse
-from hasched.model.interpolation import OPENING, Embedded, pieces_of
+from hasched.model.interpolation import OPENING, Embedded, escape, pieces_of
 from hasched.model.kinds import (
     Problems,
     describe,
@@ -32,12 +32,13 @@ from hasched.model.parameters import (
 )
 from hasched.model.parse import JOB_KEYS, JobDefaults, parse_spec
 from hasched.model.spec import DEFAULT_NAMESPACE, JobSpec
-from hasched.model.values import ExpressionError, Value
+from hasched.model.values import ExpressionError, Value, to_text
 from hasched.model.workflow import (
     MAX_NESTING,
     MAX_ROWS,
     MAX_WORKFLOW_BYTES,
     After,
+    MemoTerms,
     OnFailure,
     Role,
     TaskSpec,
@@ -263,7 +264,12 @@ class _Reader:
             return
         own = TASK_KIND.read({each: item for each, item in value.items() if each in TASK}, place, problems)
         if role is not Role.MAIN:
-            for each in ("after", "compensate", *(("for_each", "workflow", "approval") if role is Role.UNDO else ())):
+            for each in (
+                "after",
+                "compensate",
+                "memo",
+                *(("for_each", "workflow", "approval") if role is Role.UNDO else ()),
+            ):
                 if each in value:
                     problems.note(f"{place}.{each}", "can't stand here", "what runs at the end has an order of its own")
         job = {each: item for each, item in value.items() if each in JOB_KEYS}
@@ -335,8 +341,11 @@ class _Reader:
             self._check_names(success["success"], f"{place}.success", row, itself=True)
         if success.get("success_output"):
             self._asked[row] = None
+        if "memo" in own:
+            self._asked[row] = None
         fields: dict[str, Any] = {
             "name": draft.name,
+            "memo": self._memo(draft, [*kinds, *(["compensate"] if "compensate" in own else [])], row),
             "after": after,
             "condition": own.get("condition", ""),
             "for_each": each.get("for_each", ""),
@@ -358,6 +367,22 @@ class _Reader:
             return None if inner is None else TaskSpec(workflow=inner[0], arguments=inner[1], **fields)
         found = self._job(draft, success.get("success_exit_codes"))
         return None if found is None else TaskSpec(job=found[0], arguments=found[1], **fields)
+
+    def _memo(self, draft: _Draft, others: list[str], row: int) -> MemoTerms | None:
+        if "memo" not in draft.own:
+            return None
+        place = f"{draft.place}.memo"
+        if others:
+            cause = f"and `{others[0]}` exclude each other"
+            self._problems.note(place, cause, "only what a job leaves is remembered, and only if it isn't taken back")
+        given = dict(draft.own["memo"])
+        if "key" in given:
+            filled = self._filling.fill_value(given["key"], f"{place}.key", late=True)
+            given["key"] = filled if isinstance(filled, str) else escape(to_text(filled))
+            if not given["key"]:
+                self._problems.note(f"{place}.key", "is empty")
+            self._check_text(given["key"], f"{place}.key", row)
+        return MemoTerms(**given)
 
     def _job(
         self, draft: _Draft, codes: tuple[int, ...] | None

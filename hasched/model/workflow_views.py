@@ -47,6 +47,8 @@ class ExecutionTaskView(_View, frozen=True):
     job: int = 0  # of a task that has one instance: its job, or inner execution
     output: str | None = None  # of such a task, where something in the workflow asks for it
     fans_out: bool = False
+    memoised: int = 0  # so many instances did not run: they left what an earlier execution had
+    memo_of: int = 0  # of a task that has one instance: that execution
     approval: str = ""
     started_ms: int = 0
     ended_ms: int = 0
@@ -85,7 +87,28 @@ class InstanceView(_View, frozen=True):
     state: str  # unmade, made, succeeded, failed, cancelled, over
     item: Any = None
     job: int = 0
+    memo_of: int = 0  # the execution whose job has left what it leaves; 0: it has run itself
     exit_code: int = 0
+
+
+class MemoView(_View, frozen=True):
+    """What a task has left under a key, for executions that come to it again."""
+
+    workflow: str
+    task: str
+    key: str
+    namespace: str
+    execution: int
+    job: int
+    output_bytes: int
+    made_ms: int
+
+
+class MemoPage(_View, frozen=True):
+    """The latest first. `total` counts those that aren't shown too."""
+
+    memos: list[MemoView]
+    total: int
 
 
 class InstancePage(_View, frozen=True):

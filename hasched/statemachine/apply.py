@@ -199,6 +199,8 @@ def _decide(state: State, command: c.Command) -> Decision | Rejected:
             return notifications.decide_retry(state, command)
         case c.TryNotification():
             return notifications.decide_test(state, command)
+        case c.ForgetMemos():
+            return executions.decide_forget(state, command)
         case c.StepClock():
             return clock.decide_step(state)
         case c.PlacePlan() | c.ReportAttempts():
@@ -346,6 +348,8 @@ def evolve(state: State, event: Event) -> None:
             templates.evolve_put(state, event)
         case w.TemplateDeleted():
             templates.evolve_deleted(state, event)
+        case w.MemosForgotten():
+            executions.evolve_forgotten(state, event)
         case w.ExecutionStarted():
             workflow_progress.evolve_started(state, event)
         case w.ExecutionDeleted() | w.ExecutionExpired():
@@ -354,6 +358,8 @@ def evolve(state: State, event: Event) -> None:
             w.ExecutionTaskStarted()
             | w.ExecutionApprovalAsked()
             | w.ExecutionApprovalDecided()
+            | w.ExecutionMemoAsked()
+            | w.ExecutionMemoRecalled()
             | w.ExecutionInstancesJudged()
             | w.ExecutionTaskEnded()
             | w.ExecutionInstancesStopped()

@@ -420,6 +420,16 @@ class TryNotification(_Command, frozen=True, tag="try_notification"):
     actor: str
 
 
+class ForgetMemos(_Command, frozen=True, tag="forget_memos"):
+    """Forget what tasks of a workflow have left; `task` and `key` narrow it where they aren't empty."""
+
+    namespace: str
+    workflow: str
+    actor: str
+    task: str = ""
+    key: str = ""
+
+
 class StepClock(_Command, frozen=True, tag="step_clock"):
     """Do what has come due by the batch's `now_ms`: retries become eligible, ended jobs and old submission ids go."""
 
@@ -465,6 +475,7 @@ Command: TypeAlias = (
     | RetryExecution
     | DecideApproval
     | DeleteExecution
+    | ForgetMemos
     | SettleDeliveries
     | RetryNotifications
     | TryNotification

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from hasched.model.workflow import MAX_KEPT_BYTES
 from hasched.statemachine.execution import Execution, Phase, RowState, parent_of
+from hasched.statemachine.memos import MAX_MEMO_BYTES
 from hasched.statemachine.state import State
 
 
@@ -30,6 +31,14 @@ def check_executions(state: State) -> Iterator[str]:
         yield f"executions count {state.execution_bytes} bytes, and have {kept}"
     if state.execution_ids != {each.submission_id: each.id for each in state.executions.values()}:
         yield "the table of submission ids of executions doesn't agree"
+    memos = state.memos
+    if memos.size_bytes != sum(memo.size for memo in memos.kept.values()) or memos.size_bytes > MAX_MEMO_BYTES:
+        yield f"memos count {memos.size_bytes} bytes, and have others"
+    for table in (memos.asked, memos.recalled):
+        if missing := [each for each in table if each not in state.executions]:
+            yield f"memos know of execution {missing[0]}, which isn't there"
+    if any(each in state.executions and state.executions[each].ended for each in memos.asked):
+        yield "memos wait for an execution that has ended"
     if state.template_bytes != sum(template.size for template in state.templates.values()):
         yield "templates count other bytes than they have"
 

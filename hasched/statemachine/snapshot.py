@@ -25,6 +25,7 @@ from hasched.statemachine.execution import Execution, Phase
 from hasched.statemachine.fair_share import AccountRecord
 from hasched.statemachine.job import IN_BACKOFF, PHASES, Job, count_phases, derive_state
 from hasched.statemachine.manager import ManagerRecord
+from hasched.statemachine.memos import MemoRecords
 from hasched.statemachine.node import Node
 from hasched.statemachine.outbox import Delivery, LaneRecord
 from hasched.statemachine.policies import PolicyRecord, put_policies
@@ -77,6 +78,7 @@ class _More(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     executions: int = 0  # so many follow the jobs
     schedules: int = 0
     workflow_weeks: list[WorkflowWeek] = []
+    memos: MemoRecords | None = None
     next_delivery_id: int = 1
     lanes: list[LaneRecord] = []
     deliveries: int = 0  # so many follow the schedules
@@ -224,6 +226,7 @@ def _front_records(state: State) -> Iterator[bytes]:
         next_execution_id=state.next_execution_id,
         executions=len(state.executions),
         schedules=len(state.schedules),
+        memos=state.memos.records(),
         next_delivery_id=state.outbox.next_id,
         lanes=state.outbox.records(),
         deliveries=len(deliveries),
@@ -460,6 +463,8 @@ def _restore_executions(state: State, more: _More, documents: _Records) -> None:
     for template in more.templates:
         state.templates[template.kind, template.name] = template
         state.template_bytes += template.size
+    if more.memos is not None:
+        state.memos.restore(more.memos)
     last_id = 0
     for _ in range(more.executions):
         execution = _execution_decoder.decode(next(documents))

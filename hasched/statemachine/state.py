@@ -34,6 +34,7 @@ from hasched.statemachine.job import (
     derive_state,
 )
 from hasched.statemachine.manager import ManagerRecord
+from hasched.statemachine.memos import Memos
 from hasched.statemachine.neighbours import Neighbours
 from hasched.statemachine.node import Node
 from hasched.statemachine.outbox import Outbox
@@ -119,6 +120,7 @@ class State:
         self._timers_kept = 0  # how many of these meant something when they were sorted out last
         self.templates: dict[tuple[str, str], Template] = {}  # by kind and name
         self.template_bytes = 0
+        self.memos = Memos()
         self.next_execution_id = 1
         self.executions: dict[int, Execution] = {}  # by id, ascending
         self.execution_ids: dict[str, int] = {}  # by submission id
@@ -296,6 +298,7 @@ class State:
         del self.executions[execution.id]
         del self.execution_ids[execution.submission_id]
         del self.ended_executions[execution.id]
+        self.memos.forget_execution(execution.id)
         self.execution_bytes -= len(execution.packed_spec) + execution.kept_bytes
 
     def move_task(self, job: Job, index: int, phase: int, *, counted: bool = False) -> None:

@@ -65,6 +65,36 @@ class ExecutionApprovalDecided(_Event, frozen=True):
     comment: str
 
 
+class ExecutionMemoAsked(_Event, frozen=True):
+    """Nothing is known under this key: what the instance leaves will be kept under it."""
+
+    execution_id: int
+    task: str
+    instance: int
+    key: str
+
+
+class ExecutionMemoRecalled(_Event, frozen=True):
+    """The instance doesn't run: `job_id` of the execution `by_execution` has left `output` under its key at `made_ms`."""
+
+    execution_id: int
+    task: str
+    instance: int
+    key: str
+    by_execution: int
+    job_id: int
+    made_ms: int
+    output: bytes | None
+
+
+class MemosForgotten(_Event, frozen=True):
+    namespace: str
+    workflow: str
+    task: str
+    key: str
+    actor: str
+
+
 class ExecutionInstancesJudged(_Event, frozen=True):
     """These instances never had a job, or had one that ended; `succeeded` says what they are. `reason` is that of the first."""
 
@@ -157,6 +187,9 @@ WorkflowEvent: TypeAlias = (
     | ExecutionTaskStarted
     | ExecutionApprovalAsked
     | ExecutionApprovalDecided
+    | ExecutionMemoAsked
+    | ExecutionMemoRecalled
+    | MemosForgotten
     | ExecutionInstancesJudged
     | ExecutionTaskEnded
     | ExecutionInstancesStopped

@@ -20,6 +20,7 @@ from hasched.statemachine.commands import (
     DeleteJob,
     DeletePolicy,
     DeleteTemplate,
+    ForgetMemos,
     PutPolicy,
     PutTemplate,
     RetryExecution,
@@ -407,6 +408,12 @@ def test_every_event_can_be_shown() -> None:
     start(world, "tasks: {a: {command: [x]}}")
     world.do(CancelExecution(execution_id=2, actor="bob"))
     world.settle()
+    world.do(DeletePolicy(kind=PolicyKind.QUOTA, name="q", actor="root"))
+    for _ in range(2):
+        start(world, "tasks: {a: {command: [x], memo: {}}}")
+        for job in world.jobs():
+            world.end(job)
+    world.do(ForgetMemos(namespace="default", workflow="w", actor="bob"))
     world.do(DeleteExecution(execution_id=2, actor="bob"))
     world.wait(RETENTION_MS)
     missing = [kind for kind in get_args(w.WorkflowEvent) if not any(isinstance(event, kind) for event in world.events)]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import islice
+from typing import TypeAlias
 
 import msgspec
 
@@ -12,11 +14,14 @@ from hasched.model.workflow_views import (
     ExecutionView,
     InstancePage,
     InstanceView,
+    MemoPage,
+    MemoView,
     TaskBefore,
     TemplatePage,
     TemplateView,
 )
 from hasched.statemachine.execution import Execution, ExecutionState, Phase, RowState, read_parent
+from hasched.statemachine.memos import Recalled
 from hasched.statemachine.queries.pages import MAX_PAGE, parse_cursor
 from hasched.statemachine.state import State
 from hasched.statemachine.templates import Template, TemplateVersion
@@ -24,7 +29,10 @@ from hasched.statemachine.templates import Template, TemplateVersion
 MAX_SCANNED = 5000
 
 
-def show_execution(execution: Execution, *, with_tasks: bool) -> ExecutionView:
+Recalls: TypeAlias = Mapping[tuple[int, int], Recalled]
+
+
+def show_execution(execution: Execution, *, with_tasks: bool, recalled: Recalls | None = None) -> ExecutionView:
     rows = execution.rows
     states = [row.state for row in rows]
     return ExecutionView(
@@ -47,11 +55,12 @@ def show_execution(execution: Execution, *, with_tasks: bool) -> ExecutionView:
         ended_ms=execution.ended_ms,
         deadline_ms=execution.deadline_ms,
         log_index=execution.log_index,
-        tasks=[show_task_of(execution, row) for row in range(len(rows))] if with_tasks else None,
+        tasks=[show_task_of(execution, row, recalled) for row in range(len(rows))] if with_tasks else None,
     )
 
 
-def show_task_of(execution: Execution, number: int) -> ExecutionTaskView:
+def show_task_of(execution: Execution, number: int, recalled: Recalls | None = None) -> ExecutionTaskView:
+    memos = [each for (row, _), each in (recalled or {}).items() if row == number]
     task, row = execution.plan.spec.tasks[number], execution.rows[number]
     names = [each.name for each in execution.plan.spec.tasks] if task.after else []
     output = (row.outputs or {}).get(0) if not task.fans_out else None
@@ -67,26 +76,31 @@ def show_task_of(execution: Execution, number: int) -> ExecutionTaskView:
         job=row.jobs[0] if len(row.jobs) == 1 else 0,
         output=None if output is None else output.decode(errors="replace"),
         fans_out=task.fans_out,
+        memoised=len(memos),
+        memo_of=memos[0].by_execution if memos and not task.fans_out else 0,
         approval=task.approval,
         started_ms=row.started_ms,
         ended_ms=row.ended_ms,
     )
 
 
-def show_instances(execution: Execution, number: int, *, limit: int, cursor: str) -> InstancePage:
+def show_instances(
+    execution: Execution, number: int, *, limit: int, cursor: str, recalled: Recalls | None = None
+) -> InstancePage:
     """Raises BadCursor."""
     task, row = execution.plan.spec.tasks[number], execution.rows[number]
     start = parse_cursor(cursor) or 0
     end = min(start + max(1, min(limit, MAX_PAGE)), len(row.phases))
     items = msgspec.msgpack.decode(row.items) if task.fans_out and row.items else []
     return InstancePage(
-        task=show_task_of(execution, number),
+        task=show_task_of(execution, number, recalled),
         instances=[
             InstanceView(
                 index=index,
                 state=Phase(row.phases[index]).name.lower(),
                 item=items[index] if index < len(items) else None,
                 job=row.jobs[index],
+                memo_of=of.by_execution if (of := (recalled or {}).get((number, index))) is not None else 0,
                 exit_code=(row.codes or {}).get(index, 0),
             )
             for index in range(start, end)
@@ -119,6 +133,30 @@ def list_executions(
                 break
     oldest_id = next(iter(state.executions), 0)
     return ExecutionPage(executions=shown, next_cursor=str(seen_id) if seen_id > oldest_id else "")
+
+
+def list_memos(state: State, *, namespace: str, workflow: str | None, task: str, limit: int) -> MemoPage:
+    found = [
+        memo
+        for memo in state.memos.kept.values()
+        if memo.name[0] == namespace and workflow in (None, memo.name[1]) and task in ("", memo.name[2])
+    ]
+    return MemoPage(
+        memos=[
+            MemoView(
+                namespace=memo.name[0],
+                workflow=memo.name[1],
+                task=memo.name[2],
+                key=memo.name[3],
+                execution=memo.execution_id,
+                job=memo.job_id,
+                output_bytes=len(memo.output or b""),
+                made_ms=memo.made_ms,
+            )
+            for memo in reversed(found[-limit:])
+        ],
+        total=len(found),
+    )
 
 
 def show_template(template: Template, version: TemplateVersion, *, with_document: bool) -> TemplateView:

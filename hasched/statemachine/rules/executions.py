@@ -22,6 +22,7 @@ from hasched.statemachine.commands import (
     CancelExecution,
     DecideApproval,
     DeleteExecution,
+    ForgetMemos,
     RetryExecution,
     StartExecution,
 )
@@ -198,6 +199,20 @@ def decide_delete(state: State, command: DeleteExecution) -> Decision | Rejected
             "execution_active", f"execution {execution.id} has not ended", "cancel it first, and wait for its end"
         )
     return Decision([w.ExecutionDeleted(execution.id, command.actor)])
+
+
+def decide_forget(state: State, command: ForgetMemos) -> Decision | Rejected:
+    of = (command.namespace, command.workflow, command.task, command.key)
+    if next(state.memos.select(*of), None) is None:
+        return Rejected(
+            "no_such_memo", f"nothing is remembered of that in {command.namespace[:64]}", "see `hasched workflow memos`"
+        )
+    return Decision([w.MemosForgotten(*of, command.actor)])
+
+
+def evolve_forgotten(state: State, event: w.MemosForgotten) -> None:
+    for memo in list(state.memos.select(event.namespace, event.workflow, event.task, event.key)):
+        state.memos.drop(memo.name)
 
 
 # ── Retention ───────────────────────────────────────────────────────────────────────────────────────────────────────

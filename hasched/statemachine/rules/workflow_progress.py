@@ -7,6 +7,7 @@ by the very code that performs them on the state when all are decided.
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from hasched.model.states import TaskState
@@ -24,6 +25,7 @@ from hasched.statemachine.execution import (
     read_parent,
 )
 from hasched.statemachine.job import Job
+from hasched.statemachine.memos import Asked, Memo, Recalled
 from hasched.statemachine.state import State
 
 
@@ -69,6 +71,7 @@ def evolve_execution(state: State, event: w.WorkflowEvent) -> None:
     kept = execution.kept_bytes
     take(Book(execution, draft=False), event, state.now_ms)
     state.execution_bytes += execution.kept_bytes - kept
+    _remember(state, execution, event)
     if isinstance(event, w.ExecutionEnded):
         state.end_execution(execution)
         evolve_over(state, execution.parent, over_of_execution(execution))
@@ -108,7 +111,40 @@ def evolve_over(state: State, parent: str, over: Over) -> None:
         kept = execution.kept_bytes
         take_over(Book(execution, draft=False), row, instance, over)
         state.execution_bytes += execution.kept_bytes - kept
+        if over.end is TaskState.SUCCEEDED:
+            _keep_memos(state, execution, row, [instance])
         state.follow_execution(execution)
+
+
+def _remember(state: State, execution: Execution, event: w.WorkflowEvent) -> None:
+    """What an event of an execution has to do with memos."""
+    row_of, namespace = execution.plan.row_of, execution.plan.spec.namespace
+    match event:
+        case w.ExecutionMemoAsked():
+            name = (namespace, execution.workflow, event.task, event.key)
+            state.memos.ask(Asked(execution.id, row_of[event.task], event.instance, name))
+        case w.ExecutionMemoRecalled():
+            recalled = Recalled(execution.id, row_of[event.task], event.instance, event.by_execution)
+            state.memos.recall(recalled)
+        case w.ExecutionInstancesJudged() if event.succeeded:
+            _keep_memos(state, execution, row_of[event.task], event.instances)
+        case w.ExecutionRetried():
+            state.memos.begin_anew(execution.id, [row_of[name] for name in event.anew])
+        case w.ExecutionEnded():
+            state.memos.end(execution.id)
+
+
+def _keep_memos(state: State, execution: Execution, number: int, instances: Iterable[int]) -> None:
+    """Of instances that have succeeded, unless they left more than could be kept."""
+    row = execution.rows[number]
+    if execution.plan.spec.tasks[number].memo is None or row.dropped:
+        return
+    for instance in instances:
+        if row.phases[instance] != Phase.SUCCEEDED:
+            continue
+        if (asked := state.memos.take_asked(execution.id, number, instance)) is not None:
+            output = (row.outputs or {}).get(instance)
+            state.memos.put(Memo(asked.name, output, execution.id, row.jobs[instance], state.now_ms))
 
 
 def over_of_job(job: Job, end: TaskState) -> Over:
@@ -177,12 +213,7 @@ def take_over(book: Book, row: int, instance: int, over: Over) -> None:
         held.codes = held.codes or {}
         held.codes[instance] = code
     if output is not None and task.keeps_output:
-        if execution.kept_bytes + len(output) > MAX_KEPT_BYTES:
-            held.dropped = True
-        else:
-            held.outputs = held.outputs or {}
-            held.outputs[instance] = output
-            execution.kept_bytes += len(output)
+        _keep_output(execution, held, instance, output)
     match end:
         case TaskState.SUCCEEDED:
             held.phases[instance] = Phase.OVER if task.success or task.success_output else Phase.SUCCEEDED
@@ -195,6 +226,15 @@ def take_over(book: Book, row: int, instance: int, over: Over) -> None:
         exited = f" (exit code {code})" if code else ""
         held.reason = f"{noun} {made_id} {end.name.lower().replace('_', ' ')}{exited}"
     execution.look(row)
+
+
+def _keep_output(execution: Execution, row: Row, instance: int, output: bytes) -> None:
+    if execution.kept_bytes + len(output) > MAX_KEPT_BYTES:
+        row.dropped = True
+        return
+    row.outputs = row.outputs or {}
+    row.outputs[instance] = output
+    execution.kept_bytes += len(output)
 
 
 def take(book: Book, event: w.WorkflowEvent, now_ms: int) -> None:
@@ -215,6 +255,15 @@ def take(book: Book, event: w.WorkflowEvent, now_ms: int) -> None:
             row.phases[0] = Phase.SUCCEEDED if event.approved else Phase.FAILED
             said = f": {event.comment}" if event.comment else ""
             row.reason = f"{'approved' if event.approved else 'refused'} by {event.actor}{said}"
+            execution.look(number)
+        case w.ExecutionMemoAsked():
+            pass  # it is of the state's memos
+        case w.ExecutionMemoRecalled():
+            number = plan.row_of[event.task]
+            row = book.row(number)
+            row.phases[event.instance], row.jobs[event.instance] = Phase.SUCCEEDED, event.job_id
+            if event.output is not None:
+                _keep_output(execution, row, event.instance, event.output)
             execution.look(number)
         case w.ExecutionInstancesJudged():
             row = book.row(plan.row_of[event.task])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import Any
 
 import msgspec
@@ -15,9 +16,11 @@ from hasched.model.spec import MAX_INPUT_BYTES, MAX_SPEC_BYTES, JobSpec
 from hasched.model.values import ExpressionError, Value, read_json
 from hasched.model.workflow import MAX_PARAMETER_BYTES, TaskSpec
 from hasched.statemachine.execution import Execution, Row
+from hasched.statemachine.memos import MAX_KEY_BYTES
 
 ITEM_VARIABLE, INDEX_VARIABLE, EXECUTION_VARIABLE = "HASCHED_ITEM", "HASCHED_ITEM_INDEX", "HASCHED_EXECUTION"
 
+_pack = msgspec.msgpack.Encoder(order="deterministic").encode
 _unpack = msgspec.msgpack.Decoder().decode
 
 
@@ -189,6 +192,20 @@ def fill_job(task: TaskSpec, scope: Scope, execution: Execution, row: int, insta
     if size + len(filled.get("script", "")) > MAX_SPEC_BYTES:
         raise ExpressionError(f"with its values the job is larger than {MAX_SPEC_BYTES} bytes")
     return msgspec.structs.replace(job, **filled)
+
+
+def memo_key(task: TaskSpec, scope: Scope, row: int, instance: int, job: JobSpec) -> str:
+    """What an instance has left is remembered under this; empty if it isn't. Raises ExpressionError."""
+    if task.memo is None:
+        return ""
+    if not task.memo.key:
+        env = {key: value for key, value in job.env.items() if key != EXECUTION_VARIABLE}
+        packed = _pack(msgspec.structs.replace(job, env=env))
+        return f"inputs {blake2b(packed, digest_size=16).hexdigest()}"
+    key = fill(task.memo.key, scope.names(row, instance if task.fans_out else -1), MAX_KEY_BYTES)
+    if not key:
+        raise ExpressionError("its key is empty")
+    return _word(key, "key", MAX_KEY_BYTES)
 
 
 def _word(text: str, place: str, most: int = MAX_WORD_BYTES) -> str:

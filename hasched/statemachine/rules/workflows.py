@@ -23,7 +23,7 @@ from hasched.statemachine.outcomes import Rejected
 from hasched.statemachine.rules import jobs
 from hasched.statemachine.rules.submissions import Submissions
 from hasched.statemachine.rules.workflow_progress import Book, draft_of, see
-from hasched.statemachine.rules.workflow_scope import Scope, arguments_of, fill_job, list_items, meets
+from hasched.statemachine.rules.workflow_scope import Scope, arguments_of, fill_job, list_items, meets, memo_key
 from hasched.statemachine.state import State
 
 MAX_EVENTS_PER_STEP = 128
@@ -276,12 +276,35 @@ class Step:
             spec = fill_job(task, scope, execution, row, instance)
         except ExpressionError as error:
             return Rejected("invalid_value", str(error))
+        try:
+            key = memo_key(task, scope, row, instance, spec)
+        except ExpressionError as error:
+            return Rejected("invalid_value", f"memo: {error}")
+        if key and self._recall(execution, task, instance, key):
+            return None
         made = f"execution {execution.id} {row} {instance} {execution.round}"
         submitted = self._submissions.submit(spec, made, execution.actor, parent)
         if isinstance(submitted, Rejected):
             return submitted
+        if key:
+            self._happen(w.ExecutionMemoAsked(execution.id, task.name, instance, key))
         self._happen(submitted)
         return None
+
+    def _recall(self, execution: Execution, task: TaskSpec, instance: int, key: str) -> bool:
+        """Whether what the instance would leave was left before, and is taken from there."""
+        terms = task.memo
+        memo = self._state.memos.kept.get((execution.plan.spec.namespace, execution.workflow, task.name, key))
+        if terms is None or memo is None:
+            return False
+        if terms.max_age_ms and memo.made_ms + terms.max_age_ms <= self._state.now_ms:
+            return False
+        self._happen(
+            w.ExecutionMemoRecalled(
+                execution.id, task.name, instance, key, memo.execution_id, memo.job_id, memo.made_ms, memo.output
+            )
+        )
+        return True
 
     def _execute(
         self, outer: Execution, spec: WorkflowSpec, arguments: dict[str, object], parent: str
