@@ -45,6 +45,11 @@ class Done(msgspec.Struct, frozen=True):
     """The call took effect, or had nothing left to do."""
 
 
+GONE = (
+    "dependency_gone"  # the one refusal that may meet a sound submission: somebody has deleted what it was to wait for
+)
+
+
 class JobState(msgspec.Struct, frozen=True):
     """`job_id` is 0 and `end` is "?" where no answer has told it yet."""
 
@@ -81,6 +86,8 @@ class JobModel:
                 return self._effect(state, kind)
 
     def _submitted(self, state: JobState, result: object) -> Iterable[JobState]:
+        if isinstance(result, Refused) and result.code == GONE:
+            return [] if state.accepted else [state]
         if not isinstance(result, Accepted) or result.duplicate is not state.accepted:
             return []
         return _with_id(msgspec.structs.replace(state, accepted=True), result.job_id)
@@ -103,6 +110,8 @@ class JobModel:
                 return [msgspec.structs.replace(state, accepted=True)]
             case "cancel" if there and (not state.end or state.cancelling):
                 return [msgspec.structs.replace(state, cancelling=True)]
+            case "cancel" if there and state.end in ("?", "CANCELLED"):  # it has ended so by itself
+                return [msgspec.structs.replace(state, end="CANCELLED")]
             case "suspend" if there and not state.end and (state.suspended or not state.cancelling):
                 return [msgspec.structs.replace(state, suspended=True)]
             case "resume" if there and not state.end:

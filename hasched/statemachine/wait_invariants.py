@@ -112,8 +112,8 @@ def _holds(state: State, job: Job, condition: Condition, tried: list[int], first
         case ConditionKind.AFTERANY:
             return 0 < other.ended_ms <= first_ms
         case ConditionKind.AFTER:
-            began_ms = other.started_ms or other.ended_ms
-            return began_ms > 0 and (began_ms > first_ms or began_ms + condition.delay_ms <= first_ms)
+            began = other.started_ms > 0 or other.ended  # the first by the clock of its node, which may be wrong
+            return began and other.submitted_ms + condition.delay_ms <= first_ms
         case ConditionKind.AFTERCORR:
             return all(other.task_state(index) is TaskState.SUCCEEDED for index in tried)
         case _:

@@ -27,6 +27,7 @@ from hasched.statemachine import events as e
 from hasched.statemachine import invariants
 from hasched.statemachine.digest import digest
 from hasched.statemachine.state import State, Tombstone
+from tests.support.waiting import Reference
 
 if TYPE_CHECKING:
     from tests.simulation.clients import Record
@@ -55,6 +56,7 @@ class Checks:
         self._record = record
         self._did: dict[int, bytes] = {}  # by index, what the entry did, as whoever applied it first saw it
         self._digests: dict[int, tuple[str, str]] = {}
+        self._waiting = Reference()
         self._counts: dict[int, int] = {}  # tasks of each job
         self._resources: dict[int, dict[str, int]] = {}
         self._runs: dict[AttemptId, Run] = {}
@@ -137,6 +139,8 @@ class Checks:
 
     def _write_down(self, applied: Applied) -> None:
         for event in applied.events:
+            for sentence in self._waiting.see(event, applied.now_ms):
+                self._complain("the state", sentence)
             match event:
                 case e.JobSubmitted(job_id=job_id, spec=spec):
                     self._counts[job_id] = spec.count

@@ -30,6 +30,7 @@ from hasched.statemachine.commands import (
 )
 from hasched.statemachine.outcomes import JobAccepted, Outcome, Rejected
 from hasched.statemachine.state import State
+from hasched.statemachine.waits import ACTOR
 from tests.simulation.clocks import HostClock
 from tests.simulation.loop import HostLoop
 from tests.simulation.manager import ask
@@ -132,7 +133,11 @@ class Client:
         ids = [f"{self.name}-{self._submitted + number}" for number in range(count)]
         self._submitted += count
         for submission_id in ids:
-            self._record.specs[submission_id] = self._options.draw_spec(self._random, submission_id)
+            spec = self._options.draw_spec(self._random, submission_id)
+            if self._options.depend:
+                known = {job_id: self._record.specs[name] for name, job_id in self._record.jobs.items()}
+                spec = self._options.draw_dependency(self._random, spec, known)
+            self._record.specs[submission_id] = spec
         await self._submit_until_known(ids, patience)
 
     async def change(self) -> None:
@@ -304,7 +309,8 @@ def see(state: State, submission_id: str) -> Seen | None:
     job = state.jobs.get(state.submissions.get(submission_id, 0))
     if job is None:
         return None
-    return Seen(job.id, job.cancelling, job.suspended, job.state.name if job.ended else "")
+    by_itself = job.cancel is not None and job.cancel.actor == ACTOR  # nobody has asked for it, or may ask once more
+    return Seen(job.id, None if by_itself else job.cancelling, job.suspended, job.state.name if job.ended else "")
 
 
 def told(outcome: Outcome) -> Accepted | Refused | Done:

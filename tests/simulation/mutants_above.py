@@ -25,9 +25,10 @@ from hasched.statemachine.commands import Batch, PlanSlots, SubmitJob
 from hasched.statemachine.events import JobSubmitted, SlotsPlanned
 from hasched.statemachine.execution import Execution, Phase
 from hasched.statemachine.outcomes import JobAccepted
-from hasched.statemachine.rules import Decision, jobs, placement, reports, schedules, workflows
+from hasched.statemachine.rules import Decision, jobs, placement, releases, reports, schedules, workflows
 from hasched.statemachine.schedules import Schedule
 from hasched.statemachine.state import State
+from hasched.statemachine.waits import Dependants
 from tests.simulation.mutants import mutant
 from tests.simulation.patches import Patches
 
@@ -203,6 +204,34 @@ def _planned_twice(patches: Patches) -> None:
         return Decision([SlotsPlanned(command.name, until_ms, command.runs)] if schedule is not None else [])
 
     patches.set(schedules, "decide_plan", decide_any_plan)
+
+
+# --- dependencies ---
+
+
+@mutant("any-end-will-do", "afterok waits for a success, and no other end", profile="dependencies")
+def _any_end_will_do(patches: Patches) -> None:
+    def lenient(judge: Any) -> Any:
+        def judge_anything(state: State, job: Any, awaited: Any) -> bool | None:
+            return None if judge(state, job, awaited) is None else True
+
+        return judge_anything
+
+    patches.wrap(releases, "judge", lenient)
+
+
+@mutant("dependants-not-restored", "who waits for whom is found again from a snapshot", profile="dependencies")
+def _dependants_not_restored(patches: Patches) -> None:
+    def forgetting(restore: Any) -> Any:
+        def restore_without_dependants(chunks: Any) -> State:
+            state = restore(chunks)
+            state.dependants = Dependants()
+            return state
+
+        return restore_without_dependants
+
+    for module in (driver, node):
+        patches.wrap(module, "restore", forgetting)
 
 
 # --- workflows ---

@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 
 from hasched.manager.settings import LeaderSettings
-from hasched.model.spec import Backoff, JobSpec, Preemption, Resources, Retries
-from hasched.model.states import BackoffKind, OnDisconnect, PlacementPolicy
+from hasched.model.spec import Backoff, Condition, Dependency, JobSpec, Preemption, Resources, Retries
+from hasched.model.states import BackoffKind, ConditionKind, OnBrokenDependency, OnDisconnect, PlacementPolicy
 from hasched.raft.tuning import Tuning
 from tests.simulation.network import Weather
 from tests.simulation.settings import Settings
@@ -80,6 +80,7 @@ class Options:
     task_s: float
     schedules: bool = False  # are put by somebody, see schedules.py
     workflows: bool = False  # are executed for somebody, see workflows.py
+    depend: float = 0.0  # how many of the jobs wait for others
     preempt: float = 0.0  # how often a client has a task make room, besides its calls
 
     @property
@@ -90,6 +91,30 @@ class Options:
         spec = self._draw_plain_spec(random, name)
         spec = msgspec.structs.replace(spec, **self._draw_together(Random(f"{self.seed} {name}"), spec.count))
         return msgspec.structs.replace(spec, **self._draw_times(Random(f"{self.seed} {name} times")))
+
+    def draw_dependency(self, random: Random, spec: JobSpec, known: dict[int, JobSpec]) -> JobSpec:
+        """The job waits for some of the latest that are known, now and then."""
+        if random.random() >= self.depend:
+            return spec
+        conditions: dict[Condition, None] = {}
+        for kind in random.choices(list(ConditionKind), k=random.choice((1, 1, 2))):
+            if kind is ConditionKind.SINGLETON:
+                spec = msgspec.structs.replace(spec, name="one-by-one")
+                conditions[Condition(kind)] = None
+            elif known:
+                job_id = random.choice(list(known)[-5:])
+                delay_ms = random.choice((0, 700)) if kind is ConditionKind.AFTER else 0
+                if kind is ConditionKind.AFTERCORR:
+                    if known[job_id].gang or conditions:
+                        continue
+                    spec = msgspec.structs.replace(spec, count=known[job_id].count, gang=False, min_count=0)
+                conditions[Condition(kind, job_id, delay_ms)] = None
+        any_of = random.random() < 0.3 and not any(each.kind is ConditionKind.AFTERCORR for each in conditions)
+        return msgspec.structs.replace(
+            spec,
+            dependency=Dependency(tuple(conditions), any_of) if conditions else None,
+            on_broken_dependency=random.choice(list(OnBrokenDependency)),
+        )
 
     def _draw_times(self, random: Random) -> dict[str, int]:
         """Some may not start at once, some have to end in time, which a few can't."""
@@ -340,6 +365,16 @@ PROFILES: dict[str, Bias] = {  # what runs are biased to, for those who look for
         weather=_late,
         settings={"agents": 2},
         schedules=True,
+    ),
+    "dependencies": _bias(
+        *("kill", "power_cut_all", "isolate_leader", "pause", "transfer", "agent_kill", "node_reboot", "clock_jump"),
+        calm_s=_often,
+        think_s=lambda options, _: options.election_s,
+        weather=_CLEAR,
+        settings={"agents": 2},
+        tuning=_FEW_ENTRIES,
+        depend=0.7,
+        task_s=0.05,
     ),
     "workflows": _bias(
         *("kill", "power_cut_all", "isolate_leader", "pause", "transfer", "agent_kill", "agent_cut", "node_reboot"),
