@@ -37,6 +37,7 @@ from hasched.model.units import MAX_INTEGER
 from hasched.model.views import JobPage, JobView, Problem, Submitted
 from hasched.model.yaml_text import read_documents
 from hasched.scheduler.explain import pending_reason
+from hasched.scheduler.keeping import Kept
 from hasched.statemachine import queries
 from hasched.statemachine.commands import (
     CancelJob,
@@ -220,13 +221,13 @@ async def list_jobs(call: Call, query: ListJobs) -> JobPage:
 @routes.add("GET", "/v1/jobs/{job_id}")
 async def show_job(call: Call, job_id: int, query: ReadOne) -> JobView:
     """Show a job with its spec; a waiting one says why it waits."""
-    return view_job(await call.read_state(query.consistency), job_id, with_spec=True)
+    return view_job(await call.read_state(query.consistency), job_id, call.context.hub.kept(), with_spec=True)
 
 
 @routes.add("GET", "/jobs/status")
 async def show_job_status(call: Call, query: StatusQuery) -> JobView:
     """The same as `GET /v1/jobs/{job_id}`, without the spec."""
-    return view_job(await call.read_state("linearizable"), query.id, with_spec=False)
+    return view_job(await call.read_state("linearizable"), query.id, call.context.hub.kept(), with_spec=False)
 
 
 @routes.add("POST", "/v1/jobs/{job_id}/cancel")
@@ -274,13 +275,13 @@ async def delete_job(call: Call, job_id: int) -> None:
     await call.propose(DeleteJob(job_id=job_id, actor=call.actor))
 
 
-def view_job(state: State, job_id: int, *, with_spec: bool) -> JobView:
-    """Raises NotFound."""
+def view_job(state: State, job_id: int, kept: Kept, *, with_spec: bool) -> JobView:
+    """`kept`: by free GPUs, as far as this manager knows. Raises NotFound."""
     job = state.jobs.get(job_id)
     if job is None:
         raise no_such_job(job_id)
     view = queries.show_job(state, job, with_spec)
-    if view.reason is None and (reason := pending_reason(state, job)) is not None:
+    if view.reason is None and (reason := pending_reason(state, job, kept)) is not None:
         return msgspec.structs.replace(view, reason=reason)
     return view
 
@@ -294,7 +295,7 @@ def no_such_job(job_id: int) -> NotFound:
 async def _steer(call: Call, command: CancelJob | PreemptTasks | SuspendJob | ResumeJob | UpdateJob) -> JobView:
     await call.propose(command)
     try:
-        return view_job(call.context.replica.state, command.job_id, with_spec=False)
+        return view_job(call.context.replica.state, command.job_id, call.context.hub.kept(), with_spec=False)
     except NotFound:  # That would say that nothing was done.
         raise OutcomeUnknown("it was done, and the job was deleted before it could be shown", "look again") from None
 

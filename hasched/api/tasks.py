@@ -13,6 +13,7 @@ from hasched.model.errors import BadRequest, NotFound
 from hasched.model.states import TaskState
 from hasched.model.views import TaskPage, TaskView
 from hasched.scheduler.explain import pending_reason
+from hasched.scheduler.keeping import NOTHING, Kept
 from hasched.statemachine import queries
 from hasched.statemachine.state import State
 
@@ -43,11 +44,11 @@ async def list_tasks(call: Call, job_id: int, query: ListTasks) -> TaskPage:
 @routes.add("GET", "/v1/jobs/{job_id}/tasks/{index}")
 async def show_task(call: Call, job_id: int, index: int, query: ReadOne) -> TaskView:
     """Show a task with all its attempts; a waiting one says why it waits."""
-    return view_task(await call.read_state(query.consistency), job_id, index)
+    return view_task(await call.read_state(query.consistency), job_id, index, call.context.hub.kept())
 
 
-def view_task(state: State, job_id: int, index: int) -> TaskView:
-    """Raises NotFound."""
+def view_task(state: State, job_id: int, index: int, kept: Kept = NOTHING) -> TaskView:
+    """`kept`: by free GPUs, as far as this manager knows. Raises NotFound."""
     job = state.jobs.get(job_id)
     if job is None:
         raise no_such_job(job_id)
@@ -55,5 +56,5 @@ def view_task(state: State, job_id: int, index: int) -> TaskView:
     if view is None:
         raise NotFound(f"job {job_id} has the tasks 0 to {job.count - 1}", "name one of them", code="no_such_task")
     if view.reason is None and view.state == TaskState.PENDING.name:
-        return msgspec.structs.replace(view, reason=pending_reason(state, job))
+        return msgspec.structs.replace(view, reason=pending_reason(state, job, kept))
     return view

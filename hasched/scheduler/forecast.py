@@ -128,7 +128,7 @@ class Forecaster:
         return self._courses[job_id].nodes
 
     def _why_not(self, job: Job) -> Reason:
-        reason = pending_reason(self.rehearsal.state, job)
+        reason = pending_reason(self.rehearsal.state, job, self.rehearsal.planner.kept)
         if reason is None and job.cancel is not None:
             return Reason(code=ReasonCode.DEPENDENCY, text=f"never: {job.cancel.reason}")
         if reason is None:  # It has ended before all of it could start, which nothing but its deadline does here.

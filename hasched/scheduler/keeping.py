@@ -64,6 +64,13 @@ class Kept(NamedTuple):
 NOTHING = Kept()
 
 
+def said_by(policy: GpuRoom) -> Kept | None:
+    """What a policy says is kept, which every manager knows; None: what runs decides."""
+    if policy.cpu_milli is None and policy.memory_bytes is None:
+        return None
+    return Kept(policy.cpu_milli or 0, policy.memory_bytes or 0)
+
+
 class Keeping:
     """What is kept now: `kept`. It is told of jobs with tasks that start and end, and of nodes that change."""
 
@@ -119,8 +126,8 @@ class Keeping:
         policy = self._policy
         if not policy.enabled:
             return NOTHING
-        if policy.cpu_milli is not None or policy.memory_bytes is not None:
-            return Kept(policy.cpu_milli or 0, policy.memory_bytes or 0)
+        if (said := said_by(policy)) is not None:
+            return said
         if not self._jobs or not self._used:
             return NOTHING
         self._busy = self._free <= self._used * (IDLE if self._busy else BUSY)

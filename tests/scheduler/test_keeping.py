@@ -9,7 +9,7 @@ import pytest
 from hasched.model.policy import GpuRoom, PolicyKind
 from hasched.model.reasons import ReasonCode
 from hasched.model.states import PlacementPolicy
-from hasched.scheduler.explain import Known, explain_waiting
+from hasched.scheduler.explain import Known, explain_waiting, pending_reason
 from hasched.scheduler.keeping import NOTHING, Kept, _Largest
 from hasched.statemachine.commands import CancelJob, DeletePolicy, PutPolicy, SuspendJob
 from hasched.statemachine.job import Job
@@ -145,7 +145,17 @@ def test_why_says_so_and_how_to_have_it_otherwise() -> None:
     ]
     (change,) = answer.remedies[0].changes
     assert (change.target, change.key, change.value) == ("policy", "gpu_room/default.enabled", False)
+    reason = pending_reason(world.state, job, world.planner.kept)
+    assert reason is not None
+    assert (reason.code, reason.text) == (
+        ReasonCode.KEPT_FOR_GPUS,
+        "no node has 1 CPU, 17Gi memory free beside the 2 CPU and 12Gi that each free GPU keeps",
+    )
+    put(world, GpuRoom(cpu_milli=2000, memory_bytes=12 * GIB))
+    assert pending_reason(world.state, job) == reason, "a policy is known without the planner"
     put(world, GpuRoom(enabled=False))
+    plain = pending_reason(world.state, job)
+    assert plain is not None and plain.code == ReasonCode.WAITING_TURN
     assert started(world, job) == 1
 
 

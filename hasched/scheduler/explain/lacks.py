@@ -181,15 +181,20 @@ class Asker:
 
     def _is_kept(self, node: Node) -> bool:
         """Whether what its free GPUs keep is too much for the request that comes nearest."""
-        request, total = self.requests[self.mark(node)[0]], node.info.resources
-        gpus = total.gpus - node.allocated_gpus
-        if request.gpus or gpus <= 0:
-            return False
-        kept = self._kept.on(total)
-        return (
-            0 < request.cpu_milli > total.cpu_milli - node.allocated_cpu_milli - kept.cpu_milli * gpus
-            or 0 < request.memory_bytes > total.memory_bytes - node.allocated_memory_bytes - kept.memory_bytes * gpus
-        )
+        return is_kept_from(self.requests[self.mark(node)[0]], node, self._kept)
+
+
+def is_kept_from(request: Resources, node: Node, kept: Kept) -> bool:
+    """Whether what the free GPUs of a node keep is too much for a request."""
+    total = node.info.resources
+    gpus = total.gpus - node.allocated_gpus
+    if request.gpus or gpus <= 0:
+        return False
+    kept = kept.on(total)
+    return (
+        0 < request.cpu_milli > total.cpu_milli - node.allocated_cpu_milli - kept.cpu_milli * gpus
+        or 0 < request.memory_bytes > total.memory_bytes - node.allocated_memory_bytes - kept.memory_bytes * gpus
+    )
 
 
 def tell_kept(kept: Kept) -> str:

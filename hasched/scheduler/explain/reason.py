@@ -8,6 +8,7 @@ from functools import partial
 import msgspec
 
 from hasched.model.facts import gpu_class_of
+from hasched.model.policy import THE_GPU_ROOM, GpuRoom
 from hasched.model.reasons import ReasonCode
 from hasched.model.spec import Resources
 from hasched.model.states import NodeState
@@ -15,18 +16,24 @@ from hasched.model.times import format_time
 from hasched.model.views import Reason
 from hasched.model.words import none_of, short_bytes, tell_resources
 from hasched.scheduler.explain.gangs import gang_reason
+from hasched.scheduler.explain.lacks import is_kept_from, tell_kept
 from hasched.scheduler.filters import find_blockers
 from hasched.scheduler.gates import QueueRoom
+from hasched.scheduler.keeping import NOTHING, Kept, said_by
 from hasched.scheduler.limits import LimitGate
 from hasched.scheduler.slots import MAX_ATTEMPTS_PER_NODE
 from hasched.statemachine.job import Job
 from hasched.statemachine.node import Node
+from hasched.statemachine.policies import find_policy
 from hasched.statemachine.rules.dependencies import tell_waits
 from hasched.statemachine.state import State
 
 
-def pending_reason(state: State, job: Job) -> Reason | None:
-    """Why the tasks of `job` that wait do so; None when none waits. What the user can change comes first."""
+def pending_reason(state: State, job: Job, kept: Kept = NOTHING) -> Reason | None:
+    """Why the tasks of `job` that wait do so; None when none waits. What the user can change comes first.
+
+    `kept`: by free GPUs, as the leader's planner knows; others know it where a policy says it.
+    """
     if not job.eligible and not job.in_backoff:
         return None
     if job.suspended:
@@ -61,10 +68,21 @@ def pending_reason(state: State, job: Job) -> Reason | None:
         )
     if not any(_has_room(node, each) for node in healthy for each in requests):
         return Reason(code=ReasonCode.INSUFFICIENT_RESOURCES, text=f"no node has {_amounts(request)} free now")
+    kept = kept if kept != NOTHING else _kept_by_policy(state)
+    if kept != NOTHING and all(
+        is_kept_from(each, node, kept) for node in healthy for each in requests if _has_room(node, each)
+    ):
+        text = f"no node has {_amounts(request)} free beside the {tell_kept(kept)} that each free GPU keeps"
+        return Reason(code=ReasonCode.KEPT_FOR_GPUS, text=text)
     rules = job.placement if job.starts_together else None
     ruled = rules is not None and bool(rules.near or rules.apart or rules.spread)
     may = ", and its rules toward other tasks let all of it start" if ruled else ""
     return Reason(code=ReasonCode.WAITING_TURN, text=f"it will be started as soon as its turn comes{may}")
+
+
+def _kept_by_policy(state: State) -> Kept:
+    policy = find_policy(state.policies, GpuRoom, THE_GPU_ROOM)
+    return (said_by(policy) if policy is not None and policy.enabled else None) or NOTHING
 
 
 def _not_admitted(job: Job, nodes: Sequence[Node]) -> Reason:
