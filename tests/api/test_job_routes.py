@@ -133,6 +133,28 @@ async def test_a_job_is_given_another_place_and_other_times(manager: Manager) ->
     assert (unknown.status, unknown.code) == (409, "unknown_priority_class")
 
 
+async def test_a_job_waits_for_another(manager: Manager) -> None:
+    first = await manager.submit()
+    job_id = await manager.submit(dependency=f"afterok:{first},singleton", on_broken_dependency="wait")
+    shown = (await manager.get(f"/v1/jobs/{job_id}")).json
+    assert (shown["state"], shown["reason"]["code"]) == ("PENDING", "dependency")
+    assert f"`afterok:{first}` (job {first} is PENDING)" in shown["reason"]["text"]
+    assert shown["spec"]["dependency"]["conditions"] == [
+        {"kind": "afterok", "job_id": first},
+        {"kind": "singleton"},
+    ]
+    task = (await manager.get(f"/v1/jobs/{job_id}/tasks/0")).json
+    assert task["reason"]["code"] == "dependency"
+    circle = await manager.request("PATCH", f"/v1/jobs/{first}", json={"dependency": f"afterok:{job_id}"})
+    assert (circle.status, circle.code) == (409, "unknown_dependency")
+    changed = (await manager.request("PATCH", f"/v1/jobs/{job_id}", json={"dependency": ""})).json
+    assert changed["reason"]["code"] == "no_nodes"
+    unknown = await manager.post("/v1/jobs", {"command": ["true"], "dependency": "afterok:99"})
+    assert (unknown.status, unknown.code) == (409, "unknown_dependency")
+    mistyped = await manager.post("/v1/jobs", {"command": ["true"], "dependency": "aftrok:1"})
+    assert (mistyped.code, mistyped.json["errors"][0]["path"]) == ("invalid_spec", "dependency")
+
+
 async def test_a_submission_is_warned_of_what_may_not_go_as_meant(manager: Manager) -> None:
     spec = {"command": ["true"], "timeout": "2h", "deadline": "1h"}
     (warning,) = (await manager.post("/v1/jobs", spec)).json["warnings"]

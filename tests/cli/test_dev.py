@@ -141,6 +141,28 @@ def test_output_comes_while_the_task_runs(dev: Dev):
     assert process.returncode == 0
 
 
+def test_jobs_wait_for_jobs(dev: Dev, tmp_path: Path):
+    """A gate that the test opens; until then nothing that waits for it starts."""
+    gate = tmp_path / "gate"
+    script = f"until [ -e {gate} ]; do sleep 0.05; done; exit 3"
+    first = str(dev.json("job", "run", "--", "sh", "-c", script)["id"])
+    file = tmp_path / "job.yaml"
+    file.write_text("command: [echo, cleaned up]\n")
+    after = str(dev.json("job", "submit", "--dependency", f"afternotok:{first}", str(file))["jobs"][0]["id"])
+    never = str(dev.json("job", "run", "--dependency", f"afterok:{first}", "--", "true")["id"])
+    assert dev.json("job", "show", after)["reason"]["code"] == "dependency"
+    assert f"afterok:{first}" in dev.run("job", "show", never).stdout
+    assert [each["code"] for each in dev.json("job", "why", never)["blockers"]] == ["dependency"]
+    gate.touch()
+    assert dev.run("job", "wait", after).returncode == 0
+    assert dev.run("job", "logs", after).stdout == "cleaned up\n"
+    done = dev.run("job", "wait", never)
+    assert (done.returncode, "dependency_never_satisfied" in done.stderr) == (143, True), done.stderr
+    refused = dev.run("job", "run", "--dependency", "afterok:999999", "--", "true")
+    assert (refused.returncode, "there is no job 999999 yet" in refused.stderr) == (66, True)
+    assert dev.run("job", "submit", "--dependency", "aftrok:1", str(file)).returncode == 65
+
+
 def test_an_array_of_a_thousand_succeeds(dev: Dev):
     done = dev.run("job", "run", "--count", "1000", "--wait", "--json", "--", "true")
     assert done.returncode == 0, done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hasched.model.dependency import parse_dependency
 from hasched.model.spec import PlacementRules, Resources
 from hasched.model.states import NodeState
 from hasched.scheduler.explain import pending_reason
@@ -40,6 +41,19 @@ def test_suspended() -> None:
     job = world.submit()
     world.do(SuspendJob(job_id=job.id, actor="ada"))
     assert why(world, job) == ("suspended", "the job is suspended; resume it to start more of it")
+
+
+def test_dependency() -> None:
+    world = World()
+    world.node("n1")
+    first = world.submit()
+    job = world.submit(count=2, dependency=parse_dependency(f"afterok:{first.id},after:{first.id}+10m"))
+    world.settle()
+    started = (
+        f"`afterok:{first.id}` (job {first.id} is SCHEDULED) and `after:{first.id}+10m` (job {first.id} is SCHEDULED)"
+    )
+    assert why(world, job) == ("dependency", f"it waits for {started}")
+    assert [attempt.job_id for attempt in world.active()] == [first.id]
 
 
 def test_backoff() -> None:

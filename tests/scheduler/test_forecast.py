@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from hasched.model.dependency import parse_dependency
 from hasched.model.states import NodeState
 from hasched.statemachine.commands import CancelJob, SetNodeState, SuspendJob
 from hasched.statemachine.snapshot import records
@@ -57,6 +58,20 @@ def test_a_job_starts_when_the_one_before_it_reaches_its_time_limit() -> None:
     (job,) = cluster.foresee().jobs
     assert (job.job_id, job.start_ms, job.nodes) == (waiting.id, T0 + 10 * MINUTE, ["n1"])
     assert (job.last_start_ms, job.end_ms, job.basis) == (T0 + 15 * MINUTE, T0 + 20 * MINUTE, "time_limit")
+
+
+def test_a_job_that_waits_for_another_starts_at_its_end_and_never_after_a_failure() -> None:
+    cluster = Cluster()
+    cluster.node("n1", cpu=4)
+    first = cluster.submit(10)
+    cluster.place()
+    after = cluster.submit(5, dependency=parse_dependency(f"afterok:{first.id}"))
+    never = cluster.submit(5, dependency=parse_dependency(f"afternotok:{first.id}"))
+    soon, late = cluster.foresee().jobs
+    assert (soon.job_id, soon.start_ms, soon.reason) == (after.id, T0 + 10 * MINUTE, None)
+    assert (late.job_id, late.start_ms) == (never.id, 0)
+    assert late.reason is not None and late.reason.code == "dependency"
+    assert f"afternotok:{first.id}" in late.reason.text
 
 
 def test_what_tasks_of_a_name_took_is_the_better_estimate() -> None:

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from hasched.model.dependency import parse_dependency
-from hasched.model.spec import JobSpec, Resources
-from hasched.model.states import OnBrokenDependency, TaskState
+from hasched.model.spec import Condition, Dependency, JobSpec, Resources
+from hasched.model.states import ConditionKind, OnBrokenDependency, TaskState
 from hasched.statemachine import queries
-from hasched.statemachine.commands import DeleteJob, SubmitJob
+from hasched.statemachine.commands import DeleteJob, SubmitJob, UpdateJob
 from hasched.statemachine.events import DependencyBroken, DependencyMet, TasksReleased
 from hasched.statemachine.outcomes import Rejected
 from hasched.statemachine.rules import dependencies, releases
@@ -364,3 +364,55 @@ def test_an_end_and_a_deadline_in_one_step(world: World):
     world.wait(1000)
     assert job.state is TaskState.DEADLINE_EXCEEDED
     world.settle()
+
+
+def test_another_dependency_for_a_job_that_has_not_started(world: World):
+    a, b = world.submit(resources=NOTHING), world.submit(resources=NOTHING)
+    job = world.submit_after(f"afterok:{a.id}", on_broken_dependency=OnBrokenDependency.WAIT)
+    world.run(a, code=1)
+    changed = UpdateJob(job_id=job.id, actor="ada", dependency=parse_dependency(f"afterok:{b.id}"))
+    world.do(changed)
+    world.settle()
+    assert waits(world, job)
+    assert job.spec.dependency == parse_dependency(f"afterok:{b.id}")
+    assert world.do(changed).events == []  # it is so already
+    world.fail_over()
+    world.run(world.state.jobs[b.id])
+    assert not waits(world, job)
+    started = world.state.jobs[job.id]
+    assert world.refusal(UpdateJob(job_id=started.id, actor="ada", dependency=parse_dependency("singleton"))) == (
+        "job_started"
+    )
+
+
+def test_a_dependency_may_be_taken_away(world: World):
+    first = world.submit(resources=NOTHING)
+    job = world.submit_after(f"after:{first.id}+1h,singleton", count=3)
+    world.do(UpdateJob(job_id=job.id, actor="ada", dependency=Dependency(())))
+    assert (job.eligible, job.waits, job.spec.dependency) == (3, None, None)
+
+
+def test_no_jobs_wait_for_each_other_in_a_circle(world: World):
+    first = world.submit(resources=NOTHING)
+    second = world.submit_after(f"afterok:{first.id}")
+    for later in (first.id, second.id):
+        command = UpdateJob(job_id=first.id, actor="ada", dependency=parse_dependency(f"afterok:{later}"))
+        assert world.refusal(command) == "unknown_dependency"
+
+
+@pytest.mark.parametrize(
+    "dependency",
+    [
+        Dependency((Condition(ConditionKind.AFTEROK),)),
+        Dependency((Condition(ConditionKind.AFTEROK, 1, 5),)),
+        Dependency((Condition(ConditionKind.SINGLETON, 1),)),
+        Dependency((Condition(ConditionKind.AFTER, 1, -1),)),
+        Dependency((Condition(ConditionKind.AFTERCORR, 1), Condition(ConditionKind.SINGLETON)), any_of=True),
+        Dependency(()),
+        Dependency((Condition(ConditionKind.AFTEROK, 1),) * 2),
+    ],
+)
+def test_what_the_edge_would_have_refused_is_refused(world: World, dependency: Dependency):
+    world.submit()
+    spec = JobSpec(name="late", command=("true",), dependency=dependency)
+    assert world.refusal(SubmitJob(submission_id="late", actor="ada", spec=spec)) == "invalid_spec"
