@@ -30,6 +30,7 @@ MANY_CHANGES = 192  # a cursor that has missed more starts anew
 MOST_EARLY = 256  # entries that a cursor keeps beside the heads of the shelves
 BUILD_SLICE = 125  # nodes that a view takes in at once, if it is new or has missed more
 VERDICT_LOOKS = 24  # to ask the rules of a view for a node, and shelve it, costs as much as so many looks at nodes
+LEAVING_LOOKS = 32  # to see until when a node is to be left costs as much as so many looks at nodes
 IDLE_VIEWS = 4  # that are kept though no shape uses them: of many jobs with the same rules one comes after the other
 _BITS = 5  # by which two totals are told apart: machines of one model differ by some kilobytes of memory
 
@@ -228,6 +229,22 @@ class Cursor:
             if headed is not None:
                 self._advance(headed)
         return None
+
+    def best_leaving(self, changes: Changes, now_ms: int, left: Callable[[Slot], int]) -> Slot | None:
+        """The same, leaving nodes to others: so many as `left` says of one, that one would do."""
+        passed: list[_Entry] = []
+        while (slot := self.best(changes, now_ms)) is not None and (leave := left(slot)) > 0:
+            if len(passed) == leave:
+                slot = passed[0][3]  # there are enough others
+                break
+            entry = heapq.heappop(self._heap)
+            passed.append((*entry[:4], None))
+            self.looks += LEAVING_LOOKS
+            if entry[4] is not None:
+                self._advance(entry[4])
+        for entry in passed:
+            heapq.heappush(self._heap, entry)
+        return slot
 
     @property
     def best_score(self) -> tuple[float, int]:

@@ -32,6 +32,7 @@ from hasched.scheduler.shapes import Shape, Shapes
 from hasched.scheduler.slots import Changes, Slot
 from hasched.scheduler.standing import Standing
 from hasched.scheduler.tallies import Tallies
+from hasched.scheduler.wholes import Wholes
 from hasched.scheduler.windows import Windows
 from hasched.statemachine.apply import Applied
 from hasched.statemachine.commands import PlaceGang, PlacePlan, PreemptAttempts
@@ -112,12 +113,14 @@ class Following(Standing):
         self._line = Line(self._order.rank, self._forget_shape)
         self._holds = Holds(self._changes, self._windows)
         self._gangs.empty_line(self._holds, self._tallies)
+        self._wholes = Wholes(self._line, self._candidates, self._windows)
         self._head = Head(
             self._line,
             self._candidates,
             self._holds,
             self._slots,
             self._changes,
+            wholes=self._wholes,
             waits=self._waits,
             wants=self._wants,
         )
@@ -318,6 +321,7 @@ class Following(Standing):
                 del self._slots[node_id]
                 slot.usable = False
                 self._candidates.forget_slot(slot)
+                self._wholes.forget_slot(slot)
                 self._gangs.forget_slot(slot)
                 self._changes.forget(slot)
             return

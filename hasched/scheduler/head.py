@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import NamedTuple
 
 from hasched.model.ids import JobId, NodeId
@@ -15,6 +16,7 @@ from hasched.scheduler.order import Rank
 from hasched.scheduler.preemption import Ousting
 from hasched.scheduler.shapes import NEVER_MS, Shape
 from hasched.scheduler.slots import Changes, Slot
+from hasched.scheduler.wholes import Wholes
 from hasched.scheduler.windows import Windows
 from hasched.statemachine.commands import PreemptAttempts
 from hasched.statemachine.state import State
@@ -44,12 +46,14 @@ class Head:
         slots: dict[NodeId, Slot],
         changes: Changes,
         *,
+        wholes: Wholes,
         waits: Callable[[State, JobId], bool],
         wants: Callable[[State, Shape], list[tuple[JobId, int]]],
     ) -> None:
         self._line = line
         self._candidates = candidates
         self._holds = holds
+        self._wholes = wholes
         self._slots = slots
         self._changes = changes
         self._waits = waits
@@ -91,6 +95,7 @@ class Head:
         if search is None or search.shape is not missing.shape:
             cursors = self._candidates.cursors(missing.shape)
             search = self._search = OfferSearch(state, missing.shape, cursors, self._changes, windows)
+            search.spares = partial(self._wholes.wants, missing.rank)
         done, units = search.go_on()
         self._behind = not done
         if not done:

@@ -126,6 +126,7 @@ class Line:
         self._made = 0
         self._stale: dict[WaitingClass, None] = {}  # whose rank is to be looked at again
         self.looks = 0  # that its order has cost, since somebody last set it to 0
+        self.version = 0  # rises whenever who stands aside, or in what order, may be another
         self.aside: dict[Shape, None] = {}
         self._in_order: list[tuple[Rank, int, ShapeQueue]] = []  # those aside, but for the hopeless
         self._hopeless: dict[Shape, None] = {}
@@ -187,6 +188,7 @@ class Line:
         if not of_account:
             del self._of_account[waiting.group.account]
         queue.classes -= 1
+        self.version += queue.aside
         if queue.classes:
             self._line_up(queue)
             return
@@ -203,6 +205,7 @@ class Line:
         if queue.rank == rank:
             return
         queue.rank = rank
+        self.version += queue.aside
         if rank is None:
             return
         if not queue.aside:
@@ -274,6 +277,7 @@ class Line:
     def call_back(self, shape: Shape) -> None:
         """It may fit somewhere again."""
         del self.aside[shape]
+        self.version += 1
         self._hopeless.pop(shape, None)
         queue = self._queues[shape]
         queue.aside = queue.hopeless = False

@@ -7,7 +7,7 @@ and shelves of a view, and no step is long. What changes meanwhile is looked at 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import NamedTuple, TypeAlias
 
 from hasched.model.spec import Resources
@@ -47,6 +47,7 @@ class OfferSearch:
     ) -> None:
         self.shape = shape
         self.found: Offer | None = None
+        self.spares: Callable[[Resources, Slot], bool] = lambda request, slot: False  # what is left to others
         self.shaken = False  # whether what its rules permit is something else than when the search began
         self._state = state
         self._cursors = [_Asked(cursor, choice) for choice, cursor in enumerate(cursors)]
@@ -162,6 +163,7 @@ class OfferSearch:
             or not slot.could_hold(request)
             or self._windows.closes_ms(slot.node_id, self.shape.access) < NEVER_MS
             or not cursor.allows(slot)
+            or self.spares(request, slot)
         ):
             return None
         return slot.total.gpus > 0 and not request.gpus, slot.shortfall(request), slot.order, slot

@@ -52,7 +52,7 @@ class Planner(Following):
     def ready(self) -> bool:
         """Whether `plan` has anything to look at."""
         return bool(
-            ((self._grown or self._tallies.stirred) and self._line.aside)
+            ((self._grown or self._tallies.stirred or self._wholes.changed) and self._line.aside)
             or self._recheck
             or self._parking
             or self._line
@@ -73,6 +73,7 @@ class Planner(Following):
         propose; ask again while `ready`.
         """
         self._tallies.follow(state)
+        self._wholes.follow(state)
         if self._unkept and self._gangs.ready:  # to see which nodes are kept for a gang takes long, too
             budget = min(budget, KEPT_BUDGET)
         draft = self._draft = {}
@@ -131,8 +132,8 @@ class Planner(Following):
 
     @property
     def held_nodes(self) -> dict[NodeId, JobId]:
-        """The nodes that are kept for jobs at the head of the line, and for which."""
-        return self._holds.nodes
+        """The nodes that are kept for jobs at the head of the line, or left to them, and to which."""
+        return self._wholes.nodes(self._slots) | self._holds.nodes
 
     @property
     def kept(self) -> Kept:
@@ -174,15 +175,16 @@ class Planner(Following):
 
     def _begin_recheck(self, state: State) -> int:
         """After something has grown: who stands aside is looked at again, each when its turn comes. Returns the units spent."""
+        stirred = self._tallies.stirred | self._wholes.let_in()
         if self._grown:
             self._parking.open(ANY_LIMIT)
             again = self._line.aside
             self._head.stir()
-        elif self._tallies.stirred:
-            again = self._tallies.stirred | {shape: None for _, _, shape in self._recheck}
+        elif stirred:
+            again = stirred | {shape: None for _, _, shape in self._recheck}
         else:
             return 0
-        self._head.relations_changed(self._tallies.stirred)
+        self._head.relations_changed(stirred)
         self._grown = False
         self._tallies.stirred = {}
         ranks = [(self._line.rank_of(shape), shape) for shape in again if shape in self._line.aside]
@@ -229,7 +231,15 @@ class Planner(Following):
             if choice in barred:
                 continue
             cursor.looks = 0
-            slot = cursor.best(self._changes, state.now_ms)
+            left = self._wholes.leaver(shape, cursor.request, rank)
+            looks += self._wholes.looks
+            self._wholes.looks = 0
+            if left is None:
+                slot = cursor.best(self._changes, state.now_ms)
+            else:
+                slot = cursor.best_leaving(self._changes, state.now_ms, left)
+                if slot is None:
+                    self._wholes.refused[shape] = None
             looks += cursor.looks
             if slot is None and not cursor.ready:
                 break
@@ -237,7 +247,9 @@ class Planner(Following):
                 self._holds.looks = 0
                 held = self._holds.find(state, cursor, (shape, choice, rank))
                 looks += self._holds.looks
-                if held is not None and (slot is None or cursor.score(held) < cursor.best_score):
+                if held is not None and (
+                    slot is None or cursor.score(held) < (cursor.best_score if left is None else cursor.score(slot))
+                ):
                     slot = held
             if slot is not None:
                 return (slot, choice), looks

@@ -30,6 +30,16 @@ def end_of(state: State, job: Job, index: int, limit_ms: int) -> int:
     return max(end_ms, state.now_ms)
 
 
+def gpus_end_of(state: State, node: Node) -> int:
+    """When everything with GPUs on a node has surely ended."""
+    end_ms = state.now_ms
+    for job_id, index in node.attempts:
+        job = state.jobs[job_id]
+        if job.request_of(index).gpus:
+            end_ms = max(end_ms, end_of(state, job, index, limit_of(job)))
+    return end_ms
+
+
 def ends_of(state: State, node: Node) -> list[tuple[int, Resources]]:
     """What each attempt on a node holds and when it has surely ended, the first to end first."""
     if len(node.attempts) > MOST_ATTEMPTS:
