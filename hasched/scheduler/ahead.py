@@ -88,10 +88,10 @@ class Ahead:
         self._groups: dict[RankGroup, Ids] = {}
         self._of_account: dict[Account, dict[RankGroup, None]] = {}
 
-    def see(self, state: State, job_id: JobId) -> None:
-        """Something has happened to the job."""
+    def see(self, state: State, job_id: JobId, *, started: bool = False) -> None:
+        """Something has happened to the job. `started`: tasks of it have started, and nothing else."""
         job = state.jobs.get(job_id)
-        if job is None:
+        if job is None or (started and job.eligible):  # then some waited before, too
             return
         group = group_of(job)
         if job.eligible and not job.ended:

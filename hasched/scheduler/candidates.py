@@ -73,6 +73,7 @@ class View:
         self.shelves: dict[_Likeness, Shelf] = {}
         self.at: dict[Values, list[Shelf]] = {}  # those whose nodes have these values of the labels
         self.places: dict[Slot, tuple[Shelf, Place]] = {}
+        self._last: dict[Slot, tuple[object, bool, int, Shelf]] = {}  # on which each stood, and what decided that
         self._facts: dict[Slot, tuple[object, bool, float]] = {}  # what the rules say of a node, while its facts last
 
     def begin(self, slots: Iterable[Slot]) -> None:
@@ -125,6 +126,7 @@ class View:
     def forget(self, slot: Slot) -> None:
         """Its node is gone."""
         self.drop(slot)
+        self._last.pop(slot, None)
         self._facts.pop(slot, None)
         self._missing.pop(slot, None)
 
@@ -146,11 +148,23 @@ class View:
     def _put(self, slot: Slot) -> None:
         if not slot.usable or slot.held or (self.for_gpus and not slot.total.gpus):
             return
-        _, fit, preference = self._judge(slot)
-        if not fit:
-            return
-        total, free_gpus = slot.total, slot.gpus > 0
         closes_ms = self._windows.closes_ms(slot.node_id, self._shape.access) if self._windows else NEVER_MS
+        info, free_gpus = slot.info, slot.gpus > 0
+        last = self._last.get(slot)
+        if last is not None and last[0] is info and last[1] is free_gpus and last[2] == closes_ms:
+            shelf = last[3]
+        else:
+            _, fit, preference = self._judge(slot)
+            if not fit:
+                return
+            shelf = self._shelf_for(slot, preference, closes_ms)
+            self._last[slot] = info, free_gpus, closes_ms, shelf
+        place = (self.standing(slot), slot.order, slot)
+        shelf.add(place)
+        self.places[slot] = (shelf, place)
+
+    def _shelf_for(self, slot: Slot, preference: float, closes_ms: int) -> Shelf:
+        total, free_gpus = slot.total, slot.gpus > 0
         places = tuple(map(slot.node.facts.labels.get, self.places_of)) if self.places_of else ()
         alike = _Likeness(
             _rounded(total.cpu_milli),
@@ -173,9 +187,7 @@ class View:
                 kind=alike[:-1],
             )
             self.at.setdefault(places, []).append(shelf)
-        place = (self.standing(slot), slot.order, slot)
-        shelf.add(place)
-        self.places[slot] = (shelf, place)
+        return shelf
 
 
 class Cursor:

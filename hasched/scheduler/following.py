@@ -163,7 +163,7 @@ class Following(Standing):
             if handler is not None:
                 handler(self, state, event, touched)
             if (job_id := getattr(event, "job_id", 0)) and isinstance(job_id, int):
-                self._ahead.see(state, job_id)
+                self._ahead.see(state, job_id, started=isinstance(event, TasksScheduled))
             for gate in self._gates:
                 for channel in gate.opened(state, event):
                     self._parking.open(channel)

@@ -112,9 +112,12 @@ class Keeping:
         """What of the node's GPUs is in use. One that takes no work has none free."""
         gpus, used = node.info.resources.gpus, node.allocated_gpus
         if gpus or node.id in self._nodes:
+            now = (max(gpus - used, 0) if usable else 0, used)
+            if self._nodes.get(node.id) == now:
+                return
             self.forget_node(node.id)
-            free = max(gpus - used, 0) if usable else 0
-            self._nodes[node.id] = (free, used)
+            self._nodes[node.id] = now
+            free, used = now
             self._free, self._used = self._free + free, self._used + used
 
     def forget_node(self, node_id: NodeId) -> None:
