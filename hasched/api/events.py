@@ -14,9 +14,10 @@ import msgspec
 from aiohttp import web
 
 from hasched.api.call import Call
-from hasched.api.feed import HOUSEKEEPING, EventId, Subscription, parse_event_id
+from hasched.api.feed import HOUSEKEEPING, EventId, Subscription, Wanted, parse_event_id
 from hasched.api.jobs import no_such_job
 from hasched.api.routing import Routes
+from hasched.api.workflows import find_execution
 from hasched.model.errors import BadRequest
 from hasched.model.kinds import suggest
 from hasched.raft.replica import Replica
@@ -34,6 +35,7 @@ class FollowEvents(msgspec.Struct, frozen=True, kw_only=True):
         str, msgspec.Meta(description="Resume after the event with this id; `Last-Event-ID` does the same.")
     ] = ""
     job: Annotated[int | None, msgspec.Meta(description="Only events of this job.")] = None
+    execution: Annotated[int | None, msgspec.Meta(description="Only events of this execution of a workflow.")] = None
     type: Annotated[list[str], msgspec.Meta(description="Only events of this type; may be repeated.")] = []
 
 
@@ -52,11 +54,15 @@ async def follow_events(call: Call, query: FollowEvents) -> web.StreamResponse:
             raise BadRequest(
                 f"there is no event type {name[:40]!r}", suggest(name, TYPES) or f"known are: {', '.join(TYPES)}"
             )
+    if query.job is not None and query.execution is not None:
+        raise BadRequest("`job` and `execution` exclude each other", "an event is of one of them")
     jobs = {} if query.job is None else (await call.read_state("linearizable")).jobs
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
-    with context.feed.follow(after, query.job, query.type) as subscription:
+    with context.feed.follow(after, Wanted(query.job, query.execution, frozenset(query.type))) as subscription:
         if query.job is not None and query.job not in jobs and not subscription.waiting:
             raise no_such_job(query.job)  # and nothing is left to tell of it
+        if query.execution is not None and not subscription.waiting:
+            find_execution(await call.read_state("linearizable"), query.execution)
         await response.prepare(call.request)
         stream = _Stream(response, context.limits.write_s)
         try:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
 from itertools import islice
 from typing import NamedTuple
 
@@ -28,7 +27,7 @@ from hasched.statemachine.events import (
     WatchStarted,
     view,
 )
-from hasched.statemachine.workflow_events import ExecutionAdvanced
+from hasched.statemachine.workflow_events import ExecutionAdvanced, ExecutionMemoRecalled
 
 MAX_KEPT = 32_768
 MAX_QUEUED = 65_536
@@ -67,6 +66,7 @@ class Record(msgspec.Struct, gc=False):
     type: str
     event: Event | None
     text: bytes = b""
+    execution_id: int | None = None
 
     def render(self) -> bytes:
         """The event as a message of server-sent events."""
@@ -77,20 +77,31 @@ class Record(msgspec.Struct, gc=False):
         return self.text
 
 
+class Wanted(NamedTuple):
+    """Which events a reader wants: of a job, of an execution, of these types; or all."""
+
+    job_id: int | None = None
+    execution_id: int | None = None
+    types: frozenset[str] = frozenset()
+
+
 class Subscription:
     """The queue of one reader. Use it as a context manager, so that it ends with its reader."""
 
-    def __init__(self, feed: EventFeed, after: EventId, job_id: int | None, types: frozenset[str]) -> None:
+    def __init__(self, feed: EventFeed, after: EventId, wanted: Wanted) -> None:
         self._feed = feed
         self._after = after  # may lie ahead: another manager knew more
-        self._types = types
+        self._types = wanted.types
+        self._execution_id = wanted.execution_id
         self._queue: deque[Record] = deque()
         self._wake = asyncio.Event()
-        self.job_id = job_id
+        self.job_id = wanted.job_id
         self.ended = ""  # why nothing more comes
 
     def push(self, record: Record) -> None:
         if (record.log_index, record.number) <= self._after or (self._types and record.type not in self._types):
+            return
+        if self._execution_id not in (None, record.execution_id):
             return
         if len(self._queue) >= MAX_QUEUED:
             self.end("the reader is too slow")
@@ -139,9 +150,10 @@ class EventFeed:
         self._closed = False
         self._unsubscribe = replica.subscribe(self._observe)
 
-    def follow(self, after: EventId | None, job_id: int | None, types: Iterable[str] = ()) -> Subscription:
+    def follow(self, after: EventId | None, wanted: Wanted) -> Subscription:
         """What happens from now on, or after the event `after`. Raises EventsCompacted if some of that is gone."""
-        subscription = Subscription(self, after or EventId(0, 0), job_id, frozenset(types))
+        job_id = wanted.job_id
+        subscription = Subscription(self, after or EventId(0, 0), wanted)
         if after is not None:
             if self._floor and after < (self._floor, END_OF_ENTRY):
                 raise EventsCompacted(
@@ -197,6 +209,7 @@ class EventFeed:
     def _keep(self, applied: Applied, number: int, event: Event) -> None:
         job_id: int | None = getattr(event, "job_id", None)
         record = Record(applied.index, number, applied.now_ms, job_id, type(event).__name__, _lighten(event))
+        record.execution_id = getattr(event, "execution_id", None)
         if isinstance(event, AttemptEnded) and event.output:
             record.render()
         self._kept.append(record)
@@ -213,4 +226,6 @@ def _lighten(event: Event) -> Event:
         spec = event.spec
         shown = JobSpec(name=spec.name, queue=spec.queue, priority=spec.priority, count=spec.count)
         return JobSubmitted(event.job_id, event.submission_id, event.actor, shown, event.parent)
+    if isinstance(event, ExecutionMemoRecalled):
+        return msgspec.structs.replace(event, output=None)
     return event

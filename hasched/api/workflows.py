@@ -338,14 +338,14 @@ async def show_execution(call: Call, execution_id: int, query: ReadOne) -> Execu
     """Show an execution with its tasks."""
     state = await call.read_state(query.consistency)
     recalled = state.memos.recalled.get(execution_id)
-    return queries.show_execution(_find(state, execution_id), with_tasks=True, recalled=recalled)
+    return queries.show_execution(find_execution(state, execution_id), with_tasks=True, recalled=recalled)
 
 
 @routes.add("GET", "/v1/executions/{execution_id}/tasks/{task}")
 async def show_execution_task(call: Call, execution_id: int, task: str, query: ListInstances) -> InstancePage:
     """Show a task of an execution with its instances: of a fan-out, one for each item."""
     state = await call.read_state(query.consistency)
-    execution = _find(state, execution_id)
+    execution = find_execution(state, execution_id)
     row = execution.plan.row_of.get(task)
     if row is None:
         hint = suggest(task, execution.plan.row_of)
@@ -394,14 +394,14 @@ async def _steer(call: Call, command: CancelExecution | RetryExecution | DecideA
 
 def _show_now(call: Call, execution_id: int) -> ExecutionView:
     try:
-        return queries.show_execution(_find(call.context.replica.state, execution_id), with_tasks=True)
+        return queries.show_execution(find_execution(call.context.replica.state, execution_id), with_tasks=True)
     except HaschedError:  # That would say that nothing was done.
         raise OutcomeUnknown(
             "it was done, and the execution was deleted before it could be shown", "look again"
         ) from None
 
 
-def _find(state: State, execution_id: int) -> Execution:
+def find_execution(state: State, execution_id: int) -> Execution:
     execution = state.executions.get(execution_id)
     if execution is None:
         raise NotFound(

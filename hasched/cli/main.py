@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "context": ("hasched.cli.contexts:context", "Choose the cluster that commands talk to."),
     "cron": ("hasched.cli.crontabs:cron", "Make schedules of a crontab."),
     "dev": ("hasched.cli.dev.command:dev", "Run a whole cluster in this terminal."),
+    "events": ("hasched.cli.events:events", "Follow what happens."),
     "import": ("hasched.cli.importing:import_", "Make jobs of what was written for others."),
     "job": ("hasched.cli.jobs:job", "Run jobs, watch them, stop them."),
     "manager": ("hasched.cli.managers:manager", "Run a manager, add and remove them, say who leads."),

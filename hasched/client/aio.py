@@ -361,14 +361,19 @@ class AsyncClient(AsyncScheduleClient, AsyncWorkflowClient, AsyncNotificationCli
         return await self._do(calls.cluster())
 
     async def events(
-        self, after: str | None = None, job: int | None = None, types: Sequence[str] = ()
+        self,
+        after: str | None = None,
+        job: int | None = None,
+        types: Sequence[str] = (),
+        *,
+        execution: int | None = None,
     ) -> AsyncIterator[EventView]:
         """What happens, from now on or after the event `after`, without gaps across fail-overs. Raises EventsCompacted."""
         after = after or calls.after_index((await self.cluster()).applied_index)
         tries = self._tries()
         while True:
             try:
-                async with await self._open(tries, calls.events_path(after, job, types)) as response:
+                async with await self._open(tries, calls.events_path(after, job, types, execution)) as response:
                     lines = EventLines()
                     async for line in response.content:
                         event = lines.feed(line.rstrip(b"\r\n"))

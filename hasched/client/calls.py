@@ -366,8 +366,8 @@ def logs_path(
     )
 
 
-def events_path(after: str | None, job: int | None, types: Sequence[str]) -> str:
-    return path_of("/v1/events", after=after, job=job, type=list(types))
+def events_path(after: str | None, job: int | None, types: Sequence[str], execution: int | None = None) -> str:
+    return path_of("/v1/events", after=after, job=job, execution=execution, type=list(types))
 
 
 def after_index(log_index: int) -> str:

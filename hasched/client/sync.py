@@ -371,7 +371,13 @@ class Client(ScheduleClient, WorkflowClient, NotificationClient):
         return self._do(calls.cluster())
 
     def events(
-        self, after: str | None = None, job: int | None = None, types: Sequence[str] = ()
+        self,
+        after: str | None = None,
+        job: int | None = None,
+        types: Sequence[str] = (),
+        *,
+        execution: int | None = None,
     ) -> Iterator[EventView]:
         """What happens, from now on or after the event `after`, without gaps across fail-overs. Raises EventsCompacted."""
-        return self._events(after or calls.after_index(self.cluster().applied_index), job, types, None)
+        after = after or calls.after_index(self.cluster().applied_index)
+        return self._events(after, job, types, None, execution=execution)

@@ -153,14 +153,22 @@ class Wire:
             raise
         return response, connection
 
-    def _events(self, after: str, job: int | None, types: Sequence[str], deadline: float | None) -> Iterator[EventView]:
+    def _events(
+        self,
+        after: str,
+        job: int | None,
+        types: Sequence[str],
+        deadline: float | None,
+        *,
+        execution: int | None = None,
+    ) -> Iterator[EventView]:
         tries = self._tries()
         while deadline is None or time.monotonic() < deadline:
             silence = STREAM_SILENCE_S
             if deadline is not None:
                 silence = max(0.05, min(silence, deadline - time.monotonic()))
             try:
-                response, connection = self._open(tries, calls.events_path(after, job, types), silence)
+                response, connection = self._open(tries, calls.events_path(after, job, types, execution), silence)
                 try:
                     lines = EventLines()
                     while line := response.readline():

@@ -125,11 +125,10 @@ class WorkflowClient(Wire):
         self, execution_id: int, after: str, types: Sequence[str] = (), deadline: float | None = None
     ) -> Iterator[EventView]:
         """What happens to an execution after the event `after`. Raises EventsCompacted, and NotFound when it is deleted."""
-        for event in self._events(after, None, types, deadline):
-            if event.data.get("execution_id") == execution_id:
-                if event.type in ("ExecutionDeleted", "ExecutionExpired"):
-                    raise NotFound(f"execution {execution_id} was deleted", "its history is gone with it")
-                yield event
+        for event in self._events(after, None, types, deadline, execution=execution_id):
+            if event.type in ("ExecutionDeleted", "ExecutionExpired"):
+                raise NotFound(f"execution {execution_id} was deleted", "its history is gone with it")
+            yield event
 
 
 ENDS = ("ExecutionEnded", "ExecutionDeleted", "ExecutionExpired")

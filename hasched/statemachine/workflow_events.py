@@ -75,14 +75,14 @@ class ExecutionMemoAsked(_Event, frozen=True):
 
 
 class ExecutionMemoRecalled(_Event, frozen=True):
-    """The instance doesn't run: `job_id` of the execution `by_execution` has left `output` under its key at `made_ms`."""
+    """The instance doesn't run: `by_job` of the execution `by_execution` has left `output` under its key at `made_ms`."""
 
     execution_id: int
     task: str
     instance: int
     key: str
     by_execution: int
-    job_id: int
+    by_job: int
     made_ms: int
     output: bytes | None
 

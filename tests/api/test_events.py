@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from api_server import Manager
 
-from hasched.api.feed import EventFeed, EventId, parse_event_id
+from hasched.api.feed import EventFeed, EventId, Wanted, parse_event_id
 from hasched.client.tls import MANAGER_HOSTNAME
 from hasched.model.errors import EventsCompacted
 from hasched.model.views import EventView
@@ -79,6 +79,24 @@ async def test_a_stream_of_one_job_shows_no_other(manager: Manager) -> None:
     assert (event.type, event.job_id) == ("JobEnded", mine)
 
 
+async def test_a_stream_of_one_execution_shows_no_other(manager: Manager) -> None:
+    document = {"name": "w", "tasks": {"ask": {"approval": "Really?"}}}
+    headers = {"Content-Type": "application/json"}
+    numbers = []
+    for key in ("one", "two"):
+        body = msgspec.json.encode({"workflow": document})
+        done = await manager.request("POST", "/v1/executions", data=body, headers={**headers, "Idempotency-Key": key})
+        numbers.append(done.json["id"])
+    first, second = numbers
+    async with following(manager, f"?execution={second}") as events:
+        for number in (first, second):
+            await manager.post(f"/v1/executions/{number}/cancel", {})
+        (event,) = await take(events, 1)
+    assert (event.type, event.data["execution_id"]) == ("ExecutionStopRequested", second)
+    assert (await manager.get("/v1/events?execution=99")).code == "no_such_execution"
+    assert (await manager.get(f"/v1/events?execution={second}&job=1")).code == "bad_request"
+
+
 async def test_a_reader_that_waits_for_a_later_index_misses_nothing(manager: Manager) -> None:
     """It comes from a manager that was ahead of this one."""
     index = manager.replica.applied_index
@@ -95,12 +113,12 @@ async def test_what_is_no_longer_held_is_said_to_be_gone(manager: Manager) -> No
     for _ in range(5):
         await manager.submit()
     with pytest.raises(EventsCompacted):
-        feed.follow(EventId(start, 0), None)
-    with feed.follow(EventId(start + 2, 2**31 - 1), None) as held:
+        feed.follow(EventId(start, 0), Wanted())
+    with feed.follow(EventId(start + 2, 2**31 - 1), Wanted()) as held:
         assert [record.log_index for record in await held.take(10)] == [start + 3, start + 4, start + 5]
     late = EventFeed(manager.replica)
     with pytest.raises(EventsCompacted):
-        late.follow(EventId(1, 0), None)
+        late.follow(EventId(1, 0), Wanted())
 
 
 async def test_compacted_events_are_a_problem_of_their_own(manager: Manager) -> None:

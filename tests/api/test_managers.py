@@ -16,6 +16,7 @@ from log_agent import PATIENCE_S, connected_agent, start, whole
 
 from chaos.cluster.network import free_ports
 from hasched.api.context import ApiLimits
+from hasched.api.feed import Wanted
 from hasched.api.hub import AgentHub
 from hasched.api.managers import _as_listed
 from hasched.client.tls import MANAGER_HOSTNAME
@@ -109,7 +110,7 @@ async def test_an_event_has_the_same_id_everywhere(cluster: Cluster) -> None:
     seen = []
     for manager in cluster.managers.values():
         await manager.replica.wait_for(submitted["log_index"])
-        with manager.server.context.feed.follow(None, None) as nothing:
+        with manager.server.context.feed.follow(None, Wanted()) as nothing:
             assert not nothing.ended
         seen.append([record.render() for record in manager.server.context.feed._kept])
     assert seen[0] == seen[1] == seen[2]

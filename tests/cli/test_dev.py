@@ -269,6 +269,16 @@ def test_a_node_that_works_is_not_removed_and_jobs_are_found_by_their_user(dev: 
     assert dev.json("job", "list", "--actor", "nobody") == {"jobs": []}
 
 
+def test_the_events_of_an_execution_are_followed(dev: Dev, tmp_path: Path):
+    (tmp_path / "w.yaml").write_text("name: w\ntasks: {a: {command: [echo, hi]}}\n")
+    begun = dev.json("workflow", "run", str(tmp_path / "w.yaml"))
+    place = ["--execution", str(begun["id"]), "--after", f"{begun['log_index']}.0"]
+    end = [*place, "--type", "ExecutionEnded", "--limit", "1"]
+    assert dev.json("events", *end)["type"] == "ExecutionEnded"
+    assert "ExecutionEnded  execution_id=" in dev.run("events", *end).stdout
+    assert dev.run("events", "--execution", "999").returncode == 66
+
+
 def test_any_manager_takes_what_is_to_become_of_a_node(dev: Dev):
     for manager in dev.json("manager", "list")["managers"]:
         environment = {**dev.environment, "HASCHED_MANAGERS": manager["api_url"]}

@@ -261,7 +261,7 @@ def take(book: Book, event: w.WorkflowEvent, now_ms: int) -> None:
         case w.ExecutionMemoRecalled():
             number = plan.row_of[event.task]
             row = book.row(number)
-            row.phases[event.instance], row.jobs[event.instance] = Phase.SUCCEEDED, event.job_id
+            row.phases[event.instance], row.jobs[event.instance] = Phase.SUCCEEDED, event.by_job
             if event.output is not None:
                 _keep_output(execution, row, event.instance, event.output)
             execution.look(number)
