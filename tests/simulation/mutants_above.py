@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from itertools import count
 from typing import Any
@@ -13,6 +14,8 @@ from hasched.agent.outbox import Outbox
 from hasched.api.hub import AgentHub
 from hasched.manager import schedules as duty
 from hasched.manager.grace import GraceWatch
+from hasched.manager.notifications.courier import Sent
+from hasched.manager.notifications.duty import NotificationDuty
 from hasched.model.schedule import gather
 from hasched.raft import admission, core, driver, node
 from hasched.raft.admission import Admission
@@ -232,6 +235,42 @@ def _dependants_not_restored(patches: Patches) -> None:
 
     for module in (driver, node):
         patches.wrap(module, "restore", forgetting)
+
+
+# --- notifications ---
+
+
+@mutant("outbox-not-in-snapshot", "what waits to be told is part of the snapshot", profile="notices")
+def _outbox_not_in_snapshot(patches: Patches) -> None:
+    def without_outbox(restore: Any) -> Any:
+        def restore_without_outbox(chunks: Any) -> State:
+            state = restore(chunks)
+            for lane in state.outbox.lanes.values():
+                lane.waiting.clear()
+            return state
+
+        return restore_without_outbox
+
+    for module in (driver, node):
+        patches.wrap(module, "restore", without_outbox)
+
+
+@mutant("told-in-advance", "an attempt is reported when it has ended", profile="notices")
+def _told_in_advance(patches: Patches) -> None:
+    """As with a queue that is acknowledged when it is read: what a leader holds when it dies is lost."""
+
+    def hasty(attempt: Any) -> Any:
+        async def attempt_after_report(duty: NotificationDuty, messenger: Any, *more: Any) -> None:
+            class Confident:
+                async def send(self, *told: Any) -> Sent:
+                    asyncio.get_running_loop().create_task(messenger.send(*told))
+                    return Sent(True)
+
+            await attempt(duty, Confident(), *more)
+
+        return attempt_after_report
+
+    patches.wrap(NotificationDuty, "_attempt", hasty)
 
 
 # --- workflows ---

@@ -81,6 +81,7 @@ class Options:
     schedules: bool = False  # are put by somebody, see schedules.py
     workflows: bool = False  # are executed for somebody, see workflows.py
     depend: float = 0.0  # how many of the jobs wait for others
+    notices: bool = False  # somebody is told of the ends of jobs, see notices.py
     preempt: float = 0.0  # how often a client has a task make room, besides its calls
 
     @property
@@ -383,6 +384,14 @@ PROFILES: dict[str, Bias] = {  # what runs are biased to, for those who look for
         settings={"agents": 2},
         tuning={**_FEW_ENTRIES, "max_entry_bytes": 50_000},
         workflows=True,
+    ),
+    "notices": _bias(
+        *("kill", "power_cut_all", "isolate_leader", "pause", "transfer", "one_way"),
+        calm_s=_often,
+        think_s=_busy,
+        settings={"agents": 2},
+        tuning=_FEW_ENTRIES,
+        notices=True,
     ),
     # A leader that nothing is wrong with goes on to lead, whatever becomes of others.
     "followers-cut": _bias("isolate_follower", calm_s=_often, steady=True, weather=_CLEAR),

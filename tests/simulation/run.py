@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from chaos.checkers import overlap
 from chaos.checkers.overlap import Ran
@@ -14,12 +15,15 @@ from tests.simulation.clients import Client, Record, Settler
 from tests.simulation.echo import echo_messages
 from tests.simulation.faults import Faults
 from tests.simulation.mutants import MUTANTS
+from tests.simulation.notices import Notices
 from tests.simulation.options import Options, draw
 from tests.simulation.patches import Patches
 from tests.simulation.schedules import Schedules
 from tests.simulation.stock import StockChecks, use_stock
 from tests.simulation.workflows import Workflows
 from tests.simulation.world import Violated, World
+
+Keeper: TypeAlias = Schedules | Workflows | Notices
 
 PROGRESS_S = 80.0  # after all is healed: within so long a submission is accepted
 FINISH_S = 400.0  # and within so long every job has ended, or was cancelled and has ended then
@@ -69,8 +73,9 @@ def run(seed: int, profile: str = "any", mutant: str = "", *, stock: bool = Fals
             stack.callback(client.close)
         faults = Faults(world, options, checks, [client.name for client in clients])
         stack.callback(faults.operator.close)
-        keepers: list[Schedules | Workflows] = [Schedules(world, patches)] if options.schedules else []
+        keepers: list[Keeper] = [Schedules(world, patches)] if options.schedules else []
         keepers += [Workflows(world, options.task_s)] if options.workflows else []
+        keepers += [Notices(world, patches)] if options.notices else []
         try:
             verdict.violations += _phases(world, options, record, checks, clients, faults, keepers, stack)
         except Violated as violated:
@@ -93,7 +98,7 @@ def _phases(
     checks: Checks,
     clients: list[Client],
     faults: Faults,
-    keepers: list[Schedules | Workflows],
+    keepers: list[Keeper],
     stack: ExitStack,
 ) -> list[str]:
     world.start()
@@ -135,12 +140,12 @@ def _deposed(checks: Checks, settled_terms: int) -> list[str]:
     return [f"a healthy leader was deposed: {name} came to lead in term {term}" for term, name in leaders]
 
 
-def _unsettled(world: World, clients: list[Client], keepers: list[Schedules | Workflows]) -> str:
+def _unsettled(world: World, clients: list[Client], keepers: list[Keeper]) -> str:
     waiting = [client.name for client in clients if not client.finished]
     if waiting:
         return f"{', '.join(waiting)} still wait for an answer"
     if not all(keeper.finished for keeper in keepers):
-        return "executions have not ended"
+        return "executions have not ended, or notices not arrived"
     statuses = [each.replica.status for each in world.managers.values() if each.running]
     leader = world.leader()
     if leader is not None and leader.core.engine.membership.voters != sorted(world.managers):

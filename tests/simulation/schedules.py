@@ -7,6 +7,7 @@ come between plans.
 from __future__ import annotations
 
 import asyncio
+from random import Random
 from typing import TYPE_CHECKING
 
 from chaos.checkers import slots
@@ -24,6 +25,7 @@ from tests.simulation.network import Certificate
 from tests.simulation.patches import Patches
 
 if TYPE_CHECKING:
+    from tests.simulation.loop import HostLoop
     from tests.simulation.manager import SimulatedManager
     from tests.simulation.world import World
 
@@ -64,16 +66,7 @@ class Schedules:
         self._loop.create_task(self._tell([PauseSchedule(name=name, actor="keeper") for name in SPECS]))
 
     async def _tell(self, commands: list[Command]) -> None:
-        """Until a manager has taken all of them."""
-        certificate = Certificate("user", "keeper")
-        while True:
-            manager = self._random.choice(list(self._world.managers))
-            try:
-                async with asyncio.timeout(PATIENCE_S):
-                    await ask(self._loop, certificate, manager, lambda host: host.replica.propose_many(commands))
-                return
-            except (HaschedError, OSError):
-                await asyncio.sleep(self._random.uniform(0.2, 1.0))
+        await tell(self._world, self._loop, self._random, "keeper", commands)
 
     def _applied(self, _manager: SimulatedManager, applied: Applied) -> None:
         if applied.index in self._seen:
@@ -121,3 +114,16 @@ class Schedules:
             ]
             wrong += slots.check(name, expected, self._settled[name], self._jobs[name], GRACE_MS)
         return wrong
+
+
+async def tell(world: World, loop: HostLoop, random: Random, name: str, commands: list[Command]) -> None:
+    """Until a manager has taken all of them."""
+    certificate = Certificate("user", name)
+    while True:
+        manager = random.choice(list(world.managers))
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await ask(loop, certificate, manager, lambda host: host.replica.propose_many(commands))
+            return
+        except (HaschedError, OSError):
+            await asyncio.sleep(random.uniform(0.2, 1.0))
