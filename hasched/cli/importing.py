@@ -29,11 +29,12 @@ def import_() -> None:
 )
 @click.option("--timezone", default="UTC", show_default=True, help="The zone of the times in it.")
 @click.option("--workdir", metavar="DIR", help="Where sbatch would be called, and the job runs; by default here.")
+@click.option("--notify", default="", metavar="NAME", help="The notification that is told of what --mail-type says.")
 @click.option("--strict", is_flag=True, help="Print nothing, and fail, if an option isn't taken.")
 @json_option
 @click.pass_obj
 def sbatch(
-    settings: Settings, /, *, scripts: tuple[str, ...], timezone: str, workdir: str | None, strict: bool
+    settings: Settings, /, *, scripts: tuple[str, ...], timezone: str, workdir: str | None, notify: str, strict: bool
 ) -> None:
     """Make a job file of scripts for sbatch, for `job submit`; `-` reads stdin.
 
@@ -53,7 +54,7 @@ def sbatch(
         text = read_text(script)
         if not text.startswith("#!"):
             raise FileInvalid(script, [FieldError("", "a script begins with a line such as #!/bin/sh", line=1)])
-        found = read_sbatch(text, "" if script == "-" else Path(script).name, directory, timezone)
+        found = read_sbatch(text, "" if script == "-" else Path(script).name, directory, timezone, notify)
         if strict and (refused := [remark for remark in found.remarks if not remark.taken]):
             raise FileInvalid(script, [FieldError(each.option, each.text, line=each.line) for each in refused])
         documents.append(found.document)

@@ -225,6 +225,15 @@ def test_what_is_not_taken_is_said_with_its_line_and_the_rest_is_taken(lines: st
     assert found.document["priority"] == 3
 
 
+def test_mail_goes_by_a_notification():
+    lines = "#SBATCH --mail-type=begin,END,TIME_LIMIT_80 --mail-user=ada@example.org\n"
+    found = read_sbatch(f"#!/bin/sh\n{lines}", "x", "/d", "UTC", "ml")
+    events = ["job.started", "job.succeeded", "job.failed", "job.cancelled"]
+    assert found.document["notify"] == {"targets": ["ml"], "events": events}
+    assert sorted(said(found)) == ["2 --mail-type NOT", "2 --mail-user"]
+    assert parse_spec(found.document).notify is not None
+
+
 def test_every_option_of_sbatch_is_taken_refused_or_meant_for_sbatch():
     for name in OPTIONS:
         taken = hasattr(_Translation, f"_take_{name.replace('-', '_')}")

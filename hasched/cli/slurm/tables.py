@@ -31,8 +31,6 @@ NO_COUNTERPART: dict[str, str] = {
     "hint": _BINDING,
     "hold": "submit it, and `hasched job suspend` it",
     "input": "stdin is empty: `hasched job submit --input FILE` hands a file to each task as $HASCHED_INPUT",
-    "mail-type": "no mail is sent: `hasched job wait` waits for the end",
-    "mail-user": "no mail is sent: `hasched job wait` waits for the end",
     "mcs-label": "who sees what is by namespace",
     "mem-bind": _BINDING,
     "mincpus": "write the CPUs into --cpus-per-task",
@@ -66,6 +64,15 @@ OTHERWISE: dict[str, str] = {
     "open-mode": "output is kept by the cluster: `hasched job logs`",
     "output": "output is kept by the cluster: `hasched job logs`",
     "wait": "an option of `hasched job submit`",
+}
+# What `--mail-type` is among the events that a notification may be about.
+MAIL_EVENTS: dict[str, tuple[str, ...]] = {
+    "NONE": (),
+    "BEGIN": ("job.started",),
+    "END": ("job.succeeded", "job.failed", "job.cancelled"),
+    "FAIL": ("job.failed",),
+    "TIME_LIMIT": ("job.failed",),
+    "ALL": ("job.started", "job.succeeded", "job.failed", "job.cancelled"),
 }
 # Of the command sbatch, or of what is so here in any case.
 OF_SBATCH_ITSELF = ("ignore-pbs", "parsable", "quiet", "requeue", "test-only", "verbose")

@@ -12,7 +12,7 @@ from pathlib import PurePath
 from typing import Any, NamedTuple
 
 from hasched.cli.slurm.lines import Option, is_read, read_options
-from hasched.cli.slurm.tables import NO_COUNTERPART, OF_SBATCH_ITSELF, OTHERWISE
+from hasched.cli.slurm.tables import MAIL_EVENTS, NO_COUNTERPART, OF_SBATCH_ITSELF, OTHERWISE
 from hasched.cli.slurm.values import (
     Array,
     expand_nodes,
@@ -36,6 +36,9 @@ _LAUNCHER = re.compile(r"^\s*(?:exec\s+|time\s+)?(srun|sbcast|sattach|scontrol|s
 _ENDS = re.compile(r"[A-Za-z]+:")
 
 
+_NOBODY = "who is told is said by a notification of the cluster: name it with `--notify`"
+
+
 class Remark(NamedTuple):
     """About an option of a line: `taken` otherwise than Slurm means it, or not at all; and what to do."""
 
@@ -50,17 +53,21 @@ class Import(NamedTuple):
     remarks: list[Remark]
 
 
-def read_sbatch(text: str, name: str, directory: str, timezone: str) -> Import:
-    """The job of a script. `directory` is where sbatch would be called, `timezone` that of the times in it."""
-    return _Translation(text, name, directory, timezone).run()
+def read_sbatch(text: str, name: str, directory: str, timezone: str, notify: str = "") -> Import:
+    """The job of a script. `directory` is where sbatch would be called, `timezone` that of the times in it.
+
+    `notify`: the notification that is told of what --mail-type says.
+    """
+    return _Translation(text, name, directory, timezone, notify).run()
 
 
 class _Translation:
-    def __init__(self, text: str, name: str, directory: str, timezone: str) -> None:
+    def __init__(self, text: str, name: str, directory: str, timezone: str, notify: str) -> None:
         self._text = text
         self._name = name
         self._directory = directory
         self._timezone = timezone
+        self._notify = notify
         self._options: dict[str, Option] = {}
         self._remarks: list[Remark] = []
         self._lines: dict[str, int] = {}  # of each key of the document
@@ -207,6 +214,24 @@ class _Translation:
         self._remark(
             option, "the signal comes before a preemption; at the end of --time TERM does, then KILL after kill_grace"
         )
+
+    def _take_mail_type(self, option: Option) -> None:
+        types = option.value.upper().split(",")
+        if not self._notify:
+            raise ValueError(_NOBODY)
+        events: dict[str, None] = {}
+        for each in types:
+            if each in MAIL_EVENTS:
+                events.update(dict.fromkeys(MAIL_EVENTS[each]))
+            else:
+                self._refuse(option, f"nobody is told of {each}")
+        if events:
+            self._put(option, "notify", {"targets": [self._notify], "events": list(events)})
+
+    def _take_mail_user(self, option: Option) -> None:
+        if not self._notify:
+            raise ValueError(_NOBODY)
+        self._remark(option, f"the notification {self._notify} says who is told")
 
     def _take_no_requeue(self, option: Option) -> None:
         self._put(option, "retries", {"node_lost": 0})
