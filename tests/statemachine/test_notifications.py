@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hasched.model.notices import Channel, DeliveryState, Notice, NotifyRule
-from hasched.model.policy import Notification, PolicyKind
+from hasched.model.policy import Namespace, Notification, PolicyKind
 from hasched.model.spec import Resources
 from hasched.model.states import EndKind, NodeState
 from hasched.statemachine import outbox
@@ -37,6 +37,8 @@ def machine() -> Machine:
 
 
 def put(machine: Machine, name: str = "ops", **fields: Any) -> None:
+    for namespace in fields.get("namespaces", ()):
+        machine.do(PutPolicy(kind=PolicyKind.NAMESPACE, name=namespace, body=Namespace(), actor="root"))
     fields = {"to": Channel.WEBHOOK, "url": "https://example.com/", "secret_file": "ops.secret", **fields}
     body = Notification(**fields)
     assert machine.outcome(PutPolicy(kind=PolicyKind.NOTIFICATION, name=name, body=body, actor="root")) == Done()
@@ -120,6 +122,14 @@ def test_a_target_hears_only_of_its_namespaces(machine: Machine) -> None:
     assert notices(machine) == []
     (notice,) = notices(machine, "cluster")
     assert (notice.node, notice.reason) == ("n1", "silent for 30s")
+
+
+def test_a_namespace_that_is_told_of_stays_and_one_that_is_not_there_is_a_slip(machine: Machine) -> None:
+    put(machine, namespaces=("red",))
+    assert machine.refusal(DeletePolicy(kind=PolicyKind.NAMESPACE, name="red", actor="root")) == "policy_in_use"
+    slip = Notification(to=Channel.SLACK, url_file="chat.url", namespaces=("rde",))
+    put_slip = PutPolicy(kind=PolicyKind.NOTIFICATION, name="chat", body=slip, actor="root")
+    assert machine.refusal(put_slip) == "unknown_namespace"
 
 
 def test_a_job_names_who_is_told_of_it(machine: Machine) -> None:

@@ -11,7 +11,18 @@ from copy import copy
 
 from hasched.model.errors import PolicyInvalid
 from hasched.model.ids import is_name
-from hasched.model.policy import THE_GPU_ROOM, Cap, CapSubject, FairShare, GpuRoom, Policy, PolicyKind, Quota, kind_of
+from hasched.model.policy import (
+    THE_GPU_ROOM,
+    Cap,
+    CapSubject,
+    FairShare,
+    GpuRoom,
+    Notification,
+    Policy,
+    PolicyKind,
+    Quota,
+    kind_of,
+)
 from hasched.model.policy_text import parse_policy, write_policy
 from hasched.model.words import counted
 from hasched.statemachine.commands import BATCH_VERSION, DeletePolicy, PutPolicy
@@ -119,6 +130,11 @@ def _refuse_body(state: State, name: str, body: Policy) -> Rejected | None:
         return Rejected("unknown_namespace", f"there is no namespace {body.namespace}", "put the namespace first")
     if isinstance(body, Cap) and body.subject is not CapSubject.SEMAPHORE and name in state.usage.semaphore_jobs:
         return Rejected("policy_in_use", f"jobs take cap/{name} as a semaphore", "put a cap of another name")
+    if isinstance(body, Notification):
+        missing = [each for each in body.namespaces if each not in state.policies[PolicyKind.NAMESPACE]]
+        if missing:
+            return Rejected("unknown_namespace", f"there is no namespace {missing[0]}", "put the namespace first")
+        return None
     if not isinstance(body, Quota):
         return None
     if body.namespace and body.namespace not in state.policies[PolicyKind.NAMESPACE]:
@@ -179,6 +195,9 @@ def _users_of(state: State, kind: PolicyKind, name: str) -> Iterator[str]:
         for other in state.policies[PolicyKind.CAP].values():
             if isinstance(other.body, Cap) and other.body.namespace == name:
                 yield f"cap/{other.name}"
+        for told in state.policies[PolicyKind.NOTIFICATION].values():
+            if isinstance(told.body, Notification) and name in told.body.namespaces:
+                yield f"notification/{told.name}"
     for quota in state.policies[PolicyKind.QUOTA].values():
         assert isinstance(quota.body, Quota), "the table of quotas holds quotas"
         if kind is PolicyKind.QUOTA and quota.body.parent == name:
