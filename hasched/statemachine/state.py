@@ -59,6 +59,7 @@ LIMITING = (PolicyKind.QUOTA, PolicyKind.CAP)
 
 _TOMBSTONE = struct.Struct("<QQQ")
 _INTERNED_AT_MOST = 4096
+_LET_GO = bytes(TaskState.PENDING if phase == IN_BACKOFF else phase for phase in range(256))
 _HOLD_BACK = bytes(IN_BACKOFF if phase == TaskState.PENDING else phase for phase in range(256))
 _T = TypeVar("_T")
 _spec_encoder = msgspec.msgpack.Encoder()
@@ -207,15 +208,21 @@ class State:
             job.phases[index] = TaskState.PENDING
         job.in_backoff -= len(indices)
 
+    def let_all_go(self, job: Job) -> None:
+        """None of its tasks is held back any more, and none was tried."""
+        job.phases = job.phases.translate(_LET_GO)
+        job.in_backoff = 0
+
     def set_waits(self, job: Job, waits: Waits | None) -> None:
         """The job waits for this from now on."""
         before, after = job.waits.open if job.waits else (), waits.open if waits else ()
+        was, stays = dict.fromkeys(map(id, before)), dict.fromkeys(map(id, after))  # there may be hundreds
         for awaited in before:
-            if awaited not in after:
+            if id(awaited) not in stays:
                 self.dependants.remove(job.id, job.name_key, awaited)
         job.waits = waits
         for awaited in after:
-            if awaited not in before:
+            if id(awaited) not in was:
                 self.await_job(job, awaited)
 
     def await_job(self, job: Job, awaited: Awaited) -> None:

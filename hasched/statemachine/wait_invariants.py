@@ -37,7 +37,8 @@ def check_waits(state: State) -> Iterator[str]:
         for awaited in waits.open:
             if awaited.condition.job_id >= job.id:
                 yield f"job {job.id} waits for one that came later"
-            found.add(job.id, job.name_key, awaited)
+            if not (waits.hopeless and awaited.due_ms):
+                found.add(job.id, job.name_key, awaited)
         yield from _check_stirred(state, job)
     known = state.dependants
     for name in ("starts", "ends", "tasks", "singletons"):

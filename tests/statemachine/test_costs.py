@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from hasched.model.dependency import parse_dependency
 from hasched.model.policy import Cap, CapSubject, Charges, FairShare, Policy, Quota, kind_of
 from hasched.model.spec import JobSpec, PlacementRules, Resources
 from hasched.model.states import NodeState
@@ -22,6 +23,7 @@ from hasched.statemachine.commands import (
     PutPolicy,
     ResumeJob,
     SetNodeState,
+    StepClock,
     SubmitJob,
     SuspendJob,
     UpdateJob,
@@ -123,3 +125,36 @@ def test_a_submission_doesnt_look_at_quotas_and_caps_of_others() -> None:
         return calls_of(machine, SubmitJob(submission_id="s", actor="ada", spec=JobSpec(name="job", command=("true",))))
 
     assert calls(60) < calls(6) + 40
+
+
+def waiting_for_one(jobs: int) -> Machine:
+    """So many jobs wait for job 1, and job 3 for job 2."""
+    machine = Machine()
+    for _ in range(2):
+        machine.submit()
+    machine.submit(dependency=parse_dependency("afterok:2"))
+    for _ in range(jobs):
+        machine.submit(dependency=parse_dependency("afterok:1"))
+    machine.wait(0)
+    return machine
+
+
+def test_an_end_and_the_step_after_it_cost_what_waits_for_that_job() -> None:
+    """However many wait for another."""
+    few, many = waiting_for_one(5), waiting_for_one(200)
+    for command in (CancelJob(job_id=2, actor="ada"), StepClock()):
+        assert calls_of(few, command) == calls_of(many, command)
+    assert few.state.jobs[3].ended and many.state.jobs[3].ended
+
+
+def test_a_task_that_ends_is_told_to_those_that_wait_for_it_alone() -> None:
+    """Task by task: the size of the array makes no difference to an end, nor to the step after it."""
+    calls = []
+    for tasks in (10, 2000):
+        machine = Machine()
+        machine.submit(count=tasks)
+        machine.submit(count=tasks, dependency=parse_dependency("aftercorr:1"))
+        machine.wait(0)
+        cancel = CancelJob(job_id=1, actor="ada", indices=(3,))
+        calls.append([calls_of(machine, command) for command in (cancel, StepClock())])
+    assert calls[0] == calls[1]

@@ -167,6 +167,22 @@ def test_a_job_may_rather_stay(world: World):
     assert job.state is TaskState.CANCELLED
 
 
+def test_a_time_that_nothing_comes_of_keeps_no_clock_going(world: World):
+    """The job stays though one condition is broken, and the delay of the other runs out."""
+    first, second = world.submit(resources=NOTHING), world.submit(resources=NOTHING)
+    dependency = f"after:{first.id}+1m,afterok:{second.id}"
+    job = world.submit_after(dependency, on_broken_dependency=OnBrokenDependency.WAIT)
+    world.run(first)
+    world.run(second, code=1)
+    for _ in range(2):
+        world.wait(60_000)
+        due_ms = next_deadline(world.state)
+        assert due_ms is not None and due_ms > world.now_ms
+        world.fail_over()
+        world.wait(0)
+    assert waits(world, job)
+
+
 def test_after_a_start_and_so_long(world: World):
     first = world.submit(resources=NOTHING)
     soon, later = world.submit_after(f"after:{first.id}"), world.submit_after(f"after:{first.id}+10m")

@@ -18,7 +18,7 @@ from hasched.model.spec import MAX_CONDITIONS, Condition, Dependency, JobSpec
 from hasched.model.states import ConditionKind, TaskState
 from hasched.model.units import MAX_INTEGER
 from hasched.statemachine.events import DependencyBroken, DependencyMet, DependencyTimed, TasksReleased
-from hasched.statemachine.job import IN_BACKOFF, Job
+from hasched.statemachine.job import Job
 from hasched.statemachine.outcomes import Rejected
 from hasched.statemachine.state import State
 from hasched.statemachine.waits import MAX_DEPENDANTS, MAX_ELEMENTWISE, Awaited, Waits
@@ -95,7 +95,7 @@ def refuse_change(state: State, job: Job, dependency: Dependency) -> Rejected | 
 def evolve_changed(state: State, job: Job, dependency: Dependency) -> None:
     """A job of which nothing was tried waits for this instead; without conditions, for nothing."""
     state.change_spec(job, msgspec.structs.replace(job.spec, dependency=dependency if dependency.conditions else None))
-    state.let_go(job, [index for index in range(job.count) if job.phases[index] == IN_BACKOFF])
+    state.let_all_go(job)
     state.set_waits(job, None)
     if dependency.conditions:
         evolve_held_back(state, job, dependency)
@@ -186,7 +186,7 @@ def evolve_met(state: State, event: DependencyMet) -> None:
     state.touch(job)
     assert job.waits is not None, "it waits"
     state.set_waits(job, job.waits.without(event.conditions, broken=False))
-    if job.waits is not None:
+    if job.waits is not None and job.waits.elements:
         state.dependants.stir(job.id)  # all its tasks, if what held back all of it was the last such
 
 
@@ -207,8 +207,10 @@ def evolve_timed(state: State, event: DependencyTimed) -> None:
 def evolve_released(state: State, event: TasksReleased) -> None:
     job = state.jobs[event.job_id]
     state.touch(job)
-    indices = event.indices or [index for index in range(job.count) if job.phases[index] == IN_BACKOFF]
-    state.let_go(job, indices)
+    if event.indices:
+        state.let_go(job, event.indices)
+    else:
+        state.let_all_go(job)
 
 
 def keep_outcome(state: State, other: Job) -> None:

@@ -188,4 +188,6 @@ def settle(state: State) -> None:
 def _is_timed(state: State, timer: tuple[int, int]) -> bool:
     due_ms, job_id = timer
     job = state.jobs.get(job_id)
-    return job is not None and job.waits is not None and any(each.due_ms == due_ms for each in job.waits.open)
+    if job is None or job.waits is None or job.waits.hopeless:
+        return False
+    return any(each.due_ms == due_ms for each in job.waits.open)
