@@ -216,13 +216,13 @@ class State:
     def set_waits(self, job: Job, waits: Waits | None) -> None:
         """The job waits for this from now on."""
         before, after = job.waits.open if job.waits else (), waits.open if waits else ()
-        was, stays = dict.fromkeys(map(id, before)), dict.fromkeys(map(id, after))  # there may be hundreds
+        was, stays = dict.fromkeys(before), dict.fromkeys(after)  # there may be hundreds
         for awaited in before:
-            if id(awaited) not in stays:
+            if awaited not in stays:
                 self.dependants.remove(job.id, job.name_key, awaited)
         job.waits = waits
         for awaited in after:
-            if id(awaited) not in was:
+            if awaited not in was:
                 self.await_job(job, awaited)
 
     def await_job(self, job: Job, awaited: Awaited) -> None:
