@@ -233,6 +233,8 @@ class Core:
         else:
             self._forward_queue(now)
         self._advance_check(now)
+        if self.state.neighbours.behind:
+            self.state.neighbours.go_on(self.state)
         engine.replicate()
         self.proposals.expire(now)
 
@@ -300,10 +302,12 @@ class Core:
 
     @property
     def wants_turn(self) -> bool:
-        """There is more to do at once: a backlog to apply, or, alone, a synced entry to commit."""
+        """There is more to do at once: a backlog to apply, or to count, or, alone, a synced entry to commit."""
         engine = self.engine
-        return engine.applied_index < engine.commit_index or (
-            not engine.has_electors and engine.is_leader and engine.commit_index < engine.last_index
+        return (
+            engine.applied_index < engine.commit_index
+            or self.state.neighbours.behind
+            or (not engine.has_electors and engine.is_leader and engine.commit_index < engine.last_index)
         )
 
     @property

@@ -61,6 +61,9 @@ class Related:
         for _, tally in self._pairs:
             if tally is not None and tally.missing:
                 return self._tallies.build(tally)
+        for relation, _ in self._pairs:
+            if not relation.weight and (census := self._tallies.census(relation)).missing:
+                return self._tallies.build_census(census)
         return next((self._tallies.build_sites(each) for each in self._sites() if each is not None and each.missing), 0)
 
     def begin(self) -> list[_Rule]:

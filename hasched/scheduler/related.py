@@ -69,13 +69,13 @@ class RelatedCursor(Cursor):
         "_order",
         "_pairs",
         "_places",
+        "_prepared",
         "_seen",
         "_shape",
         "_sites",
         "_spots",
         "_spots_at",
         "_spread_over",
-        "_spreads",
         "_stamps",
         "_surroundings",
         "_tallies",
@@ -93,7 +93,7 @@ class RelatedCursor(Cursor):
         self._places = any(not each.place for each in shape.relations)  # whether some relation is to nodes
         self._floors = [Floor() if each.kind is RelationKind.SPREAD else None for each in shape.relations]
         self._floors_built = False
-        self._spreads = sum(floor is not None for floor in self._floors)
+        self._prepared = False  # what the state judges by is counted
         self._spread_over: list[Sites] = []  # of each of them
         self._sites: list[tuple[Sites, int] | None] = [None] * len(self._pairs)  # of each spread, with their version
         self._spots: dict[Values, _Spot] = {}
@@ -127,7 +127,7 @@ class RelatedCursor(Cursor):
         for sites in self._spread_over:
             if sites.missing or sites.dropped:
                 return False
-        return len(self._spread_over) == self._spreads
+        return self._prepared
 
     def prepare(self) -> int:
         self._unfinished = False
@@ -141,6 +141,10 @@ class RelatedCursor(Cursor):
             for (relation, _), floor in zip(self._pairs, self._floors, strict=True)
             if floor is not None
         ]
+        for relation, _ in self._pairs:
+            if not relation.weight and (census := self._tallies.census(relation)).missing:
+                return self._tallies.build_census(census)
+        self._prepared = True
         return next((self._tallies.build_sites(sites) for sites in self._spread_over if sites.missing), 1)
 
     def best(self, changes: Changes, now_ms: int) -> Slot | None:

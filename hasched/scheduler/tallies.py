@@ -13,7 +13,7 @@ from typing import TypeAlias
 from hasched.model.facts import NodeFacts
 from hasched.model.ids import JobId, NodeId
 from hasched.scheduler.shapes import Shape
-from hasched.statemachine.census import Sites
+from hasched.statemachine.census import Census, Sites
 from hasched.statemachine.job import Job
 from hasched.statemachine.relations import Relation, Whose
 from hasched.statemachine.state import State
@@ -158,6 +158,14 @@ class Tallies:
     def build_sites(self, sites: Sites) -> int:
         """Returns the looks it took."""
         return sites.build(self._state.nodes, TALLY_SLICE) * SITE_LOOKS
+
+    def census(self, relation: Relation) -> Census:
+        """What the state will judge the relation by when a plan is applied; `build_census` goes on with it."""
+        return self._state.neighbours.begin_census(self._state, relation)
+
+    def build_census(self, census: Census) -> int:
+        """Returns the looks it took."""
+        return census.build(self._state.nodes, self._state.jobs, TALLY_SLICE)
 
     def release(self, relation: Relation, user: Shape | None = None) -> None:
         whose = relation.whose

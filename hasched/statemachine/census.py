@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from hasched.model.facts import NodeFacts
-from hasched.model.ids import NodeId
+from hasched.model.ids import JobId, NodeId
 from hasched.model.spec import PlacementRules
 from hasched.model.units import MAX_INTEGER
+from hasched.statemachine.job import Job
 from hasched.statemachine.node import Node
 from hasched.statemachine.relations import Whose
 
@@ -95,19 +96,67 @@ class _Level:
 
 
 class Census:
-    """How many tasks of the jobs that are meant run on each node, and at each value of the labels asked for."""
+    """How many tasks of the jobs that are meant run on each node, and at each value of the labels asked for.
 
-    __slots__ = ("_levels", "by_label", "total", "whose")
+    Until no node is `missing` it is being made: what starts and ends on such a node is counted with all else there.
+    """
 
-    def __init__(self, whose: Whose) -> None:
+    __slots__ = ("_facts", "_levels", "by_label", "missing", "total", "whose")
+
+    def __init__(self, whose: Whose, nodes: Iterable[NodeId] = ()) -> None:
         self.whose = whose
         self.total = 0
+        self.missing = dict.fromkeys(nodes)
         self.by_label: dict[str, dict[str, int]] = {"": {}}  # that without a name stands for the nodes
+        self._facts: dict[NodeId, NodeFacts] = {}  # of nodes with any, as they were counted
         self._levels: dict[str, _Level] = {}  # by label, of the sites asked for last
+
+    def build(self, nodes: Mapping[NodeId, Node], jobs: Mapping[JobId, Job], most: int = MAX_INTEGER) -> int:
+        """Count on some of the nodes that are missing. Returns how many nodes and attempts were looked at."""
+        means: dict[JobId, bool] = {}
+        looks = 0
+        while self.missing and looks < most:
+            node_id, _ = self.missing.popitem()
+            node, tasks = nodes[node_id], 0
+            for job_id, _ in node.attempts:
+                meant = means.get(job_id)
+                if meant is None:
+                    meant = means[job_id] = self.whose.means(jobs[job_id])
+                tasks += meant
+            if tasks:
+                self.add(node.facts, tasks)
+            looks += 1 + len(node.attempts)
+        return looks
+
+    def clear(self) -> None:
+        """Nothing is counted, and nothing missing."""
+        self.total = 0
+        self.missing.clear()
+        self._facts.clear()
+        self._levels.clear()
+        for counts in self.by_label.values():
+            counts.clear()
 
     def add(self, facts: NodeFacts, tasks: int) -> None:
         """So many more, or fewer, on a node."""
+        node_id = facts.node_id
+        if node_id in self.missing:
+            return
+        self._count(self._facts.setdefault(node_id, facts), tasks)
         self.total += tasks
+        if node_id not in self.by_label[""]:
+            del self._facts[node_id]
+
+    def move(self, facts: NodeFacts) -> None:
+        """The labels of a node are others now."""
+        before = self._facts.get(facts.node_id)
+        if before is not None:
+            tasks = self.by_label[""][facts.node_id]
+            self._count(before, -tasks)
+            self._count(facts, tasks)
+            self._facts[facts.node_id] = facts
+
+    def _count(self, facts: NodeFacts, tasks: int) -> None:
         for label, counts in self.by_label.items():
             place = place_of(label, facts)
             if place is None:
@@ -122,11 +171,11 @@ class Census:
             if level is not None:
                 level.move(place, before, after)
 
-    def count_by(self, label: str, nodes: Mapping[NodeId, Node]) -> None:
+    def count_by(self, label: str) -> None:
         """Count at the values of a label, too."""
         counts: dict[str, int] = {}
         for node_id, tasks in self.by_label[""].items():
-            place = place_of(label, nodes[node_id].facts)
+            place = place_of(label, self._facts[node_id])
             if place is not None:
                 counts[place] = counts.get(place, 0) + tasks
         self.by_label[label] = counts

@@ -1,14 +1,15 @@
 """Neighbours: whether the relations of a job still hold, checked when a plan of its tasks is applied.
 
-What they are judged by is counted when it is first asked for, from the jobs of the namespace that run, and kept current from
-then on by every task that starts or ends; so a placement costs the same however much runs. Nothing of it is part of the state:
-it follows from what is there, and which of it is known at a time decides nothing.
+What they are judged by is counted from what runs, and kept current from then on by every task that starts or ends; so a
+placement costs the same however much runs. To count is begun when a job is submitted that will be judged by it, and goes on bit
+by bit (`go_on`); whatever is asked for before that has come to its end is counted at once. Nothing of it is part of the state: it
+follows from what is there, and which of it is known at a time decides nothing.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import chain
 from operator import attrgetter
 from typing import Protocol, TypeAlias
@@ -25,6 +26,9 @@ RELATIONS_HELD_SINCE = 3  # the version of entries; before, they were the planne
 MOST_CENSUSES = 256  # that are kept, the latest asked for,
 MOST_SITES = 64  # and tables of places
 MOST_KNOWN = 4096  # jobs of which it is kept who counts them
+MOST_BEGUN = 8  # censuses at a time, for jobs that were submitted
+FEW = 500  # running jobs, or tasks of them, that are counted at once
+LOOKS_AT_ONCE = 2_000  # at nodes, and attempts on them
 
 _NODE_ID = attrgetter("node_id")
 
@@ -47,6 +51,7 @@ class Neighbours:
         self._censuses: dict[Whose, Census] = {}
         self._counted: dict[JobId, tuple[Census, ...]] = {}  # by which a job's tasks are
         self._sites: dict[tuple[PlacementRules | None, str], Sites] = {}
+        self._begun: dict[Whose, None] = {}  # whose censuses are being made
 
     # What happens
 
@@ -68,37 +73,79 @@ class Neighbours:
         for sites in self._sites.values():
             sites.put(node)
         if relabelled:
-            self._censuses.clear()
-            self._counted.clear()
+            for census in self._censuses.values():
+                census.move(node.facts)
 
     def node_gone(self, node: Node) -> None:
         for sites in self._sites.values():
             sites.drop(node.id)
+        for census in self._censuses.values():
+            census.missing.pop(node.id, None)
+
+    def expect(self, state: Surroundings, job: Job) -> None:
+        """A job was submitted: begin to count those others whom its tasks will be judged by."""
+        for relation in relations_of(job):
+            if not relation.weight and not relation.whose.job_id and len(self._begun) < MOST_BEGUN:
+                self.begin_census(state, relation)
+
+    @property
+    def behind(self) -> bool:
+        """Whether something is left to be counted."""
+        return bool(self._begun)
+
+    def go_on(self, state: Surroundings) -> None:
+        """Count some of it."""
+        whose = next(iter(self._begun), None)
+        census = self._censuses.get(whose) if whose is not None else None
+        if census is not None:
+            census.build(state.nodes, state.jobs, LOOKS_AT_ONCE)
+        if whose is not None and (census is None or not census.missing):
+            del self._begun[whose]
 
     # What is asked
 
     def census(self, state: Surroundings, relation: Relation) -> Census:
         """How many tasks of those that the relation means run where."""
+        census = self.begin_census(state, relation)
+        if census.missing:
+            self._count(state, census)
+        return census
+
+    def begin_census(self, state: Surroundings, relation: Relation) -> Census:
+        """The same, maybe still to be made: whoever has the time may do it bit by bit."""
         whose = relation.whose
         census = self._censuses.pop(whose, None)
         if census is None:
-            census = self._count(state, whose)
+            if len(self._censuses) >= MOST_CENSUSES:
+                del self._censuses[next(iter(self._censuses))]
+            self._counted.clear()
+            census = self._begin(state, whose)
         self._censuses[whose] = census
         if relation.place not in census.by_label:
-            census.count_by(relation.place, state.nodes)
+            census.count_by(relation.place)
         return census
 
-    def _count(self, state: Surroundings, whose: Whose) -> Census:
+    def _begin(self, state: Surroundings, whose: Whose) -> Census:
+        many = not whose.job_id and len(state.usage.running.get(whose.namespace, ())) > FEW
+        if many or sum(state.jobs[each].active for each in self._running(state, whose)) > FEW:
+            self._begun[whose] = None
+            return Census(whose, state.nodes)
         census = Census(whose)
-        running: Iterable[JobId] = (whose.job_id,) if whose.job_id else state.usage.running.get(whose.namespace, ())
-        jobs = (state.jobs.get(job_id) for job_id in running)
-        attempts = [job.active_attempts for job in jobs if job is not None and job.active_attempts and whose.means(job)]
+        self._count(state, census)
+        return census
+
+    def _running(self, state: Surroundings, whose: Whose) -> Iterator[JobId]:
+        """The jobs of which some may be meant."""
+        running = (whose.job_id,) if whose.job_id else state.usage.running.get(whose.namespace, ())
+        return (job_id for job_id in running if job_id in state.jobs)
+
+    def _count(self, state: Surroundings, census: Census) -> None:
+        """All of it at once, which takes as long as much runs."""
+        jobs = (state.jobs[job_id] for job_id in self._running(state, census.whose))
+        attempts = [job.active_attempts for job in jobs if job.active_attempts and census.whose.means(job)]
+        census.clear()
         for node_id, tasks in Counter(map(_NODE_ID, chain.from_iterable(map(dict.values, attempts)))).items():
             census.add(state.nodes[node_id].facts, tasks)
-        if len(self._censuses) >= MOST_CENSUSES:
-            del self._censuses[next(iter(self._censuses))]
-        self._counted.clear()
-        return census
 
     def sites(self, state: Surroundings, rules: PlacementRules | None, label: str) -> Sites:
         """Over which a spread is judged."""

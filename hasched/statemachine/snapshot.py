@@ -456,6 +456,9 @@ def _restore(documents: _Records) -> State:
     state.ended = dict.fromkeys(job.id for job in sorted(ended, key=lambda job: (job.ended_ms, job.id)))
     state.limit()
     renew_bounds(state)
+    for job in state.jobs.values():
+        if job.placement is not None and not job.ended:
+            state.neighbours.expect(state, job)
     return state
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from hasched.model.spec import JobAffinity, JobSelector, PlacementRules, Spread
 from hasched.statemachine.apply import apply
-from hasched.statemachine.commands import Batch, Placement, PlacePlan
+from hasched.statemachine.commands import Batch, Placement, PlacePlan, RemoveNode
 from hasched.statemachine.job import Job
-from hasched.statemachine.neighbours import MOST_CENSUSES, RELATIONS_HELD_SINCE
+from hasched.statemachine.neighbours import FEW, LOOKS_AT_ONCE, MOST_CENSUSES, RELATIONS_HELD_SINCE, Neighbours
 from hasched.statemachine.outcomes import PlanTaken
+from hasched.statemachine.relations import relations_of
 from tests.scheduler.places import Places
 
 ALONE = PlacementRules(apart=(JobAffinity(),))
@@ -89,6 +90,59 @@ def test_however_many_ask_for_others_each_is_judged_right() -> None:
         assert put(world, near, "n1", 0) == int(meant)
         if meant:
             world.end(near.id, 0)
+
+
+def busy() -> tuple[Places, Job]:
+    """Two racks of four nodes, on which more tasks run than are counted in one go."""
+    world = Places()
+    for number in range(8):
+        world.place(f"n{number}", 1_000, rack="ab"[number // 4])
+    web = world.ask(2 * LOOKS_AT_ONCE, name="web")
+    for number in range(4):
+        indices = range(number * LOOKS_AT_ONCE // 4, (number + 1) * LOOKS_AT_ONCE // 4)
+        assert put(world, web, f"n{number}", *indices) == LOOKS_AT_ONCE // 4
+    other = world.ask(FEW, name="other")
+    assert put(world, other, "n1", *range(FEW)) == FEW
+    return world, web
+
+
+def test_others_are_counted_bit_by_bit_from_the_submission_on_and_what_happens_meanwhile_is_seen() -> None:
+    world, web = busy()
+    neighbours = world.state.neighbours
+    assert not neighbours.behind
+    near = world.ask(1, PlacementRules(near=(JobAffinity(JobSelector("web"), "rack"),)), name="near")
+    assert neighbours.behind, "nothing is counted by the entry itself"
+    neighbours.go_on(world.state)
+    (relation,) = relations_of(near)
+    census = neighbours.begin_census(world.state, relation)
+    assert census.missing and census.total
+    world.end(web.id, 0)
+    world.end(web.id, LOOKS_AT_ONCE - 1)
+    assert put(world, web, "n7", LOOKS_AT_ONCE) == 1
+    world.place("n1", 1_000, rack="b")
+    world.place("n3", 1_000, rack="b")
+    for _ in range(3):
+        neighbours.go_on(world.state)
+    assert not neighbours.behind and not census.missing
+    fresh = Neighbours().census(world.state, relation)
+    assert (census.total, census.by_label) == (fresh.total, fresh.by_label)
+    assert census.total == LOOKS_AT_ONCE - 1 and census.at("rack", "b") == LOOKS_AT_ONCE // 2
+
+
+def test_what_is_asked_for_before_all_is_counted_is_judged_right() -> None:
+    world, _ = busy()
+    apart = world.ask(1, PlacementRules(apart=(JobAffinity(JobSelector("web"), "rack"),)), name="apart")
+    assert put(world, apart, "n0", 0) == 0 and put(world, apart, "n4", 0) == 1
+
+
+def test_a_node_that_goes_while_others_are_counted_is_no_matter() -> None:
+    world, web = busy()
+    world.ask(1, PlacementRules(near=(JobAffinity(JobSelector("web")),)), name="near")
+    world.lose("n6")
+    world.do(RemoveNode(node_id="n6", actor="ada"))
+    while world.state.neighbours.behind:
+        world.state.neighbours.go_on(world.state)
+    assert "n6" not in world.state.nodes and web.active == LOOKS_AT_ONCE
 
 
 def test_entries_of_before_were_decided_without() -> None:

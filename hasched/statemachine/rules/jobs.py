@@ -164,6 +164,8 @@ def evolve_submitted(state: State, event: JobSubmitted) -> None:
     job = state.add_job(event.job_id, event.submission_id, event.actor, event.spec, event.parent)
     job.preempts = updates.class_preempts(state, job.priority_class)
     state.set_times(job, *deadlines.times_of(state, event.spec))
+    if job.placement is not None:
+        state.neighbours.expect(state, job)
     dependencies.evolve_held_back(state, job, event.spec.dependency)
 
 
