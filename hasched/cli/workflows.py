@@ -335,7 +335,12 @@ def logs(settings: Settings, /, *, execution_id: int, task: str | None, stderr: 
                 name = f"{each.name}[{instance.index}]" if each.fans_out else each.name
                 stream = "stderr" if stderr else "stdout"
                 if settings.as_json:
-                    text = b"".join(client.logs(instance.job, 0, stream=stream, tail=tail)).decode(errors="replace")
+                    try:
+                        text = b"".join(client.logs(instance.job, 0, stream=stream, tail=tail)).decode(errors="replace")
+                    except NotFound:
+                        if not instance.memo_of:
+                            raise
+                        continue  # what it left is remembered, and its job may be gone
                     found.append({"task": name, "job_id": instance.job, "stream": stream, "text": text})
                 else:
                     _print_log(client, name, instance.job, stream, tail)

@@ -279,6 +279,17 @@ def test_the_events_of_an_execution_are_followed(dev: Dev, tmp_path: Path):
     assert dev.run("events", "--execution", "999").returncode == 66
 
 
+def test_a_memo_outlives_the_job_that_left_it(dev: Dev, tmp_path: Path):
+    (tmp_path / "m.yaml").write_text("name: m\ntasks: {a: {command: [echo, hi], memo: {}}}\n")
+    run = ["workflow", "run", str(tmp_path / "m.yaml"), "--wait"]
+    first = dev.json(*run)
+    job = dev.json("workflow", "show", str(first["id"]))["tasks"][0]["job"]  # type: ignore[index]
+    dev.run("job", "delete", str(job))
+    again = str(dev.json(*run)["id"])
+    assert dev.json("workflow", "show", again)["tasks"][0]["memo_of"] == first["id"]  # type: ignore[index]
+    assert dev.json("workflow", "logs", again) == []
+
+
 def test_any_manager_takes_what_is_to_become_of_a_node(dev: Dev):
     for manager in dev.json("manager", "list")["managers"]:
         environment = {**dev.environment, "HASCHED_MANAGERS": manager["api_url"]}
