@@ -9,12 +9,16 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from standardwebhooks import Webhook
 
 from tests.support.cluster import eventually
 from tests.support.dev import PROGRAM, Dev
@@ -421,3 +425,51 @@ def test_simulated_nodes_take_work_and_run_nothing(tmp_path: Path):
         os.kill(killed, signal.SIGKILL)
         eventually("another process", lambda: dev.pids().get("simulated", killed) != killed)
         assert dev.run("job", "run", "--wait", *command).returncode == 7
+
+
+def test_whoever_leads_tells_of_what_has_ended(dev: Dev):
+    """The leader is killed again and again while jobs end: each end is told at least once, always in the same words."""
+    told: dict[str, set[bytes]] = {}
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            Webhook(secret).verify(body, dict(self.headers))
+            told.setdefault(self.headers["webhook-id"], set()).add(body)
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    secret = "whsec_" + b64encode(os.urandom(24)).decode()
+    (dev.data / "secrets" / "watcher.secret").write_text(secret)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        policy = {
+            "kind": "notification",
+            "name": "watcher",
+            "to": "webhook",
+            "url": f"http://127.0.0.1:{server.server_port}/",
+            "secret_file": "watcher.secret",
+            "events": ["job.succeeded"],
+            "retry_after": "100ms",
+            "retry_at_most": "1s",
+        }
+        assert dev.run("policy", "apply", "-", input=json.dumps(policy)).returncode == 0
+        jobs = []
+        for _ in range(2):
+            jobs += [dev.json("job", "run", "--name", "told", "--", "true")["id"] for _ in range(2)]
+            name = str(dev.json("manager", "leader")["leader"])
+            before = dev.pids()[name]
+            os.kill(before, signal.SIGKILL)
+            eventually(f"a new {name}", lambda name=name, before=before: dev.pids().get(name, before) != before)
+        eventually("all to be told", lambda: ended_jobs(told) >= set(jobs), patience_s=90)
+        assert all(len(bodies) == 1 for bodies in told.values())
+        assert len(told) == len(ended_jobs(told))
+        assert dev.run("policy", "delete", "notification", "watcher").returncode == 0
+        server.shutdown()
+
+
+def ended_jobs(told: dict[str, set[bytes]]) -> set[object]:
+    return {json.loads(body)["data"]["job_id"] for bodies in list(told.values()) for body in bodies}
