@@ -93,3 +93,27 @@ def test_a_spread_makes_room_for_one_task_after_the_other() -> None:
         world.end(job_id, index, code=1)
     world.settle()
     assert world.nodes_of(spread) == ["n0", "n1", "n2", "n3"]
+
+
+def test_the_node_to_hold_is_looked_for_in_steps_among_many_places() -> None:
+    world = full(nodes=400, db_on="n399")
+    near = world.ask(1, NEAR_DB, resources=TWO_CORES)
+    planner, slices = world.planner, 0
+    while planner.ready:
+        assert world.plan(budget=10) is None
+        slices += bool(planner._line.aside) and not planner.held_nodes
+    assert planner.held_nodes == {"n399": near.id}
+    assert slices >= 1, "so many places are looked at in more than one slice"
+
+
+def test_who_could_start_nowhere_holds_a_node_once_rules_let_it() -> None:
+    world = full()
+    near = world.ask(1, NEAR_DB, resources=TWO_CORES)
+    world.settle()
+    assert world.planner.held_nodes == {}, "there is no database to be near to"
+    db = world.ask(1, PlacementRules(constraints=("node == n2",)), name="db", priority=5)
+    job_id, index = next(iter(world.state.nodes["n2"].attempts))
+    world.end(job_id, index)
+    world.settle()
+    assert world.nodes_of(db) == ["n2"]
+    assert world.planner.held_nodes == {"n2": near.id}
