@@ -44,7 +44,7 @@ class ReasonCode(StrEnum):
     NODE_CORDONED = "node_cordoned", "A node is cordoned: it keeps its work and gets no more."
     NODE_DRAINING = "node_draining", "A node is being drained."
     NODE_QUARANTINED = "node_quarantined", "A node failed to launch so many tasks that it gets no more."
-    RESERVED = "reserved", "A node is held for a job that stands before this one."
+    RESERVED = "reserved", "A node is held for a job that stands before this one, or left to it until it is whole."
     KEPT_FOR_GPUS = "kept_for_gpus", "A node keeps CPU or memory for its free GPUs, and the job asks for none."
     RESERVATION = "reservation", "A node is reserved for others, or for maintenance, before this job would end."
 
