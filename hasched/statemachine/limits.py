@@ -88,12 +88,9 @@ class Limits:
         self._caps_of: dict[Group, tuple[tuple[CapNode, int], ...]] = {}
 
     def set_policies(self, quotas: Mapping[str, Policy], caps: Mapping[str, Policy]) -> None:
-        """Start with these, and nothing used."""
-        self.epoch += 1
-        self._policies = (dict(quotas), dict(caps))
-        self.quotas, self.caps, self._each_user, self._rules = {}, {}, [], {}
-        self._quotas_of, self._caps_of, self._by_account = {}, {}, {}
-        self._most_caps = _REMEMBERED
+        """Start with these, and nothing used of the quotas."""
+        self._policies = (dict(quotas), {})
+        self.quotas, self._each_user, self._quotas_of, self._by_account = {}, [], {}, {}
         self.weekly = any(
             isinstance(quota, Quota) and quota.nominal.gpu_ms_per_week is not None for quota in quotas.values()
         )
@@ -106,11 +103,23 @@ class Limits:
                 self._by_account.setdefault((node.quota.namespace, node.quota.user), []).append(node)
         for tree in trees.values():
             share_out(tree)
+        self.any_quotas = bool(quotas)
+        self.set_caps(caps)
+
+    def has_quotas(self, quotas: Mapping[str, Policy]) -> bool:
+        """Whether it was told of just these."""
+        return self._policies[0] == quotas
+
+    def set_caps(self, caps: Mapping[str, Policy]) -> None:
+        """Start with these caps; quotas are as they were."""
+        self.epoch += 1
+        self._policies = (self._policies[0], dict(caps))
+        self.caps, self._rules, self._caps_of, self._most_caps = {}, {}, {}, _REMEMBERED
+        self.any_caps = bool(caps)
         for name, cap in sorted(caps.items()):
             assert isinstance(cap, Cap), "these are the caps"
             match = name if cap.subject is CapSubject.SEMAPHORE else cap.match
             self._rules.setdefault((cap.subject, match), []).append((name, cap))
-        self.any_quotas, self.any_caps = bool(quotas), bool(caps)
 
     def blank(self) -> Limits:
         """The same limits, with nothing used."""

@@ -18,7 +18,7 @@ from hasched.model.states import TaskState
 from hasched.model.units import GIB, MAX_INTEGER
 from hasched.statemachine.job import Job
 from hasched.statemachine.limits import AccountKey, Group, Limits, PartKey
-from hasched.statemachine.quotas import COUNTABLE, QUEUED_JOBS, QUEUED_TASKS, RUNNING_JOBS, RUNNING_TASKS
+from hasched.statemachine.quotas import COUNTABLE, QUEUED_JOBS, QUEUED_TASKS, RUNNING_JOBS
 from hasched.statemachine.running import Running
 from hasched.statemachine.weeks import WeekMeter, split_by_week, week_of
 
@@ -120,19 +120,11 @@ class Account:
         for name, amount in request.countables:
             self.countables[name] = self.countables.get(name, 0) + amount * tasks
 
-    def by_dimension(self) -> dict[str, int]:
-        """What it holds and has waiting, by the dimensions that quotas count."""
-        return {
-            QUEUED_JOBS: self.queued_jobs,
-            QUEUED_TASKS: self.queued_tasks,
-            RUNNING_JOBS: self.running_jobs,
-            RUNNING_TASKS: self.running_tasks,
-            "cpu_milli": self.cpu_milli,
-            "memory_bytes": self.memory_bytes,
-            "gpus": self.gpus,
-            "disk_bytes": self.disk_bytes,
-            **{COUNTABLE + name: amount for name, amount in self.countables.items()},
-        }
+    def amount(self, dimension: str) -> int:
+        """What it holds or has waiting of a dimension that quotas count."""
+        if dimension.startswith(COUNTABLE):
+            return self.countables.get(dimension.removeprefix(COUNTABLE), 0)
+        return int(getattr(self, dimension))
 
 
 class Usage:
@@ -350,16 +342,18 @@ class Usage:
         ]
 
     def set_policies(self, quotas: Mapping[str, Policy], caps: Mapping[str, Policy], now_ms: int) -> None:
-        """These limit from now on. Costs a look at each account."""
+        """These limit from now on. Other quotas cost a look at each account."""
         limits = self.limits
+        if limits.has_quotas(quotas):
+            limits.set_caps(caps)
+            return
         limits.set_policies(quotas, caps)
         if limits.any_quotas:
             for part, account, sign in self._parts():
-                held = account.by_dimension()
                 for node in limits.quotas_of(part):
                     for dimension in node.shares:
-                        node.add(dimension, sign * held.get(dimension, 0))
-                for meter in limits.meters_of(part):
+                        node.add(dimension, sign * account.amount(dimension))
+                for meter in limits.meters_of(part) if limits.weekly else ():
                     meter.add(account.meter, now_ms, sign)
 
     def _parts(self) -> Iterator[tuple[PartKey, Account, int]]:
