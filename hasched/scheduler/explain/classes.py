@@ -64,11 +64,6 @@ class NodeClasses:
 
     def follow(self, state: State) -> Iterator[None]:
         """Take in what has changed since, a slice at each step. At the end nothing is missing, if nothing happens meanwhile."""
-        if self._changes is not state.node_changes:
-            self._clear()
-            self._changes = state.node_changes
-            self._missing = dict.fromkeys(state.nodes)
-            self._version = state.node_changes.version
         while self._take_note(state):
             for _ in range(min(FOLLOW_SLICE, len(self._missing))):
                 self._put(state, self._missing.popitem()[0])
@@ -77,6 +72,10 @@ class NodeClasses:
     def _take_note(self, state: State) -> bool:
         """Whether there is anything to look at."""
         changes = state.node_changes
+        if self._changes is not changes:
+            self._clear()
+            self._changes, self._version = changes, changes.version
+            self._missing = dict.fromkeys(state.nodes)
         if self._version != changes.version:
             self._missing.update(dict.fromkeys(changes.since(self._version)))
             self._version = changes.version
