@@ -32,11 +32,6 @@ def is_url(text: str) -> bool:
     return len(text) <= MAX_URL_BYTES and _URL.fullmatch(text) is not None and text.isprintable()
 
 
-def host_of(url: str) -> str:
-    """`HOST` or `HOST:PORT` of what `is_url`, in lower case."""
-    return re.split(r"[/?#]", url.partition("://")[2], maxsplit=1)[0].lower()
-
-
 def _matching(good: Callable[[str], bool], what: str, schema: dict[str, Any]) -> Kind:
     def read(value: Any, place: str, problems: Problems) -> Any:
         if not isinstance(value, str) or not good(value):

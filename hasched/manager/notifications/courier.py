@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Protocol, assert_never
 
 import aiohttp
-import structlog
 from msgspec import Struct, json
 from standardwebhooks import Webhook
 from standardwebhooks.webhooks import EmptyWebhookSecretError
@@ -30,8 +29,6 @@ MAX_SECRET_BYTES = 64 * 1024
 MAX_ANSWER_BYTES = 4096
 MAX_WAIT_S = 30 * 86_400
 OK, MULTIPLE_CHOICES, BAD_REQUEST = 200, 300, 400
-
-log = structlog.get_logger(__name__)
 
 
 class Sent(Struct, frozen=True):
