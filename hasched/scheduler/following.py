@@ -42,6 +42,7 @@ from hasched.statemachine.events import (
     GangReopened,
     JobCancelRequested,
     JobDeadlineExceeded,
+    JobDue,
     JobEnded,
     JobResumed,
     JobSubmitted,
@@ -236,7 +237,7 @@ class Following(Standing):
     def _job_changed(
         self,
         state: State,
-        event: JobSubmitted | JobResumed | JobUpdated | TasksEligible | TasksReleased | GangReopened,
+        event: JobSubmitted | JobResumed | JobDue | JobUpdated | TasksEligible | TasksReleased | GangReopened,
         touched: dict[NodeId, None],
     ) -> None:
         self._enqueue(state, event.job_id)
@@ -380,6 +381,7 @@ _HANDLERS: dict[type, Callable[[Following, State, Any, dict[NodeId, None]], None
     AttemptEnded: Following._ended,
     JobSubmitted: Following._job_changed,
     JobResumed: Following._job_changed,
+    JobDue: Following._job_changed,
     JobSuspended: Following._job_stopped,
     JobCancelRequested: Following._job_stopped,
     JobDeadlineExceeded: Following._job_stopped,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from hasched.model.states import NodeState, PlacementPolicy
@@ -354,14 +356,15 @@ def test_a_job_that_is_updated_while_it_waits_has_its_new_place() -> None:
     assert started == [f"{job.id}.0@n{number}" for number, job in enumerate((second, first, third))]
 
 
-def test_a_job_waits_for_its_time() -> None:
+@pytest.mark.parametrize("together", [{}, {"gang": True}, {"min_count": 1}])
+def test_a_job_waits_for_its_time(together: dict[str, Any]) -> None:
     world = World()
     world.node("n1")
-    job = world.submit(not_before_ms=1000)
+    job = world.submit(count=2, not_before_ms=1000, **together)
     assert world.settle() == []
     world.now_ms += 1000
     world.do(StepClock())
-    assert world.settle() == [f"{job.id}.0@n1"]
+    assert world.settle() == [f"{job.id}.{index}@n1" for index in range(2)]
 
 
 @pytest.mark.parametrize(
