@@ -285,6 +285,32 @@ def test_a_host_is_allowed_by_its_name_its_domain_or_its_port() -> None:
     assert not is_allowed(("example.com:8443",), "example.com", 443)
     assert is_allowed(("*",), "example.com", 443)
     assert not is_allowed((), "example.com", 443)
+    assert (
+        is_allowed(("[::1]:8443",), "::1", 8443)
+        and is_allowed(("[::1]",), "::1", 443)
+        and is_allowed(("::1",), "::1", 1)
+    )
+    assert not is_allowed(("[::1]:8443",), "::1", 443) and not is_allowed(("::1",), "::", 1)
+
+
+async def test_no_error_has_the_url_which_may_be_a_secret(settings: NotifierSettings, tmp_path: Path) -> None:
+    async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"what?\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(babble, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    courier = Courier(settings)
+    for url, error in (
+        (f"http://127.0.0.1:{port}/hidden", "the answer is no HTTP"),
+        ("http://127.0.0.1:99999/hidden", "the URL is not an http or https URL"),
+    ):
+        (tmp_path / "secrets" / "slack.url").write_text(url)
+        sent = await courier.send(Notification(to=Channel.SLACK, url_file="slack.url"), ORIGIN, NOTICE)
+        assert not sent.delivered and error in sent.error and "hidden" not in sent.error
+    await courier.close()
+    server.close()
 
 
 async def test_slack_and_what_apprise_speaks_to_get_the_text(

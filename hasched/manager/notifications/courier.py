@@ -74,6 +74,8 @@ class Courier:
             return Sent(False, f"no answer within {timeout_s:g}s")
         except Refused as refused:
             return Sent(False, str(refused)[:MAX_NOTICE_TEXT])
+        except aiohttp.ClientResponseError as error:  # its text has the URL, which may be a secret
+            return Sent(False, _one_line(f"the answer is no HTTP: {error.message}"))
         except (aiohttp.ClientError, OSError) as error:
             return Sent(False, f"{type(error).__name__}: {error}"[:MAX_NOTICE_TEXT])
 
@@ -120,9 +122,12 @@ class Courier:
         return await self._post(url, body, headers)
 
     async def _post(self, text: str, body: bytes, headers: dict[str, str]) -> Sent:
-        if not is_url(text):
+        try:
+            url = URL(text) if is_url(text) else None
+        except ValueError:  # a port that there isn't
+            url = None
+        if url is None:
             raise Refused("the URL is not an http or https URL")
-        url = URL(text)
         if not is_allowed(self._settings.allow, url.host or "", url.port or 0):
             raise Refused(f"{url.host}:{url.port} is not in `notifications.allow` of the managers' configuration")
         headers = {"content-type": "application/json", "user-agent": "hasched", **headers}

@@ -43,10 +43,11 @@ def is_allowed(allow: tuple[str, ...], host: str, port: int) -> bool:
 
 def _matches(pattern: str, host: str, port: int) -> bool:
     name, colon, wanted = pattern.rpartition(":")
-    if colon and wanted.isdigit():
+    if colon and wanted.isdigit() and (":" not in name or name.endswith("]")):  # `::1` is an address without a port
         if int(wanted) != port:
             return False
         pattern = name
+    pattern = pattern.strip("[]")  # as URLs write IPv6 addresses
     if pattern.startswith("*."):
         return host.endswith(pattern[1:])
     return pattern in ("*", host)
