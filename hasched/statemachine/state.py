@@ -231,6 +231,12 @@ class State:
             self.dependants.name((each.id, each.name_key) for each in self.jobs.values() if not each.ended)
         self.dependants.add(job.id, job.name_key, awaited)
 
+    def note_start(self, job: Job, started_ms: int) -> None:
+        """An attempt has started then, or (0) never has. Only the job's first is told to those who wait for it."""
+        if started_ms and not job.started_ms:
+            job.started_ms = started_ms
+            self.dependants.note_start(job.id)
+
     def drop_job(self, job: Job) -> None:
         """Forget an ended job. Its submission id is remembered for a while, where anybody could send it again."""
         del self.jobs[job.id]

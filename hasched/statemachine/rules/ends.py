@@ -221,8 +221,7 @@ def evolve_attempt_ended(state: State, event: AttemptEnded) -> None:
     if job.choices is not None and job.choices.pop(index, None) is not None and not job.choices:
         job.choices = None
     _drop_marks(job, event)
-    job.started_ms = job.started_ms or event.started_ms
-    state.dependants.note_start(job.id)
+    state.note_start(job, event.started_ms)
     if not _record_plainly(state, job, active, node, event):
         _record_fully(state, job, active, event)
     if event.task_state is TaskState.PENDING:

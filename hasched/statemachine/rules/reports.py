@@ -99,8 +99,7 @@ def evolve_started(state: State, event: AttemptStarted) -> None:
     active.started_ms = event.started_ms
     active.changed_ms = state.now_ms
     active.log_index = state.index
-    job.started_ms = job.started_ms or event.started_ms
-    state.dependants.note_start(job.id)
+    state.note_start(job, event.started_ms)
     state.move_task(job, event.index, TaskState.RUNNING)
     state.settle(job)
 
