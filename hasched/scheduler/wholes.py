@@ -47,6 +47,7 @@ class Wholes:
         self._state = State()
         self._version = -1  # of the line, when `_waiting` was made
         self._waiting: dict[int, list[_Waiting]] = {}  # by GPUs
+        self._others = False  # whether it has become another since somebody was let in
         self._ends: dict[Slot, tuple[int, int]] = {}  # versions of slots, and when all with GPUs have ended there
         self.refused: dict[Shape, None] = {}
         self.looks = 0  # that it has cost, since somebody last set it to 0
@@ -58,16 +59,16 @@ class Wholes:
     @property
     def changed(self) -> bool:
         """Whether those who were refused may be let in by now."""
-        return bool(self.refused) and self._version != self._line.version
+        return bool(self.refused) and (self._others or self._version != self._line.version)
 
     def let_in(self) -> dict[Shape, None]:
         """Who is to be looked at again: others want whole nodes than when they were refused."""
         if not self.changed:
             return {}
-        before = self._waiting
-        self._count()
-        if before == self._waiting:
+        self._count()  # which may have been done meanwhile, by whoever asks
+        if not self._others:
             return {}
+        self._others = False
         again, self.refused = self.refused, {}
         return again
 
@@ -75,8 +76,8 @@ class Wholes:
         line = self._line
         if self._version == line.version:
             return
-        self._version, self._waiting = line.version, {}
-        counted = 0
+        before, self._waiting = self._waiting, {}
+        self._version, counted = line.version, 0
         for shape in line.aside:
             gpus = shape.requests[0].gpus
             if gpus < 2 or shape.relations or (rank := line.rank_of(shape)) is None:
@@ -90,6 +91,7 @@ class Wholes:
                 self._waiting.setdefault(gpus, []).append(_Waiting(rank, tasks, jobs[0].id, shape))
             if counted == MOST_SHAPES:
                 break
+        self._others = self._others or before != self._waiting
         self.looks += len(line.aside) // LOOKS_A_SHAPE + counted * LOOKS_A_SHAPE
 
     def leaver(self, shape: Shape, request: Resources, rank: Rank) -> Callable[[Slot], int] | None:

@@ -82,3 +82,15 @@ def test_when_nobody_wants_whole_nodes_any_more_the_others_go_on(gpus: int) -> N
     world.do(CancelJob(job_id=whole.id, actor="ada"))
     world.settle()
     assert small.active == 6
+
+
+def test_who_asks_meanwhile_which_nodes_are_left_keeps_nobody_out() -> None:
+    world, _ = begun_nodes(2)
+    world.submit(2, gpus=8)
+    world.submit(6, gpus=1)
+    assert world.settle() == []
+    line, wholes = world.planner._line, world.planner._wholes
+    line.call_back(next(shape for shape in line.aside if shape.requests[0].gpus == 8))
+    _ = world.planner.held_nodes
+    assert wholes.changed
+    assert [shape.requests[0].gpus for shape in wholes.let_in()] == [1]
