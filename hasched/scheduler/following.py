@@ -122,7 +122,7 @@ class Following(Standing):
             self._slots,
             self._changes,
             wholes=self._wholes,
-            waits=self._waits,
+            stands=self._stands,
             wants=self._wants,
         )
         self._recheck: list[tuple[Rank, int, Shape]] = []  # shapes aside that are still to be looked at, the first last

@@ -441,8 +441,8 @@ class GangLine:
     def _first_blocked(self, state: State) -> Blocked | None:
         while found := self._line.blocked(1):
             ((rank, shape, job_id),) = found
-            job = state.jobs.get(job_id)
-            if job is not None and self._waits(job):
+            job, waiting = state.jobs.get(job_id), self._line.first_class(shape)
+            if job is not None and waiting is not None and self._is_of(waiting, job):
                 return Blocked(rank, shape, job_id)
             self._line.call_back(shape)
         return None

@@ -10,7 +10,7 @@ from hasched.model.ids import JobId, NodeId
 from hasched.scheduler.candidates import Candidates, View
 from hasched.scheduler.evictions import LOOKS_A_UNIT, Eviction, Sieve
 from hasched.scheduler.holds import MOST_HOLDS, Blocked, Hold, Holds
-from hasched.scheduler.line import Line
+from hasched.scheduler.line import Line, WaitingClass
 from hasched.scheduler.offers import OfferSearch
 from hasched.scheduler.order import Rank
 from hasched.scheduler.preemption import Ousting
@@ -34,8 +34,8 @@ class _Asked(NamedTuple):
 
 
 class Head:
-    """`waits` says whether a job has tasks that want to start, `wants` how many, job by job, of the first of a shape, all of one
-    priority, may start once there is room. `unsettled`: who holds a node, or gives way, isn't known yet.
+    """`stands` says whether the first job of a class wants to start, `wants` how many tasks, job by job, of the first of a shape,
+    all of one priority, may start once there is room. `unsettled`: who holds a node, or gives way, isn't known yet.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Head:
         changes: Changes,
         *,
         wholes: Wholes,
-        waits: Callable[[State, JobId], bool],
+        stands: Callable[[State, WaitingClass], bool],
         wants: Callable[[State, Shape], list[tuple[JobId, int]]],
     ) -> None:
         self._line = line
@@ -56,7 +56,7 @@ class Head:
         self._wholes = wholes
         self._slots = slots
         self._changes = changes
-        self._waits = waits
+        self._stands = stands
         self._wants = wants
         self._search: OfferSearch | None = None  # for the first who holds none yet
         self._evictions: dict[Shape, Eviction] = {}
@@ -114,7 +114,8 @@ class Head:
         """The first shapes that fit nowhere though some node could hold them. One whose first job is out of it is tried."""
         while True:
             blocked = [Blocked(*each) for each in self._line.blocked(self._holds.limit(len(self._slots)))]
-            gone = [each.shape for each in blocked if not self._waits(state, each.job_id)]
+            firsts = [self._line.first_class(each.shape) for each in blocked]
+            gone = [each.shape for each in firsts if each is not None and not self._stands(state, each)]
             if not gone:
                 return blocked
             for shape in gone:

@@ -317,10 +317,10 @@ class Line:
         best = self._queues[shape].best()
         return best[0] if best is not None else None
 
-    def first_of(self, shape: Shape) -> JobId | None:
-        """The first job of a shape."""
+    def first_class(self, shape: Shape) -> WaitingClass | None:
+        """The class of the first job of a shape."""
         best = self._queues[shape].best()
-        return best[1].first if best is not None else None
+        return best[1] if best is not None else None
 
     def firsts(self, shape: Shape, most: int) -> list[JobId]:
         """The first few jobs of the first class of a shape."""

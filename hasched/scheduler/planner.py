@@ -204,7 +204,7 @@ class Planner(Following):
     def _look_again(self, state: State) -> tuple[int, bool]:
         """See whether the next shape that stands aside fits by now. The looks it took, and whether it is known."""
         rank, _, shape = self._recheck[-1]
-        if (first := self._line.first_of(shape)) is not None and not self._waits(state, first):
+        if (first := self._line.first_class(shape)) is not None and not self._stands(state, first):
             self._recheck.pop()
             self._line.call_back(shape)  # its first job is out of it
             return 1, True
@@ -260,8 +260,10 @@ class Planner(Following):
         first = waiting.first
         assert first is not None, "a class that stands in line has a job"
         shape, rank = waiting.shape, self._order.rank(waiting.group, first)
-        if not self._waits(state, first):
+        if not self._stands(state, waiting):
             waiting.drop_first()
+            if (job := state.jobs.get(first)) is not None and not waiting.group.holds(job):
+                self._enqueue(state, first)
             self._line.enter(waiting)
             return 1
         found, looks = self._find(state, shape, rank)

@@ -8,7 +8,7 @@ from hasched.scheduler.flights import Flights
 from hasched.scheduler.gates import Gate
 from hasched.scheduler.keys import Key
 from hasched.scheduler.limits import ANY_LIMIT, LimitGate
-from hasched.scheduler.line import Line
+from hasched.scheduler.line import Line, WaitingClass
 from hasched.scheduler.order import Order
 from hasched.scheduler.parking import Parking
 from hasched.scheduler.shapes import Shape
@@ -32,6 +32,11 @@ class Standing:
         """Whether the job has tasks that want to start, or would if no gate held them back."""
         job = state.jobs.get(job_id)
         return job is not None and not job.suspended and not job.ending and self._waiting(job) > 0
+
+    def _stands(self, state: State, waiting: WaitingClass) -> bool:
+        """Whether the first job of a class waits, and is still one of this class."""
+        first = waiting.first
+        return first is not None and self._waits(state, first) and waiting.group.holds(state.jobs[first])
 
     def _wants(self, state: State, shape: Shape) -> list[tuple[JobId, int]]:
         """How many tasks of each of the first jobs of a shape may start once there is room, `MOST_ROOMS` in all at most.

@@ -356,6 +356,20 @@ def test_a_job_that_is_updated_while_it_waits_has_its_new_place() -> None:
     assert started == [f"{job.id}.0@n{number}" for number, job in enumerate((second, first, third))]
 
 
+@pytest.mark.parametrize("together", [{}, {"gang": True}])
+def test_a_job_that_is_put_behind_others_holds_nothing_before_them(together: dict[str, Any]) -> None:
+    world = World()
+    world.node("n1", cpu=4)
+    running = world.submit(cpu=3, limit_ms=3_600_000)
+    assert world.settle() == [f"{running.id}.0@n1"]
+    large = world.submit(cpu=4, **together)
+    assert world.settle() == []
+    small = world.submit()
+    assert world.settle() == [], "the node is held for the large one"
+    world.do(UpdateJob(job_id=large.id, actor="ada", priority=-1))
+    assert world.settle() == [f"{small.id}.0@n1"]
+
+
 @pytest.mark.parametrize("together", [{}, {"gang": True}, {"min_count": 1}])
 def test_a_job_waits_for_its_time(together: dict[str, Any]) -> None:
     world = World()
