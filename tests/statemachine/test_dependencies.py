@@ -323,9 +323,10 @@ def test_the_tasks_of_a_gang_are_not_waited_for_one_by_one(world: World):
     assert isinstance(refused, Rejected) and refused.code == "dependency_mismatch"
 
 
-def test_many_wait_for_one(world: World, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("bound", ["MAX_LOOKED_AT_PER_STEP", "MAX_CONDITIONS_PER_STEP"])
+def test_many_wait_for_one(world: World, monkeypatch: pytest.MonkeyPatch, bound: str):
     """What is left over from a step is due at once, in the next."""
-    monkeypatch.setattr(releases, "MAX_LOOKED_AT_PER_STEP", 3)
+    monkeypatch.setattr(releases, bound, 3)
     first = world.submit(resources=NOTHING)
     jobs = [world.submit_after(f"afterok:{first.id}") for _ in range(10)]
     world.place(first)

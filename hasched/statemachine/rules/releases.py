@@ -33,6 +33,7 @@ from hasched.statemachine.waits import ACTOR, NEVER, Awaited, Waits
 
 MAX_LOOKED_AT_PER_STEP = 1000  # jobs; what is left over is due at once, in the next step
 MAX_TASKS_PER_STEP = 5000
+MAX_CONDITIONS_PER_STEP = 10_000  # of these jobs: each of theirs is judged, and a job may have hundreds
 
 _HELD = bytes(phase == IN_BACKOFF for phase in range(256))
 _FINAL = bytes(phase >= TaskState.SUCCEEDED and phase != IN_BACKOFF for phase in range(256))
@@ -50,19 +51,26 @@ def decide_due(state: State, before: Iterable[Event]) -> list[Event]:
     ending = (JobCancelRequested, JobDeadlineExceeded, JobEnded)
     ended = {event.job_id: None for event in before if isinstance(event, ending)}
     found: list[Event] = []
-    jobs_left, tasks_left = MAX_LOOKED_AT_PER_STEP, MAX_TASKS_PER_STEP
+    jobs_left, tasks_left, conditions_left = MAX_LOOKED_AT_PER_STEP, MAX_TASKS_PER_STEP, MAX_CONDITIONS_PER_STEP
     for job_id in _candidates(state):
         if job_id in ended:
             continue
         events = list(decide_one(state, job_id, tasks_left))
         found += events
         jobs_left -= bool(events)
+        conditions_left -= _open_of(state, job_id) if events else 0
         tasks_left -= sum(
             len(event.indices) for event in events if isinstance(event, TasksReleased | JobCancelRequested)
         )
-        if jobs_left <= 0 or tasks_left <= 0:
+        if jobs_left <= 0 or tasks_left <= 0 or conditions_left <= 0:
             break
     return found
+
+
+def _open_of(state: State, job_id: int) -> int:
+    """How many conditions it waits for."""
+    job = state.jobs.get(job_id)
+    return len(job.waits.open) if job is not None and job.waits is not None else 0
 
 
 def _candidates(state: State) -> list[int]:
@@ -177,8 +185,11 @@ def stir_if_due(state: State, job: Job) -> None:
 
 def settle(state: State) -> None:
     """After a step: those about which nothing is left to be decided need not be looked at."""
-    dependants = state.dependants
+    dependants, conditions_left = state.dependants, 2 * MAX_CONDITIONS_PER_STEP
     for job_id in sorted(dependants.stirred)[: 2 * MAX_LOOKED_AT_PER_STEP]:
+        conditions_left -= _open_of(state, job_id)
+        if conditions_left <= 0:
+            break  # the next step goes on
         if next(decide_one(state, job_id, 1), None) is None:
             del dependants.stirred[job_id]
     while dependants.timers and dependants.timers[0][0] <= state.now_ms and not _is_timed(state, dependants.timers[0]):
