@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Protocol, assert_never
 
@@ -28,6 +30,7 @@ from hasched.model.policy import Notification
 MAX_SECRET_BYTES = 64 * 1024
 MAX_ANSWER_BYTES = 4096
 MAX_WAIT_S = 30 * 86_400
+APPRISE_AT_ONCE = 16  # attempts, in threads of their own
 OK, MULTIPLE_CHOICES, BAD_REQUEST = 200, 300, 400
 
 
@@ -58,8 +61,10 @@ class Courier:
         self._settings = settings
         self._session: aiohttp.ClientSession | None = None
         self._tls: ssl.SSLContext | None = None
+        self._threads = ThreadPoolExecutor(APPRISE_AT_ONCE, "apprise")  # what hangs there holds up nothing else
 
     async def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -153,7 +158,8 @@ class Courier:
             raise Refused("apprise doesn't understand the URL")
         cluster = self._settings.cluster
         # A thread can't be stopped: what is still on its way when the time is over goes on, and is repeated.
-        went = await asyncio.to_thread(sender.notify, title=subject_of(cluster, notice), body=text_of(cluster, notice))
+        notify = partial(sender.notify, title=subject_of(cluster, notice), body=text_of(cluster, notice))
+        went = await asyncio.get_running_loop().run_in_executor(self._threads, notify)
         return Sent(True) if went else Sent(False, "apprise could not deliver it")
 
     def _open(self) -> aiohttp.ClientSession:
