@@ -78,7 +78,7 @@ def _apply_command(state: State, command: c.Command, events: list[Event], faults
     if isinstance(command, c.PlacePlan):
         return _take_plan(state, command, events, faults)
     try:
-        decision = _decide(state, command)
+        decision = _decide(state, command, len(events))
     except _LOCAL_FAILURES:
         raise
     except Exception as error:
@@ -114,8 +114,8 @@ def _notify(state: State, command: c.Command, event: Event, events: list[Event],
     events += notices
 
 
-def _decide(state: State, command: c.Command) -> Decision | Rejected:
-    """Reads only."""
+def _decide(state: State, command: c.Command, number: int) -> Decision | Rejected:
+    """Reads only. `number`: of the first event that is decided, in its entry."""
     match command:
         case c.SubmitJob():
             return jobs.decide_submit(state, command)
@@ -194,11 +194,11 @@ def _decide(state: State, command: c.Command) -> Decision | Rejected:
         case c.DeleteExecution():
             return executions.decide_delete(state, command)
         case c.SettleDeliveries():
-            return notifications.decide_settle(state, command)
+            return notifications.decide_settle(state, command, number)
         case c.RetryNotifications():
             return notifications.decide_retry(state, command)
         case c.TryNotification():
-            return notifications.decide_test(state, command)
+            return notifications.decide_test(state, command, number)
         case c.ForgetMemos():
             return executions.decide_forget(state, command)
         case c.StepClock():

@@ -215,6 +215,12 @@ def test_what_finds_no_room_is_counted_and_told_of_once_there_is(
     assert [each.topic for each in notices(machine)] == ["job.succeeded", "notification.dropped"]
 
 
+def test_no_two_notices_of_an_entry_have_the_same_id(machine: Machine) -> None:
+    put(machine)
+    machine.do(*(TryNotification(target="ops", actor="root") for _ in range(3)))
+    assert [notice.event for notice in notices(machine)] == [f"{machine.state.index}.{number}" for number in range(3)]
+
+
 def test_a_target_is_tried_and_goes_with_what_waits_for_it(machine: Machine) -> None:
     put(machine)
     assert machine.outcome(TryNotification(target="ops", actor="root")) == Done()

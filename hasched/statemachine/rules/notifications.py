@@ -70,13 +70,13 @@ def refuse_unknown(state: State, spec: JobSpec) -> Rejected | None:
     return None
 
 
-def decide_test(state: State, command: TryNotification) -> Decision | Rejected:
+def decide_test(state: State, command: TryNotification, number: int) -> Decision | Rejected:
     if command.target not in state.policies[PolicyKind.NOTIFICATION]:
         return _no_such(command.target)
     if state.outbox.is_full(command.target):
         cause = f"{MAX_WAITING} notices wait for notification/{command.target} already"
         return Rejected("outbox_full", cause, "see why with `hasched notification show`")
-    notice = Notice(topic=TEST_TOPIC, event=f"{state.index}.0", time_ms=state.now_ms, actor=command.actor)
+    notice = Notice(topic=TEST_TOPIC, event=f"{state.index}.{number}", time_ms=state.now_ms, actor=command.actor)
     return Decision([NotificationQueued(state.outbox.next_id, command.target, notice)])
 
 
@@ -98,8 +98,11 @@ def decide_retry(state: State, command: RetryNotifications) -> Decision | Reject
     return Decision([NotificationRetried(command.target, tuple(sorted((*now, *again))), command.actor)])
 
 
-def decide_settle(state: State, command: SettleDeliveries) -> Decision:
-    """The leader's report of attempts. What was reported before, or isn't there any more, is passed over."""
+def decide_settle(state: State, command: SettleDeliveries, number: int) -> Decision:
+    """The leader's report of attempts. What was reported before, or isn't there any more, is passed over.
+
+    `number` is that of its first event in the entry: notices have ids by it, and no two the same.
+    """
     found: list[Event] = []
     touched: dict[str, int] = {}  # how many leave each lane
     seen: dict[int, None] = {}
@@ -116,7 +119,10 @@ def decide_settle(state: State, command: SettleDeliveries) -> Decision:
         lane = state.outbox.lanes[target]
         if lane.untold and leaving and len(lane.waiting) - leaving < MAX_WAITING:
             told = Notice(
-                topic=DROPPED_TOPIC, event=f"{state.index}.{len(found)}", time_ms=state.now_ms, count=lane.untold
+                topic=DROPPED_TOPIC,
+                event=f"{state.index}.{number + len(found)}",
+                time_ms=state.now_ms,
+                count=lane.untold,
             )
             found.append(NotificationQueued(delivery_id, target, told))
             delivery_id += 1
