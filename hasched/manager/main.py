@@ -11,6 +11,7 @@ import gc
 import os
 import resource
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import structlog
@@ -31,6 +32,8 @@ from hasched.model.errors import ConfigInvalid, HaschedError
 from hasched.model.parse import JobDefaults
 from hasched.raft.node import ReplicaConfig, ReplicaNode, open_replica
 from hasched.raft.replica import Member
+
+THREADS = 32  # for names, files and secrets, so that some of them that hang hold up no others
 
 log = structlog.get_logger(__name__)
 
@@ -70,6 +73,7 @@ async def _run(config: ManagerConfig) -> int:
     server = _make_server(config, replica, hub)
     gc.freeze()  # what was loaded stays: the collector need not walk it again and again
     stop = asyncio.Event()
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     duties.start()

@@ -85,6 +85,7 @@ def test_every_mistake_has_its_line(tmp_path: Path):
 #HASCHED --env "open
 #HASCHED --name two words
 #HASCHED --env =1
+#HASCHED --input /etc/hostname
 """
     assert mistakes(tmp_path, text) == [
         "train.sh:2: --gpu / --gpus: 'two' is not a whole number",
@@ -93,6 +94,7 @@ def test_every_mistake_has_its_line(tmp_path: Path):
         "train.sh:5: No closing quotation",
         "train.sh:6: '--name two words' is more than options; a value with blanks goes in quotes",
         "train.sh:7: --env: '=1' is not KEY=VALUE",
+        "train.sh:8: --input is for the command line alone",
     ]
 
 
@@ -146,7 +148,7 @@ def test_run_submit_and_directives_take_the_same_options():
     from hasched.cli.scripts import _directive
 
     names = {parameter.name for parameter in _directive.params}
-    own = {"submission_id", "if_index", "estimate", "wait", "json"}
+    own = {"input_file", "submission_id", "if_index", "estimate", "wait", "json"}
     assert {parameter.name for parameter in run.params} == names | own | {"command"}
     assert {parameter.name for parameter in submit.params} == names | own | {"file", "arguments"}
     assert is_script("#!/bin/sh")
