@@ -26,6 +26,7 @@ from tests.support.cluster import ProcessCluster, eventually
 EVERY = 100  # entries between two snapshots, and between two checks: the least that the configuration takes
 CLUSTER = "test"
 NEVER_RUNS = {"command": ["/bin/true"], "resources": {"countables": {"never": 1}}}
+FOUND = r"(?:states_differ index=|the state of m[0-9]+ at entry )(\d+)"  # by a verdict on all, or by the manager itself
 SETTINGS = {"raft": {"snapshot_every": EVERY, "check_every": EVERY}}
 
 
@@ -109,7 +110,7 @@ def tell(folder: Path) -> Outcome:
             found_after_s = time.monotonic() - begun
             exit_status = cluster.processes[victim].wait()
             logs = "".join(log_of(cluster, name) for name in cluster.manager_names)  # whoever led by then
-            index = max(int(number) for number in re.findall(r"states_differ index=(\d+)", logs))
+            index = max(int(number) for number in re.findall(FOUND, logs))
 
             begun = time.monotonic()
             cluster.start(victim)
