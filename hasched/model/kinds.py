@@ -84,11 +84,15 @@ def name() -> Kind:
 
 def names(most: int) -> Kind:
     """A list of names, as a sorted tuple without repetitions."""
-    one = name()
+    return set_of(name(), most, "names")
+
+
+def set_of(one: Kind, most: int, what: str) -> Kind:
+    """A list, as a sorted tuple without repetitions."""
 
     def read(value: Any, place: str, problems: Problems) -> Any:
         if not isinstance(value, (list, tuple)):
-            problems.note(place, f"must be a list of names, not {describe(value)}")
+            problems.note(place, f"must be a list of {what}, not {describe(value)}")
             return ()
         if len(value) > most:
             problems.note(place, f"has {len(value)} entries, and may have {most}")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from hasched.model import kinds
-from hasched.model.kinds import Field, Kind, Problems, describe
+from hasched.model.kinds import Field, Kind, Problems, describe, set_of
 from hasched.model.notices import Channel, NotifyRule, Topic
 
 MAX_URL_BYTES = 2048
@@ -41,23 +41,6 @@ def _matching(good: Callable[[str], bool], what: str, schema: dict[str, Any]) ->
     return Kind(read, {"type": "string", **schema})
 
 
-def _list_of(one: Kind, most: int, what: str) -> Kind:
-    """A list as a sorted tuple without repetitions."""
-
-    def read(value: Any, place: str, problems: Problems) -> Any:
-        if not isinstance(value, (list, tuple)):
-            problems.note(place, f"must be a list of {what}, not {describe(value)}")
-            return ()
-        if len(value) > most:
-            problems.note(place, f"has {len(value)} entries, and may have {most}")
-        before = len(problems)
-        for number, each in enumerate(value):
-            one.read(each, f"{place}[{number}]", problems)
-        return tuple(sorted(dict.fromkeys(value))) if len(problems) == before else ()
-
-    return Kind(read, {"type": "array", "items": one.schema, "maxItems": most})
-
-
 def _topic(topics: Iterable[Topic]) -> Kind:
     known = {topic.value: None for topic in topics}
 
@@ -83,13 +66,13 @@ _EMAIL = _matching(
     "an e-mail address such as ada@example.com",
     {"format": "email"},
 )
-ADDRESSES = _list_of(_EMAIL, MAX_RECIPIENTS, "e-mail addresses")
-TOPICS = _list_of(_topic(Topic), len(Topic), "events")
+ADDRESSES = set_of(_EMAIL, MAX_RECIPIENTS, "e-mail addresses")
+TOPICS = set_of(_topic(Topic), len(Topic), "events")
 
 _NOTIFY = kinds.mapping(
     {
         "targets": Field("targets", kinds.names(MAX_JOB_TARGETS), "Names of notification policies."),
-        "events": Field("events", _list_of(_topic(t for t in Topic if t.of_jobs), len(Topic), "events"), "What of."),
+        "events": Field("events", set_of(_topic(t for t in Topic if t.of_jobs), len(Topic), "events"), "What of."),
     },
     "a mapping such as {targets: [ops], events: [job.failed]}",
 )
