@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from chaos.drills import configs
 from chaos.drills.base import Drill
 from chaos.drills.props import (
-    QUICK,
+    PATIENT,
     Gate,
     start_all,
     until_away,
@@ -34,7 +34,7 @@ class HeldGpuVanishes(Drill):
         "reason, until there is a GPU again. Nothing is shown as running that doesn't run."
     )
     agents = 1
-    settings = QUICK
+    settings = PATIENT
     agent_settings: ClassVar[dict[str, Any]] = {"capacity": {"cpu": 4, "memory": "4Gi", "gpus": 2}}
 
     async def play(self, scene: Scene) -> None:
