@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from hasched.model.dependency import parse_dependency
 from hasched.model.spec import PlacementRules, Resources
+from hasched.model.policy import PolicyKind, Reservation
 from hasched.model.states import NodeState
 from hasched.scheduler.explain import pending_reason
-from hasched.statemachine.commands import SetNodeState, SuspendJob
+from hasched.statemachine.commands import DrainNode, PutPolicy, SetNodeState, SuspendJob
 from hasched.statemachine.job import Job
 from tests.scheduler.places import Places
 from tests.scheduler.world import World
 
 GIB = 2**30
+HOUR_MS = 3_600_000
 
 
 def why(world: World, job: Job) -> tuple[str, str] | None:
@@ -104,7 +106,7 @@ def test_waiting_turn() -> None:
 def test_no_node_may_run_it() -> None:
     world = Places()
     world.place("n1", pool="batch")
-    world.place("n2", taints=["dedicated=ml"])
+    world.place("n2", pool="lab")
     assert why(world, world.ask()) == (
         "pool",
         "node n1: it is in the pool batch, and the job asks for default, and none of 2 in service may run it",
@@ -118,3 +120,42 @@ def test_an_alternative_is_as_good_as_the_request() -> None:
     assert why(world, world.ask(rules=PlacementRules(any_of=(large, small)))) is not None
     assert why(world, world.ask(rules=PlacementRules(any_of=(large, small))))[0] == "waiting_turn"  # type: ignore[index]
     assert why(world, world.ask(resources=Resources(disk_bytes=5 * GIB)))[0] == "unsatisfiable"  # type: ignore[index]
+
+
+def test_of_nodes_that_may_not_run_it_the_nearest_is_told_of() -> None:
+    world = Places()
+    world.place("n1", pool="batch", rack="r2")
+    world.place("n2", taints=["dedicated=ml"], rack="r2")
+    world.place("n3", rack="r2")
+    job = world.ask(rules=PlacementRules(constraints=("label.rack == r1",)))
+    assert why(world, job) == (
+        "constraint",
+        "node n3: this does not hold of it: label.rack == r1, and none of 3 in service may run it",
+    )
+
+
+def test_nodes_that_may_run_it_and_take_no_work_come_before_others_that_take_some() -> None:
+    world = Places()
+    for node_id in ("n1", "n2", "n3"):
+        world.place(node_id, pool="default" if node_id == "n1" else "batch")
+    job = world.ask(rules=PlacementRules(pools=("batch",)))
+    world.do(DrainNode(node_id="n2", actor="ada"))
+    assert why(world, job)[0] == "waiting_turn"  # type: ignore[index]
+    world.do(SetNodeState(node_id="n3", state=NodeState.UNHEALTHY, reason="silent"))
+    text = "none of the 2 nodes that may run it takes work: 1 drained, 1 unhealthy"
+    assert why(world, job) == ("node_draining", text)
+    alone = world.ask(rules=PlacementRules(pools=("batch",), constraints=("node == n3",)))
+    assert why(world, alone) == ("node_unhealthy", "the only node that may run it, n3, is unhealthy")
+
+
+def test_a_reservation_for_others_is_what_the_job_waits_for() -> None:
+    world = Places()
+    world.place("n1")
+    world.place("n2", pool="batch")
+    start_ms = world.state.now_ms + HOUR_MS
+    body = Reservation(nodes=("n1",), start_ms=start_ms, end_ms=start_ms + HOUR_MS)
+    world.do(PutPolicy(kind=PolicyKind.RESERVATION, name="works", body=body, actor="ada"))
+    short, endless = world.ask(timeout_ms=1000), world.ask()
+    assert why(world, short) == ("waiting_turn", "it will be started as soon as its turn comes")
+    code, text = why(world, endless) or ("", "")
+    assert (code, text.partition(" from ")[0]) == ("reservation", "the reservation works keeps node n1 for others")

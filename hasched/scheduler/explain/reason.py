@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import islice
 
 import msgspec
 
+from hasched.model.eligibility import is_in_pool
 from hasched.model.facts import gpu_class_of
 from hasched.model.policy import THE_GPU_ROOM, GpuRoom
 from hasched.model.reasons import ReasonCode
-from hasched.model.spec import Resources
+from hasched.model.spec import ANYWHERE, Resources
 from hasched.model.states import NodeState
 from hasched.model.times import format_time
 from hasched.model.views import Reason
@@ -21,7 +23,10 @@ from hasched.scheduler.filters import find_blockers
 from hasched.scheduler.gates import QueueRoom
 from hasched.scheduler.keeping import NOTHING, Kept, said_by
 from hasched.scheduler.limits import LimitGate
+from hasched.scheduler.order import Account
+from hasched.scheduler.shapes import NEVER_MS, limit_of, rounded_up
 from hasched.scheduler.slots import MAX_ATTEMPTS_PER_NODE
+from hasched.scheduler.windows import Windows
 from hasched.statemachine.job import Job
 from hasched.statemachine.node import Node
 from hasched.statemachine.policies import find_policy
@@ -57,7 +62,7 @@ def pending_reason(state: State, job: Job, kept: Kept = NOTHING) -> Reason | Non
         return reason
     eligible = [node for node in healthy if node.admits(job.placement)]
     if not eligible:
-        return _not_admitted(job, healthy)
+        return _not_admitted(state, job, healthy)
     healthy = eligible
     request = job.resources
     requests = (job.placement.any_of if job.placement is not None else ()) or (request,)
@@ -68,6 +73,9 @@ def pending_reason(state: State, job: Job, kept: Kept = NOTHING) -> Reason | Non
         )
     if not any(_has_room(node, each) for node in healthy for each in requests):
         return Reason(code=ReasonCode.INSUFFICIENT_RESOURCES, text=f"no node has {_amounts(request)} free now")
+    healthy = [node for node in healthy if any(_has_room(node, each) for each in requests)]
+    if (reason := _reserved(state, job, healthy)) is not None:
+        return reason
     kept = kept if kept != NOTHING else _kept_by_policy(state)
     if kept != NOTHING and all(
         is_kept_from(each, node, kept) for node in healthy for each in requests if _has_room(node, each)
@@ -85,12 +93,65 @@ def _kept_by_policy(state: State) -> Kept:
     return (said_by(policy) if policy is not None and policy.enabled else None) or NOTHING
 
 
-def _not_admitted(job: Job, nodes: Sequence[Node]) -> Reason:
-    """What keeps the job from the first of them; `hasched job why` has the others."""
-    node = nodes[0]
-    blocker = find_blockers(node.facts, job)[0]
+_COMPARED = 64  # nodes, of which the nearest is told of
+_AWAY = {
+    "cordoned": ReasonCode.NODE_CORDONED,
+    "draining": ReasonCode.NODE_DRAINING,
+    "drained": ReasonCode.NODE_DRAINING,
+    "quarantined": ReasonCode.NODE_QUARANTINED,
+}
+
+
+def _not_admitted(state: State, job: Job, nodes: Sequence[Node]) -> Reason:
+    """What keeps the job from the nearest of those that take work; `hasched job why` has the others.
+
+    Where the job may run on nodes that take none, that is what it waits for.
+    """
+    away = [node for node in state.nodes.values() if not node.takes_work and node.admits(job.placement)]
+    if away:
+        return _away(away)
+    rules = job.placement if job.placement is not None else ANYWHERE
+    near = list(islice((node for node in nodes if is_in_pool(node.facts, rules)), _COMPARED)) or nodes[:1]
+    node, blockers = min(((node, find_blockers(node.facts, job)) for node in near), key=lambda pair: len(pair[1]))
     rest = f", and none of {len(nodes)} in service may run it" if len(nodes) > 1 else ""
-    return Reason(code=blocker.code, text=f"node {node.id}: {blocker.text}{rest}")
+    return Reason(code=blockers[0].code, text=f"node {node.id}: {blockers[0].text}{rest}")
+
+
+def _away(nodes: Sequence[Node]) -> Reason:
+    words: dict[str, int] = {}
+    for node in nodes:
+        word = _word_of(node)
+        words[word] = words.get(word, 0) + 1
+    code = _AWAY.get(_word_of(nodes[0]), ReasonCode.NODE_UNHEALTHY)
+    if len(nodes) == 1:
+        return Reason(code=code, text=f"the only node that may run it, {nodes[0].id}, is {_word_of(nodes[0])}")
+    told = ", ".join(f"{number} {word}" for word, number in sorted(words.items()))
+    return Reason(code=code, text=f"none of the {len(nodes)} nodes that may run it takes work: {told}")
+
+
+def _word_of(node: Node) -> str:
+    """What keeps work away from it, above all: `drained`, `disconnected`."""
+    state, *others = node.status.split(",")
+    return others[0] if others and node.state is NodeState.HEALTHY else state
+
+
+def _reserved(state: State, job: Job, nodes: Sequence[Node]) -> Reason | None:
+    """The reservation that keeps others' nodes from the job, where only such nodes have room."""
+    windows = Windows()
+    windows.refresh(state)
+    if not windows or not all(node.id in windows.nodes for node in nodes):
+        return None
+    account, limit_ms = Account(*job.account), limit_of(job)
+    access = windows.access(account)
+    end_ms = min(state.now_ms + (limit_ms if limit_ms == NEVER_MS else rounded_up(limit_ms)), NEVER_MS)
+    closing = [(windows.closes_ms(node.id, access), node.id) for node in nodes]
+    if not closing or any(closes_ms >= end_ms for closes_ms, _ in closing):
+        return None
+    closes_ms, node_id = max(closing)
+    name = windows.closed_by(node_id, access)
+    when = f"from {format_time(closes_ms)} to {format_time(windows.end_ms(name))}"
+    text = f"the reservation {name} keeps node {node_id} for others {when}, and the job may run into it"
+    return Reason(code=ReasonCode.RESERVATION, text=text)
 
 
 def _no_nodes(state: State) -> str:
