@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from hasched.model.dependency import parse_dependency
-from hasched.model.spec import PlacementRules, Resources
 from hasched.model.policy import PolicyKind, Reservation
+from hasched.model.spec import PlacementRules, Resources
 from hasched.model.states import NodeState
 from hasched.scheduler.explain import pending_reason
 from hasched.statemachine.commands import DrainNode, PutPolicy, SetNodeState, SuspendJob
