@@ -51,6 +51,25 @@ class Kept(NamedTuple):
             or request.memory_bytes > total.memory_bytes - memory_bytes * total.gpus
         )
 
+    def leaves(self, request: Resources, total: Resources, free: tuple[int, int, int], most: int) -> int:
+        """For how many tasks without GPUs a node has room where so much CPU, memory and GPUs are free, `most` at most.
+
+        Asked of all nodes in a row.
+        """
+        free_cpu_milli, free_memory_bytes, free_gpus = free
+        gpus, yields = total.gpus, self.yields
+        if asked := request.cpu_milli:
+            share = total.cpu_milli // gpus
+            room = (free_cpu_milli - min(self.cpu_milli, share * 3 // 4 if yields else share) * free_gpus) // asked
+            most = room if room < most else most
+        if asked := request.memory_bytes:
+            share = total.memory_bytes // gpus
+            room = (
+                free_memory_bytes - min(self.memory_bytes, share * 3 // 4 if yields else share) * free_gpus
+            ) // asked
+            most = room if room < most else most
+        return most if most > 0 else 0
+
     def beyond(self, request: Resources, total: Resources) -> Resources:
         """What a task with GPUs asks for beyond what these keep for it."""
         cpu_milli, memory_bytes, _ = self.on(total)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -58,7 +58,7 @@ def submit(cluster: Cluster, document: dict[str, Any]) -> Job:
 
 
 def why(cluster: Cluster, job: Job) -> Why:
-    return explain_waiting(cluster.state, job)
+    return explain_waiting(cluster.state, job, known=Known(kept=cluster.planner.kept))
 
 
 def codes(answer: Why) -> list[str]:
@@ -130,7 +130,8 @@ def _raise_policy(state: State, change: ChangeView) -> PutPolicy:
     """As `hasched policy apply` would put it: the document with one amount raised."""
     where, _, key = change.key.partition(".")
     kind, _, name = where.partition("/")
-    document = write_policy(state.policies[PolicyKind(kind)][name].body)
+    policy = state.policies.get(PolicyKind(kind), {}).get(name)
+    document = write_policy(policy.body) if policy is not None else {}
     _, body = parse_policy(kind, name, put(document, key.split("."), change.value))
     return PutPolicy(kind=PolicyKind(kind), name=name, body=body, actor="bob")
 
@@ -249,6 +250,49 @@ def test_a_gang_is_told_how_many_would_start_at_once() -> None:
     assert codes(answer) == ["gang"]
     assert remedies(answer) == ["be content with 3 tasks at once instead of 4"]
     assert starts_with(cluster, job, document, answer.remedies[0])
+
+
+def test_a_gang_is_told_of_the_room_beside_free_gpus() -> None:
+    cluster = Cluster()
+    cluster.node("n1", cpu=8, gpus=2, gpus_known=(A100, A100))
+    submit(cluster, {"resources": {"cpu": 3, "gpus": 1}})
+    cluster.place()
+    document = {"count": 4, "gang": True}
+    job = submit(cluster, document)
+    cluster.place()
+    answer = why(cluster, job)
+    told = "its 4 tasks start together, and there is room for 2 now, and for 2 on empty nodes"
+    (text,) = [blocker.text for blocker in answer.blockers if blocker.code == ReasonCode.GANG]
+    assert text == f"{told}, beside the 3 CPU that each free GPU keeps"
+    reason = pending_reason(cluster.state, job, cluster.planner.kept)
+    assert reason is not None and reason.text == text
+    assert remedies(answer) == ["be content with 2 tasks at once instead of 4"]
+    assert starts_with(cluster, job, document, answer.remedies[0])
+
+
+def test_room_on_nodes_that_others_have_is_no_room_for_a_gang() -> None:
+    cluster = Cluster()
+    cluster.node("n1", cpu=2)
+    cluster.node("n2", cpu=2)
+    reserve(cluster, "n2", -1)
+    document = {"count": 4, "gang": True}
+    job = submit(cluster, document)
+    cluster.place()
+    assert not job.active
+    (remedy,) = why(cluster, job).remedies
+    assert remedy.text == "be content with 2 tasks at once instead of 4"
+    assert starts_with(cluster, job, document, remedy)
+    silent = explain_waiting(cluster.state, job, known=Known(reachable=["n1"]))
+    assert remedies(silent) == [remedy.text]
+
+
+def test_a_gang_with_rules_is_not_told_of_a_size_that_they_may_forbid() -> None:
+    cluster = Cluster()
+    cluster.node("n1", cpu=2)
+    cluster.node("n2", cpu=1)
+    job = submit(cluster, {"count": 4, "gang": True, "placement": {"anti_affinity": [{"jobs": "self"}]}})
+    answer = why(cluster, job)
+    assert ("gang" in codes(answer), remedies(answer)) == (True, []), "two would start, and not three"
 
 
 def test_what_must_be_apart_may_be_together_if_it_says_so() -> None:
@@ -460,8 +504,23 @@ documents = st.fixed_dictionaries(
 
 
 _ABOUT_THE_JOB = (ReasonCode.SUSPENDED, ReasonCode.MAX_RUNNING, ReasonCode.GANG)
+_TWO_GPUS = {
+    "cpu": 6,
+    "memory": 0,
+    "gpus": [A100, A100],
+    "pool": "default",
+    "taints": (),
+    "zone": "a",
+    "control": "",
+}
+_ONE_GPU = {"resources": {"cpu": 2, "gpus": 1}, "count": 1, "priority": 0}
+_ONE_CORE = {"resources": {"cpu": 1}, "count": 1, "priority": 0}
 
 
+# The GPU that is free keeps 2 CPU of the 4 that are, from gangs and from single tasks.
+@example(nodes=[_TWO_GPUS], wanted=[_ONE_GPU, {**_ONE_CORE, "count": 4, "gang": True}], suspended=False)
+@example(nodes=[_TWO_GPUS], wanted=[_ONE_GPU, {**_ONE_CORE, "count": 5, "gang": True}], suspended=False)
+@example(nodes=[{**_TWO_GPUS, "cpu": 5}], wanted=[*[_ONE_CORE] * 3, _ONE_GPU], suspended=True)
 @settings(max_examples=60, deadline=None)
 @given(nodes=nodes, wanted=st.lists(documents, min_size=1, max_size=6), suspended=st.booleans())
 def test_whatever_is_suggested_starts_a_task(

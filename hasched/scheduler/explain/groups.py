@@ -10,8 +10,9 @@ from typing import Any, NamedTuple, TypeVar
 from hasched.model.ids import NodeId
 from hasched.model.spec import Resources
 from hasched.scheduler.explain.classes import NodeClass
-from hasched.scheduler.explain.lacks import Asker, Lacks
+from hasched.scheduler.explain.lacks import Asker, Lacks, room_beside
 from hasched.scheduler.explain.members import Members
+from hasched.scheduler.keeping import NOTHING, Kept
 from hasched.statemachine.node import Node
 
 _T = TypeVar("_T")
@@ -74,10 +75,13 @@ class Group:
         marks = self._some(self.members.marks(request))
         return [node for node, mark in zip(self.nodes, marks, strict=True) if not mark]
 
-    def rooms(self, request: Resources, most: int) -> list[int]:
-        """For how many such tasks each node has room, counted up to `most`."""
+    def rooms(self, request: Resources, most: int, kept: Kept = NOTHING) -> list[int]:
+        """For how many such tasks each node has room beside what free GPUs keep, counted up to `most`."""
         marks = self._some(self.members.marks(request))
-        return [0 if mark else node.room_for(request, most) for node, mark in zip(self.nodes, marks, strict=True)]
+        rooms = [0 if mark else node.room_for(request, most) for node, mark in zip(self.nodes, marks, strict=True)]
+        if kept == NOTHING or request.gpus or not self.first.total.gpus:
+            return rooms
+        return [room and room_beside(kept, request, node, room) for node, room in zip(self.nodes, rooms, strict=True)]
 
     def column(self, name: str, free: Callable[[Node], int]) -> list[int]:
         """What is free of a resource on each of the nodes, worked out once."""

@@ -120,7 +120,7 @@ class Asker:
         if self._held:
             yield list(map(self._held.get, ids))
         if self._kept != NOTHING:
-            yield [free > 0 and self._is_kept(node) for node, free in zip(nodes, members.gpus, strict=True)]
+            yield self._kept_column(members)
         yield from self._surroundings.columns(members)
 
     def lacks(self, node: Node) -> tuple[int, Lacks]:
@@ -179,6 +179,19 @@ class Asker:
             return None
         return closes_ms, self._windows.closed_by(node_id, self._access)
 
+    def _kept_column(self, members: Members) -> list[bool]:
+        """On which nodes of a class free GPUs keep too much."""
+        if len(self._choices) > 1:
+            return [free > 0 and self._is_kept(node) for node, free in zip(members.nodes, members.gpus, strict=True)]
+        kept, request = self._kept, self.requests[self._choices[0]]
+        if request.gpus or max(members.gpus) <= 0:
+            return [False] * len(members.nodes)
+        free = zip(members.cpu_milli, members.memory_bytes, members.gpus, strict=True)
+        return [
+            each[2] > 0 and not kept.leaves(request, node.info.resources, each, 1)
+            for node, each in zip(members.nodes, free, strict=True)
+        ]
+
     def _is_kept(self, node: Node) -> bool:
         """Whether what its free GPUs keep is too much for the request that comes nearest."""
         return is_kept_from(self.requests[self.mark(node)[0]], node, self._kept)
@@ -186,15 +199,17 @@ class Asker:
 
 def is_kept_from(request: Resources, node: Node, kept: Kept) -> bool:
     """Whether what the free GPUs of a node keep is too much for a request."""
+    return not request.gpus and not room_beside(kept, request, node, 1)
+
+
+def room_beside(kept: Kept, request: Resources, node: Node, most: int) -> int:
+    """For how many such tasks without GPUs a node has room beside what its free GPUs keep, if it has room for `most`."""
     total = node.info.resources
     gpus = total.gpus - node.allocated_gpus
-    if request.gpus or gpus <= 0:
-        return False
-    kept = kept.on(total)
-    return (
-        0 < request.cpu_milli > total.cpu_milli - node.allocated_cpu_milli - kept.cpu_milli * gpus
-        or 0 < request.memory_bytes > total.memory_bytes - node.allocated_memory_bytes - kept.memory_bytes * gpus
-    )
+    if gpus <= 0:
+        return most
+    free = (total.cpu_milli - node.allocated_cpu_milli, total.memory_bytes - node.allocated_memory_bytes, gpus)
+    return kept.leaves(request, total, free, most)
 
 
 def tell_kept(kept: Kept) -> str:

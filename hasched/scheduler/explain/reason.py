@@ -58,7 +58,8 @@ def pending_reason(state: State, job: Job, kept: Kept = NOTHING) -> Reason | Non
     healthy = [node for node in state.nodes.values() if node.takes_work]
     if not healthy:
         return Reason(code=ReasonCode.NO_NODES, text=_no_nodes(state))
-    if job.starts_together and (reason := gang_reason(state, job)) is not None:
+    kept = kept if kept != NOTHING else _kept_by_policy(state)
+    if job.starts_together and (reason := gang_reason(state, job, kept)) is not None:
         return reason
     eligible = [node for node in healthy if node.admits(job.placement)]
     if not eligible:
@@ -76,7 +77,6 @@ def pending_reason(state: State, job: Job, kept: Kept = NOTHING) -> Reason | Non
     healthy = [node for node in healthy if any(_has_room(node, each) for each in requests)]
     if (reason := _reserved(state, job, healthy)) is not None:
         return reason
-    kept = kept if kept != NOTHING else _kept_by_policy(state)
     if kept != NOTHING and all(
         is_kept_from(each, node, kept) for node in healthy for each in requests if _has_room(node, each)
     ):

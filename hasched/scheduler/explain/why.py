@@ -19,21 +19,25 @@ from hasched.model.words import counted
 from hasched.scheduler.blockers import Blocker, Change, Target
 from hasched.scheduler.explain.amounts import amounts_of
 from hasched.scheduler.explain.classes import NodeClass, NodeClasses
-from hasched.scheduler.explain.gangs import gang_reason, room_for, rules_blocker
+from hasched.scheduler.explain.gangs import find_shortage, rules_blocker
 from hasched.scheduler.explain.groups import Group, sort_nodes
 from hasched.scheduler.explain.lacks import Asker, Known, Lack, find_shortages
 from hasched.scheduler.explain.marks import GPUS, SLOTS
 from hasched.scheduler.explain.remedies import find_remedies
 from hasched.scheduler.explain.summary import sum_up
+from hasched.scheduler.explain.surroundings import KEYS
 from hasched.scheduler.gates import Gate, standard_gates
+from hasched.scheduler.keeping import NOTHING, Kept
 from hasched.scheduler.order import Order, group_of
 from hasched.scheduler.slots import MAX_ATTEMPTS_PER_NODE
 from hasched.statemachine.job import IN_BACKOFF, Job
 from hasched.statemachine.node import Node
+from hasched.statemachine.relations import relations_of
 from hasched.statemachine.rules.dependencies import tell_waits
 from hasched.statemachine.state import State
 
 EXAMPLES = 3
+_BY_AMOUNT = (ReasonCode.KEPT_FOR_GPUS, *KEYS)  # a node that lacks these for one task may count for some of a gang
 COUNT_SLICE = 2_000  # jobs looked at between two steps of `count_ahead`
 
 
@@ -53,7 +57,7 @@ def explain_waiting(
     groups = sort_nodes(classes.members(state), asker)
     of_job = find_job_blockers(state, job, standard_gates() if gates is None else gates)
     if job.starts_together:  # room for one task doesn't help
-        of_job += _find_gang_blockers(state, job, groups)
+        of_job += _find_gang_blockers(state, job, groups, known.kept if known is not None else NOTHING)
         groups_for_one: Sequence[Group] = [group for group in groups if group.signature.open]
     else:
         groups_for_one = groups
@@ -91,28 +95,30 @@ def find_job_blockers(state: State, job: Job, gates: Sequence[Gate]) -> list[Blo
     return found
 
 
-def _find_gang_blockers(state: State, job: Job, groups: Sequence[Group]) -> Iterator[Blocker]:
-    """Fewer tasks would start where there is room for some, if they all ask for the same."""
+def _find_gang_blockers(state: State, job: Job, groups: Sequence[Group], kept: Kept) -> Iterator[Blocker]:
+    """Fewer tasks would start where there is room for some, if they all ask for the same and have no rules toward others."""
     assert job.gang is not None, "it starts together"
     alike = not job.gang.groups
     usable = [group for group in groups if not group.signature.of_class]
     if job.placement is not None and job.placement.constraints:
         usable = [group for group in usable if group.first.admits(job.placement)]
+    open_now = [group for group in usable if all(lack.code in _BY_AMOUNT for lack in group.signature.of_itself)]
 
     def find(request: Resources) -> Iterator[Node]:
         if alike:  # then it is what the groups were sorted by
-            return (node for group in usable if not group.signature.mark for node in group.nodes)
-        return (node for group in usable for node in group.find(request))
+            return (node for group in open_now if not group.signature.mark for node in group.nodes)
+        return (node for group in open_now for node in group.find(request))
 
-    reason = gang_reason(state, job, lambda _: (node for group in usable for node in group.nodes), find)
-    if reason is None:
-        if (blocker := rules_blocker(state, job, usable)) is not None:
+    shortage = find_shortage(job, lambda _: (node for group in usable for node in group.nodes), find, kept)
+    if shortage is None:
+        if (blocker := rules_blocker(state, job, open_now, kept)) is not None:
             yield blocker
         return
     least = max(job.floor, 1)
-    room = room_for(find, job, least) if alike and not job.active else 0
+    ruled = any(not relation.weight for relation in relations_of(job))
+    reason, room = shortage
     change = None
-    if 0 < room < least:
+    if room and alike and not ruled:
         key = "count" if job.gang.min_count == job.count else "min_count"
         change = Change(f"be content with {counted(room, 'task')} at once instead of {least}", key=key, value=room)
     yield Blocker(ReasonCode.GANG, reason.text, change=change)
