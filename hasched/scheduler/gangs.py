@@ -123,6 +123,7 @@ class GangLine:
             self._search.give_up()
             self._search = None
         self._unlucky = False  # somebody stands aside though there seemed to be room
+        self._unkept = False  # it hasn't been seen yet for whom nodes are to be kept now
         self._holds = holds
         self._shapes = GangShapes()
         self._rooms: dict[Shape, Rooms] = {}
@@ -165,7 +166,15 @@ class GangLine:
     def ready(self) -> bool:
         """Whether `plan` has anything to look at."""
         asks = self._reserve is not None and not self._reserve.asked
-        return bool(self._search or self._recheck or self._picking or asks or self._line or self._moved())
+        return bool(
+            self._search
+            or self._recheck
+            or self._picking
+            or asks
+            or self._line
+            or (self._unkept and self._line.aside)
+            or self._moved()
+        )
 
     def _moved(self) -> list[Shape]:
         """The shapes that stand aside and may fit now, because some have come or gone to whom they stand in relations."""
@@ -179,6 +188,7 @@ class GangLine:
 
     def _set_aside(self, waiting: WaitingClass) -> None:
         self._line.set_aside(waiting)
+        self._unkept = True
         if waiting.shape.relations:
             self._seen[waiting.shape] = self._judged_by(waiting.shape)
 
@@ -355,10 +365,12 @@ class GangLine:
         self._line.enter(waiting)
         if self._reserve is not None and self._reserve.job_id == job_id:
             self._let_reserve_go(self._reserve)
+            self._unkept = True
         return flight.command
 
     def keep_reserve(self, state: State) -> int:
         """See to it that the first gang that fits nowhere has nodes kept for it, and no other. Returns the units spent."""
+        self._unkept = False
         if not self._line.aside and self._reserve is None and self._picking is None and self._passing is None:
             return 0
         first = self._first_blocked(state)
@@ -374,6 +386,7 @@ class GangLine:
             return 1
         rooms, looks = self._look(state, first.shape)
         if rooms is None:
+            self._unkept = True
             return 1 + looks // LOOKS_A_UNIT
         if self._picking is None or self._picking[0] != first.job_id:
             slots, standing = list(self._slots.values()), (first.rank, self._holds)
@@ -388,6 +401,7 @@ class GangLine:
         if wanted is not None:
             self._picking = None
             if not all(slot.usable for slot in wanted):
+                self._unkept = True
                 return 1  # they have changed since they were looked at
             if wanted:
                 self._reserve = keep(self._holds, rooms, first, wanted)

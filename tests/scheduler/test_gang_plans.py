@@ -449,6 +449,19 @@ class TestReserves:
         assert lower.active == 1 and not lower.yields
 
 
+@pytest.mark.parametrize("budget", [2, 1000])
+def test_nodes_are_kept_for_a_gang_also_where_another_gang_was_the_last_to_be_planned(budget: int) -> None:
+    world = World()
+    for number in range(4):
+        world.node(f"n{number}", cpu=4)
+    world.submit(2, cpu=1)
+    world.settle()
+    large, small = world.submit(16, gang=True), world.submit(3, gang=True)
+    world.settle(budget)
+    assert (large.active, small.active) == (0, 3)
+    assert set(world.planner.held_nodes.values()) == {large.id}
+
+
 def test_a_gang_has_the_node_that_a_job_behind_it_holds() -> None:
     world = World()
     for name in ("n1", "n2"):
