@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hasched.cli.output import age, clock, counts, moment, pairs, print_fields, print_table, resources, took
+from hasched.cli.output import age, clock, counts, moment, pairs, print_fields, print_table, printable, resources, took
 from hasched.cli.placement_words import placement_fields
 from hasched.cli.tasks import ending, summary
 from hasched.model.dependency import format_dependency
@@ -19,7 +19,8 @@ from hasched.model.words import counted, short_bytes
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from hasched.model.spec import Backoff
+    from hasched.model.notices import NotifyRule
+    from hasched.model.spec import Backoff, Preemption, TaskGroup
     from hasched.model.views import JobView, TaskView
 
 SCRIPT_LINES = 10
@@ -93,9 +94,19 @@ def _spec_fields(spec: JobSpec) -> list[tuple[str, str]]:
         ("working dir", spec.working_dir),
         ("env", "\n".join(f"{key}={shlex.quote(value)}" for key, value in sorted(spec.env.items()))),
         ("input", short_bytes(len(spec.input)) if spec.input else ""),
-        ("each task asks", resources(spec.resources)),
+        ("each task asks", "" if spec.groups else resources(spec.resources)),
+        ("groups", "\n".join(map(_group, spec.groups))),
+        ("start", _start(spec)),
         *placement_fields(spec.placement),
+        ("semaphores", ", ".join(f"{units} of {name}" for name, units in spec.semaphores)),
+        ("tags", ", ".join(spec.tags)),
         ("dependency", format_dependency(spec.dependency) if spec.dependency is not None else ""),
+        (
+            "if it breaks",
+            f"{spec.on_broken_dependency.name.lower()}s"
+            if spec.on_broken_dependency is not usual.on_broken_dependency
+            else "",
+        ),
         ("max running", str(spec.max_running) if spec.max_running else ""),
         ("timeout", format_duration(spec.timeout_ms) if spec.timeout_ms else ""),
         ("kill grace", format_duration(spec.kill_grace_ms) if spec.kill_grace_ms != usual.kill_grace_ms else ""),
@@ -107,8 +118,31 @@ def _spec_fields(spec: JobSpec) -> list[tuple[str, str]]:
             "success codes",
             ", ".join(map(str, spec.success_exit_codes)) if spec.success_exit_codes != usual.success_exit_codes else "",
         ),
+        ("preemption", _preemption(spec.preemption) if spec.preemption != usual.preemption else ""),
+        ("notifies", _notify(spec.notify) if spec.notify is not None else ""),
         ("labels", pairs(spec.labels)),
     ]
+
+
+def _group(group: TaskGroup) -> str:
+    """`worker: 8 tasks with 4 CPU`."""
+    return f"{group.name}: {counted(group.count, 'task')} with {resources(group.resources)}"
+
+
+def _start(spec: JobSpec) -> str:
+    """Which tasks start together, where they don't start one by one."""
+    least = spec.min_count or spec.count
+    if spec.gang:
+        return "all its tasks together" if least == spec.count else f"together, {least} to {spec.count} tasks"
+    return f"from {counted(least, 'task')} on, up to {spec.count}" if spec.min_count else ""
+
+
+def _preemption(told: Preemption) -> str:
+    return f"{told.signal}, {format_duration(told.warning_ms)} before TERM"
+
+
+def _notify(rule: NotifyRule) -> str:
+    return f"{', '.join(rule.targets)} of {', '.join(rule.events)}"
 
 
 def _first_lines(script: str) -> str:
@@ -126,7 +160,7 @@ def _backoff(backoff: Backoff) -> str:
 
 
 def print_task(task: TaskView) -> None:
-    """A task and its attempts."""
+    """A task, its attempts, and why each of those ended where the task doesn't say so itself."""
     print_fields(
         [
             ("task", f"{task.job_id}.{task.task_index}"),
@@ -141,6 +175,9 @@ def print_task(task: TaskView) -> None:
         return
     click.echo()
     print_table(_ATTEMPT_COLUMNS, _attempt_rows(task), _ATTEMPT_SPARE)
+    for attempt in task.attempts:
+        if attempt.reason is not None and attempt.reason != task.reason:
+            click.echo(f"attempt {attempt.attempt}: {printable(attempt.reason.text)} ({attempt.reason.code})")
 
 
 def _attempt_rows(task: TaskView) -> Iterator[tuple[str, ...]]:

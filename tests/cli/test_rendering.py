@@ -18,7 +18,7 @@ from hasched.cli.placement_words import placement_fields
 from hasched.cli.rendering import JOB_COLUMNS, JOB_SPARE, job_row, print_job, print_task
 from hasched.model.parse import parse_spec
 from hasched.model.spec import Backoff, JobSpec, Resources, Retries
-from hasched.model.views import AttemptView, JobView, ManagerView, NodeView, TaskView
+from hasched.model.views import AttemptView, JobView, ManagerView, NodeView, Reason, TaskView
 
 NOW_MS = int(time.time() * 1000)
 SPEC = JobSpec(
@@ -168,6 +168,53 @@ def test_what_a_job_asks_for_is_shown(capsys):
     ):
         assert f"{line}\n" in shown
     assert "success codes" not in shown
+
+
+# Of a job's document, by the field of `JobSpec`: one that isn't as everywhere, and the line that says so.
+SAID = {
+    "args": ({"script": "#!/bin/sh", "args": ["a b"]}, "args 'a b'"),
+    "resources": ({"resources": {"cpu": 2}}, "each task asks 2 CPU"),
+    "groups": ({"groups": [{"name": "w", "count": 2, "resources": {"cpu": 4}}]}, "groups w: 2 tasks with 4 CPU"),
+    "gang": ({"gang": True, "count": 3}, "start all its tasks together"),
+    "min_count": ({"gang": True, "count": 3, "min_count": 2}, "start together, 2 to 3 tasks"),
+    "placement": ({"placement": {"pool": "sim"}}, "pool sim"),
+    "semaphores": ({"semaphores": {"licence": 2}}, "semaphores 2 of licence"),
+    "tags": ({"tags": ["nightly", "big"]}, "tags big, nightly"),
+    "dependency": ({"dependency": "afterok:1"}, "dependency afterok:1"),
+    "on_broken_dependency": ({"dependency": "afterok:1", "on_broken_dependency": "wait"}, "if it breaks waits"),
+    "preemption": ({"preemption": {"signal": "USR1", "warning": "30s"}}, "preemption USR1, 30s before TERM"),
+    "notify": ({"notify": {"targets": ["ops"], "events": ["job.failed"]}}, "notifies ops of job.failed"),
+    "labels": ({"labels": {"a": "b"}}, "labels a=b"),
+    "restart": ({"restart": "never"}, "restart never"),
+    "on_disconnect": ({"on_disconnect": "stop"}, "on disconnect stop"),
+    "success_exit_codes": ({"success_exit_codes": [0, 3]}, "success codes 0, 3"),
+    "input": ({"input": "abcd"}, "input 4"),
+    "command": ({"command": ["cat", "a b"]}, "command cat 'a b'"),
+}
+SHOWN_WITH_SCRIPT = {"script", "working_dir", "env", "max_running", "timeout_ms", "kill_grace_ms", "retries"}
+OF_THE_JOB_ITSELF = {"name", "count", "namespace", "queue", "priority", "priority_class"}
+TIMES = {"not_before_ms", "not_before_after_ms", "deadline_ms", "deadline_after_ms"}
+
+
+@pytest.mark.parametrize("field", SAID)
+def test_whatever_is_not_as_everywhere_is_shown(field: str, capsys: pytest.CaptureFixture[str]) -> None:
+    document, line = SAID[field]
+    spec = parse_spec(({} if {"script", "command"} & document.keys() else {"command": ["true"]}) | document)
+    print_job(replace(JOB, spec=spec), None)
+    assert line in [" ".join(each.split()) for each in capsys.readouterr().out.splitlines()]
+
+
+def test_no_field_of_a_job_is_forgotten() -> None:
+    assert {*SAID} | SHOWN_WITH_SCRIPT | OF_THE_JOB_ITSELF | TIMES == {*JobSpec.__struct_fields__}
+
+
+def test_why_an_attempt_ended_is_told_where_the_task_says_something_else(capsys: pytest.CaptureFixture[str]) -> None:
+    gone, now = Reason(code="device_lost", text="a GPU is gone"), Reason(code="unsatisfiable", text="none is left")
+    attempts = [replace(ATTEMPT, reason=gone), replace(ATTEMPT, attempt=2, reason=now)]
+    print_task(replace(TASK, reason=now, attempts=attempts))
+    assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("attempt")] == [
+        "attempt 1: a GPU is gone (device_lost)"
+    ]
 
 
 def test_what_others_wrote_can_not_steer_the_terminal(capsys):
