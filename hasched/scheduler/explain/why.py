@@ -19,6 +19,7 @@ from hasched.model.words import counted
 from hasched.scheduler.blockers import Blocker, Change, Target
 from hasched.scheduler.explain.amounts import amounts_of
 from hasched.scheduler.explain.classes import NodeClass, NodeClasses
+from hasched.scheduler.explain.devices import find_unwell
 from hasched.scheduler.explain.gangs import find_shortage, rules_blocker
 from hasched.scheduler.explain.groups import Group, sort_nodes
 from hasched.scheduler.explain.lacks import Asker, Known, Lack, find_shortages
@@ -159,6 +160,7 @@ def _view_class(asker: Asker, node_class: NodeClass, groups: Sequence[Group]) ->
     blockers = [
         *rules.values(),
         *(Blocker(short.code, _tell_shortage(short, free), free.nodes) for short, free in shortages.items()),
+        *find_unwell(asker.requests, groups),
     ]
     return NodeClassView(
         nodes=sum(map(len, groups)),
