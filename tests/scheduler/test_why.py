@@ -213,6 +213,16 @@ def test_the_smallest_change_comes_first() -> None:
     assert remedies(answer) == ["ask for 7 CPU instead of 8 CPU", "uncordon n2"]
 
 
+def test_what_asks_for_more_than_another_that_is_enough_is_left_out() -> None:
+    cluster = Cluster()
+    cluster.node("n1")
+    cluster.node("n2", pool="lab")
+    cluster.node("n3")
+    cluster.do(SetNodeEligibility(node_id="n1", eligible=False, actor="bob"))
+    answer = why(cluster, submit(cluster, {"placement": {"constraints": "node == n1"}}))
+    assert remedies(answer) == ["drop the constraint node == n1", "uncordon n1"], "and not with the pool of n2"
+
+
 def test_gpus_of_another_model() -> None:
     cluster = Cluster()
     cluster.node("n1", cpu=8, gpus=2, gpus_known=(A100, A100))

@@ -83,7 +83,16 @@ def find_remedies(
     found = list(by_text.values())
     found.sort(key=lambda remedy: (len(remedy.changes), remedy.weight, -remedy.nodes, remedy.text))
     best = {remedy.kind: remedy for remedy in reversed(found)}
-    return [remedy for remedy in found if best[remedy.kind] is remedy][:MOST_REMEDIES]
+    smallest: list[Remedy] = []
+    for remedy in found:
+        if best[remedy.kind] is remedy and not any(_is_part(each, remedy) for each in smallest):
+            smallest.append(remedy)
+    return smallest[:MOST_REMEDIES]
+
+
+def _is_part(small: Remedy, large: Remedy) -> bool:
+    """Whether the large one asks for all that is enough in the small one, and for more."""
+    return all(change in large.changes for change in small.changes)
 
 
 def _remedy_on(state: State, job: Job, asker: Asker, group: Group) -> Remedy | None:
