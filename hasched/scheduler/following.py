@@ -109,6 +109,7 @@ class Following(Standing):
 
     def _empty_line(self) -> None:
         self._shapes = Shapes()
+        self._standing = {}
         self._tallies = Tallies(self._on_their_way)
         self._candidates = Candidates(self._scorer, self._changes, self._windows, self._slots, self._make_related)
         self._line = Line(self._order.rank, self._forget_shape)
@@ -164,7 +165,10 @@ class Following(Standing):
             if handler is not None:
                 handler(self, state, event, touched)
             if (job_id := getattr(event, "job_id", 0)) and isinstance(job_id, int):
-                self._ahead.see(state, job_id, started=isinstance(event, TasksScheduled))
+                started = isinstance(event, TasksScheduled)
+                if job_id in self._standing and not (started and self._waits(state, job_id)):
+                    del self._standing[job_id]
+                self._ahead.see(state, job_id, started=started)
             for gate in self._gates:
                 for channel in gate.opened(state, event):
                     self._parking.open(channel)

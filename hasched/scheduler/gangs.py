@@ -194,7 +194,8 @@ class GangLine:
 
     def stands_before(self, rank: Rank | None) -> bool:
         """Whether somebody here is to be tried before a place in the other line; None: its end."""
-        self._recheck.update(dict.fromkeys(self._moved()))
+        if self._seen:
+            self._recheck.update(dict.fromkeys(self._moved()))
         if self._recheck or self._search is not None:
             return True
         first = self._line.first_rank

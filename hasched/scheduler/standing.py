@@ -27,6 +27,7 @@ class Standing:
     _flights: Flights
     _line: Line
     _limits: LimitGate | None
+    _standing: dict[JobId, WaitingClass]  # jobs seen to stand first of a class, of which nothing has happened since
 
     def _waits(self, state: State, job_id: JobId) -> bool:
         """Whether the job has tasks that want to start, or would if no gate held them back."""
@@ -36,7 +37,14 @@ class Standing:
     def _stands(self, state: State, waiting: WaitingClass) -> bool:
         """Whether the first job of a class waits, and is still one of this class."""
         first = waiting.first
-        return first is not None and self._waits(state, first) and waiting.group.holds(state.jobs[first])
+        if first is None:
+            return False
+        if self._standing.get(first) is waiting:
+            return True
+        stands = self._waits(state, first) and waiting.group.holds(state.jobs[first])
+        if stands:
+            self._standing[first] = waiting
+        return stands
 
     def _wants(self, state: State, shape: Shape) -> list[tuple[JobId, int]]:
         """How many tasks of each of the first jobs of a shape may start once there is room, `MOST_ROOMS` in all at most.
@@ -81,6 +89,8 @@ class Standing:
 
     def take(self, state: State, job: Job, tasks: int) -> None:
         """Tell the gates and the order of tasks that are on their way now; negative: not any more."""
+        if self._waiting(job) <= 0:
+            self._standing.pop(job.id, None)
         for gate in self._gates:
             gate.take(state, job, tasks)
         self._order.take(state, job, tasks)
