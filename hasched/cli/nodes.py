@@ -12,7 +12,7 @@ from hasched.cli.node_properties import label_nodes, pool_nodes, reset_nodes, ta
 from hasched.cli.settings import Settings, json_option
 
 if TYPE_CHECKING:
-    from hasched.model.views import NodeView
+    from hasched.model.views import NodeReservationView, NodeView
     from hasched.model.wire import DeviceInfo
 
 
@@ -57,18 +57,19 @@ def show(settings: Settings, node_id: str) -> None:
         return
     fields = [
         ("node", view.id),
-        ("status", view.status or view.state),
+        ("status", _status(view)),
         ("reason", view.reason.text if view.reason else ""),
         ("cordoned", _cordoned(view)),
         ("drain", _drain(view)),
         ("quarantine", _quarantine(view)),
+        ("reserved", "\n".join(map(_reserved, view.reservations))),
         ("connected", "yes" if view.connected else "no"),
         ("host", view.hostname),
         ("agent", view.agent_version),
         ("isolation", view.isolation),
         ("total", resources(view.total)),
         ("allocated", resources(view.allocated)),
-        ("running", str(view.running)),
+        ("running", _running(view)),
         ("GPUs", _gpus(view)),
         ("pool", view.pool),
         ("devices", "\n".join(map(_device, view.devices))),
@@ -98,6 +99,22 @@ def remove(settings: Settings, node_id: str) -> None:
         print_json({"removed": node_id})
     else:
         click.echo(f"node {node_id} removed")
+
+
+def _running(view: NodeView) -> str:
+    """`2: tasks 7.0, 12.3`; all have `--json`."""
+    shown = view.tasks[:SHOWN_TASKS]
+    more = ", …" if view.running > len(shown) else ""
+    return f"{view.running}: {'task' if view.running == 1 else 'tasks'} {', '.join(shown)}{more}" if shown else "0"
+
+
+def _reserved(reservation: NodeReservationView) -> str:
+    """`power-works: for nobody from … to …`."""
+    from hasched.cli.output import moment
+
+    whom = [f"namespace {name}" for name in reservation.namespaces] + [f"user {name}" for name in reservation.users]
+    when = f"{'since' if reservation.begun else 'from'} {moment(reservation.start_ms)} to {moment(reservation.end_ms)}"
+    return f"{reservation.name}: for {', '.join(whom) or 'nobody'}, {when}"
 
 
 def _gpus(view: NodeView) -> str:
@@ -159,6 +176,13 @@ def _who(actor: str, reason: str) -> str:
     return f"{actor}: {reason}" if reason else actor
 
 
+def _status(view: NodeView) -> str:
+    """As the managers say it, and whether a reservation has the node now."""
+    reserved = any(reservation.begun for reservation in view.reservations)
+    return f"{view.status or view.state}{',reserved' if reserved else ''}"
+
+
+SHOWN_TASKS = 20
 NODE_COLUMNS = ("node", "status", "connected", "running", "allocated", "total", "pool", "isolation", "agent", "labels")
 NODE_SPARE = ("agent", "isolation", "pool", "labels", "connected")
 
@@ -169,7 +193,7 @@ def node_row(view: NodeView) -> tuple[str, ...]:
 
     return (
         view.id,
-        view.status or view.state,
+        _status(view),
         "yes" if view.connected else "no",
         str(view.running),
         resources(view.allocated, disk=False),

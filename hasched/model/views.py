@@ -157,6 +157,17 @@ class QuarantineView(_View, frozen=True):
     probation: bool
 
 
+class NodeReservationView(_View, frozen=True):
+    """A reservation that has the node from `start_ms` to `end_ms`; for nobody if nobody is named."""
+
+    name: str
+    start_ms: int
+    end_ms: int
+    namespaces: list[str]
+    users: list[str]
+    begun: bool
+
+
 class NodeView(_View, frozen=True):
     """`status` is the state and everything that keeps work away, as in `healthy,cordoned`."""
 
@@ -185,6 +196,10 @@ class NodeView(_View, frozen=True):
     drain: DrainView | None = None
     quarantine: QuarantineView | None = None
     devices: list[DeviceInfo] = []  # all but the whole GPUs that are well, those are in `gpus`
+    reservations: list[NodeReservationView] = []  # that have not ended, the next first
+    tasks: list[
+        str
+    ] = []  # JOB.TASK of what holds resources here, 1000 at most; of a node that is asked for by its name
 
 
 class NodePage(_View, frozen=True):

@@ -18,7 +18,7 @@ from hasched.cli.placement_words import placement_fields
 from hasched.cli.rendering import JOB_COLUMNS, JOB_SPARE, job_row, print_job, print_task
 from hasched.model.parse import parse_spec
 from hasched.model.spec import Backoff, JobSpec, Resources, Retries
-from hasched.model.views import AttemptView, JobView, ManagerView, NodeView, Reason, TaskView
+from hasched.model.views import AttemptView, JobView, ManagerView, NodeReservationView, NodeView, Reason, TaskView
 
 NOW_MS = int(time.time() * 1000)
 SPEC = JobSpec(
@@ -139,6 +139,12 @@ def test_a_terminal_is_not_shown_empty_columns_but_a_pipe_is(terminal, capsys):
     assert next(line.split() for line in terminal(show) if line.strip()) == ["a", "c"]
     show()
     assert capsys.readouterr().out.splitlines()[0].split() == ["A", "B", "C"]
+
+
+def test_a_node_that_a_reservation_has_now_says_so():
+    window = NodeReservationView(name="works", start_ms=1000, end_ms=2000, namespaces=[], users=[], begun=True)
+    assert node_row(replace(NODE, reservations=[window]))[1] == "disconnected,reserved"
+    assert node_row(replace(NODE, reservations=[replace(window, begun=False)]))[1] == "disconnected"
 
 
 def test_a_manager_that_does_not_answer_has_no_term():

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from hasched.model.policy import PolicyKind, Reservation
 from hasched.model.spec import Resources
 from hasched.model.states import EndKind, TaskState
 from hasched.model.views import Reason, UsageView
 from hasched.statemachine import queries
-from hasched.statemachine.commands import DeleteJob, SuspendJob
+from hasched.statemachine.commands import DeleteJob, PutPolicy, SuspendJob
 from hasched.statemachine.queries import jobs
 from tests.statemachine.machine import T0, Machine, retries
 
@@ -246,9 +247,28 @@ def test_a_node_and_the_cluster_show_what_is_allocated() -> None:
     node = queries.node_view(machine.state, "n2")
     assert node is not None and node.running == 1
     assert node.allocated == Resources(cpu_milli=1500, countables=(("licence", 2),))
+    assert (node.tasks, queries.list_nodes(machine.state).nodes[1].tasks) == (["1.0"], [])
     cluster = queries.cluster_view(machine.state, cluster="test", leader="m1", term=3)
     assert (cluster.total.cpu_milli, cluster.allocated.cpu_milli) == (6000, 1500)
     assert (cluster.jobs, cluster.tasks, cluster.nodes) == ({"SCHEDULED": 1}, {"SCHEDULED": 1}, {"healthy": 2})
+
+
+def test_a_node_shows_the_reservations_that_have_not_ended() -> None:
+    machine = Machine()
+    machine.node("n1")
+    now_ms = machine.state.now_ms
+    for name, start_ms, end_ms in (("later", 5000, 6000), ("now", -1000, 1000), ("soon", 500, 900)):
+        body = Reservation(nodes=("n1",), start_ms=now_ms + start_ms, end_ms=now_ms + end_ms, users=("ada",))
+        machine.do(PutPolicy(kind=PolicyKind.RESERVATION, name=name, body=body, actor="root"))
+    shown = queries.list_nodes(machine.state).nodes[0].reservations
+    assert [(each.name, each.begun, each.users) for each in shown] == [
+        ("now", True, ["ada"]),
+        ("soon", False, ["ada"]),
+        ("later", False, ["ada"]),
+    ]
+    machine.wait(1000)
+    node = queries.node_view(machine.state, "n1")
+    assert node is not None and [each.name for each in node.reservations] == ["later"]
 
 
 def test_a_suspended_jobs_attempts_should_be_frozen_until_they_are_stopped() -> None:

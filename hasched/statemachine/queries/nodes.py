@@ -2,31 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
+from heapq import nsmallest
 from typing import NamedTuple
 
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from hasched.model.ids import AttemptId
+from hasched.model.policy import PolicyKind, Reservation
 from hasched.model.spec import Resources
 from hasched.model.states import TaskState
-from hasched.model.views import ClusterView, CordonView, DrainView, NodePage, NodeView, QuarantineView, Reason
+from hasched.model.views import (
+    ClusterView,
+    CordonView,
+    DrainView,
+    NodePage,
+    NodeReservationView,
+    NodeView,
+    QuarantineView,
+    Reason,
+)
 from hasched.model.wire import NodeInfo
 from hasched.statemachine.node import Node
 from hasched.statemachine.state import State
+
+MOST_TASKS = 1000  # that are named of a node
 
 
 def node_view(state: State, node_id: str) -> NodeView | None:
     """`connected` and `usage` are known to the leader's streams alone."""
     node = state.nodes.get(node_id)
-    return _show_node(node) if node is not None else None
+    if node is None:
+        return None
+    tasks = [f"{job_id}.{index}" for job_id, index in nsmallest(MOST_TASKS, node.attempts)]
+    return replace(_show_node(node, _reservations(state)), tasks=tasks)
 
 
 def list_nodes(state: State) -> NodePage:
-    return NodePage(nodes=[_show_node(node) for _, node in sorted(state.nodes.items())])
+    reserved = _reservations(state)
+    return NodePage(nodes=[_show_node(node, reserved) for _, node in sorted(state.nodes.items())])
 
 
-def _show_node(node: Node) -> NodeView:
+def _reservations(state: State) -> dict[str, list[NodeReservationView]]:
+    """Of each node those that have not ended, the next first."""
+    found: dict[str, list[NodeReservationView]] = {}
+    for name, record in sorted(state.policies[PolicyKind.RESERVATION].items()):
+        body = record.body
+        if isinstance(body, Reservation) and body.end_ms > state.now_ms:
+            view = NodeReservationView(
+                name=name,
+                start_ms=body.start_ms,
+                end_ms=body.end_ms,
+                namespaces=list(body.namespaces),
+                users=list(body.users),
+                begun=body.start_ms <= state.now_ms,
+            )
+            for node_id in body.nodes:
+                found.setdefault(node_id, []).append(view)
+    for views in found.values():
+        views.sort(key=lambda view: (view.start_ms, view.name))
+    return found
+
+
+def _show_node(node: Node, reserved: Mapping[str, list[NodeReservationView]]) -> NodeView:
     control = node.control
     return NodeView(
         id=node.id,
@@ -53,6 +91,7 @@ def _show_node(node: Node) -> NodeView:
         cordon=CordonView(**asdict(control.cordon)) if control.cordon is not None else None,
         drain=DrainView(**asdict(control.drain), drained=node.drained) if control.drain is not None else None,
         quarantine=QuarantineView(**asdict(control.quarantine)) if control.quarantine is not None else None,
+        reservations=reserved.get(node.id, []),
     )
 
 
