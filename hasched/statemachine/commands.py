@@ -20,9 +20,9 @@ from hasched.model.wire import AttemptKey, AttemptReport, NodeInfo
 from hasched.model.workflow import WorkflowSpec
 from hasched.statemachine.manager import ManagerAddress
 
-BATCH_VERSION = (
-    3  # from 2 on the state keeps count of what outdates plans (`rules/planned.py`), from 3 on relations hold
-)
+# From 2 on the state keeps count of what outdates plans (`rules/planned.py`), from 3 on relations hold, from 4 on steps of the
+# clock count the conditions that they decide.
+BATCH_VERSION = 4
 
 
 class _Command(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

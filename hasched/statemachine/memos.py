@@ -40,6 +40,10 @@ class Asked(msgspec.Struct, frozen=True, array_like=True, gc=False):
     instance: int
     name: MemoName
 
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.name))
+
 
 class Recalled(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """An instance that did not run: `by_execution` has made what it left."""
@@ -109,11 +113,10 @@ class Memos:
         self.asked.pop(execution_id, None)
         self.recalled.pop(execution_id, None)
 
-    def records(self) -> MemoRecords | None:
-        """None: there is nothing to write."""
+    def records(self) -> MemoRecords:
         asked = [each for _, of_one in sorted(self.asked.items()) for _, each in sorted(of_one.items())]
         recalled = [each for _, of_one in sorted(self.recalled.items()) for _, each in sorted(of_one.items())]
-        return MemoRecords(list(self.kept.values()), asked, recalled) if self.kept or asked or recalled else None
+        return MemoRecords(list(self.kept.values()), asked, recalled)
 
     def restore(self, records: MemoRecords) -> None:
         for memo in records.kept:

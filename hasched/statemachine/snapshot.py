@@ -1,8 +1,9 @@
 """The whole state as a stream of bytes: captured at a point in time while the state moves on, and restored from it.
 
 A stream is a sequence of records, each a 4-byte length and a MessagePack document: a header, tombstones, schedules,
-deliveries, jobs in the order of their ids, executions, and an end that counts the jobs. How the stream is cut into chunks has
-no meaning. What can be computed (counters, allocations, the retry heap, the order of ends) is left out and built again.
+deliveries, ends of jobs that are gone, memos, jobs in the order of their ids, executions, and an end that counts the jobs. How
+the stream is cut into chunks has no meaning. What can be computed (counters, allocations, the retry heap, the order of ends) is
+left out and built again.
 
 A capture costs lists of ids; the encoding happens chunk by chunk between further entries. Before `evolve` first changes a
 job that isn't written yet, `State.touch` hands it over to be encoded as it was (copy on write).
@@ -11,8 +12,8 @@ job that isn't written yet, `State.touch` hands it over to be encoded as it was 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, ClassVar, Self
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 import msgspec
 
@@ -25,7 +26,7 @@ from hasched.statemachine.execution import Execution, Phase
 from hasched.statemachine.fair_share import AccountRecord
 from hasched.statemachine.job import IN_BACKOFF, PHASES, Job, count_phases, derive_state
 from hasched.statemachine.manager import ManagerRecord
-from hasched.statemachine.memos import MemoRecords
+from hasched.statemachine.memos import Asked, Memo, MemoRecords, Recalled
 from hasched.statemachine.node import Node
 from hasched.statemachine.outbox import Delivery, LaneRecord
 from hasched.statemachine.policies import PolicyRecord, put_policies
@@ -35,6 +36,7 @@ from hasched.statemachine.schedules import Schedule, is_sound_ledger
 from hasched.statemachine.state import State, Tombstone
 from hasched.statemachine.templates import Template
 from hasched.statemachine.usage import LedgerLine, WorkflowWeek
+from hasched.statemachine.waits import KeptEnd
 
 FORMAT = "hasched-state"
 VERSION = 1
@@ -42,7 +44,9 @@ CHUNK_BYTES = 128 * 1024  # what one slice of the loop encodes: about 600 jobs, 
 _TOMBSTONES_PER_RECORD = 1000
 _SCHEDULES_PER_RECORD = 8
 _DELIVERIES_PER_RECORD = 100
+_RECORD_BYTES = 64 * 1024  # of what may be large, one by one
 _LENGTH = struct.Struct(">I")
+_T = TypeVar("_T")
 
 
 class SnapshotInvalid(HaschedError):
@@ -65,6 +69,15 @@ class _NodeRecord(msgspec.Struct, frozen=True, array_like=True):
     log_index: int
 
 
+class _Following(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How many of each follow the deliveries."""
+
+    kept_ends: int = 0
+    memos: int = 0
+    asked: int = 0
+    recalled: int = 0
+
+
 class _More(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What would make the header's own fields more than 15: then MessagePack would write even an old one another way."""
 
@@ -78,10 +91,11 @@ class _More(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     executions: int = 0  # so many follow the jobs
     schedules: int = 0
     workflow_weeks: list[WorkflowWeek] = []
-    memos: MemoRecords | None = None
+    memos: MemoRecords | None = None  # as they were written before they had records of their own
     next_delivery_id: int = 1
     lanes: list[LaneRecord] = []
     deliveries: int = 0  # so many follow the schedules
+    following: _Following | None = None
 
 
 class _Header(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -105,13 +119,14 @@ class _Header(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 _NOTHING_MORE = _More()
+_NOTHING_FOLLOWS = _Following()
 
 
 class _End(msgspec.Struct, frozen=True):
     jobs: int
 
 
-STREAM_TYPES = (_Header, Tombstone, Schedule, Delivery, Job, Execution, _End)  # what a stream is made of
+STREAM_TYPES = (_Header, Tombstone, Schedule, Delivery, KeptEnd, Memo, Asked, Recalled, Job, Execution, _End)
 
 _encoder = msgspec.msgpack.Encoder()
 _header_decoder = msgspec.msgpack.Decoder(_Header)
@@ -127,6 +142,10 @@ _ADDED_FIELDS = tuple(  # those that came later, the last first, with their defa
 _tombstones_decoder = msgspec.msgpack.Decoder(list[tuple[str, Tombstone]])
 _schedules_decoder = msgspec.msgpack.Decoder(list[Schedule])
 _deliveries_decoder = msgspec.msgpack.Decoder(list[Delivery])
+_kept_ends_decoder = msgspec.msgpack.Decoder(list[KeptEnd])
+_memos_decoder = msgspec.msgpack.Decoder(list[Memo])
+_asked_decoder = msgspec.msgpack.Decoder(list[Asked])
+_recalled_decoder = msgspec.msgpack.Decoder(list[Recalled])
 _job_decoder = msgspec.msgpack.Decoder(Job)
 _execution_decoder = msgspec.msgpack.Decoder(Execution)
 _end_decoder = msgspec.msgpack.Decoder(_End)
@@ -215,6 +234,11 @@ def records(state: State) -> Iterator[bytes]:
 def _front_records(state: State) -> Iterator[bytes]:
     """Everything but the jobs, as it is at the call. Canonical: the order in which things came to be known leaves no trace."""
     deliveries = state.outbox.deliveries()
+    kept_ends = [kept for _, kept in sorted(state.kept_ends.items())]
+    memos = state.memos.records()
+    following = _Following(
+        kept_ends=len(kept_ends), memos=len(memos.kept), asked=len(memos.asked), recalled=len(memos.recalled)
+    )
     more = _More(
         policies=put_policies(state.policies),
         ledger=state.usage.lines(),
@@ -226,10 +250,10 @@ def _front_records(state: State) -> Iterator[bytes]:
         next_execution_id=state.next_execution_id,
         executions=len(state.executions),
         schedules=len(state.schedules),
-        memos=state.memos.records(),
         next_delivery_id=state.outbox.next_id,
         lanes=state.outbox.records(),
         deliveries=len(deliveries),
+        following=following if following != _NOTHING_FOLLOWS else None,
     )
     header = _Header(
         format=FORMAT,
@@ -260,23 +284,46 @@ def _front_records(state: State) -> Iterator[bytes]:
         more=more if more != _NOTHING_MORE else None,
     )
     schedules = [schedule for _, schedule in sorted(state.schedules.items())]
-    return _encode_front(header, tuple(state.tombstones), tuple(state.tombstones.values()), schedules, deliveries)
+    front = _Front(tuple(state.tombstones), tuple(state.tombstones.values()), schedules, deliveries, kept_ends, memos)
+    return _encode_front(header, front)
 
 
-def _encode_front(
-    header: _Header,
-    submission_ids: Sequence[str],
-    packed: Sequence[bytes],
-    schedules: Sequence[Schedule],
-    deliveries: Sequence[Delivery],
-) -> Iterator[bytes]:
+class _Front(NamedTuple):
+    submission_ids: Sequence[str]
+    tombstones: Sequence[bytes]  # of these
+    schedules: Sequence[Schedule]
+    deliveries: Sequence[Delivery]
+    kept_ends: Sequence[KeptEnd]
+    memos: MemoRecords
+
+
+def _encode_front(header: _Header, front: _Front) -> Iterator[bytes]:
     """Record by record, later: the call that fixes a state must be short, however many nodes and tombstones there are."""
     yield _record(_pack_header(header))
-    yield from _tombstone_records(submission_ids, packed)
+    yield from _tombstone_records(front.submission_ids, front.tombstones)
+    schedules, deliveries = front.schedules, front.deliveries
     for start in range(0, len(schedules), _SCHEDULES_PER_RECORD):
         yield _record(_encoder.encode(schedules[start : start + _SCHEDULES_PER_RECORD]))
     for start in range(0, len(deliveries), _DELIVERIES_PER_RECORD):
         yield _record(_encoder.encode(deliveries[start : start + _DELIVERIES_PER_RECORD]))
+    yield from _sized_records(front.kept_ends, lambda kept: len(kept.phases))
+    yield from _sized_records(front.memos.kept, lambda memo: memo.size)
+    yield from _sized_records(front.memos.asked, lambda asked: asked.size)
+    yield from _sized_records(front.memos.recalled, lambda _: 0)
+
+
+def _sized_records(items: Iterable[_T], size_of: Callable[[_T], int]) -> Iterator[bytes]:
+    """So many to a record that it is not much larger than `_RECORD_BYTES`."""
+    some: list[_T] = []
+    size = 0
+    for item in items:
+        some.append(item)
+        size += 64 + size_of(item)
+        if size >= _RECORD_BYTES:
+            yield _record(_encoder.encode(some))
+            some, size = [], 0
+    if some:
+        yield _record(_encoder.encode(some))
 
 
 def _pack_header(header: _Header) -> bytes:
@@ -441,6 +488,7 @@ def _restore(documents: _Records) -> State:
         for delivery in some:
             state.outbox.take_in(delivery)
         taken += len(some)
+    _restore_following(state, more, documents)
     last_id = 0
     for _ in range(header.jobs):
         job = _job_decoder.decode(next(documents))
@@ -448,6 +496,10 @@ def _restore(documents: _Records) -> State:
             raise SnapshotInvalid(f"job {job.id} is out of order")
         last_id = job.id
         _take_in(state, job)
+    for job_id in state.kept_ends:
+        _expect(
+            job_id not in state.jobs and state.dependants.is_awaited(job_id), f"nobody needs the end of job {job_id}"
+        )
     _restore_executions(state, more, documents)
     end = _end_decoder.decode(next(documents))
     _expect(end.jobs == header.jobs, "the end counts other jobs than the header")
@@ -462,12 +514,35 @@ def _restore(documents: _Records) -> State:
     return state
 
 
+def _restore_following(state: State, more: _More, documents: _Records) -> None:
+    following = more.following or _NOTHING_FOLLOWS
+    last_id = 0
+    for kept in _take(documents, _kept_ends_decoder, following.kept_ends):
+        _expect(last_id < kept.job_id < state.next_job_id and kept.end.final, "an end is kept that can't be one")
+        last_id = kept.job_id
+        state.kept_ends[kept.job_id] = kept
+    memos = MemoRecords(
+        _take(documents, _memos_decoder, following.memos),
+        _take(documents, _asked_decoder, following.asked),
+        _take(documents, _recalled_decoder, following.recalled),
+    )
+    state.memos.restore(more.memos or memos)
+
+
+def _take(documents: _Records, decoder: msgspec.msgpack.Decoder[list[_T]], number: int) -> list[_T]:
+    """So many, of as many records as they take."""
+    found: list[_T] = []
+    while len(found) < number:
+        some = decoder.decode(next(documents))
+        _expect(bool(some), "an empty record")
+        found += some
+    return found
+
+
 def _restore_executions(state: State, more: _More, documents: _Records) -> None:
     for template in more.templates:
         state.templates[template.kind, template.name] = template
         state.template_bytes += template.size
-    if more.memos is not None:
-        state.memos.restore(more.memos)
     last_id = 0
     for _ in range(more.executions):
         execution = _execution_decoder.decode(next(documents))

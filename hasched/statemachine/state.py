@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar, cast
 import msgspec
 
 from hasched.model.policy import PolicyKind
-from hasched.model.spec import ANYWHERE, JobSpec, Resources
+from hasched.model.spec import ANYWHERE, Condition, JobSpec, Resources
 from hasched.model.states import ConditionKind, TaskState
 from hasched.statemachine.changes import NodeChanges
 from hasched.statemachine.control import FREE, Control
@@ -42,7 +42,7 @@ from hasched.statemachine.policies import initial_policies
 from hasched.statemachine.schedules import Schedule, parse_parent
 from hasched.statemachine.templates import Template
 from hasched.statemachine.usage import USE_KEPT_SINCE, Usage
-from hasched.statemachine.waits import Awaited, Dependants, Waits
+from hasched.statemachine.waits import Awaited, Dependants, KeptEnd, Waits
 
 __all__ = ["ActiveAttempt", "AttemptRecord", "Cancel", "Job", "Late", "Node", "State", "TaskHistory", "Tombstone"]
 
@@ -108,6 +108,7 @@ class State:
         self.neighbours = Neighbours()
         self.node_changes = NodeChanges()
         self.dependants = Dependants()
+        self.kept_ends: dict[int, KeptEnd] = {}  # of jobs that are forgotten, and waited for still
         self.week = 0  # the last whose beginning was noted, where a quota counts by the week
         self.origin = ""  # of the cluster; none until a leader has recorded one
         self.watch_term = 0  # of the leader whose judgements of nodes count; 0: none has said so
@@ -214,16 +215,36 @@ class State:
         job.in_backoff = 0
 
     def set_waits(self, job: Job, waits: Waits | None) -> None:
-        """The job waits for this from now on."""
-        before, after = job.waits.open if job.waits else (), waits.open if waits else ()
-        was, stays = dict.fromkeys(before), dict.fromkeys(after)  # there may be hundreds
-        for awaited in before:
-            if awaited not in stays:
-                self.dependants.remove(job.id, job.name_key, awaited)
+        """The job waits for this from now on, and for nothing of what it has waited for."""
+        if job.waits is not None:
+            for awaited in job.waits.open:
+                self._await_no_more(job, awaited.condition)
         job.waits = waits
-        for awaited in after:
-            if awaited not in was:
-                self.await_job(job, awaited)
+        for awaited in waits.open if waits is not None else ():
+            self.await_job(job, awaited)
+
+    def decide_waits(self, job: Job, conditions: Sequence[Condition], *, broken: bool) -> None:
+        """Of what the job waits for, this is decided. It costs what these are, however many there are besides."""
+        assert job.waits is not None, "it waits"
+        left = job.waits.without(conditions, broken=broken)
+        if left is None:
+            self.set_waits(job, None)
+            return
+        for condition in conditions:
+            self._await_no_more(job, condition)
+        job.waits = left
+
+    def time_wait(self, job: Job, condition: Condition, due_ms: int) -> None:
+        """It is known when a condition will hold."""
+        assert job.waits is not None, "it waits"
+        self._await_no_more(job, condition)
+        job.waits = job.waits.timed(condition, due_ms)
+        self.await_job(job, Awaited(condition, due_ms))
+
+    def _await_no_more(self, job: Job, condition: Condition) -> None:
+        self.dependants.remove(job.id, job.name_key, condition)
+        if condition.job_id in self.kept_ends and not self.dependants.is_awaited(condition.job_id):
+            del self.kept_ends[condition.job_id]
 
     def await_job(self, job: Job, awaited: Awaited) -> None:
         """Have the job found by what it waits for."""

@@ -46,8 +46,10 @@ def check_waits(state: State) -> Iterator[str]:
         if mine != theirs:
             yield f"the table of {name} is {mine}, and the jobs that wait say {theirs}"
     for table in (known.starts, known.ends, known.tasks):
-        if any(job_id not in state.jobs for job_id in table):
+        if any(job_id not in state.jobs and job_id not in state.kept_ends for job_id in table):
             yield "somebody waits for a job that is gone"
+    if any(job_id in state.jobs or not known.is_awaited(job_id) for job_id in state.kept_ends):
+        yield "an end is kept that nobody needs"
     if not set(found.timers) <= set(known.timers):
         yield "somebody waits for a time that would never come"
     if known.names is not None:

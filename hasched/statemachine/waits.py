@@ -8,7 +8,7 @@ what waits. It is rebuilt from the jobs when a snapshot is read.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeAlias, TypeVar
 
 import msgspec
@@ -20,18 +20,30 @@ ACTOR = "hasched"  # who cancels what can never start
 NEVER = "dependency_never_satisfied"  # how the reason of such a cancel begins
 MAX_DEPENDANTS = 10_000  # that wait for one job
 MAX_ELEMENTWISE = 100  # of them, element by element: each end of a task is told to each
+ITS_NAME = 0  # in the place of a job's id: what a singleton waits for
 
 NameKey: TypeAlias = tuple[str, str, str]  # namespace, user, name
 _K = TypeVar("_K")
 
 
 class Awaited(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A condition that is open. What its job came to is kept here if that is forgotten before the condition is decided."""
+    """A condition that is open."""
 
     condition: Condition
     due_ms: int = 0  # of `after`: it holds from then on; 0: the other has not started
-    end: TaskState | None = None
-    phases: bytes = b""  # of `aftercorr`
+    end: TaskState | None = (
+        None  # what its job came to, if old entries have made that forgotten (`ENDS_KEPT_ONCE_SINCE`)
+    )
+    phases: bytes = b""  # likewise, of `aftercorr`
+
+
+class KeptEnd(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What a job came to that is forgotten, for as long as anybody waits for it."""
+
+    job_id: int
+    end: TaskState
+    began_ms: int  # from when an `after` counts
+    phases: bytes = b""  # of its tasks, where somebody waits for these one by one
 
 
 class Waits(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -60,21 +72,42 @@ class Waits(msgspec.Struct, frozen=True, array_like=True, gc=False):
         """Whether the job can never start."""
         return bool(self.broken) and not (self.any_of and self.open)
 
-    def without(self, conditions: Iterable[Condition], *, broken: bool) -> Waits | None:
+    @property
+    def is_whole_left(self) -> bool:
+        """Whether anything is open that holds back all of the job."""
+        return any(each.condition.kind is not ConditionKind.AFTERCORR for each in self.open)
+
+    def without(self, conditions: Sequence[Condition], *, broken: bool) -> Waits | None:
         """After these were decided; None if nothing is left to wait for."""
-        decided = tuple(conditions)
-        left = tuple(each for each in self.open if each.condition not in decided)
         if not broken and self.any_of:
             return None
-        more = (*self.broken, *decided) if broken else self.broken
+        left = tuple(self._others_than(conditions))
+        more = (*self.broken, *conditions) if broken else self.broken
         return Waits(left, self.any_of, more) if left or more else None
 
     def timed(self, condition: Condition, due_ms: int) -> Waits:
         """After it was found when a condition will hold."""
-        changed = (
-            msgspec.structs.replace(each, due_ms=due_ms) if each.condition == condition else each for each in self.open
-        )
-        return msgspec.structs.replace(self, open=tuple(changed))
+        job_id = condition.job_id
+        changed = [
+            Awaited(condition, due_ms) if each.condition.job_id == job_id and each.condition == condition else each
+            for each in self.open
+        ]
+        return Waits(tuple(changed), self.any_of, self.broken)
+
+    def _others_than(self, conditions: Sequence[Condition]) -> list[Awaited]:
+        decided = dict.fromkeys(conditions)
+        jobs = dict.fromkeys(condition.job_id for condition in conditions)  # numbers are found faster than conditions
+        return [each for each in self.open if each.condition.job_id not in jobs or each.condition not in decided]
+
+
+class Stir:
+    """What about a job that waits may have to be looked at."""
+
+    __slots__ = ("others", "tasks")
+
+    def __init__(self) -> None:
+        self.others: dict[int, None] = {}  # conditions on these jobs
+        self.tasks: dict[int, None] = {}  # of its own, that wait each for one
 
 
 class Dependants:
@@ -89,11 +122,25 @@ class Dependants:
             None  # jobs that have not ended; None: no singleton has come
         )
         self.timers: list[tuple[int, int]] = []  # heap of (when, who waits); may hold what means nothing more
-        self.stirred: dict[int, dict[int, None] | None] = {}  # with the tasks that may have to be looked at; None: all
+        self.stirred: dict[int, Stir | None] = {}  # None: with everything that it waits for
 
     def number(self, job_id: int) -> int:
         """How many jobs wait for this one."""
-        return sum(len(table.get(job_id, ())) for table in (self.starts, self.ends, self.tasks))
+        found = 0
+        for table in (self.starts, self.ends, self.tasks):
+            if job_id in table:
+                found += len(table[job_id])
+        return found
+
+    def is_awaited(self, job_id: int) -> bool:
+        """Whether anybody waits for this job."""
+        return job_id in self.ends or job_id in self.starts or job_id in self.tasks
+
+    def waits_for(self, job_id: int, key: NameKey, other: int) -> bool:
+        """Whether the job waits for anything of another as a whole, or for its name."""
+        if other == ITS_NAME:
+            return job_id in self.singletons.get(key, ())
+        return job_id in self.ends.get(other, ()) or job_id in self.starts.get(other, ())
 
     def add(self, job_id: int, key: NameKey, awaited: Awaited) -> None:
         if awaited.due_ms:
@@ -101,16 +148,16 @@ class Dependants:
         elif awaited.condition.kind is ConditionKind.SINGLETON:
             self.singletons.setdefault(key, {})[job_id] = None
         elif awaited.end is None:
-            self._table(awaited).setdefault(awaited.condition.job_id, {})[job_id] = None
+            self._table(awaited.condition).setdefault(awaited.condition.job_id, {})[job_id] = None
 
-    def remove(self, job_id: int, key: NameKey, awaited: Awaited) -> None:
-        if awaited.condition.kind is ConditionKind.SINGLETON:
+    def remove(self, job_id: int, key: NameKey, condition: Condition) -> None:
+        if condition.kind is ConditionKind.SINGLETON:
             _discard(self.singletons, key, job_id)
         else:
-            _discard(self._table(awaited), awaited.condition.job_id, job_id)
+            _discard(self._table(condition), condition.job_id, job_id)
 
-    def _table(self, awaited: Awaited) -> dict[int, dict[int, None]]:
-        match awaited.condition.kind:
+    def _table(self, condition: Condition) -> dict[int, dict[int, None]]:
+        match condition.kind:
             case ConditionKind.AFTER:
                 return self.starts
             case ConditionKind.AFTERCORR:
@@ -132,14 +179,14 @@ class Dependants:
 
     def note_start(self, job_id: int) -> None:
         for waiting in self.starts.get(job_id, ()):
-            self.stir(waiting)
+            self.stir_for(waiting, job_id)
 
     def note_tasks(self, job_id: int, indices: Iterable[int]) -> None:
         """Tasks of the job have ended for good, or some of these have."""
         for waiting in self.tasks.get(job_id, ()):
-            some = self.stirred.setdefault(waiting, {})
-            if some is not None:
-                some.update(dict.fromkeys(indices))
+            stir = self._stir(waiting)
+            if stir is not None:
+                stir.tasks.update(dict.fromkeys(indices))
 
     def note_sweep(self, job_id: int) -> None:
         """All tasks of the job that waited have ended."""
@@ -147,17 +194,29 @@ class Dependants:
             self.stir(waiting)
 
     def note_end(self, job_id: int, key: NameKey) -> None:
-        for table in (self.starts, self.ends, self.tasks):
+        for table in (self.starts, self.ends):
             for waiting in table.get(job_id, ()):
-                self.stir(waiting)
+                self.stir_for(waiting, job_id)
+        self.note_sweep(job_id)
         if self.names is not None:
             _discard(self.names, key, job_id)
             if key in self.singletons and (first := self.first_of(key)) in self.singletons[key]:
-                self.stir(first)
+                self.stir_for(first, ITS_NAME)
 
     def stir(self, job_id: int) -> None:
-        """Have a job that waits looked at."""
+        """Have a job that waits looked at, with everything that it waits for."""
         self.stirred[job_id] = None
+
+    def stir_for(self, job_id: int, other: int) -> None:
+        """Have it looked at what a job waits for of another as a whole."""
+        stir = self._stir(job_id)
+        if stir is not None:
+            stir.others[other] = None
+
+    def _stir(self, job_id: int) -> Stir | None:
+        if job_id not in self.stirred:
+            self.stirred[job_id] = Stir()
+        return self.stirred[job_id]
 
     def drop_timer(self) -> None:
         heapq.heappop(self.timers)

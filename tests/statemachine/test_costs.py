@@ -20,6 +20,7 @@ from hasched.statemachine.commands import (
     Batch,
     CancelJob,
     Command,
+    DeleteJob,
     PutPolicy,
     ResumeJob,
     SetNodeState,
@@ -30,12 +31,13 @@ from hasched.statemachine.commands import (
 )
 from hasched.statemachine.limits import Limits
 from hasched.statemachine.outcomes import Rejected
+from hasched.statemachine.rules.clock import next_deadline
 from tests.statemachine.machine import Machine
 
 TASK = Resources(cpu_milli=1)
 
 
-def calls_of(machine: Machine, command: Command) -> int:
+def calls_of(machine: Machine, command: Command, version: int = 2) -> int:
     """How many calls it takes to apply a command."""
     calls = 0
 
@@ -46,7 +48,7 @@ def calls_of(machine: Machine, command: Command) -> int:
     before = sys.getprofile()
     sys.setprofile(count)
     try:
-        applied = apply(machine.state, machine.state.index + 1, Batch(2, machine.now_ms, [command]))
+        applied = apply(machine.state, machine.state.index + 1, Batch(version, machine.now_ms, [command]))
     finally:
         sys.setprofile(before)
     assert not applied.faults and not isinstance(applied.outcomes[0], Rejected)
@@ -157,4 +159,41 @@ def test_a_task_that_ends_is_told_to_those_that_wait_for_it_alone() -> None:
         machine.wait(0)
         cancel = CancelJob(job_id=1, actor="ada", indices=(3,))
         calls.append([calls_of(machine, command) for command in (cancel, StepClock())])
+    assert calls[0] == calls[1]
+
+
+def waiting_for_all(jobs: int, conditions: int) -> Machine:
+    """So many jobs wait, each for all of so many others, and none of these has ended."""
+    machine = Machine()
+    others = [machine.submit().id for _ in range(conditions)]
+    for _ in range(jobs):
+        machine.submit(dependency=parse_dependency(f"afterany:{':'.join(map(str, others))}"))
+    return machine
+
+
+@pytest.mark.parametrize("command", [CancelJob(job_id=3, actor="ada"), StepClock()], ids=["the end", "the step"])
+def test_what_is_decided_of_a_job_costs_the_same_whatever_else_it_waits_for(command: Command) -> None:
+    calls = []
+    for conditions in (5, 200):
+        machine = waiting_for_all(3, conditions)
+        if isinstance(command, StepClock):
+            machine.cancel(machine.state.jobs[3])
+        calls.append(calls_of(machine, command))
+    assert calls[0] == calls[1]
+
+
+def test_what_nobody_has_begun_keeps_no_clock_going() -> None:
+    machine = waiting_for_all(3, 5)
+    assert next_deadline(machine.state) is None
+
+
+def test_a_job_that_is_forgotten_costs_no_look_at_those_who_wait_for_it() -> None:
+    calls = []
+    for jobs in (5, 100):
+        machine = waiting_for_all(jobs, 1)
+        machine.cancel(machine.state.jobs[1])
+        calls.append(calls_of(machine, DeleteJob(job_id=1, actor="ada"), version=4))
+        assert list(machine.state.kept_ends) == [1]
+        machine.wait(0)
+        assert not machine.state.kept_ends
     assert calls[0] == calls[1]

@@ -11,6 +11,7 @@ from hasched.model.spec import Condition, Dependency, JobSpec, Resources
 from hasched.model.states import ConditionKind, OnBrokenDependency, TaskState
 from hasched.statemachine import queries
 from hasched.statemachine.commands import DeleteJob, SubmitJob, UpdateJob
+from hasched.statemachine.digest import digest
 from hasched.statemachine.events import DependencyBroken, DependencyMet, TasksReleased
 from hasched.statemachine.outcomes import Rejected
 from hasched.statemachine.rules import dependencies, releases
@@ -293,8 +294,11 @@ def test_a_job_that_is_forgotten_before_it_was_looked_at_strands_nobody(
         world.do(DeleteJob(job_id=first.id, actor="ada"))
     else:
         world.wait(RETENTION_MS)
+    before = digest(world.state)
     world.fail_over()
+    assert digest(world.state) == before
     world.settle()
+    assert not world.state.kept_ends
     assert [world.state.jobs[job.id].state for job in after] == [state, state, TaskState.PENDING]
     assert world.state.jobs[after[2].id].eligible == 2
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from random import Random
 
+import msgspec
 import pytest
 
-from hasched.statemachine import memos
+from hasched.statemachine import memos, snapshot
 from hasched.statemachine.commands import DeleteExecution, ForgetMemos, RetryExecution
 from hasched.statemachine.digest import digest
 from hasched.statemachine.queries.executions import show_execution, show_instances
@@ -126,6 +127,26 @@ def test_memos_are_bounded_and_those_made_first_go(world: World, monkeypatch: py
     moved = restore(records(world.state))
     assert digest(moved) == digest(world.state)
     assert moved.memos.kept == world.state.memos.kept
+
+
+def test_memos_have_records_of_their_own_in_a_snapshot_and_had_none(world: World, monkeypatch: pytest.MonkeyPatch):
+    for day in ("one", "two", "three"):
+        execution = start(world, MEMO, day=day)
+        world.end(world.job(f"execution/{execution.id}/extract"), output=b"x" * 1000)
+    monkeypatch.setattr(snapshot, "_RECORD_BYTES", 1200)
+    front = [record[4:] for record in records(world.state)][:3]
+    assert b"x" * 1000 not in front[0]
+    assert [len(msgspec.msgpack.decode(record)) for record in front[1:]] == [1, 1]
+
+    monkeypatch.setattr(snapshot, "_RECORD_BYTES", 64 * 1024)
+    header, _, *others = list(records(world.state))
+    written = msgspec.msgpack.decode(header[4:])
+    del written["more"]["following"]
+    written["more"]["memos"] = world.state.memos.records()
+    older = msgspec.msgpack.encode(written)
+    moved = restore([len(older).to_bytes(4, "big") + older, *others])
+    assert moved.memos.kept == world.state.memos.kept and len(moved.memos.kept) == 3
+    assert digest(moved) == digest(world.state)
 
 
 @pytest.mark.parametrize(

@@ -5,22 +5,28 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from hasched.model.dependency import parse_dependency
 from hasched.model.spec import JobSpec, Resources
-from hasched.model.states import EndKind
+from hasched.model.states import EndKind, TaskState
 from hasched.model.wire import AttemptEnded, GpuDevice, NodeInfo, Usage
 from hasched.statemachine.apply import Applied, apply
 from hasched.statemachine.commands import (
     Batch,
+    CancelJob,
     Command,
+    DeleteJob,
     Placement,
     PlacePlan,
     RegisterNode,
     ReportAttempts,
+    StepClock,
     SubmitJob,
 )
 from hasched.statemachine.digest import digest
+from hasched.statemachine.events import DependencyMet
 from hasched.statemachine.invariants import check
 from hasched.statemachine.outcomes import PlanTaken, Rejected, ReportsTaken
+from hasched.statemachine.rules import releases
 from hasched.statemachine.snapshot import capture, restore
 from hasched.statemachine.state import State
 from tests.statemachine.machine import GIB, T0
@@ -80,3 +86,37 @@ def test_of_an_inventory_only_its_amounts_were_looked_at(told: dict[str, object]
     assert isinstance(do(State(), command, 2).outcomes[0], Rejected)
     impossible = msgspec.structs.replace(INFO, resources=Resources(cpu_milli=-1))
     assert isinstance(do(State(), RegisterNode(node_id="n1", info=impossible)).outcomes[0], Rejected)
+
+
+def test_whoever_waited_was_given_a_copy_of_an_end_that_was_forgotten() -> None:
+    """Entries of version 3. What such a state has is understood by later ones."""
+    state = State()
+    specs = [JobSpec(name="first", command=("true",), count=2)]
+    for word in ("afternotok", "aftercorr", "after"):
+        specs.append(JobSpec(name=word, command=("true",), count=2, dependency=parse_dependency(f"{word}:1")))
+    for number, spec in enumerate(specs):
+        do(state, SubmitJob(submission_id=f"s{number}", actor="ada", spec=spec), 3)
+    do(state, CancelJob(job_id=1, actor="ada"), 3)
+    do(state, DeleteJob(job_id=1, actor="ada"), 3)
+    assert not state.kept_ends
+    assert all(job.log_index == state.index for job in state.jobs.values()), "each was written"
+    captured = capture(state)
+    restored = restore(iter(captured.next_chunk, None))
+    for each in (state, restored):
+        do(each, StepClock(), 4)
+        assert [job.eligible for job in each.jobs.values()] == [2, 0, 2]
+        assert each.jobs[3].state is TaskState.CANCELLED
+    assert digest(state) == digest(restored)
+
+
+@pytest.mark.parametrize(("version", "jobs"), [(3, 1), (4, 3)])
+def test_a_step_counted_all_that_a_job_waited_for(version: int, jobs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(releases, "MAX_CONDITIONS_PER_STEP", 3)
+    state = State()
+    others = [JobSpec(name="other", command=("true",)) for _ in range(4)]
+    waiting = [JobSpec(name="w", command=("true",), dependency=parse_dependency("afterany:1:2:3:4")) for _ in range(5)]
+    for number, spec in enumerate([*others, *waiting]):
+        do(state, SubmitJob(submission_id=f"s{number}", actor="ada", spec=spec), version)
+    do(state, CancelJob(job_id=1, actor="ada"), version)
+    met = do(state, StepClock(), version).events
+    assert sum(isinstance(event, DependencyMet) for event in met) == jobs

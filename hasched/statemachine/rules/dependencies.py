@@ -3,7 +3,7 @@
 Only jobs that were accepted before can be named, so nothing ever waits for itself. What a job waits for is decided by what the
 state says of the other job: its start, its recorded outcome, or the outcomes of its tasks. An end marks those that wait for it
 (`statemachine/waits.py`), and the next step of the clock, which is due at once, decides about them (`releases.py`). Should the
-other job be forgotten in between, its outcome is kept with those that wait.
+other job be forgotten in between, its outcome is kept for as long as anybody waits for it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from hasched.statemachine.events import DependencyBroken, DependencyMet, Depende
 from hasched.statemachine.job import Job
 from hasched.statemachine.outcomes import Rejected
 from hasched.statemachine.state import State
-from hasched.statemachine.waits import MAX_DEPENDANTS, MAX_ELEMENTWISE, Awaited, Waits
+from hasched.statemachine.waits import ITS_NAME, MAX_DEPENDANTS, MAX_ELEMENTWISE, Awaited, KeptEnd, Waits
+
+ENDS_KEPT_ONCE_SINCE = 4  # the version of entries; before, whoever waited was given a copy
 
 # ── When a job comes in ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -104,8 +106,28 @@ def evolve_changed(state: State, job: Job, dependency: Dependency) -> None:
 def evolve_held_back(state: State, job: Job, dependency: Dependency | None) -> None:
     """A job that was just accepted, or given another dependency, waits."""
     if dependency is not None:
-        state.hold_back(job, Waits.of(dependency))
-        state.dependants.stir(job.id)
+        waits = Waits.of(dependency)
+        state.hold_back(job, waits)
+        for awaited in waits.open:
+            _stir_if_begun(state, job, awaited.condition)
+
+
+def _stir_if_begun(state: State, job: Job, condition: Condition) -> None:
+    """Have it looked at what a job waits for of another that has begun, or ended, before it came. Most have not."""
+    other = state.jobs.get(condition.job_id)
+    match condition.kind:
+        case ConditionKind.SINGLETON:
+            if state.dependants.first_of(job.name_key) == job.id:
+                state.dependants.stir_for(job.id, ITS_NAME)
+        case ConditionKind.AFTERCORR:
+            if other is None or any(other.counts[TaskState.SUCCEEDED :]):
+                state.dependants.stir(job.id)
+        case ConditionKind.AFTER:
+            if other is None or other.started_ms or other.ended:
+                state.dependants.stir_for(job.id, condition.job_id)
+        case _:
+            if other is None or other.ended:
+                state.dependants.stir_for(job.id, condition.job_id)
 
 
 # ── What a condition depends on ─────────────────────────────────────────────────────────────────────────────────────
@@ -135,25 +157,38 @@ def _end_of(state: State, awaited: Awaited) -> TaskState | None:
     """How the other job has ended."""
     other = state.jobs.get(awaited.condition.job_id)
     if other is None:
-        return awaited.end
+        kept = state.kept_ends.get(awaited.condition.job_id)
+        return kept.end if kept is not None else awaited.end
     return other.state if other.ended else None
 
 
 def due_of(state: State, awaited: Awaited) -> int:
     """From when an `after` holds; 0: the other job has neither started nor ended."""
-    other = state.jobs.get(awaited.condition.job_id)
-    if awaited.due_ms or other is None:
+    if awaited.due_ms:
         return awaited.due_ms
+    other = state.jobs.get(awaited.condition.job_id)
+    if other is not None:
+        began_ms = _began_ms(state, other)
+    else:
+        kept = state.kept_ends.get(awaited.condition.job_id)
+        began_ms = kept.began_ms if kept is not None else 0
+    return began_ms + awaited.condition.delay_ms if began_ms else 0
+
+
+def _began_ms(state: State, other: Job) -> int:
+    """From when those that wait for its start count; 0: from no time yet."""
     if not other.started_ms:
-        return other.ended_ms + awaited.condition.delay_ms if other.ended else 0
-    started_ms = max(other.submitted_ms, min(other.started_ms, state.now_ms))  # by the clock of its node
-    return started_ms + awaited.condition.delay_ms
+        return other.ended_ms
+    return max(other.submitted_ms, min(other.started_ms, state.now_ms))  # by the clock of its node
 
 
 def peers_of(state: State, awaited: Awaited) -> bytes | bytearray:
     """The phases of the tasks whose successes are waited for."""
     other = state.jobs.get(awaited.condition.job_id)
-    return awaited.phases if other is None else other.phases
+    if other is not None:
+        return other.phases
+    kept = state.kept_ends.get(awaited.condition.job_id)
+    return kept.phases if kept is not None else awaited.phases
 
 
 def tell_waits(state: State, job: Job) -> str:
@@ -184,24 +219,21 @@ def _tell(state: State, job: Job, awaited: Awaited) -> str:
 def evolve_met(state: State, event: DependencyMet) -> None:
     job = state.jobs[event.job_id]
     state.touch(job)
-    assert job.waits is not None, "it waits"
-    state.set_waits(job, job.waits.without(event.conditions, broken=False))
-    if job.waits is not None and job.waits.elements:
-        state.dependants.stir(job.id)  # all its tasks, if what held back all of it was the last such
+    state.decide_waits(job, event.conditions, broken=False)
+    if job.waits is not None and not job.waits.is_whole_left:
+        state.dependants.stir(job.id)  # all its tasks: what held back all of it was the last such
 
 
 def evolve_broken(state: State, event: DependencyBroken) -> None:
     job = state.jobs[event.job_id]
     state.touch(job)
-    assert job.waits is not None, "it waits"
-    state.set_waits(job, job.waits.without(event.conditions, broken=True))
+    state.decide_waits(job, event.conditions, broken=True)
 
 
 def evolve_timed(state: State, event: DependencyTimed) -> None:
     job = state.jobs[event.job_id]
     state.touch(job)
-    assert job.waits is not None, "it waits"
-    state.set_waits(job, job.waits.timed(event.condition, event.due_ms))
+    state.time_wait(job, event.condition, event.due_ms)
 
 
 def evolve_released(state: State, event: TasksReleased) -> None:
@@ -213,8 +245,17 @@ def evolve_released(state: State, event: TasksReleased) -> None:
         state.let_all_go(job)
 
 
-def keep_outcome(state: State, other: Job) -> None:
-    """The job is about to be forgotten: what it came to is kept where it was not yet looked at."""
+def keep_end(state: State, other: Job) -> None:
+    """The job is about to be forgotten: what it came to is kept, once, for those that have not been looked at yet."""
+    dependants = state.dependants
+    if state.entry_version < ENDS_KEPT_ONCE_SINCE:
+        _keep_with_each(state, other)
+    elif dependants.is_awaited(other.id):
+        phases = bytes(other.phases) if other.id in dependants.tasks else b""
+        state.kept_ends[other.id] = KeptEnd(other.id, other.state, _began_ms(state, other), phases)
+
+
+def _keep_with_each(state: State, other: Job) -> None:
     for job_id in list(state.dependants.waiting_for(other.id)):
         job = state.jobs[job_id]
         state.touch(job)
@@ -242,10 +283,11 @@ def restore(state: State, job: Job) -> Iterator[str]:
     assert job.waits is not None, "it waits"
     for awaited in job.waits.open:
         named = awaited.condition.kind is not ConditionKind.SINGLETON
-        known = awaited.due_ms or awaited.end is not None or awaited.condition.job_id in state.jobs
+        other = awaited.condition.job_id
+        known = awaited.due_ms or awaited.end is not None or other in state.jobs or other in state.kept_ends
         if named and not known:
-            yield f"waits for job {awaited.condition.job_id}, which is not there"
+            yield f"waits for job {other}, which is not there"
         elementwise = awaited.condition.kind is ConditionKind.AFTERCORR
         if elementwise and known and len(peers_of(state, awaited)) != job.count:
-            yield f"waits for tasks of job {awaited.condition.job_id} that it hasn't"
+            yield f"waits for tasks of job {other} that it hasn't"
         state.await_job(job, awaited)

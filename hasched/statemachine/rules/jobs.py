@@ -285,5 +285,5 @@ def decide_delete(state: State, command: DeleteJob) -> Decision | Rejected:
 def evolve_gone(state: State, event: JobDeleted | JobExpired) -> None:
     job = state.jobs[event.job_id]
     state.touch(job)
-    dependencies.keep_outcome(state, job)
+    dependencies.keep_end(state, job)
     state.drop_job(job)

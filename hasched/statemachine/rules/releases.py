@@ -29,15 +29,17 @@ from hasched.statemachine.rules import jobs
 from hasched.statemachine.rules.deadlines import passed
 from hasched.statemachine.rules.dependencies import due_of, judge, peers_of
 from hasched.statemachine.state import State
-from hasched.statemachine.waits import ACTOR, NEVER, Awaited, Waits
+from hasched.statemachine.waits import ACTOR, NEVER, Awaited, Stir, Waits
 
 MAX_LOOKED_AT_PER_STEP = 1000  # jobs; what is left over is due at once, in the next step
 MAX_TASKS_PER_STEP = 5000
-MAX_CONDITIONS_PER_STEP = 10_000  # of these jobs: each of theirs is judged, and a job may have hundreds
+MAX_CONDITIONS_PER_STEP = 10_000  # that are decided
+DECIDED_COUNTED_SINCE = 4  # the version of entries; before, all counted that these jobs waited for
 
 _HELD = bytes(phase == IN_BACKOFF for phase in range(256))
 _FINAL = bytes(phase >= TaskState.SUCCEEDED and phase != IN_BACKOFF for phase in range(256))
 _FAILED = bytes(phase > TaskState.SUCCEEDED and phase != IN_BACKOFF for phase in range(256))
+_NOTHING = Stir()
 
 
 def next_due(state: State) -> list[int]:
@@ -52,13 +54,16 @@ def decide_due(state: State, before: Iterable[Event]) -> list[Event]:
     ended = {event.job_id: None for event in before if isinstance(event, ending)}
     found: list[Event] = []
     jobs_left, tasks_left, conditions_left = MAX_LOOKED_AT_PER_STEP, MAX_TASKS_PER_STEP, MAX_CONDITIONS_PER_STEP
-    for job_id in _candidates(state):
+    timed = {job_id: None for _, job_id in passed(state.dependants.timers, state.now_ms)}
+    for job_id in sorted(dict.fromkeys([*state.dependants.stirred, *timed])):
         if job_id in ended:
             continue
-        events = list(decide_one(state, job_id, tasks_left))
+        events = list(decide_one(state, job_id, tasks_left, timed=job_id in timed))
+        if not events:
+            continue
         found += events
-        jobs_left -= bool(events)
-        conditions_left -= _open_of(state, job_id) if events else 0
+        jobs_left -= 1
+        conditions_left -= _conditions_of(state, job_id, events)
         tasks_left -= sum(
             len(event.indices) for event in events if isinstance(event, TasksReleased | JobCancelRequested)
         )
@@ -67,27 +72,32 @@ def decide_due(state: State, before: Iterable[Event]) -> list[Event]:
     return found
 
 
+def _conditions_of(state: State, job_id: int, events: Iterable[Event]) -> int:
+    """For how many conditions these events count."""
+    if state.entry_version < DECIDED_COUNTED_SINCE:
+        return _open_of(state, job_id)
+    return sum(
+        1 if isinstance(event, DependencyTimed) else len(event.conditions)
+        for event in events
+        if isinstance(event, DependencyTimed | DependencyMet | DependencyBroken)
+    )
+
+
 def _open_of(state: State, job_id: int) -> int:
     """How many conditions it waits for."""
     job = state.jobs.get(job_id)
     return len(job.waits.open) if job is not None and job.waits is not None else 0
 
 
-def _candidates(state: State) -> list[int]:
-    dependants = state.dependants
-    timed = [job_id for due_ms, job_id in passed(dependants.timers, state.now_ms)]
-    return sorted(dict.fromkeys([*dependants.stirred, *timed]))
-
-
-def decide_one(state: State, job_id: int, most: int = MAX_TASKS_PER_STEP) -> Iterator[Event]:
-    """What is to be decided about one job now, with at most so many tasks by themselves."""
+def decide_one(state: State, job_id: int, most: int = MAX_TASKS_PER_STEP, *, timed: bool = True) -> Iterator[Event]:
+    """What is to be decided about one job now, with at most so many tasks by themselves. `timed`: a time may have come."""
     job = state.jobs.get(job_id)
     if job is None or job.ended or job.ending or job.waits is None or job.waits.hopeless:
         return
     waits = job.waits
     met: list[Condition] = []
     broken: list[Condition] = []
-    for awaited in waits.whole:
+    for awaited in _to_judge(state, job, waits, timed=timed):
         holds = judge(state, job, awaited)
         if holds is not None:
             (met if holds else broken).append(awaited.condition)
@@ -97,22 +107,48 @@ def decide_one(state: State, job_id: int, most: int = MAX_TASKS_PER_STEP) -> Ite
             yield DependencyTimed(job_id, awaited.condition, due_ms)
     if met:
         yield DependencyMet(job_id, tuple(met))
-    left = len(waits.whole) - len(met) - len(broken)
     if met and waits.any_of:
         yield TasksReleased(job_id)
         return
     if broken:
-        hopeless = not waits.any_of or not left
+        hopeless = not waits.any_of or not _is_left(waits, broken)
         yield DependencyBroken(job_id, tuple(broken), hopeless)
         if hopeless and job.spec.on_broken_dependency is OnBrokenDependency.CANCEL:
             yield from _cancel(state, job, (*waits.broken, *broken))
         return
-    if left:
+    if _is_left(waits, met):
         return
     if waits.elements:
         yield from _decide_elements(state, job, waits, most, scan=bool(met))
     elif met:
         yield TasksReleased(job_id)
+
+
+def _to_judge(state: State, job: Job, waits: Waits, *, timed: bool) -> Sequence[Awaited]:
+    """Of what holds back all of the job: what may hold now, or never. Its own order, a glance at each of its conditions."""
+    stir = state.dependants.stirred.get(job.id, _NOTHING)
+    if stir is None:
+        return waits.whole
+    key, waits_for = job.name_key, state.dependants.waits_for
+    others = {other: None for other in stir.others if waits_for(job.id, key, other)}
+    if timed:
+        now_ms = state.now_ms
+        found = [each for each in waits.open if 0 < each.due_ms <= now_ms or each.condition.job_id in others]
+    elif others:
+        found = [each for each in waits.open if each.condition.job_id in others]
+    else:
+        return ()
+    return [each for each in found if each.condition.kind is not ConditionKind.AFTERCORR]
+
+
+def _is_left(waits: Waits, decided: Sequence[Condition]) -> bool:
+    """Whether anything else that holds back all of the job is open. The first that does is the answer."""
+    if not decided:
+        return waits.is_whole_left
+    known = dict.fromkeys(decided)
+    return any(
+        each.condition.kind is not ConditionKind.AFTERCORR and each.condition not in known for each in waits.open
+    )
 
 
 def _cancel(state: State, job: Job, broken: Sequence[Condition], indices: tuple[int, ...] = ()) -> Iterator[Event]:
@@ -126,7 +162,8 @@ def _cancel(state: State, job: Job, broken: Sequence[Condition], indices: tuple[
 def _decide_elements(state: State, job: Job, waits: Waits, most: int, *, scan: bool) -> Iterator[Event]:
     """Task by task: it may start once each of its peers has succeeded, and never if one has ended otherwise."""
     peers = [(awaited.condition, peers_of(state, awaited)) for awaited in waits.elements]
-    some = None if scan else state.dependants.stirred.get(job.id, {})
+    stir = state.dependants.stirred.get(job.id, _NOTHING)
+    some = None if scan or stir is None else stir.tasks
     decided = list(islice(_decided(job, [phases for _, phases in peers], some), most))
     never = tuple(index for index in decided if any(_FAILED[phases[index]] for _, phases in peers))
     lost = dict.fromkeys(never)
@@ -187,10 +224,11 @@ def settle(state: State) -> None:
     """After a step: those about which nothing is left to be decided need not be looked at."""
     dependants, conditions_left = state.dependants, 2 * MAX_CONDITIONS_PER_STEP
     for job_id in sorted(dependants.stirred)[: 2 * MAX_LOOKED_AT_PER_STEP]:
-        conditions_left -= _open_of(state, job_id)
+        stir = dependants.stirred[job_id]
+        conditions_left -= _open_of(state, job_id) if stir is None else len(stir.others)
         if conditions_left <= 0:
             break  # the next step goes on
-        if next(decide_one(state, job_id, 1), None) is None:
+        if next(decide_one(state, job_id, 1, timed=False), None) is None:
             del dependants.stirred[job_id]
     while dependants.timers and dependants.timers[0][0] <= state.now_ms and not _is_timed(state, dependants.timers[0]):
         dependants.drop_timer()
