@@ -484,8 +484,18 @@ class _Reader:
                 self._problems.note(
                     where,
                     f"at character {found.place}: {fault}",
-                    hint or suggest(found.name, [*ROOTS, *islice(self._rows, MAX_SUGGESTED)]),
+                    hint or self._suggest(found.name, key),
                 )
+
+    def _suggest(self, found: str, key: str) -> str:
+        """What may have been meant: another name, or another key of it."""
+        if found == "params":
+            return suggest(key, list(islice(self._declared, MAX_SUGGESTED)))
+        if found == "execution":
+            return suggest(key, EXECUTION_FIELDS)
+        if found in self._rows:
+            return suggest(key, TASK_FIELDS)
+        return "" if found in ROOTS else suggest(found, [*ROOTS, *islice(self._rows, MAX_SUGGESTED)])
 
     def _fault_of_name(self, found: str, key: str, row: int | None, *, instance: bool, itself: bool) -> str:
         if found == "params":
@@ -496,7 +506,7 @@ class _Reader:
             fans_out = row is not None and "for_each" in self._drafts[row].own
             return "" if instance and fans_out else f"{found} is of tasks with for_each"
         if found == "execution":
-            return "" if key in ("id", "state", "workflow", "") else f"an execution has no {key}"
+            return "" if key in ("", *EXECUTION_FIELDS) else f"an execution has no {key}"
         other = self._rows.get(found)
         if other is None:
             return f"there is no task {found}"
@@ -598,6 +608,7 @@ class _Reader:
         return parsed.spec, tuple((parsed.values | {key: arguments[key] for key in late}).items())
 
 
+EXECUTION_FIELDS = ("id", "state", "workflow", "slot", "schedule")
 TASK_FIELDS = ("output", "outputs", "state", "exit_code", "job")
 
 

@@ -21,7 +21,7 @@ from hasched.model.workflow import WorkflowSpec
 from hasched.statemachine.manager import ManagerAddress
 
 # From 2 on the state keeps count of what outdates plans (`rules/planned.py`), from 3 on relations hold, from 4 on steps of the
-# clock count the conditions that they decide.
+# clock count the conditions that they decide, and tasks of workflows know their slot.
 BATCH_VERSION = 4
 
 

@@ -18,6 +18,8 @@ from hasched.model.schedule import NEVER_MS, CatchUp, Overlap, ScheduleSpec, Slo
 MAX_ROWS = 400  # of a schedule's ledger, the latest
 OUTCOMES = len(SlotOutcome)
 PARENT = "schedule/"
+SLOT_VARIABLE = "HASCHED_SLOT"
+SCHEDULE_VARIABLE = "HASCHED_SCHEDULE"
 
 _BY_VERDICT: dict[int, SlotOutcome | None] = {
     Verdict.DUE: None,

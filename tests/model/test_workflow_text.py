@@ -152,6 +152,23 @@ def test_a_mistake_is_named_with_its_line(old: str, new: str, line: int, path: s
 
 
 @pytest.mark.parametrize(
+    ("written", "hint"),
+    [
+        ("a.outpt", "did you mean 'output'?"),
+        ("execution.slt", "did you mean 'slot'?"),
+        ("params.da", "did you mean 'day'?"),
+        ("aa.output", "did you mean 'a'?"),
+        ("item", ""),
+    ],
+)
+def test_a_name_that_means_nothing_is_told_the_nearest_that_does(written: str, hint: str) -> None:
+    tasks = {"a": {"command": ["x"]}, "b": {"after": "a", "condition": written, "command": ["x"]}}
+    with pytest.raises(SpecInvalid) as raised:
+        parse_workflow({"name": "w", "parameters": {"day": "mon"}, "tasks": tasks})
+    assert [each.hint for each in raised.value.errors] == [hint]
+
+
+@pytest.mark.parametrize(
     ("given", "path", "cause"),
     [
         ({"n": 1}, "parameters.day", "must be given"),

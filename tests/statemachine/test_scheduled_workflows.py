@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from hasched.model.schedule import Overlap, ScheduleSpec, SlotRun, WorkflowTarget
-from hasched.model.workflow_text import parse_workflow
+from hasched.model.times import format_time
+from hasched.model.workflow_text import Library, parse_workflow
 from hasched.statemachine.commands import CancelExecution, PlanSlots, PutSchedule, RetryExecution
 from hasched.statemachine.outcomes import Done
 from hasched.statemachine.queries.schedules import slot_rows
@@ -18,10 +19,17 @@ MINUTE = 60_000
 DOCUMENT = {"name": "w", "parameters": {"x": "1"}, "tasks": {"a": {"command": ["run", "#{params.x}"]}}}
 
 
-def scheduled(slots: int, **fields: Any) -> World:
+def scheduled(
+    slots: int,
+    *,
+    document: dict[str, Any] = DOCUMENT,
+    library: Library | None = None,
+    given: dict[str, str] | None = None,
+    **fields: Any,
+) -> World:
     """A world in which so many slots are planned, a minute apart, from the next minute on."""
     world = World()
-    parsed = parse_workflow(DOCUMENT, given={"x": "2"})
+    parsed = parse_workflow(document, given={"x": "2"} if given is None else given, library=library)
     target = WorkflowTarget(spec=parsed.spec, params=tuple(parsed.values.items()), version=3)
     spec = ScheduleSpec(every_ms=MINUTE, workflow=target, **fields)
     assert world.do(PutSchedule(name="s", spec=spec, actor="ada")) == Done()
@@ -69,6 +77,36 @@ def test_a_run_that_goes_on_is_met_by_the_next_slot(overlap: Overlap, told: list
     if overlap is Overlap.QUEUE:
         world.end(world.job("execution/1/a"), code=1)
         assert outcomes(world) == [("fired", "failed"), ("fired", "running")]
+
+
+def test_tasks_know_the_slot_that_they_run_for() -> None:
+    """Also within inner executions, and when the execution is begun again."""
+    script = "load #{execution.slot} of #{execution.schedule}"
+    inner = {"name": "inner", "tasks": {"b": {"script": script}, "c": {"after": "b", "command": ["true"]}}}
+    outer = {"name": "w", "tasks": {"a": {"workflow": "inner"}}}
+    world = scheduled(1, document=outer, library=lambda kind, name: inner, given={})
+    world.wait(MINUTE)
+    world.fail_over(Random(3))
+    slot = format_time(T0 + MINUTE)
+    job = world.job("execution/2/b")
+    assert job.spec.script == f"load {slot} of s"
+    assert (job.spec.env["HASCHED_SLOT"], job.spec.env["HASCHED_SCHEDULE"]) == (slot, "s")
+    world.end(job, code=1)
+    world.wait(MINUTE)
+    assert world.do(RetryExecution(execution_id=1, actor="bob")) == Done()
+    world.settle()
+    assert world.job("execution/3/b").spec.env["HASCHED_SLOT"] == slot
+
+
+def test_an_execution_that_no_schedule_has_made_counts_from_its_start() -> None:
+    world = World()
+    started_ms = world.state.now_ms
+    command = ["run", "#{execution.slot}", "#{execution.schedule == null}"]
+    world.start(parse_workflow({"name": "w", "tasks": {"a": {"command": command}}}, given={}).spec)
+    world.settle()
+    job = world.job("execution/1/a")
+    assert job.spec.command == ("run", format_time(started_ms), "true")
+    assert "HASCHED_SLOT" not in job.spec.env
 
 
 def test_a_retried_run_is_the_schedules_again() -> None:

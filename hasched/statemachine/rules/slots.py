@@ -33,6 +33,8 @@ from hasched.statemachine.rules import jobs
 from hasched.statemachine.rules.submissions import Submissions
 from hasched.statemachine.schedules import (
     OUTCOMES,
+    SCHEDULE_VARIABLE,
+    SLOT_VARIABLE,
     Pending,
     Row,
     Schedule,
@@ -49,8 +51,6 @@ from hasched.statemachine.workflow_events import ExecutionStarted, ExecutionStop
 
 MAX_SCHEDULES_PER_STEP = 500
 MAX_FIRED_PER_STEP = 500
-SLOT_VARIABLE = "HASCHED_SLOT"
-SCHEDULE_VARIABLE = "HASCHED_SCHEDULE"
 
 
 def decide_backlog(schedule: Schedule, pending: Sequence[Pending], now_ms: int) -> list[SlotsSkipped]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -13,10 +13,12 @@ from hasched.model.globs import matches_glob
 from hasched.model.interpolation import OPENING, Embedded, fill, pieces_of
 from hasched.model.kinds import MAX_WORD_BYTES, fault_of_text
 from hasched.model.spec import MAX_INPUT_BYTES, MAX_SPEC_BYTES, JobSpec
+from hasched.model.times import format_time
 from hasched.model.values import ExpressionError, Value, read_json
 from hasched.model.workflow import MAX_PARAMETER_BYTES, TaskSpec
 from hasched.statemachine.execution import Execution, Row
 from hasched.statemachine.memos import MAX_KEY_BYTES
+from hasched.statemachine.schedules import SCHEDULE_VARIABLE, SLOT_VARIABLE
 
 ITEM_VARIABLE, INDEX_VARIABLE, EXECUTION_VARIABLE = "HASCHED_ITEM", "HASCHED_ITEM_INDEX", "HASCHED_EXECUTION"
 
@@ -24,11 +26,19 @@ _pack = msgspec.msgpack.Encoder(order="deterministic").encode
 _unpack = msgspec.msgpack.Decoder().decode
 
 
+class Slot(NamedTuple):
+    """What a schedule has made an execution for, or the execution that it is part of."""
+
+    schedule: str
+    slot_ms: int
+
+
 class Scope:
     """One execution as it is; to be made anew when rows have changed."""
 
-    def __init__(self, execution: Execution) -> None:
+    def __init__(self, execution: Execution, slot: Slot | None) -> None:
         self._execution = execution
+        self.slot = slot
         self._plan = execution.plan
         self._params: Value = dict(execution.params)
         self._tasks: dict[str, Value] = {}
@@ -62,7 +72,13 @@ class Scope:
     def _own(self) -> Value:
         execution = self._execution
         state = execution.result if execution.stage else execution.state
-        return {"id": execution.id, "workflow": execution.workflow, "state": state.name.lower()}
+        return {
+            "id": execution.id,
+            "workflow": execution.workflow,
+            "state": state.name.lower(),
+            "slot": format_time(execution.started_ms if self.slot is None else self.slot.slot_ms),
+            "schedule": None if self.slot is None else self.slot.schedule,
+        }
 
     def _task(self, name: str, asking: int, instance: int) -> Value:
         row = self._plan.row_of.get(name)
@@ -164,6 +180,8 @@ def fill_job(task: TaskSpec, scope: Scope, execution: Execution, row: int, insta
     names = scope.names(row, instance if task.fans_out else -1, arguments_of(task, scope, row, instance))
     env = {key: _word(fill(value, names, MAX_WORD_BYTES), key) for key, value in job.env.items()}
     env[EXECUTION_VARIABLE] = str(execution.id)
+    if scope.slot is not None:
+        env[SCHEDULE_VARIABLE], env[SLOT_VARIABLE] = scope.slot.schedule, format_time(scope.slot.slot_ms)
     if task.fans_out:
         item = scope.items_of(row)[instance]
         env[ITEM_VARIABLE] = _word(item if isinstance(item, str) else msgspec.json.encode(item).decode(), ITEM_VARIABLE)

@@ -18,12 +18,29 @@ from hasched.model.workflow import MAX_INSTANCES, OnFailure, Role, TaskSpec, Whe
 from hasched.statemachine import workflow_events as w
 from hasched.statemachine.commands import CancelJob
 from hasched.statemachine.events import Event
-from hasched.statemachine.execution import Execution, ExecutionState, Phase, RowState, Stage, parent_of
+from hasched.statemachine.execution import (
+    Execution,
+    ExecutionState,
+    Phase,
+    RowState,
+    Stage,
+    parent_of,
+    read_parent,
+)
 from hasched.statemachine.outcomes import Rejected
 from hasched.statemachine.rules import jobs
 from hasched.statemachine.rules.submissions import Submissions
 from hasched.statemachine.rules.workflow_progress import Book, draft_of, see
-from hasched.statemachine.rules.workflow_scope import Scope, arguments_of, fill_job, list_items, meets, memo_key
+from hasched.statemachine.rules.workflow_scope import (
+    Scope,
+    Slot,
+    arguments_of,
+    fill_job,
+    list_items,
+    meets,
+    memo_key,
+)
+from hasched.statemachine.schedules import parse_parent
 from hasched.statemachine.state import State
 
 MAX_EVENTS_PER_STEP = 128
@@ -31,6 +48,7 @@ MAX_JUDGED_AT_ONCE = 128
 DELAY_MS = 10_000
 MAX_OUTPUT_CHARS = 16 * 1024
 ACTOR = "workflow"
+SLOTS_TOLD_SINCE = 4  # the version of entries from which on jobs of executions find their slot
 NOT_NOW = ("quota_exceeded", "queue_closed")  # refusals that pass
 
 SKIPPED_BY_CONDITION = "its condition does not hold"
@@ -119,7 +137,8 @@ class Step:
         """Go on with it until nothing is left to do, or there are so many events."""
         execution = self._books[execution_id].execution
         self._advanced[execution_id] = None
-        scope = Scope(execution)
+        slot = self._slot_of(execution)
+        scope = Scope(execution, slot)
         while execution.due and len(self.events) < most:
             if execution.stops:
                 self._stop(execution, execution.stops[0], most)
@@ -127,9 +146,22 @@ class Step:
                 self._look(execution, scope, execution.looks.pop(0), most)
             elif not (execution.left or execution.running):
                 self._next_stage(execution, scope)
-                scope = Scope(execution)
+                scope = Scope(execution, slot)
             else:
                 self._look(execution, scope, execution.blocked.pop(0), most)
+
+    def _slot_of(self, execution: Execution) -> Slot | None:
+        """The slot that it was made for, or the outermost of the executions that it is part of."""
+        if self._state.entry_version < SLOTS_TOLD_SINCE:
+            return None
+        while (place := read_parent(execution.parent)) is not None:
+            book = self._books.get(place[0])
+            outer = self._state.executions.get(place[0]) if book is None else book.execution
+            if outer is None:
+                return None
+            execution = outer
+        made_for = parse_parent(execution.parent)
+        return None if made_for is None else Slot(*made_for)
 
     def _look(self, execution: Execution, scope: Scope, row: int, most: int) -> None:
         task = execution.plan.spec.tasks[row]
