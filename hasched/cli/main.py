@@ -27,6 +27,7 @@ _QUOTES = "'"  # that click puts around the name of an option
 # Where each command lives, and what `--help` says of it without importing that module.
 COMMANDS: dict[str, tuple[str, str]] = {
     "agent": ("hasched.cli.daemons:agent", "Run an agent: the daemon of a machine that does work."),
+    "cap": ("hasched.cli.caps:cap", "Look at caps and semaphores."),
     "certs": ("hasched.cli.certs:certs", "Issue the cluster's CA and certificates."),
     "completion": ("hasched.cli.completion:completion", "Print the completion script of a shell."),
     "config": ("hasched.cli.configs:config", "Check configuration files."),
