@@ -283,6 +283,7 @@ def lint(settings: Settings, files: tuple[str, ...], strict: bool) -> int:
     """Check the schedules of YAML files, and warn of what may not be meant. No cluster is needed."""
     from hasched.cli.exits import Exit
     from hasched.cli.output import print_json
+    from hasched.model.words import counted
     from hasched.timetable.lint import lint as find_warnings
 
     now_ms = time.time_ns() // 1_000_000
@@ -291,7 +292,7 @@ def lint(settings: Settings, files: tuple[str, ...], strict: bool) -> int:
         print_json({"schedules": [{"name": name, "warnings": warnings} for name, warnings in found]})
     else:
         for name, warnings in found:
-            click.echo(f"{name}: {'good' if not warnings else f'{len(warnings)} warnings'}")
+            click.echo(f"{name}: {counted(len(warnings), 'warning') if warnings else 'good'}")
             for warning in warnings:
                 click.echo(f"  {warning}")
     return Exit.BAD_INPUT if strict and any(warnings for _, warnings in found) else Exit.OK

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
-import sys
 import uuid
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from hasched.cli.execution_logs import logs
 from hasched.cli.exits import Exit
 from hasched.cli.memos import forget, memos
 from hasched.cli.schemas import schema_command
 from hasched.cli.settings import DurationType, Settings, json_option, namespace_option
-from hasched.model.errors import EventsCompacted, NotFound, OutcomeUnknown
+from hasched.model.errors import EventsCompacted, OutcomeUnknown
 
 if TYPE_CHECKING:
     from hasched.client.sync import Client
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 STATES = ("running", "succeeded", "failed", "cancelled", "timed_out")
 COLUMNS = ("id", "workflow", "state", "tasks", "by", "age", "took", "reason")
 TASK_COLUMNS = ("task", "state", "instances", "job", "took", "reason")
-_PLACE = re.compile(r"([A-Za-z_][A-Za-z0-9_-]*)(?:\[([0-9]{1,6})\])?")
 _file = click.Path(exists=True, dir_okay=False, allow_dash=True)
 _parameters = click.option(
     "-p", "--param", "parameters", multiple=True, metavar="NAME=VALUE", help="The value of a parameter."
@@ -47,6 +45,7 @@ def validate(settings: Settings, /, files: tuple[str, ...]) -> None:
     The templates that a workflow names are looked at when it is submitted.
     """
     from hasched.cli.output import print_json
+    from hasched.model.words import counted
 
     found = [(path, read_workflow(path)[1]) for path in files]
     if settings.as_json:
@@ -54,7 +53,7 @@ def validate(settings: Settings, /, files: tuple[str, ...]) -> None:
         return
     for path, parsed in found:
         named = f"; it names {', '.join(parsed.open_names)}" if parsed.open_names else ""
-        click.echo(f"{path}: workflow {parsed.spec.name}, {len(parsed.spec.tasks)} tasks{named}")
+        click.echo(f"{path}: workflow {parsed.spec.name}, {counted(len(parsed.spec.tasks), 'task')}{named}")
 
 
 @workflow.command()
@@ -188,6 +187,7 @@ def show(settings: Settings, /, execution_id: int) -> None:
 def print_execution(view: ExecutionView) -> None:
     """What there is to tell, and a line for each task."""
     from hasched.cli.output import moment, print_fields, print_table, took
+    from hasched.model.words import counted
 
     given = ", ".join(f"{key}={value}" for key, value in view.parameters.items())
     print_fields(
@@ -202,7 +202,7 @@ def print_execution(view: ExecutionView) -> None:
             ("started", moment(view.started_ms)),
             ("ended", moment(view.ended_ms)),
             ("deadline", moment(view.deadline_ms) if not view.ended_ms else ""),
-            ("retried", f"{view.round} times" if view.round else ""),
+            ("retried", counted(view.round, "time") if view.round else ""),
             ("output", view.output),
         ]
     )
@@ -297,67 +297,6 @@ def exit_for_execution(client: Client, view: ExecutionView) -> int:
             codes = (each.exit_code for each in client.instances(view.id, task.name) if each.state == "failed")
             return next((code for code in codes if code), 1)
     return 1
-
-
-@workflow.command()
-@click.argument("execution_id", type=click.IntRange(min=1), metavar="ID")
-@click.argument("task", required=False, metavar="[TASK[ITEM]]")
-@click.option("--stderr", is_flag=True, help="What was written to stderr.")
-@click.option("--tail", type=click.IntRange(min=1), metavar="BYTES", help="Only so much of the end of each.")
-@json_option
-@click.pass_obj
-def logs(settings: Settings, /, *, execution_id: int, task: str | None, stderr: bool, tail: int | None) -> None:
-    """Print what the tasks of an execution wrote, one after the other; or a single one, of a fan-out `split[3]`.
-
-    --json gives a list with one object for each.
-    """
-    from hasched.cli.output import print_json
-
-    place = _PLACE.fullmatch(task) if task else None
-    if task and place is None:
-        raise click.BadParameter(f"{task!r} is not TASK or TASK[ITEM]", param_hint="TASK")
-    found: list[dict[str, object]] = []
-    with settings.client() as client:
-        view = client.execution(execution_id)
-        wanted = [each for each in view.tasks or [] if each.count and (place is None or each.name == place[1])]
-        if place is not None and not wanted:
-            raise NotFound(
-                f"execution {execution_id} has begun no task {place[1]}", f"`hasched workflow show {execution_id}`"
-            )
-        for each in wanted:
-            if each.kind == "workflow" and each.job and not settings.as_json:
-                click.echo(f"==> {each.name}: `hasched workflow logs {each.job}`", err=True)
-            if each.kind != "job":
-                continue
-            for instance in client.instances(execution_id, each.name):
-                if not instance.job or (place is not None and place[2] and instance.index != int(place[2])):
-                    continue
-                name = f"{each.name}[{instance.index}]" if each.fans_out else each.name
-                stream = "stderr" if stderr else "stdout"
-                if settings.as_json:
-                    try:
-                        text = b"".join(client.logs(instance.job, 0, stream=stream, tail=tail)).decode(errors="replace")
-                    except NotFound:
-                        if not instance.memo_of:
-                            raise
-                        continue  # what it left is remembered, and its job may be gone
-                    found.append({"task": name, "job_id": instance.job, "stream": stream, "text": text})
-                else:
-                    _print_log(client, name, instance.job, stream, tail)
-    if settings.as_json:
-        print_json(found)
-
-
-def _print_log(client: Client, name: str, job_id: int, stream: str, tail: int | None) -> None:
-    from hasched.model.errors import HaschedError
-
-    click.echo(f"==> {name} (job {job_id})", err=True)
-    try:
-        for piece in client.logs(job_id, 0, stream=stream, tail=tail):
-            sys.stdout.buffer.write(piece)
-        sys.stdout.buffer.flush()
-    except HaschedError as error:
-        click.echo(f"hasched: {error.cause}", err=True)
 
 
 @workflow.command()
@@ -481,7 +420,7 @@ def _tasks_of(parsed: Parsed) -> tuple[str, list[ExecutionTaskView]]:
     ]
 
 
-for command in (schema_command("workflow"), memos, forget):
+for command in (schema_command("workflow"), logs, memos, forget):
     workflow.add_command(command)
 
 
