@@ -70,6 +70,7 @@ _OPTIONS: tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...] = (
     click.option(
         "--semaphore", "semaphores", multiple=True, metavar="NAME[=UNITS]", help="Units that each running task holds."
     ),
+    click.option("--notify", "targets", multiple=True, metavar="NAME", help="Tell this notification how it ends."),
     click.option(
         "--workdir", metavar="DIR", help="Run there, on the node; by default a directory of the attempt's own."
     ),
@@ -137,6 +138,7 @@ def document_of(options: Mapping[str, Any]) -> dict[str, Any]:
         "namespace": options.get("namespace"),
         "tags": listed("tags"),
         "semaphores": read_units(options.get("semaphores", ())),
+        "notify": _given({"targets": listed("targets")}),
         "working_dir": options.get("workdir"),
         "input": read_input(file) if file is not None else None,
         "on_disconnect": options.get("on_disconnect"),

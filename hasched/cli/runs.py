@@ -58,7 +58,13 @@ class _SubmitCommand(click.Command):
     """What stands behind a script is the script's, as in Slurm; behind a job file come options of ours still."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        context = click.Context(self, info_name=ctx.info_name, allow_interspersed_args=False, resilient_parsing=True)
+        context = click.Context(
+            self,
+            info_name=ctx.info_name,
+            allow_interspersed_args=False,
+            resilient_parsing=True,
+            help_option_names=ctx.help_option_names,
+        )
         try:
             found, _, _ = self.make_parser(context).parse_args(list(args))
         except click.UsageError:

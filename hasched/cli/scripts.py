@@ -23,6 +23,7 @@ from hasched.model.spec import MAX_SPEC_BYTES
 from hasched.model.yaml_text import Document
 
 DIRECTIVE = "#HASCHED"
+FOREIGN_DIRECTIVE = "#SBATCH"
 _DIRECTIVE = re.compile(rf"{DIRECTIVE}(?:[ \t]+(.*))?")
 
 
@@ -77,9 +78,14 @@ def read_script(
 
 
 def _directives(lines: list[str], errors: list[FieldError]) -> Iterator[tuple[int, list[str]]]:
-    """The words of each directive, with its line; those that come too late are said on stderr."""
+    """The words of each directive, with its line; those that say nothing are said on stderr."""
     begun = ""  # the first command
+    foreign = False
     for number, line in enumerate(lines, 1):
+        if line.startswith(FOREIGN_DIRECTIVE) and not begun and not foreign:
+            foreign = True
+            hint = "`hasched import sbatch` makes a job file of them"
+            click.echo(f"hasched: line {number}: {FOREIGN_DIRECTIVE} lines say nothing here; {hint}", err=True)
         match = _DIRECTIVE.fullmatch(line)
         if match is None:
             if not begun and line.strip() and not line.startswith("#"):

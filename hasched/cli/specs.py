@@ -62,7 +62,8 @@ def read_job_file(
     said = dict.fromkeys(places_of(document_of(options or {})))
     for document in documents:
         if not isinstance(document.value, dict):
-            errors.append(FieldError("", "a job is a mapping", line=document.line_of("")))
+            hint = "a script begins with a line such as #!/bin/sh" if isinstance(document.value, str) else ""
+            errors.append(FieldError("", "a job is a mapping", hint, line=document.line_of("")))
             continue
         try:
             parse_spec(document.value)

@@ -55,6 +55,29 @@ def test_directives_are_options_of_the_command_line(tmp_path: Path):
     }
 
 
+def test_directives_of_slurm_are_not_passed_over_in_silence(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    read(tmp_path, "#!/bin/sh\n#SBATCH -n 2\n#SBATCH --mem=4G\necho hi\n#SBATCH late\n")
+    told = capsys.readouterr().err.splitlines()
+    assert told == [
+        "hasched: line 2: #SBATCH lines say nothing here; `hasched import sbatch` makes a job file of them",
+    ]
+
+
+def test_a_text_that_is_no_job_may_be_meant_as_a_script(tmp_path: Path):
+    text = "echo hi\n"
+    assert mistakes(tmp_path, text) == ["train.sh:1: a job is a mapping; a script begins with a line such as #!/bin/sh"]
+
+
+def test_a_script_says_who_is_told(tmp_path: Path):
+    document = read(tmp_path, "#!/bin/sh\n#HASCHED --notify=ops\n", targets=("ml",))
+    assert document["notify"] == {"targets": ["ml"]}
+
+
+@pytest.mark.parametrize("command", [["job", "submit", "-h"], ["job", "run", "-h"]])
+def test_help_is_at_hand(command: list[str]):
+    assert "Usage: " in CliRunner().invoke(cli, command).output
+
+
 @pytest.mark.parametrize(
     "line",
     [
