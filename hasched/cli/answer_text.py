@@ -144,7 +144,8 @@ def print_what_if(compared: WhatIf) -> None:
 
 
 def _row(job: Comparison, now_ms: int) -> tuple[str, ...]:
-    return (str(job.job_id), job.name, brief_start(job.now, now_ms), brief_start(job.then, now_ms), _change(job))
+    before = "runs" if job.runs else brief_start(job.now, now_ms)
+    return (str(job.job_id), job.name, before, brief_start(job.then, now_ms), _change(job))
 
 
 def brief_start(foreseen: JobForecast | None, now_ms: int) -> str:
@@ -168,7 +169,7 @@ def _in(then_ms: int, now_ms: int) -> str:
 def _change(job: Comparison) -> str:
     if job.change_ms is None:
         if job.now is None:
-            return "new"
+            return "new" if not job.runs else "starts again" if job.then and job.then.start_ms else "can't start again"
         if job.then is None:
             return "gone"
         return "can start" if job.then.start_ms else "can't start"

@@ -28,7 +28,7 @@ class JobForecast(_View, frozen=True):
 
     job_id: int
     name: str
-    waiting: int  # tasks that waited when the forecast began
+    waiting: int  # tasks that waited when the forecast began, or had to start again
     starting: int  # those of them that start within the horizon
     start_ms: int = 0  # the first
     last_start_ms: int = 0  # the last, once all have started
@@ -144,13 +144,17 @@ class Why(_View, frozen=True):
 
 
 class Comparison(_View, frozen=True):
-    """One job in two forecasts: as things are, and as they would be. `change_ms` is None where one of the starts isn't known."""
+    """One job in two forecasts: as things are, and as they would be. `change_ms` is None where one of the starts isn't known.
+
+    A job of which nothing waits is there once tasks of it would have to make room and start again.
+    """
 
     job_id: int
     name: str
-    now: JobForecast | None  # None: it isn't there
+    now: JobForecast | None  # None: it isn't there, or nothing of it waits
     then: JobForecast | None
     change_ms: int | None = None
+    runs: bool = False  # now, and as things are it would go on
 
 
 class WhatIf(_View, frozen=True):

@@ -29,6 +29,7 @@ class _Course:
     __slots__ = ("first_ms", "last_ms", "needed", "nodes", "starting", "waiting")
 
     def __init__(self, waiting: int) -> None:
+        """None waits of a job that is only followed because its tasks had to make room (`need`)."""
         self.waiting = self.needed = waiting
         self.starting = 0
         self.first_ms = self.last_ms = 0
@@ -46,6 +47,11 @@ class _Course:
         self.last_ms = now_ms
         return tasks
 
+    def need(self, tasks: int) -> None:
+        """So many that ran have to start again."""
+        self.waiting += tasks
+        self.needed += tasks
+
     def need_only(self, tasks: int) -> int:
         """It has become a gang of so many tasks; how many others are not needed any more."""
         spared = max(0, self.needed - tasks)
@@ -57,11 +63,20 @@ class Forecaster:
     """Rehearses `state`, which it takes over, and keeps watch on some of its jobs.
 
     Change the state by `rehearsal.do` between making it and `run`, where something else than what is there is asked about.
+    `follow`: also jobs of which nothing waits, once tasks of theirs have to make room and start again.
     """
 
     def __init__(
-        self, state: State, now_ms: int, until_ms: int, policy: PlacementPolicy = PlacementPolicy.BIN_PACK
+        self,
+        state: State,
+        now_ms: int,
+        until_ms: int,
+        policy: PlacementPolicy = PlacementPolicy.BIN_PACK,
+        *,
+        follow: bool = False,
     ) -> None:
+        self._follow = follow
+        self._drains_ms = 0  # the last deadline of a drain, up to which what is followed may have to start again
         self.log_index = state.index
         self.until_ms = until_ms
         self.rehearsal = Rehearsal(
@@ -70,6 +85,7 @@ class Forecaster:
         self.preempted: dict[JobId, list[Preempted]] = {}  # for which job, at once
         self.now_ms = self.rehearsal.now_ms
         self._courses: dict[JobId, _Course] = {}
+        self._followed: dict[JobId, None] = {}
         self._left = 0
 
     def watch(self, job_ids: Iterable[JobId]) -> None:
@@ -86,12 +102,15 @@ class Forecaster:
 
     def begin(self) -> None:
         """What starts at once."""
+        if self._follow:
+            nodes = self.rehearsal.state.nodes.values()
+            self._drains_ms = max((node.drain.deadline_ms for node in nodes if node.drain and node.attempts), default=0)
         self.rehearsal.begin()
         self.rehearsal.settle()
 
     def run(self) -> None:
         """Go on until all that is watched has started, or to the horizon."""
-        while self._left and self.rehearsal.advance(self.until_ms):
+        while (self._left or self.rehearsal.now_ms < self._drains_ms) and self.rehearsal.advance(self.until_ms):
             pass
 
     def result(self) -> Forecast:
@@ -144,6 +163,10 @@ class Forecaster:
         return Reason(code=reason.code, text="; ".join(notes))
 
     def _take_preemption(self, now_ms: int, event: TasksPreempted) -> None:
+        if self._follow and (event.job_id not in self._courses or event.job_id in self._followed):
+            self._followed[event.job_id] = None
+            self._courses.setdefault(event.job_id, _Course(0)).need(len(event.indices))
+            self._left += len(event.indices)
         if event.for_job not in self._courses or now_ms > self.now_ms:
             return
         job = self.rehearsal.state.jobs[event.job_id]

@@ -140,7 +140,8 @@ def _compare(question: AskWhatIf, snapshot: Sequence[bytes]) -> WhatIf:
         assert either is not None
         known = before is not None and after is not None and before.start_ms and after.start_ms
         change_ms = after.start_ms - before.start_ms if known and before is not None and after is not None else None
-        jobs.append(Comparison(job_id=job_id, name=either.name, now=before, then=after, change_ms=change_ms))
+        runs = before is None and job_id in now.there
+        jobs.append(Comparison(job_id=job_id, name=either.name, now=before, then=after, change_ms=change_ms, runs=runs))
     return WhatIf(
         log_index=now.log_index,
         now_ms=now.now_ms,
@@ -158,11 +159,13 @@ class _Rehearsed(msgspec.Struct):
     jobs: dict[JobId, JobForecast]
     changes: list[str]
     lost: int
+    there: dict[JobId, None]  # before anything was supposed
 
 
 def _rehearse(question: AskWhatIf, snapshot: Sequence[bytes], hypotheses: Sequence[Hypothesis]) -> _Rehearsed:
-    forecaster = Forecaster(restore(snapshot), question.now_ms, question.until_ms, question.policy)
+    forecaster = Forecaster(restore(snapshot), question.now_ms, question.until_ms, question.policy, follow=True)
     rehearsal = forecaster.rehearsal
+    there = dict.fromkeys(rehearsal.state.jobs)
     running = sum(len(node.attempts) for node in rehearsal.state.nodes.values())
     changes = [suppose(rehearsal, hypothesis) for hypothesis in hypotheses]
     lost = running - sum(len(node.attempts) for node in rehearsal.state.nodes.values())
@@ -170,7 +173,7 @@ def _rehearse(question: AskWhatIf, snapshot: Sequence[bytes], hypotheses: Sequen
     forecaster.begin()
     forecaster.run()
     result = forecaster.result()
-    return _Rehearsed(result.log_index, result.now_ms, {job.job_id: job for job in result.jobs}, changes, lost)
+    return _Rehearsed(result.log_index, result.now_ms, {job.job_id: job for job in result.jobs}, changes, lost, there)
 
 
 def _as_good_as(before: JobForecast, after: JobForecast) -> bool:

@@ -138,12 +138,20 @@ def test_what_if(capsys: pytest.CaptureFixture[str]) -> None:
         Comparison(job_id=3, name="c", now=foreseen(9, 9), then=foreseen(None, starting=0)),
         Comparison(job_id=4, name="d", now=None, then=foreseen(4, 4)),
         Comparison(job_id=5, name="e", now=foreseen(9, 9), then=None),
+        Comparison(job_id=6, name="f", now=None, then=foreseen(4, 4), runs=True),
     ]
     changes = ["node n1 drained", "without job 5"]
     print_what_if(WhatIf(log_index=1, now_ms=NOW, until_ms=NOW, changes=changes, jobs=jobs, unchanged=1, lost=2))
     lines = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
     assert lines[0] == ["what if: node n1 drained; without job 5"]
-    assert [line[-1].strip() for line in lines[2:7]] == ["5m sooner", "all 10m later", "can't start", "new", "gone"]
+    assert [line[-1].strip() for line in lines[2:8]] == [
+        "5m sooner",
+        "all 10m later",
+        "can't start",
+        "new",
+        "gone",
+        "starts again",
+    ]
     assert lines[-2:] == [
         ["job 3 then: too wide (gang)"],
         ["1 waiting job would start as now, 2 running tasks would be stopped by it"],

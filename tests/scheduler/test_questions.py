@@ -194,6 +194,32 @@ def test_a_drained_rack_lets_what_runs_end() -> None:
     assert compared.jobs[0].then.reason.code == "no_nodes"
 
 
+def test_what_still_runs_at_the_deadline_of_a_drain_starts_again_elsewhere_or_waits() -> None:
+    cluster = Cluster()
+    cluster.node("n1", labels={"rack": "r1"})
+    cluster.submit(10)
+    cluster.place()
+    drained = NodesDrained(label="rack", value="r1", wait_ms=2 * MINUTE)
+    alone = what_if(cluster, drained)
+    assert [(job.job_id, job.runs, job.now) for job in alone.jobs] == [(1, True, None)]
+    assert alone.jobs[0].then is not None and alone.jobs[0].then.waiting == 1 and alone.jobs[0].then.start_ms == 0
+    cluster.node("n2")
+    assert starts(what_if(cluster, drained)) == {1: (None, 2)}
+    assert what_if(cluster, NodesDrained(label="rack", value="r1")).jobs == [], "without a deadline it ends"
+    assert what_if(cluster, NodesDrained(label="rack", value="r1", wait_ms=11 * MINUTE)).jobs == [], "it ends before"
+
+
+def test_who_would_have_to_make_room_for_a_job_is_told() -> None:
+    cluster = Cluster()
+    cluster.node("n1")
+    cluster.submit(10)
+    cluster.place()
+    urgent = make_spec(5, priority_class="high")
+    compared = what_if(cluster, JobAdded(spec=urgent, actor="ada"))
+    assert [(job.job_id, job.runs) for job in compared.jobs] == [(1, True), (2, False)]
+    assert starts(compared) == {1: (None, 5), 2: (None, 0)}
+
+
 def test_a_job_more_and_a_job_less() -> None:
     compared = what_if(queueing(), JobAdded(spec=make_spec(5, priority=9), actor="ada"), JobGone(job_id=1))
     assert starts(compared) == {2: (10, 5), 3: (15, 10), 4: (20, 15), 5: (None, 0)}
