@@ -14,11 +14,12 @@ from hasched.scheduler.explain.groups import Group
 from hasched.scheduler.explain.lacks import room_beside, tell_kept
 from hasched.scheduler.explain.surroundings import CODES, KEYS
 from hasched.scheduler.keeping import NOTHING, Kept
+from hasched.statemachine.capacity import room_when_empty
 from hasched.statemachine.census import Census
 from hasched.statemachine.job import Job
 from hasched.statemachine.node import Node
 from hasched.statemachine.relations import Relation, RelationKind, relations_of
-from hasched.statemachine.rules.gangs import requests_of, trial_copy
+from hasched.statemachine.rules.gangs import requests_of
 from hasched.statemachine.state import State
 
 Find: TypeAlias = Callable[[Resources], Iterable[Node]]  # nodes that may run the job and may have room for such a task
@@ -126,9 +127,7 @@ def _room_on(nodes: Iterable[Node], request: Resources, times: int, kept: Kept, 
     for node in nodes:
         total = node.info.resources
         if empty:
-            if not (total.cpu_milli >= cpu_milli and total.memory_bytes >= memory_bytes and total.gpus >= gpus):
-                continue
-            room = _room_when_empty(node, request, times)
+            room = room_when_empty(node, request, times)
             if keeps and total.gpus and room and not kept.gives_way(request, total):
                 beside = kept.leaves(request, total, (total.cpu_milli, total.memory_bytes, total.gpus), room)
                 beside_kept, room = beside_kept or beside < room, beside
@@ -147,28 +146,3 @@ def _room_on(nodes: Iterable[Node], request: Resources, times: int, kept: Kept, 
         if found >= times:
             return _Room(times, False)
     return _Room(found, beside_kept)
-
-
-def _room_when_empty(node: Node, request: Resources, most: int) -> int:
-    """As `room_for` of a node on which nothing runs, without a copy where there is nothing special."""
-    total = node.info.resources
-    if request.disk_bytes or request.countables or request.picks_gpus:
-        return emptied(node).room_for(request, most)
-    if request.cpu_milli:
-        most = min(most, total.cpu_milli // request.cpu_milli)
-    if request.memory_bytes:
-        most = min(most, total.memory_bytes // request.memory_bytes)
-    if request.gpus:
-        if len(node.facts.gpus) > 1:
-            return emptied(node).room_for(request, most)
-        most = min(most, total.gpus // request.gpus)
-    return most
-
-
-def emptied(node: Node) -> Node:
-    """The node as it is when nothing runs there."""
-    empty = trial_copy(node)
-    empty.allocated_cpu_milli = empty.allocated_memory_bytes = empty.allocated_gpus = empty.allocated_disk_bytes = 0
-    empty.allocated_countables.clear()
-    empty.allocated_gpu_kinds.clear()
-    return empty

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from itertools import islice
 
-import msgspec
-
 from hasched.model.eligibility import is_in_pool
-from hasched.model.facts import gpu_class_of
 from hasched.model.policy import THE_GPU_ROOM, GpuRoom
 from hasched.model.reasons import ReasonCode
 from hasched.model.spec import ANYWHERE, Resources
 from hasched.model.states import NodeState
 from hasched.model.times import format_time
 from hasched.model.views import Reason
-from hasched.model.words import none_of, short_bytes, tell_resources
+from hasched.model.words import none_of
 from hasched.scheduler.explain.gangs import gang_reason
 from hasched.scheduler.explain.lacks import is_kept_from, tell_kept
 from hasched.scheduler.filters import find_blockers
@@ -27,6 +23,7 @@ from hasched.scheduler.order import Account
 from hasched.scheduler.shapes import NEVER_MS, limit_of, rounded_up
 from hasched.scheduler.slots import MAX_ATTEMPTS_PER_NODE
 from hasched.scheduler.windows import Windows
+from hasched.statemachine.capacity import room_when_empty, tell_most, tell_request
 from hasched.statemachine.job import Job
 from hasched.statemachine.node import Node
 from hasched.statemachine.policies import find_policy
@@ -67,20 +64,20 @@ def pending_reason(state: State, job: Job, kept: Kept = NOTHING) -> Reason | Non
     healthy = eligible
     request = job.resources
     requests = (job.placement.any_of if job.placement is not None else ()) or (request,)
-    if not any(_holds(node, each) for node in healthy for each in requests):
+    if not any(room_when_empty(node, each, 1) for node in healthy for each in requests):
         return Reason(
             code=ReasonCode.UNSATISFIABLE,
-            text=f"no healthy node has {_amounts(request)} in all; {_largest(request, healthy)}",
+            text=f"no healthy node has {tell_request(request)} in all; {tell_most(request, healthy)}",
         )
     if not any(_has_room(node, each) for node in healthy for each in requests):
-        return Reason(code=ReasonCode.INSUFFICIENT_RESOURCES, text=f"no node has {_amounts(request)} free now")
+        return Reason(code=ReasonCode.INSUFFICIENT_RESOURCES, text=f"no node has {tell_request(request)} free now")
     healthy = [node for node in healthy if any(_has_room(node, each) for each in requests)]
     if (reason := _reserved(state, job, healthy)) is not None:
         return reason
     if kept != NOTHING and all(
         is_kept_from(each, node, kept) for node in healthy for each in requests if _has_room(node, each)
     ):
-        text = f"no node has {_amounts(request)} free beside the {tell_kept(kept)} that each free GPU keeps"
+        text = f"no node has {tell_request(request)} free beside the {tell_kept(kept)} that each free GPU keeps"
         return Reason(code=ReasonCode.KEPT_FOR_GPUS, text=text)
     rules = job.placement if job.starts_together else None
     ruled = rules is not None and bool(rules.near or rules.apart or rules.spread)
@@ -167,46 +164,8 @@ def _no_nodes(state: State) -> str:
     return f"{text} and takes work: {', '.join(f'{n} {word}' for word, n in sorted(kept.items()))}" if kept else text
 
 
-def _holds(node: Node, request: Resources) -> bool:
-    total = node.total
-    offered = dict(total.countables)
-    return (
-        (not request.picks_gpus or not request.gpus or gpu_class_of(node.facts.gpus, request) >= 0)
-        and request.cpu_milli <= total.cpu_milli
-        and request.memory_bytes <= total.memory_bytes
-        and request.gpus <= total.gpus
-        and request.disk_bytes <= total.disk_bytes
-        and all(amount <= offered.get(name, 0) for name, amount in request.countables)
-    )
-
-
 def _has_room(node: Node, request: Resources) -> bool:
     return len(node.attempts) < MAX_ATTEMPTS_PER_NODE and node.room_for(request, 1) > 0
-
-
-def _gpus_of(request: Resources, node: Node) -> int:
-    """How many GPUs of the kind asked for the node has in all."""
-    kinds = node.facts.gpus
-    kind = gpu_class_of(kinds, msgspec.structs.replace(request, gpus=1)) if request.picks_gpus else -1
-    return kinds[kind].number if kind >= 0 else 0 if request.picks_gpus else node.total.gpus
-
-
-def _largest(request: Resources, nodes: Sequence[Node]) -> str:
-    """The most that one node has of each thing asked for; no single node need have them all."""
-    totals = [node.total for node in nodes]
-    offered = [dict(total.countables) for total in totals]
-    most = Resources(
-        cpu_milli=max(total.cpu_milli for total in totals) if request.cpu_milli else 0,
-        memory_bytes=max(total.memory_bytes for total in totals) if request.memory_bytes else 0,
-        gpus=max(map(partial(_gpus_of, request), nodes)) if request.gpus else 0,
-        disk_bytes=max(total.disk_bytes for total in totals) if request.disk_bytes else 0,
-        countables=tuple((name, max(each.get(name, 0) for each in offered)) for name, _ in request.countables),
-    )
-    return f"the most of each on one node is {tell_resources(most, size=short_bytes, zeros_of=request)}"
-
-
-def _amounts(resources: Resources) -> str:
-    return tell_resources(resources) or "room for one more task"
 
 
 def _tasks(number: int) -> str:

@@ -9,8 +9,8 @@ from hasched.model.spec import Resources
 from hasched.model.words import counted, none_of
 from hasched.scheduler.blockers import Blocker
 from hasched.scheduler.explain.amounts import amounts_of
-from hasched.scheduler.explain.gangs import emptied
 from hasched.scheduler.explain.groups import Group
+from hasched.statemachine.capacity import emptied
 from hasched.statemachine.state import State
 
 _LOOKED_AT = 3  # nodes of a group: those of one class differ by some kilobytes of memory
