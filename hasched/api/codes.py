@@ -72,7 +72,7 @@ REFUSALS: dict[str, tuple[int, str]] = {
     "too_many_schedules": (409, "A cluster has no more schedules than that"),
     "too_many_slots": (409, "So many slots can't be made up for at once"),
     "too_many_templates": (409, "A cluster has no more templates than that"),
-    "unknown_notification": (409, "There is no such notification, or none for jobs of the namespace"),
+    "unknown_notification": (409, "There is no such notification, or none for what happens in the namespace"),
     "unknown_dependency": (409, "No job that was submitted before has the id that is to be waited for"),
     "unknown_namespace": (409, "There is no such namespace; 400 where its jobs or its usage are asked for"),
     "unknown_node": (409, "The reservation names a node that is not there"),

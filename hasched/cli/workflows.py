@@ -412,7 +412,7 @@ def _tasks_of(parsed: Parsed) -> tuple[str, list[ExecutionTaskView]]:
             name=task.name,
             state="waiting",
             role=task.role.name.lower(),
-            kind="approval" if task.approval else "workflow" if task.workflow is not None else "job",
+            kind=task.kind,
             after=[TaskBefore(task=specs[each.row].name, when=each.when.value) for each in task.after],
             fans_out=task.fans_out,
         )

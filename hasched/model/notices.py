@@ -34,6 +34,10 @@ class Topic(StrEnum):
     def of_jobs(self) -> bool:
         return self.value.startswith("job.")
 
+    @property
+    def of_workflows(self) -> bool:
+        return self.value.startswith("workflow.")
+
 
 TEST_TOPIC = "notification.test"  # somebody tries a target
 DROPPED_TOPIC = "notification.dropped"  # a target had no room for some
@@ -82,7 +86,7 @@ class DeliveryState(IntEnum):
 
 
 class NotifyRule(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """Of a job: which notification policies are told, and what of."""
+    """Of a job or a workflow: which notification policies are told, and what of. The events of a workflow always stand there."""
 
     targets: tuple[str, ...]  # sorted
-    events: tuple[str, ...] = (Topic.JOB_FAILED.value, Topic.JOB_SUCCEEDED.value)  # sorted topics of jobs
+    events: tuple[str, ...] = (Topic.JOB_FAILED.value, Topic.JOB_SUCCEEDED.value)  # sorted topics of it

@@ -12,7 +12,7 @@ from hasched.model.notices import Channel, NotifyRule, Topic
 
 MAX_URL_BYTES = 2048
 MAX_RECIPIENTS = 50
-MAX_JOB_TARGETS = 16
+MAX_TARGETS = 16  # of a job or a workflow
 MIN_RETRY_MS = 100
 MAX_GIVE_UP_MS = 30 * 86_400_000
 
@@ -69,29 +69,33 @@ _EMAIL = _matching(
 ADDRESSES = set_of(_EMAIL, MAX_RECIPIENTS, "e-mail addresses")
 TOPICS = set_of(_topic(Topic), len(Topic), "events")
 
-_NOTIFY = kinds.mapping(
-    {
-        "targets": Field("targets", kinds.names(MAX_JOB_TARGETS), "Names of notification policies."),
-        "events": Field("events", set_of(_topic(t for t in Topic if t.of_jobs), len(Topic), "events"), "What of."),
-    },
-    "a mapping such as {targets: [ops], events: [job.failed]}",
-)
 
+def _notify(topics: Iterable[Topic], events: tuple[Topic, ...]) -> Kind:
+    """Of what has these topics; `events` are those that are told of where it doesn't say."""
+    keys = kinds.mapping(
+        {
+            "targets": Field("targets", kinds.names(MAX_TARGETS), "Names of notification policies."),
+            "events": Field("events", set_of(_topic(topics), len(Topic), "events"), "What of."),
+        },
+        f"a mapping such as {{targets: [ops], events: [{events[0]}]}}",
+    )
 
-def _notify() -> Kind:
     def read(value: Any, place: str, problems: Problems) -> Any:
         before = len(problems)
-        given = _NOTIFY.read(value, place, problems)
+        given = {"events": tuple(each.value for each in events)} | keys.read(value, place, problems)
         if len(problems) == before:
             for key in ("targets", "events"):
-                if not given.get(key, key == "events"):
+                if not given.get(key):
                     problems.note(f"{place}.{key}", "is empty" if key in given else "is missing")
         return NotifyRule(**given) if len(problems) == before else None
 
-    return Kind(read, {**_NOTIFY.schema, "required": ["targets"]})
+    return Kind(read, {**keys.schema, "required": ["targets"]})
 
 
-NOTIFY = _notify()
+NOTIFY = _notify((each for each in Topic if each.of_jobs), (Topic.JOB_FAILED, Topic.JOB_SUCCEEDED))
+NOTIFY_OF_WORKFLOW = _notify(
+    (each for each in Topic if each.of_workflows), (Topic.WORKFLOW_FAILED, Topic.WORKFLOW_SUCCEEDED)
+)
 
 
 def check_notification(given: dict[str, Any], problems: Problems) -> None:

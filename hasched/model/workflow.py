@@ -6,12 +6,14 @@ that are: what takes the effect of a task back, and what runs at the end whateve
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import IntEnum, StrEnum
 from functools import lru_cache
 from typing import Any
 
 import msgspec
 
+from hasched.model.notices import NotifyRule
 from hasched.model.spec import DEFAULT_NAMESPACE, JobSpec
 
 MAX_ROWS = 5_000  # of a workflow, those of the workflows within it too
@@ -55,7 +57,7 @@ class MemoTerms(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class TaskSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One row. It has a job, a question for people (`approval`), or a workflow."""
+    """One row. It has a job, a question for people (`approval`), or a workflow; or it `validates`."""
 
     name: str
     job: JobSpec | None = None
@@ -77,6 +79,14 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     of: int = 0  # of an UNDO row: the row that it undoes
     keeps_output: bool = False  # something asks for it
     memo: MemoTerms | None = None
+    validates: bool = False  # before all others: whether the cluster could ever run each of their jobs
+
+    @property
+    def kind(self) -> str:
+        """As people are told of it."""
+        if self.job is not None:
+            return "job"
+        return "check" if self.validates else "approval" if self.approval else "workflow"
 
 
 class WorkflowSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -87,12 +97,13 @@ class WorkflowSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     timeout_ms: int = 0  # 0: none
     parallelism: int = 0  # so many instances at once, of all tasks; 0: no cap
     output: str = ""  # an expression: what the execution leaves
+    notify: NotifyRule | None = None
 
 
 class Plan:
     """What follows from a spec, worked out once: which rows come after which."""
 
-    __slots__ = ("after_of", "finals", "mains", "row_of", "spec", "undos")
+    __slots__ = ("after_of", "check", "finals", "mains", "row_of", "spec", "undos")
 
     def __init__(self, spec: WorkflowSpec) -> None:
         self.spec = spec
@@ -101,6 +112,7 @@ class Plan:
         for row, task in enumerate(spec.tasks):
             for each in task.after:
                 self.after_of[each.row].append(row)
+        self.check = next((row for row, task in enumerate(spec.tasks) if task.validates), -1)
         self.mains, self.undos, self.finals = (
             [row for row, task in enumerate(spec.tasks) if task.role is role] for role in Role
         )
@@ -118,6 +130,15 @@ def pack_workflow(spec: WorkflowSpec) -> bytes:
 def plan_of(packed: bytes) -> Plan:
     """The plan of a packed spec; of those asked for last it is kept."""
     return Plan(_decoder.decode(packed))
+
+
+def jobs_of(spec: WorkflowSpec, within: str = "") -> Iterator[tuple[str, JobSpec]]:
+    """The jobs of its tasks and of the workflows within it, in their order, each with the name of its task: `outer/inner`."""
+    for task in spec.tasks:
+        if task.job is not None:
+            yield within + task.name, task.job
+        elif task.workflow is not None:
+            yield from jobs_of(task.workflow, f"{within}{task.name}/")
 
 
 def count_rows(spec: WorkflowSpec) -> int:

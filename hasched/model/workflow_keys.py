@@ -8,6 +8,7 @@ from hasched.model.expressions import parse
 from hasched.model.globs import MAX_STARS
 from hasched.model.interpolation import OPENING, Embedded, pieces_of
 from hasched.model.kinds import Field, Kind, Problems, choice, describe, exit_codes, mapping, name, text, whole
+from hasched.model.notification_text import NOTIFY_OF_WORKFLOW
 from hasched.model.parameters import PARAMETERS
 from hasched.model.parse import DURATION, spec_schema
 from hasched.model.values import ExpressionError
@@ -16,7 +17,8 @@ from hasched.model.workflow import MAX_INSTANCES, OnFailure, When
 MAX_AFTER = 1000
 MAX_MEMO_KEY_CHARS = 4096
 ALWAYS_DONE = ("check_dependencies", "cleanup_resources")
-NOT_DONE = ("validate_resources", "notify_completion")
+VALIDATE, TELL = "validate_resources", "notify_completion"
+HOOKS_OF = {"pre": VALIDATE, "post": TELL}  # what else may stand there by name
 
 
 def _raw(schema: dict[str, Any]) -> Kind:
@@ -172,11 +174,17 @@ _TASKS_SCHEMA = {
         {"type": "array", "items": {"allOf": [{"$ref": "#/$defs/task_with_name"}]}},
     ]
 }
-_HOOK = {"anyOf": [{"enum": list(ALWAYS_DONE)}, {"$ref": "#/$defs/job"}]}
+
+
+def _hooks(when: str) -> Kind:
+    names = {"enum": [*ALWAYS_DONE, HOOKS_OF[when]]}
+    return _raw({"type": "array", "items": {"anyOf": [names, {"$ref": "#/$defs/job"}]}})
+
+
 _HOOKS = mapping(
     {
-        "pre": Field("pre", _raw({"type": "array", "items": _HOOK}), "Before all tasks."),
-        "post": Field("post", _raw({"type": "array", "items": _HOOK}), "After all tasks, whatever happened."),
+        "pre": Field("pre", _hooks("pre"), "Before all tasks."),
+        "post": Field("post", _hooks("post"), "After all tasks, whatever happened."),
     },
     "a mapping of pre and post",
 )
@@ -192,6 +200,7 @@ _WORKFLOW = {
     "tasks": Field("tasks", _raw(_TASKS_SCHEMA), "What it does."),
     "finally": Field("finals", _raw(_TASKS_SCHEMA), "Tasks that run at the end, whatever happened."),
     "hooks": Field("hooks", _HOOKS, "Jobs before and after everything."),
+    "notify": Field("notify", NOTIFY_OF_WORKFLOW, "Who is told how an execution goes on."),
     "output": Field("output", _expression(), "An expression: what an execution leaves."),
 }
 WORKFLOW_KIND = mapping(_WORKFLOW, "a mapping of a workflow's keys")

@@ -21,6 +21,7 @@ from hasched.model.kinds import (
     describe,
     suggest,
 )
+from hasched.model.notices import NotifyRule, Topic
 from hasched.model.parameters import (
     PARAMETERS,
     VALUE,
@@ -46,12 +47,13 @@ from hasched.model.workflow import (
     count_rows,
     pack_workflow,
 )
-from hasched.model.workflow_keys import ALWAYS_DONE, NOT_DONE, TASK, TASK_KIND, WORKFLOW_KIND
+from hasched.model.workflow_keys import ALWAYS_DONE, HOOKS_OF, TASK, TASK_KIND, TELL, VALIDATE, WORKFLOW_KIND
 
 Library: TypeAlias = Callable[[str, str], Mapping[str, Any] | None]  # the document of (kind, name), None: there is none
 
 MAX_SUGGESTED = 500  # names that a mistyped one is compared with
 UNDO, PRE, POST = "undo-", "pre-", "post-"
+ENDS = tuple(each.value for each in (Topic.WORKFLOW_CANCELLED, Topic.WORKFLOW_FAILED, Topic.WORKFLOW_SUCCEEDED))
 
 
 class Parsed(NamedTuple):
@@ -97,6 +99,7 @@ class _Draft(NamedTuple):
     job: dict[str, Any]  # those of a job
     role: Role
     of: str = ""
+    validates: bool = False
 
 
 class _Reader:
@@ -125,6 +128,7 @@ class _Reader:
         self._top: dict[str, Any] = {}
         self._open: list[str] = []
         self._guesses = False
+        self._tells = ""  # the place of the hook that has the end told
 
     def read(self, document: Any, given: Mapping[str, Any] | None, late: Mapping[str, object]) -> Parsed:
         problems = self._problems
@@ -168,6 +172,7 @@ class _Reader:
             timeout_ms=top.get("timeout_ms", 0),
             parallelism=top.get("parallelism", 0),
             output=output,
+            notify=self._notify(),
         )
         return Parsed(spec, values, self._guesses or bool(self._filling.samples), self._open)
 
@@ -189,11 +194,18 @@ class _Reader:
             self._filling.samples = sample_values(known)
         return values
 
+    def _notify(self) -> NotifyRule | None:
+        """Who is told what of its executions: of their end in any case where a hook says so."""
+        rule: NotifyRule | None = self._top.get("notify")
+        if rule is None or not self._tells:
+            return rule
+        return NotifyRule(rule.targets, tuple(sorted(dict.fromkeys((*rule.events, *ENDS)))))
+
     # ── Rows ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _draft_all(self, top: dict[str, Any]) -> None:
         hooks = top.get("hooks", {})
-        self._draft_hooks(hooks.get("pre", []), "hooks.pre", PRE, Role.MAIN)
+        self._draft_hooks(hooks.get("pre", []), "pre", PRE, Role.MAIN)
         mains = list(self._mappings(top["tasks"], "tasks"))
         for key, place, value in mains:
             self._draft(key, place, value, Role.MAIN)
@@ -208,7 +220,9 @@ class _Reader:
             self._draft(f"{UNDO}{draft.name}", f"{draft.place}.compensate", body, Role.UNDO, draft.name)
         for key, place, value in self._mappings(top.get("finals") or {}, "finally"):
             self._draft(key, place, value, Role.FINAL)
-        self._draft_hooks(hooks.get("post", []), "hooks.post", POST, Role.FINAL)
+        self._draft_hooks(hooks.get("post", []), "post", POST, Role.FINAL)
+        if self._tells and "notify" not in top:
+            self._problems.note(self._tells, "nobody is named who is to be told", "add `notify: {targets: [NAME]}`")
         if len(self._drafts) > MAX_ROWS:
             self._problems.note("tasks", f"are {len(self._drafts)}, and may be {MAX_ROWS}", "use for_each")
 
@@ -227,23 +241,29 @@ class _Reader:
         else:
             self._problems.note(place, f"must be a mapping of tasks by name, not {describe(value)}")
 
-    def _draft_hooks(self, value: Any, place: str, prefix: str, role: Role) -> None:
+    def _draft_hooks(self, value: Any, when: str, prefix: str, role: Role) -> None:
+        place, named = f"hooks.{when}", (*ALWAYS_DONE, HOOKS_OF[when])
         if not isinstance(value, list):
             self._problems.note(place, f"must be a list of jobs, not {describe(value)}")
             return
         for number, each in enumerate(value, start=1):
             where = f"{place}[{number - 1}]"
-            if isinstance(each, str) and each in ALWAYS_DONE:
-                continue
-            if isinstance(each, str) and each in NOT_DONE:
-                self._problems.note(where, f"{each} is not something that a workflow can do yet", "leave it out")
-            elif isinstance(each, dict):
+            if isinstance(each, dict):
                 self._draft(f"{prefix}{number}", where, each, role)
-            else:
-                hint = suggest(each, ALWAYS_DONE) if isinstance(each, str) else ""
-                self._problems.note(
-                    where, f"must be a job or one of {', '.join(ALWAYS_DONE)}, not {describe(each)}", hint
-                )
+            elif not isinstance(each, str) or each not in named:
+                hint = suggest(each, named) if isinstance(each, str) else ""
+                self._problems.note(where, f"must be a job or one of {', '.join(named)}, not {describe(each)}", hint)
+            elif each == VALIDATE:
+                self._draft_check(where)
+            elif each == TELL:
+                self._tells = where
+
+    def _draft_check(self, place: str) -> None:
+        if VALIDATE in self._names:
+            self._problems.note(place, f"{VALIDATE} stands twice")
+            return
+        self._names[VALIDATE] = None
+        self._drafts.append(_Draft(VALIDATE, place, {}, {}, Role.MAIN, validates=True))
 
     def _draft(self, key: str, place: str, value: Any, role: Role, of: str = "") -> None:
         problems = self._problems
@@ -279,7 +299,10 @@ class _Reader:
     def _read_after(self) -> list[tuple[After, ...]]:
         """What each row comes after; no row comes after itself, whatever the way round."""
         befores: list[tuple[After, ...]] = []
-        pre = [row for row, draft in enumerate(self._drafts) if draft.place.startswith("hooks.pre")]
+        check = [row for row, draft in enumerate(self._drafts) if draft.validates]
+        pre = [
+            row for row, draft in enumerate(self._drafts) if draft.place.startswith("hooks.pre") and not draft.validates
+        ]
         for draft in self._drafts:
             after: dict[int, After] = {}
             for number, (each, when) in enumerate(draft.own.get("after", [])):
@@ -293,8 +316,9 @@ class _Reader:
                     self._problems.note(f"{draft.place}.after[{number}]", f"{each} stands twice")
                 else:
                     after[row] = After(row, when)
-            if draft.role is Role.MAIN and not after and not draft.place.startswith("hooks.pre"):
-                after = {row: After(row) for row in pre}
+            if draft.role is Role.MAIN and not after and not draft.validates:
+                of_pre = draft.place.startswith("hooks.pre")
+                after = {row: After(row) for row in (check if of_pre else pre or check)}
             befores.append(tuple(after.values()))
         if not self._problems:
             self._order(befores)
@@ -330,6 +354,8 @@ class _Reader:
         if "parameters" in own and not (isinstance(own.get("job"), str) or "workflow" in own):
             problems.note(f"{place}.parameters", "are of a job or workflow that is named")
         row = self._rows[draft.name]
+        if draft.validates:
+            return TaskSpec(name=draft.name, validates=True)
         each = own.get("for_each", {})
         if "for_each" in each:
             self._check_names(each["for_each"], f"{place}.for_each", row, instance=False)

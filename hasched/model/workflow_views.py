@@ -34,12 +34,13 @@ class TaskBefore(_View, frozen=True):
 
 
 class ExecutionTaskView(_View, frozen=True):
-    """A task of a workflow in one execution. `instances` counts them by state; a task without for_each has one."""
+    """A task of a workflow in one execution. `instances` counts them by state; a task without for_each has one, a check as many
+    as there are jobs to look at."""
 
     name: str
     state: str  # waiting, running, succeeded, failed, skipped, cancelled
     role: str  # main, undo, final
-    kind: str  # job, approval, workflow
+    kind: str  # job, approval, workflow, check
     after: list[TaskBefore]
     reason: str = ""
     count: int = 0  # 0: its turn has not come

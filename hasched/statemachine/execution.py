@@ -178,6 +178,18 @@ class Execution(msgspec.Struct, array_like=True, gc=False, kw_only=True):
             return self.stop.state
         return ExecutionState.FAILED if self.failing else ExecutionState.SUCCEEDED
 
+    @property
+    def validating(self) -> bool:
+        """Whether nothing of it begins before it is known that the cluster could run it."""
+        check = self.plan.check
+        return check >= 0 and not self.rows[check].state.final
+
+    @property
+    def refused(self) -> bool:
+        """Whether the cluster could never run all of it, so nothing of it runs."""
+        check = self.plan.check
+        return check >= 0 and self.rows[check].state is RowState.FAILED
+
     def look(self, row: int) -> None:
         if row not in self.looks:
             self.looks.append(row)

@@ -75,7 +75,11 @@ def _is_first(job: Job, event: e.AttemptStarted) -> bool:
 
 
 def rule_of(state: State, event: Event, topic: Topic) -> tuple[str, ...]:
-    """The targets that the event's job names for this."""
+    """The targets that the event's job or workflow names for this."""
+    if topic.of_workflows:
+        execution = state.executions.get(getattr(event, "execution_id", 0))
+        named = execution.plan.spec.notify if execution is not None else None
+        return named.targets if named is not None and topic in named.events else ()
     job = state.jobs.get(getattr(event, "job_id", 0)) if topic.of_jobs else None
     if job is None or _NOTIFY_KEY not in job.packed_spec:
         return ()

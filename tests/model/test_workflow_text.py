@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from hasched.model.errors import ConfigInvalid, SpecInvalid
+from hasched.model.notices import NotifyRule
 from hasched.model.parameters import check_template, fill_template
 from hasched.model.states import BackoffKind
-from hasched.model.workflow import OnFailure, Role, When
+from hasched.model.workflow import After, OnFailure, Role, When
 from hasched.model.workflow_keys import workflow_schema
 from hasched.model.workflow_text import parse_workflow
 from hasched.model.yaml_text import Document, read_documents
@@ -140,7 +141,42 @@ def test_a_right_one() -> None:
             "and `compensate` exclude each other",
         ),
         ("    after: [b]", "    parallelism: 0", 11, "tasks.c.parallelism", "must be from 1 to 20000, not 0"),
-        ("name: w\n", "name: w\nhooks: {pre: [notify_completion]}\n", 2, "hooks.pre[0]", None),
+        (
+            "name: w\n",
+            "name: w\nhooks: {pre: [notify_completion]}\n",
+            2,
+            "hooks.pre[0]",
+            "must be a job or one of check_dependencies, cleanup_resources, validate_resources, not 'notify_completion'",
+        ),
+        (
+            "name: w\n",
+            "name: w\nhooks:\n  pre: [check_dependencies]\n  post:\n  - validate_resources\n",
+            5,
+            "hooks.post[0]",
+            "must be a job or one of check_dependencies, cleanup_resources, notify_completion, not 'validate_resources'",
+        ),
+        (
+            "name: w\n",
+            "name: w\nhooks:\n  pre:\n  - validate_resources\n  - validate_resources\n",
+            5,
+            "hooks.pre[1]",
+            "validate_resources stands twice",
+        ),
+        (
+            "name: w\n",
+            "name: w\nhooks:\n  post: [notify_completion]\n",
+            3,
+            "hooks.post[0]",
+            "nobody is named who is to be told",
+        ),
+        (
+            "name: w\n",
+            "name: w\nnotify:\n  targets: [ops]\n  events: [job.failed]\n",
+            4,
+            "notify.events[0]",
+            "'job.failed' is no event that is told",
+        ),
+        ("name: w\n", "name: w\nnotify: {events: [workflow.failed]}\n", 2, "notify.targets", "is missing"),
         ("n: 3}", "n: {default: 3, max: 2}}", 2, "parameters.n.default", "must be at most 2, not 3"),
         ("n: 3}", "n: 0.5}", 2, "parameters.n.default", "must not be a fraction"),
     ],
@@ -218,6 +254,49 @@ hooks: {pre: [{command: [p]}, check_dependencies], post: [{command: [q]}]}
         (1, When.FAILED),
     ]
     assert tasks[3].of == 1
+
+
+def test_a_check_stands_before_all_that_has_a_job() -> None:
+    text = """name: w
+tasks: {a: {command: [x]}, b: {command: [y], after: a}}
+finally: {c: {command: [z]}}
+hooks: {pre: [{command: [p]}, validate_resources, {command: [q]}]}
+"""
+    spec = parse_workflow(read(text).value, given={}).spec
+    names = [task.name for task in spec.tasks]
+    before = {task.name: [names[after.row] for after in task.after] for task in spec.tasks}
+    assert before == {
+        "pre-1": ["validate_resources"],
+        "validate_resources": [],
+        "pre-3": ["validate_resources"],
+        "a": ["pre-1", "pre-3"],
+        "b": ["a"],
+        "c": [],
+    }
+    assert [task.kind for task in spec.tasks[:2]] == ["job", "check"]
+    alone = parse_workflow(read(text.replace("{command: [p]}, ", "").replace(", {command: [q]}", "")).value).spec
+    assert [task.after for task in alone.tasks[:2]] == [(), (After(0),)]
+
+
+ENDS = ("workflow.cancelled", "workflow.failed", "workflow.succeeded")
+
+
+@pytest.mark.parametrize(
+    ("keys", "events"),
+    [
+        ("notify: {targets: [ops]}", ("workflow.failed", "workflow.succeeded")),
+        ("notify: {targets: [ops], events: [workflow.approval]}", ("workflow.approval",)),
+        ("notify: {targets: [ops]}\nhooks: {post: [notify_completion]}", ENDS),
+        (
+            "notify: {targets: [ops], events: [workflow.approval]}\nhooks: {post: [notify_completion]}",
+            ("workflow.approval", *ENDS),
+        ),
+    ],
+)
+def test_who_is_told_of_an_execution(keys: str, events: tuple[str, ...]) -> None:
+    spec = parse_workflow(read(f"name: w\ntasks: {{a: {{command: [x]}}}}\n{keys}\n").value).spec
+    assert spec.notify == NotifyRule(("ops",), events)
+    assert [task.name for task in spec.tasks] == ["a"]
 
 
 def test_workflows_that_are_within_each_other_are_refused() -> None:

@@ -10,19 +10,24 @@ from hasched.model.notices import Channel, DeliveryState, Notice, NotifyRule
 from hasched.model.policy import Namespace, Notification, PolicyKind
 from hasched.model.spec import Resources
 from hasched.model.states import EndKind, NodeState
+from hasched.model.workflow import TaskSpec, WorkflowSpec
 from hasched.statemachine import outbox
 from hasched.statemachine.commands import (
+    CancelExecution,
+    DecideApproval,
     DeletePolicy,
     PutPolicy,
     RetryNotifications,
     SetNodeState,
     SettleDeliveries,
     Settlement,
+    StartExecution,
+    StepClock,
     TryNotification,
 )
 from hasched.statemachine.digest import digest
 from hasched.statemachine.outbox import Delivery
-from hasched.statemachine.outcomes import Done
+from hasched.statemachine.outcomes import Done, ExecutionAccepted
 from hasched.statemachine.snapshot import capture, restore
 from tests.statemachine.machine import Machine, retries
 
@@ -147,6 +152,54 @@ def test_a_job_can_name_only_a_target_that_is_there_for_it(machine: Machine, tar
     put(machine, "red", namespaces=("red",))
     with pytest.raises(AssertionError, match="unknown_notification"):
         machine.submit(notify=NotifyRule((target,)))
+
+
+def execution(rule: NotifyRule | None, **fields: Any) -> WorkflowSpec:
+    """One that asks somebody, so that nothing else has to happen."""
+    return WorkflowSpec(name="release", tasks=(TaskSpec(name="go", approval="?"),), notify=rule, **fields)
+
+
+def execute(machine: Machine, spec: WorkflowSpec) -> int:
+    outcome = machine.outcome(StartExecution(submission_id=f"s{machine.state.index}", actor="ada", spec=spec))
+    assert isinstance(outcome, ExecutionAccepted)
+    machine.do(StepClock())
+    return outcome.execution_id
+
+
+def test_a_workflow_names_who_is_told_of_it_in_the_entry_in_which_it_ends(machine: Machine) -> None:
+    put(machine)
+    put(machine, "other")
+    rule = NotifyRule(("ops",), ("workflow.cancelled", "workflow.failed", "workflow.succeeded"))
+    for approve in (True, False):
+        execution_id = execute(machine, execution(rule))
+        machine.do(DecideApproval(execution_id=execution_id, task="go", approve=approve, actor="bob", comment="no"))
+        machine.state = restore(iter(capture(machine.state).next_chunk, None))
+        ended = machine.do(StepClock())
+        notice = notices(machine)[-1]
+        assert notice.event.partition(".")[0] == str(ended.index)
+        assert type(ended.events[int(notice.event.partition(".")[2])]).__name__ == "ExecutionEnded"
+        assert (notice.execution_id, notice.name, notice.actor) == (execution_id, "release", "ada")
+    machine.do(CancelExecution(execution_id=execute(machine, execution(rule)), actor="bob"))
+    machine.do(StepClock())
+    execute(machine, execution(None))
+    assert [(each.topic, each.state, each.reason) for each in notices(machine)] == [
+        ("workflow.succeeded", "SUCCEEDED", ""),
+        ("workflow.failed", "FAILED", "go: refused by bob: no"),
+        ("workflow.cancelled", "CANCELLED", "cancelled by bob"),
+    ]
+    assert notices(machine, "other") == []
+    assert digest(restore(iter(capture(machine.state).next_chunk, None))) == digest(machine.state)
+
+
+@pytest.mark.parametrize("target", ["nobody", "red"])
+def test_a_workflow_can_name_only_targets_that_are_there_for_it(machine: Machine, target: str) -> None:
+    """Also one within another, which begins only later."""
+    put(machine, "red", namespaces=("red",))
+    wrong = execution(NotifyRule((target,), ("workflow.failed",)))
+    outer = WorkflowSpec(name="outer", tasks=(TaskSpec(name="inner", workflow=wrong),))
+    for spec in (wrong, outer):
+        assert machine.refusal(StartExecution(submission_id="s", actor="ada", spec=spec)) == "unknown_notification"
+    execute(machine, execution(NotifyRule(("red",), ("workflow.failed",)), namespace="red"))
 
 
 def test_what_fails_is_tried_later_and_later_and_then_given_up(machine: Machine) -> None:

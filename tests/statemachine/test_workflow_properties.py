@@ -7,10 +7,11 @@ from random import Random
 import pytest
 
 from hasched.model.states import TaskState
+from hasched.model.workflow import WorkflowSpec
 from hasched.statemachine.commands import CancelExecution, RetryExecution
 from hasched.statemachine.outcomes import Rejected
 from tests.statemachine.workflow_reference import Reference
-from tests.statemachine.workflow_world import World, random_workflow
+from tests.statemachine.workflow_world import World, random_workflow, with_check
 
 SEEDS = range(60)
 MAX_ROUNDS = 3
@@ -64,8 +65,18 @@ def _parent(world: World, execution_id: int, place: tuple[str, int]) -> str:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_an_execution_ends_as_the_reference_says(seed: int) -> None:
     dice = Random(seed)
+    follow(dice, random_workflow(dice))
+
+
+@pytest.mark.parametrize("seed", SEEDS[:20])
+def test_what_could_not_run_whole_does_not_begin_as_the_reference_says(seed: int) -> None:
+    dice = Random(seed)
+    follow(dice, with_check(dice, random_workflow(dice)))
+
+
+def follow(dice: Random, spec: WorkflowSpec) -> None:
+    """Carry out an execution of it, and begin it again while it doesn't succeed."""
     world = World()
-    spec = random_workflow(dice)
     execution_id = world.start(spec)
     reference = Reference(spec)
     for _ in range(MAX_ROUNDS):

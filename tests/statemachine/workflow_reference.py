@@ -13,6 +13,7 @@ class Reference:
 
     def __init__(self, spec: WorkflowSpec) -> None:
         self.spec, self.stage, self.stopped, self.whole, self.ended = spec, 0, "", False, False
+        self.fits = not any(task.job is not None and task.job.resources.gpus for task in spec.tasks)
         self.state = {task.name: "waiting" for task in spec.tasks}
         self.reason = dict.fromkeys(self.state, "")
         self.ends: dict[str, dict[int, bool | None]] = {name: {} for name in self.state}
@@ -37,6 +38,10 @@ class Reference:
     def result(self) -> str:
         return self.stopped or ("failed" if "failed" in self.state.values() else "succeeded")
 
+    @property
+    def refused(self) -> bool:
+        return any(task.validates and self.state[task.name] == "failed" for task in self.spec.tasks)
+
     def _finish(self, name: str, state: str, reason: str = "") -> bool:
         self.state[name], self.reason[name] = state, reason
         self.order.append(name)
@@ -56,6 +61,10 @@ class Reference:
             before = [(self.state[self.spec.tasks[each.row].name], each.when.value) for each in task.after]
             if any(one not in FINAL for one, _ in before) or (self.stage == Role.UNDO and name != self._next_undo()):
                 return False
+            if self.refused:
+                return self._finish(name, "skipped")
+            if task.validates:
+                return self._finish(name, "succeeded" if self.fits else "failed")
             meets = {"ok": ("succeeded",), "failed": ("failed", "cancelled"), "any": FINAL}
             if not all(one in meets[when] for one, when in before) or failed:
                 return self._finish(name, "skipped")
@@ -96,7 +105,7 @@ class Reference:
         of_stage = [task for task in self.spec.tasks if task.role == self.stage]
         if self.ended or self.running or any(self.state[task.name] not in FINAL for task in of_stage):
             return False
-        self.stage += 1
+        self.stage = Role.FINAL + 1 if self.refused else self.stage + 1
         for task in self.spec.tasks:
             undone = self.state[self.spec.tasks[task.of].name] == "succeeded" and self.result != "succeeded"
             if task.role is Role.UNDO and self.stage == Role.UNDO and (not undone or self.whole):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from random import Random
 
+from msgspec.structs import replace
+
 from hasched.model.spec import JobSpec, Resources
 from hasched.model.states import EndKind
 from hasched.model.wire import AttemptEnded, NodeInfo, Usage
@@ -164,6 +166,19 @@ def _random_task(dice: Random, row: int, on_failure: OnFailure) -> TaskSpec:
         parallelism=dice.choice((0, 0, 1, 2)) if fans_out else 0,
         enough=enough if on_failure is OnFailure.CONTINUE else min(enough, len(items)),
     )
+
+
+def with_check(dice: Random, spec: WorkflowSpec) -> WorkflowSpec:
+    """The same after a check, half of the time with a job that the world's node could never run: it has no GPU."""
+    hopeless = dice.choice((-1, dice.randrange(len(spec.tasks))))
+    tasks = [TaskSpec(name="check", validates=True)]
+    for row, task in enumerate(spec.tasks):
+        after = tuple(After(each.row + 1, each.when) for each in task.after)
+        if task.role is Role.MAIN and not after:
+            after = (After(0),)
+        job = task.job if row != hopeless else replace(_job(), resources=Resources(cpu_milli=1000, gpus=1))
+        tasks.append(replace(task, after=after, of=task.of + (task.role is Role.UNDO), job=job))
+    return replace(spec, tasks=tuple(tasks))
 
 
 def _job() -> JobSpec:

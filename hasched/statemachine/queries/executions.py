@@ -68,7 +68,7 @@ def show_task_of(execution: Execution, number: int, recalled: Recalls | None = N
         name=task.name,
         state=row.state.name.lower(),
         role=task.role.name.lower(),
-        kind="approval" if task.approval else "workflow" if task.workflow is not None else "job",
+        kind=task.kind,
         after=[TaskBefore(task=names[each.row], when=each.when.value) for each in task.after],
         reason=row.reason,
         count=len(row.phases),

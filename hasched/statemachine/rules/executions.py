@@ -76,14 +76,19 @@ def fault_of_workflow(spec: WorkflowSpec, depth: int = 0) -> str:
         return "two tasks have one name"
     mains = sum(task.role is Role.MAIN for task in spec.tasks)
     for row, task in enumerate(spec.tasks):
-        if (task.job is not None) + bool(task.approval) + (task.workflow is not None) != 1:
-            return "a task has one of a job, an approval and a workflow"
+        if (task.job is not None) + bool(task.approval) + (task.workflow is not None) + task.validates != 1:
+            return "a task has one of a job, an approval and a workflow, or is a check"
         if (task.role is Role.MAIN) is not (row < mains) or not 0 <= task.of < max(1, mains):
             return "tasks are in another order than their roles"
         if any(not 0 <= each.row < mains for each in task.after) or min(task.parallelism, task.enough) < 0:
             return "a task comes after one that isn't there"
+        if task.validates and (task.role is not Role.MAIN or task.after or task.fans_out or task.condition):
+            return "a check stands before all other tasks"
         if task.workflow is not None and (fault := fault_of_workflow(task.workflow, depth + 1)):
             return fault
+    checks = sum(task.validates for task in spec.tasks)
+    if checks > 1 or (checks and not all(task.after or task.validates for task in spec.tasks[:mains])):
+        return "all other tasks come after a check, and there is one at most"
     return (
         "" if mains and min(spec.parallelism, spec.timeout_ms) >= 0 else "a workflow has tasks, and no negative amounts"
     )

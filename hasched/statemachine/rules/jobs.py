@@ -77,7 +77,7 @@ def admit(
         return resolved
     in_workflow = parent.startswith(OF_EXECUTIONS)
     refused = (
-        notifications.refuse_unknown(state, resolved)
+        notifications.refuse_unknown(state, resolved.notify, resolved.namespace)
         or queues.refuse_closed(state, resolved.queue)
         or dependencies.refuse(state, resolved.dependency, resolved.count)
         or admission.refuse(state, actor, resolved, limits, in_workflow=in_workflow)

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import msgspec
 
-from hasched.model.notices import DROPPED_TOPIC, MAX_NOTICE_TEXT, TEST_TOPIC, DeliveryState, Notice
+from hasched.model.notices import DROPPED_TOPIC, MAX_NOTICE_TEXT, TEST_TOPIC, DeliveryState, Notice, NotifyRule
 from hasched.model.policy import Notification, PolicyKind
-from hasched.model.spec import JobSpec
+from hasched.model.workflow import WorkflowSpec
 from hasched.statemachine.commands import RetryNotifications, SettleDeliveries, Settlement, TryNotification
 from hasched.statemachine.events import Event
 from hasched.statemachine.notices import describe, rule_of, topic_of
@@ -57,17 +57,24 @@ def decide_notices(state: State, event: Event, number: int) -> list[Event]:
     return found
 
 
-def refuse_unknown(state: State, spec: JobSpec) -> Rejected | None:
-    """The refusal of a job that names a target that is not there, or not for its namespace."""
-    for name in spec.notify.targets if spec.notify is not None else ():
+def refuse_unknown(state: State, rule: NotifyRule | None, namespace: str) -> Rejected | None:
+    """The refusal of what names a target that is not there, or not for its namespace."""
+    for name in rule.targets if rule is not None else ():
         target = find_policy(state.policies, Notification, name)
         if target is None:
             cause = f"there is no notification {name[:128]}"
             return Rejected("unknown_notification", cause, "see `hasched notification list`")
-        if not target.serves(spec.namespace):
-            cause = f"notification/{name} tells nothing of namespace {spec.namespace}"
+        if not target.serves(namespace):
+            cause = f"notification/{name} tells nothing of namespace {namespace}"
             return Rejected("unknown_notification", cause, "see `hasched policy get notification NAME`")
     return None
+
+
+def refuse_unknown_within(state: State, spec: WorkflowSpec) -> Rejected | None:
+    """The same of a workflow, and of those within it, which begin only later."""
+    refused = refuse_unknown(state, spec.notify, spec.namespace)
+    inner = (task.workflow for task in spec.tasks if task.workflow is not None)
+    return refused or next(filter(None, (refuse_unknown_within(state, each) for each in inner)), None)
 
 
 def decide_test(state: State, command: TryNotification, number: int) -> Decision | Rejected:

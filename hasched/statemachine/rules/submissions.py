@@ -16,7 +16,7 @@ from hasched.statemachine.job import OF_EXECUTIONS
 from hasched.statemachine.limits import PartKey
 from hasched.statemachine.outcomes import Rejected
 from hasched.statemachine.quotas import QUEUED_JOBS, QUEUED_TASKS
-from hasched.statemachine.rules import jobs
+from hasched.statemachine.rules import jobs, notifications
 from hasched.statemachine.state import State
 from hasched.statemachine.workflow_events import ExecutionStarted
 
@@ -65,6 +65,8 @@ class Submissions:
         state, packed = self._state, pack_workflow(spec)
         if submission_id in state.execution_ids:
             return Rejected("submitted_before", f"there is an execution of {submission_id} already", "it is made once")
+        if refused := notifications.refuse_unknown_within(state, spec):
+            return refused
         if state.running_executions + self._started >= tables.MAX_RUNNING_EXECUTIONS:
             most = tables.MAX_RUNNING_EXECUTIONS
             return Rejected("too_many_executions", f"{most} executions run already", "wait until one has ended")

@@ -246,7 +246,7 @@ def take(book: Book, event: w.WorkflowEvent, now_ms: int) -> None:
             row = book.row(plan.row_of[event.task])
             row.state, row.started_ms = RowState.RUNNING, now_ms
             row.phases, row.jobs, row.items = bytearray(event.count), [0] * event.count, event.items
-            execution.instances += event.count
+            execution.instances += 0 if plan.spec.tasks[plan.row_of[event.task]].validates else event.count
         case w.ExecutionApprovalAsked():
             book.row(plan.row_of[event.task]).phases[0] = Phase.MADE
         case w.ExecutionApprovalDecided():
@@ -367,7 +367,9 @@ def _take_retried(book: Book, event: w.ExecutionRetried, now_ms: int) -> None:
         False,
     )
     execution.round += 1
-    execution.instances = sum(len(row.phases) for row in execution.rows)
+    execution.instances = sum(
+        len(row.phases) for task, row in zip(plan.spec.tasks, execution.rows, strict=True) if not task.validates
+    )
     execution.left = sum(not execution.rows[row].state.final for row in plan.mains)
     execution.looks = sorted(anew + again)
     execution.deadline_ms = now_ms + execution.timeout_ms if execution.timeout_ms else 0

@@ -14,7 +14,7 @@ import msgspec
 from hasched.model.expressions import evaluate as evaluate_expression
 from hasched.model.expressions import holds
 from hasched.model.values import ExpressionError, to_text
-from hasched.model.workflow import MAX_INSTANCES, OnFailure, Role, TaskSpec, When, WorkflowSpec
+from hasched.model.workflow import MAX_INSTANCES, OnFailure, Role, TaskSpec, When, WorkflowSpec, jobs_of
 from hasched.statemachine import workflow_events as w
 from hasched.statemachine.commands import CancelJob
 from hasched.statemachine.events import Event
@@ -30,6 +30,7 @@ from hasched.statemachine.execution import (
 from hasched.statemachine.outcomes import Rejected
 from hasched.statemachine.rules import jobs
 from hasched.statemachine.rules.submissions import Submissions
+from hasched.statemachine.rules.workflow_checks import Checks
 from hasched.statemachine.rules.workflow_progress import Book, draft_of, see
 from hasched.statemachine.rules.workflow_scope import (
     Scope,
@@ -53,6 +54,7 @@ NOT_NOW = ("quota_exceeded", "queue_closed")  # refusals that pass
 
 SKIPPED_BY_CONDITION = "its condition does not hold"
 STOPPED = "another task has failed"
+REFUSED = "the cluster could not run all of the workflow"
 
 _LOCAL_FAILURES = (MemoryError, RecursionError)  # of this process: other managers don't share them
 _encode = msgspec.msgpack.Encoder().encode
@@ -66,6 +68,7 @@ class Step:
         self._submissions = submissions
         self._books: dict[int, Book] = {}
         self._advanced: dict[int, None] = {}
+        self._checks = Checks(state)
         self.events: list[Event] = []
         for event in before:
             self._see(event)
@@ -98,7 +101,11 @@ class Step:
 
     def _ready(self) -> list[int]:
         ids = dict.fromkeys([*self._state.ready_executions, *self._books])
-        return sorted(each for each in ids if (book := self._book(each)) is not None and book.execution.due)
+        return sorted(each for each in ids if (book := self._book(each)) is not None and self._goes_on(book.execution))
+
+    def _goes_on(self, execution: Execution) -> bool:
+        """Whether there is something to advance in this step; what is long to look at goes on in the next."""
+        return execution.due and not (self._checks.spent and execution.validating)
 
     def _book(self, execution_id: int) -> Book | None:
         return draft_of(self._books, self._state, execution_id)
@@ -139,7 +146,7 @@ class Step:
         self._advanced[execution_id] = None
         slot = self._slot_of(execution)
         scope = Scope(execution, slot)
-        while execution.due and len(self.events) < most:
+        while self._goes_on(execution) and len(self.events) < most:
             if execution.stops:
                 self._stop(execution, execution.stops[0], most)
             elif execution.looks:
@@ -167,10 +174,37 @@ class Step:
         task = execution.plan.spec.tasks[row]
         if task.role.value != execution.stage.value or execution.rows[row].state.final:
             return
+        if task.validates:
+            self._validate(execution, row, task)
+            return
         if execution.rows[row].state is RowState.WAITING:
             self._begin(execution, scope, row, task)
         if execution.rows[row].state is RowState.RUNNING:
             self._go_on(execution, scope, row, task, most)
+
+    def _validate(self, execution: Execution, row: int, task: TaskSpec) -> None:
+        """Whether the cluster could ever run each job of it, as far as this step has time for that."""
+        if self._is_stopped(execution):
+            self._end(execution, task, RowState.CANCELLED, _words_of_stop(execution))
+            return
+        jobs = list(jobs_of(execution.plan.spec))
+        if execution.rows[row].state is RowState.WAITING:
+            self._happen(w.ExecutionTaskStarted(execution.id, task.name, len(jobs), b""))
+        first = execution.rows[row].count(Phase.SUCCEEDED)
+        fitting = first
+        for name, job in jobs[first:]:
+            if self._checks.spent:
+                break
+            if lack := self._checks.find_lack(job, execution.actor):
+                self._end(execution, task, RowState.FAILED, f"{name}: {lack}")
+                return
+            fitting += 1
+        if fitting > first:
+            self._happen(w.ExecutionInstancesJudged(execution.id, task.name, tuple(range(first, fitting)), True, ""))
+        if fitting == len(jobs):
+            self._end(execution, task, RowState.SUCCEEDED)
+        else:
+            execution.looks.insert(0, row)
 
     def _end(self, execution: Execution, task: TaskSpec, state: RowState, reason: str = "") -> None:
         self._happen(w.ExecutionTaskEnded(execution.id, task.name, state, reason[:1000]))
@@ -194,6 +228,9 @@ class Step:
             self._end(execution, task, RowState.CANCELLED, _words_of_stop(execution))
             return
         if not all(execution.rows[each.row].state.final for each in task.after):
+            return
+        if execution.refused:
+            self._end(execution, task, RowState.SKIPPED, REFUSED)
             return
         for each in task.after:
             before = execution.rows[each.row].state
