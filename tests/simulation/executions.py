@@ -1,7 +1,8 @@
 """What may happen to executions of workflows, judged by the events: who comes after whom, what was passed on, how each ended.
 
-Each task of an execution starts once, when those before it have ended as it wants, and ends once; its jobs are made once and find
-what those before put out; an execution has one outcome, and nothing of it happens afterwards. All anew in each round.
+What can't run whole does not begin at all. Each task of an execution starts once, when those before it have ended as it wants,
+and ends once; its jobs are made once and find what those before put out; an execution has one outcome, and nothing of it happens
+afterwards. All anew in each round.
 """
 
 from __future__ import annotations
@@ -40,6 +41,17 @@ class Told:
 
     def task(self, name: str) -> TaskSpec:
         return next(task for task in self.spec.tasks if task.name == name)
+
+    @property
+    def checks(self) -> list[str]:
+        """Tasks without which no other begins."""
+        return [task.name for task in self.spec.tasks if task.validates]
+
+    @property
+    def hopeless(self) -> str:
+        """A task that asks for what no simulated node has."""
+        asks = (task.name for task in self.spec.tasks if task.job is not None and task.job.resources.gpus)
+        return next(asks, "")
 
     def jobs_of(self, name: str) -> list[int]:
         return [job_id for (task, _), job_id in sorted(self.jobs.items()) if task == name]
@@ -86,6 +98,8 @@ class Executions:
                 if told.states.get(event.task, RowState.WAITING).final:
                     yield f"{event.task} ends as {event.state.name}, and was {told.states[event.task].name}"
                 told.states[event.task] = event.state
+                if told.task(event.task).validates and event.state is RowState.SUCCEEDED and told.hopeless:
+                    yield f"{told.hopeless} was found fit, and there is no node for it"
                 yield from self._short_of(told, event.task)
             case w.ExecutionStaged():
                 told.states.update(dict.fromkeys(event.skipped, RowState.SKIPPED))
@@ -103,6 +117,8 @@ class Executions:
         told, who = self.told[execution_id], f"execution {execution_id}: {name}[{instance}]"
         if told.ended is not None or told.states.get(name) is not RowState.RUNNING:
             self.wrong.append(f"{who} gets job {event.job_id}, and its task does not run")
+        if any(told.states.get(check) is not RowState.SUCCEEDED for check in told.checks):
+            self.wrong.append(f"{who} gets job {event.job_id}, and nobody has found that all of it can run")
         if (name, instance) in told.jobs:
             self.wrong.append(f"{who} has job {told.jobs[name, instance]}, and gets job {event.job_id}")
         told.jobs[name, instance] = event.job_id
@@ -120,6 +136,8 @@ class Executions:
         seen = []
         for each in task.after:
             before = told.spec.tasks[each.row]
+            if before.validates:
+                continue
             if each.when is When.OK and not before.enough:
                 winners = [self._winner.get(job_id) for job_id in told.jobs_of(before.name)]
                 seen.append(",".join("nothing" if each is None else output_of(each) for each in winners))

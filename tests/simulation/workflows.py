@@ -154,7 +154,16 @@ def draw_workflow(random: Random, task_s: float) -> WorkflowSpec:
         document["finally"] = {"last": _draw_job(random, task_s)}
     if random.random() < 0.3:
         document["parallelism"] = random.randrange(1, 4)
+    _draw_check(Random(repr(document)), document)
     return parse_workflow(document, given={}).spec
+
+
+def _draw_check(random: Random, document: dict[str, Any]) -> None:
+    """Some are looked at before anything of them runs, and of those some have a task for which there is no node."""
+    if random.random() < 0.3:
+        document["hooks"] = {"pre": ["validate_resources"]}
+        if random.random() < 0.4:
+            random.choice(list(document["tasks"].values()))["resources"] = {"cpu": "0.25", "gpus": 1}
 
 
 def _seen(task: dict[str, Any], name: str, when: str) -> str:
