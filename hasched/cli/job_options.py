@@ -15,7 +15,7 @@ from hasched.cli.settings import namespace_option
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 # Options whose values are KEY=VALUE: what is given later is added, and wins where it has the same key.
-KEYED = ("env", "labels", "semaphores")
+KEYED = ("env", "labels", "semaphores", "countables")
 
 _OPTIONS: tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...] = (
     click.option("--name", help="The job's name; by default the command's."),
@@ -37,6 +37,16 @@ _OPTIONS: tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...] = (
     ),
     click.option("--gpu-memory", metavar="SIZE", help="Memory that each of the GPUs has at least: 40G."),
     click.option("--disk", metavar="SIZE", help="Disk for each task, of what nodes offer."),
+    click.option(
+        "--countable",
+        "countables",
+        multiple=True,
+        metavar="NAME[=AMOUNT]",
+        help="Named things that nodes offer, for each task: licence=2, mig-1g.10gb.",
+    ),
+    click.option(
+        "--resource-class", metavar="CLASS", help="standard, large, or one of your own: it gives the amounts."
+    ),
     click.option("--pool", "pools", multiple=True, metavar="POOL", help="Run on nodes of this pool; of several, any."),
     click.option(
         "--constraint", "constraints", multiple=True, metavar="TEXT", help="What must hold of a node: 'kernel >= 5.15'."
@@ -48,7 +58,21 @@ _OPTIONS: tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...] = (
         metavar="KEY[=VALUE]",
         help="A taint of nodes that doesn't keep it away.",
     ),
+    click.option(
+        "--spread", "spreads", multiple=True, metavar="LABEL", help="Spread the tasks over it: rack; or node."
+    ),
+    click.option(
+        "--gpu-locality",
+        type=click.Choice(["same_numa", "nvlink"]),
+        help="GPUs of a task as near to each other as can be had.",
+    ),
     click.option("--timeout", metavar="DURATION", help="Kill an attempt after so long: 10s, 1h30m."),
+    click.option("--kill-grace", metavar="DURATION", help="Between TERM and KILL when an attempt is stopped."),
+    click.option(
+        "--warn",
+        metavar="SIGNAL@DURATION",
+        help="Send a signal so long before TERM when the room is taken back: USR1@60s.",
+    ),
     click.option("--retries", type=click.IntRange(min=0), help="Try a failed task again, so many times."),
     click.option("--env", "env", multiple=True, metavar="KEY[=VALUE]", help="Set a variable, or pass ours on."),
     click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Mark the job."),
@@ -97,7 +121,7 @@ def job_options(function: Function) -> Function:
 
 def document_of(options: Mapping[str, Any]) -> dict[str, Any]:
     """The keys of a job's document that these options stand for. What is None, empty or missing says nothing."""
-    from hasched.cli.specs import read_input, read_pairs, read_units
+    from hasched.cli.specs import read_input, read_pairs, read_units, read_warning
 
     def listed(name: str) -> list[str]:
         return list(options.get(name, ()))
@@ -109,11 +133,15 @@ def document_of(options: Mapping[str, Any]) -> dict[str, Any]:
         "gpu_model": listed("gpu_models"),
         "gpu_memory": options.get("gpu_memory"),
         "disk": options.get("disk"),
+        "countables": read_units(options.get("countables", ()), "--countable"),
     }
     placement = {
         "pool": listed("pools"),
         "constraints": listed("constraints"),
         "tolerations": listed("tolerations"),
+        "resource_class": options.get("resource_class"),
+        "spread": listed("spreads"),
+        "gpu_locality": options.get("gpu_locality"),
     }
     file = options.get("input_file")
     document = {
@@ -125,6 +153,8 @@ def document_of(options: Mapping[str, Any]) -> dict[str, Any]:
         "resources": _given(resources),
         "placement": _given(placement),
         "timeout": options.get("timeout"),
+        "kill_grace": options.get("kill_grace"),
+        "preemption": read_warning(options.get("warn")),
         "retries": options.get("retries"),
         "env": read_pairs(options.get("env", ()), "--env", from_environment=True),
         "labels": read_pairs(options.get("labels", ()), "--label"),
@@ -137,7 +167,7 @@ def document_of(options: Mapping[str, Any]) -> dict[str, Any]:
         "on_broken_dependency": options.get("on_broken_dependency"),
         "namespace": options.get("namespace"),
         "tags": listed("tags"),
-        "semaphores": read_units(options.get("semaphores", ())),
+        "semaphores": read_units(options.get("semaphores", ()), "--semaphore"),
         "notify": _given({"targets": listed("targets")}),
         "working_dir": options.get("workdir"),
         "input": read_input(file) if file is not None else None,

@@ -147,15 +147,25 @@ def read_pairs(texts: Iterable[str], option: str, from_environment: bool = False
     return mapping
 
 
-def read_units(texts: Iterable[str]) -> dict[str, int]:
+def read_units(texts: Iterable[str], option: str) -> dict[str, int]:
     """`NAME=UNITS` options, or `NAME` for one unit, as a mapping."""
     units: dict[str, int] = {}
     for text in texts:
         name, equals, number = text.partition("=")
         if not name or (equals and not (number.isascii() and number.isdigit())):
-            raise click.BadParameter(f"{text!r} is not NAME or NAME=UNITS", param_hint="--semaphore")
+            raise click.BadParameter(f"{text!r} is not NAME or NAME=NUMBER", param_hint=option)
         units[name] = int(number or 1)
     return units
+
+
+def read_warning(text: str | None) -> dict[str, str]:
+    """`SIGNAL@DURATION` as the document has it."""
+    if text is None:
+        return {}
+    signal, at, wait = text.partition("@")
+    if not (signal and at and wait):
+        raise click.BadParameter(f"{text!r} is not SIGNAL@DURATION", param_hint="--warn")
+    return {"signal": signal, "warning": wait}
 
 
 def _sentence(error: FieldError) -> str:

@@ -68,6 +68,30 @@ def test_a_text_that_is_no_job_may_be_meant_as_a_script(tmp_path: Path):
     assert mistakes(tmp_path, text) == ["train.sh:1: a job is a mapping; a script begins with a line such as #!/bin/sh"]
 
 
+def test_a_script_says_all_that_it_needs_of_a_node(tmp_path: Path):
+    text = """\
+#!/bin/sh
+#HASCHED --countable licence=2 --countable mig-1g.10gb --spread rack --spread node --gpu-locality nvlink
+#HASCHED --kill-grace 30s --warn USR1@60s
+"""
+    document = read(tmp_path, text, countables=("licence=3",))
+    assert document == {
+        "script": text,
+        "name": "train.sh",
+        "resources": {"countables": {"licence": 3, "mig-1g.10gb": 1}},
+        "placement": {"spread": ["rack", "node"], "gpu_locality": "nvlink"},
+        "kill_grace": "30s",
+        "preemption": {"signal": "USR1", "warning": "60s"},
+    }
+    assert read(tmp_path, "#!/bin/sh\n#HASCHED --resource-class large\n")["placement"] == {"resource_class": "large"}
+    assert mistakes(tmp_path, "#!/bin/sh\n#HASCHED --warn USR1\n") == [
+        "train.sh:2: --warn: 'USR1' is not SIGNAL@DURATION"
+    ]
+    assert mistakes(tmp_path, "#!/bin/sh\n#HASCHED --countable x=y\n") == [
+        "train.sh:2: --countable: 'x=y' is not NAME or NAME=NUMBER"
+    ]
+
+
 def test_a_script_says_who_is_told(tmp_path: Path):
     document = read(tmp_path, "#!/bin/sh\n#HASCHED --notify=ops\n", targets=("ml",))
     assert document["notify"] == {"targets": ["ml"]}
