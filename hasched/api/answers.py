@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from itertools import chain
 from typing import Annotated, Any
 
 import msgspec
@@ -129,7 +130,7 @@ async def explain_job(call: Call, job_id: int, query: WhyQuery) -> Why:
     if job is None:
         raise no_such_job(job_id)
     hub = call.context.hub
-    for _ in hub.node_classes.follow(state):
+    for _ in chain(state.neighbours.prepare(state, job), hub.node_classes.follow(state)):
         await asyncio.sleep(0)
     answer = explain_waiting(state, job, hub.node_classes, Known(hub.held_nodes(), hub.taking_work, hub.kept()))
     if not answer.waiting:

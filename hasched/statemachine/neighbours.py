@@ -29,6 +29,7 @@ MOST_KNOWN = 4096  # jobs of which it is kept who counts them
 MOST_BEGUN = 8  # censuses at a time, for jobs that were submitted
 FEW = 500  # running jobs, or tasks of them, that are counted at once
 LOOKS_AT_ONCE = 2_000  # at nodes, and attempts on them
+SITES_AT_ONCE = 1_000  # nodes that are put at their places
 
 _NODE_ID = attrgetter("node_id")
 
@@ -101,6 +102,22 @@ class Neighbours:
             census.build(state.nodes, state.jobs, LOOKS_AT_ONCE)
         if whose is not None and (census is None or not census.missing):
             del self._begun[whose]
+
+    def prepare(self, state: Surroundings, job: Job) -> Iterator[None]:
+        """Count what the relations of a job are judged by, some at each step; what others push out is left for later."""
+        relations = [each for each in relations_of(job) if not each.weight]
+        for relation in relations:
+            for _ in range(1 + len(state.nodes)):
+                census = self.begin_census(state, relation)
+                if not census.missing:
+                    break
+                census.build(state.nodes, state.jobs, LOOKS_AT_ONCE)
+                yield
+        for relation in relations:
+            for _ in range(1 + len(state.nodes) // SITES_AT_ONCE if relation.kind is RelationKind.SPREAD else 0):
+                if not self.begin_sites(state, job.placement, relation.place).build(state.nodes, SITES_AT_ONCE):
+                    break
+                yield
 
     # What is asked
 

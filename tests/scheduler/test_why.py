@@ -317,6 +317,27 @@ def test_what_must_be_apart_may_be_together_if_it_says_so() -> None:
     assert starts_with(cluster, job, document, answer.remedies[0])
 
 
+def test_each_node_is_judged_by_the_number_that_runs_on_it_where_each_is_a_place_of_its_own() -> None:
+    cluster = Cluster()
+    for name in ("n1", "n2", "n3"):
+        cluster.node(name, cpu=8)
+    cluster.node("n4", cpu=1)
+    placement = {"spread": [{"max_skew": 2}], "anti_affinity": [{"jobs": {"name": "other"}}]}
+    other = submit(cluster, {"name": "other", "placement": {"constraints": ["node == n3"]}})
+    cluster.place()
+    job = submit(cluster, {"count": 9, "resources": {"cpu": 2}, "placement": placement})
+    cluster.place()
+    assert (other.active, job.active) == (1, 4)
+    found = {
+        view.examples[0]: sorted((each.code, each.nodes) for each in view.blockers)
+        for view in why(cluster, job).classes
+    }
+    assert found == {
+        "n1": [("anti_affinity", 1), ("spread", 2)],
+        "n4": [("insufficient_cpu", 1)],
+    }
+
+
 def test_a_node_that_is_gone_can_not_be_wished_back() -> None:
     cluster = Cluster()
     cluster.node("n1")

@@ -145,6 +145,28 @@ def test_a_node_that_goes_while_others_are_counted_is_no_matter() -> None:
     assert "n6" not in world.state.nodes and web.active == LOOKS_AT_ONCE
 
 
+def test_who_asks_has_everything_counted_bit_by_bit_and_what_happens_meanwhile_is_seen() -> None:
+    world, web = busy()
+    rules = PlacementRules(near=(JobAffinity(JobSelector("web"), "rack"),), spread=(Spread("rack"), Spread("")))
+    asking = world.ask(2, rules, name="asking")
+    neighbours, state = world.state.neighbours, world.state
+    steps = neighbours.prepare(state, asking)
+    next(steps)
+    near, *_ = relations_of(asking)
+    assert neighbours.begin_census(state, near).missing, "a step is short"
+    world.end(web.id, 0)
+    world.lose("n6")
+    world.do(RemoveNode(node_id="n6", actor="ada"))
+    for _ in steps:
+        pass
+    census, fresh = neighbours.begin_census(state, near), Neighbours().census(state, near)
+    assert not census.missing and (census.total, census.by_label) == (fresh.total, fresh.by_label)
+    for place in ("rack", ""):
+        assert not neighbours.begin_sites(state, rules, place).missing
+    assert list(neighbours.begin_sites(state, rules, "").nodes) == list(state.nodes)[::-1]
+    assert list(neighbours.prepare(state, asking)) == [], "all is known"
+
+
 def test_entries_of_before_were_decided_without() -> None:
     world = racks()
     job = world.ask(2, ALONE)

@@ -40,9 +40,11 @@ class Surroundings:
 
     def columns(self, members: Members) -> Iterator[list[bool]]:
         """For each relation, on which nodes of a class it would hold if one more task started there."""
-        for (relation, _, _), verdicts in zip(self._judged, self._verdicts, strict=True):
-            places = members.labels(relation.place) if relation.place else members.ids
-            yield list(map(verdicts.__getitem__, places))
+        for (relation, census, _), verdicts in zip(self._judged, self._verdicts, strict=True):
+            if relation.place:
+                yield list(map(verdicts.__getitem__, members.labels(relation.place)))
+            else:
+                yield list(map(verdicts.__getitem__, map(census.by_label[""].get, members.ids)))
 
     def refusals(self, node: Node) -> list[tuple[ReasonCode, str]]:
         """Which relation would not hold if one more task started there, and what it is about."""
@@ -53,17 +55,21 @@ class Surroundings:
         ]
 
 
-class _Verdicts(dict[str | None, bool]):
-    """Whether a relation would hold at a place if one more task started there."""
+class _Verdicts(dict[str | int | None, bool]):
+    """Whether a relation would hold at a place if one more task started there.
+
+    By the value of its label; where each node is a place of its own, by the number there, None for none: many have the same.
+    """
 
     def __init__(self, relation: Relation, census: Census, floor: int) -> None:
         self._relation = relation
         self._census = census
         self._floor = floor
 
-    def __missing__(self, place: str | None) -> bool:
-        here = self._census.at(self._relation.place, place)
-        verdict = self[place] = holds(self._relation, here, self._census.total, self._floor)
+    def __missing__(self, key: str | int | None) -> bool:
+        label = self._relation.place
+        here = self._census.at(label, key) if isinstance(key, str) else None if label else key or 0
+        verdict = self[key] = holds(self._relation, here, self._census.total, self._floor)
         return verdict
 
 
