@@ -151,7 +151,7 @@ TASK = {
     "about": Field("about", text(1000), "For people."),
     "job": Field("job", _raw(_JOB_SCHEMA), "The job that it runs: its keys, or the name of a job template."),
     "workflow": Field("workflow", name(), "The workflow that it executes."),
-    "approval": Field("approval", text(1000), "A question that somebody has to say yes to."),
+    "approval": Field("approval", text(1000), "A question that somebody has to say yes to; `#{…}` in it is filled."),
     "parameters": Field("parameters", _raw({"type": "object"}), "Of the job template or workflow that it names."),
     "after": Field("after", _after(), "The tasks that have to end before: ok, failed or any."),
     "condition": Field("condition", _expression(), "Skip it unless this holds when its turn has come."),

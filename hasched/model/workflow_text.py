@@ -387,6 +387,7 @@ class _Reader:
         if "approval" in own:
             if each or success:
                 problems.note(place, "an approval has no for_each and no success", "leave them out")
+            self._check_text(own["approval"], f"{place}.approval", row)
             return TaskSpec(approval=own["approval"], **fields)
         if "workflow" in own:
             inner = self._workflow(draft)

@@ -95,6 +95,7 @@ def describe(state: State, event: Event, topic: Topic, event_id: str) -> Notice:
             return _of_job(state, state.jobs[event.job_id], about)
         case w.ExecutionStarted() | w.ExecutionApprovalAsked() | w.ExecutionEnded():
             execution = state.executions[event.execution_id]
+            asked = event if isinstance(event, w.ExecutionApprovalAsked) else None
             return replace(
                 about,
                 namespace=execution.plan.spec.namespace,
@@ -102,8 +103,8 @@ def describe(state: State, event: Event, topic: Topic, event_id: str) -> Notice:
                 actor=execution.actor,
                 execution_id=execution.id,
                 state=execution.state.name,
-                reason=execution.reason[:MAX_NOTICE_TEXT],
-                task=event.task if isinstance(event, w.ExecutionApprovalAsked) else "",
+                reason=(execution.reason if asked is None else asked.question)[:MAX_NOTICE_TEXT],
+                task="" if asked is None else asked.task,
                 started_ms=execution.started_ms,
                 ended_ms=execution.ended_ms,
             )

@@ -55,6 +55,7 @@ class ExecutionApprovalAsked(_Event, frozen=True):
 
     execution_id: int
     task: str
+    question: str = ""  # with its values
 
 
 class ExecutionApprovalDecided(_Event, frozen=True):

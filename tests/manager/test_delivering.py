@@ -320,9 +320,10 @@ async def test_slack_and_what_apprise_speaks_to_get_the_text(
     (tmp_path / "secrets" / "apprise.url").write_text(f"json://127.0.0.1:{receiver.port}/x")
     courier = Courier(replace(settings, apprise=True))
     slack = Notification(to=Channel.SLACK, url_file="slack.url")
-    notice = Notice(topic="workflow.approval", event="1.0", time_ms=1, name="<etl>", execution_id=4, task="deploy")
+    asked = Notice(topic="workflow.approval", event="1.0", time_ms=1, name="<etl>", execution_id=4, task="deploy")
+    notice = replace(asked, reason="Ship it?")
     assert await courier.send(slack, ORIGIN, notice) == Sent(True)
-    assert receiver.got[0][1]["text"].startswith("workflow &lt;etl&gt; asks for approval of deploy\n")
+    assert receiver.got[0][1]["text"].startswith("workflow &lt;etl&gt; asks for approval of deploy: Ship it?\n")
     pytest.importorskip("apprise")
     assert await courier.send(Notification(to=Channel.APPRISE, url_file="apprise.url"), ORIGIN, NOTICE) == Sent(True)
     assert "hasched job logs 7" in receiver.got[1][1]["message"]

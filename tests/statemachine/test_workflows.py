@@ -28,8 +28,9 @@ from hasched.statemachine.commands import (
     StepClock,
 )
 from hasched.statemachine.events import JobSubmitted, view
-from hasched.statemachine.execution import Execution
+from hasched.statemachine.execution import Execution, RowState
 from hasched.statemachine.outcomes import ExecutionAccepted, Rejected, TemplateTaken
+from hasched.statemachine.queries.executions import show_task_of
 from hasched.statemachine.rules.clock import next_deadline
 from hasched.statemachine.rules.workflows import DELAY_MS, MAX_EVENTS_PER_STEP
 from hasched.statemachine.state import RETENTION_MS
@@ -175,6 +176,25 @@ def test_a_timeout_stops_and_cleans_up() -> None:
     assert world.job("execution/1/c").spec.command == ("sweep", "timed_out")
     world.end(world.job("execution/1/c"))
     assert now(world, execution).state.name == "TIMED_OUT"
+
+
+def test_a_question_has_its_values() -> None:
+    world = World()
+    ask = "{approval: 'Ship #{params.v} with #{a.output}?', after: a}"
+    execution = start(world, f"parameters: {{v: 1}}\ntasks: {{a: {{command: [x]}}, ask: {ask}}}")
+    world.end(world.job("execution/1/a"), output=b"notes")
+    view = show_task_of(now(world, execution), 1)
+    assert (view.approval, view.reason) == ("Ship 1 with notes?", "")
+    world.do(DecideApproval(execution_id=1, task="ask", approve=True, actor="bob"))
+    assert show_task_of(now(world, execution), 1).reason == "approved by bob"
+
+
+def test_a_question_without_its_values_is_not_asked() -> None:
+    world = World()
+    execution = start(world, "tasks: {a: {command: [x]}, ask: {approval: 'Ship #{a.output}?', after: a}}")
+    world.end(world.job("execution/1/a"))
+    row = now(world, execution).rows[1]
+    assert (row.state, row.reason) == (RowState.FAILED, "a.output is null")
 
 
 def test_an_approval_waits_for_somebody() -> None:

@@ -53,7 +53,7 @@ def _headline(notice: Notice) -> str:
         case x if x == DROPPED_TOPIC:
             return f"{counted(notice.count, 'notification')} could not be kept for you"
         case Topic.WORKFLOW_APPROVAL:
-            return f"workflow {notice.name} asks for approval of {notice.task}"
+            return f"workflow {notice.name} asks for approval of {notice.task}{because}"
         case Topic.SCHEDULE_LATE:
             return f"schedule {notice.name} fired {format_duration(notice.delay_ms)} late"
         case Topic.SCHEDULE_MISSING:

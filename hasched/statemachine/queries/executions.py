@@ -64,13 +64,14 @@ def show_task_of(execution: Execution, number: int, recalled: Recalls | None = N
     task, row = execution.plan.spec.tasks[number], execution.rows[number]
     names = [each.name for each in execution.plan.spec.tasks] if task.after else []
     output = (row.outputs or {}).get(0) if not task.fans_out else None
+    asking = bool(task.approval and row.reason and row.count(Phase.MADE)) and not row.state.final
     return ExecutionTaskView(
         name=task.name,
         state=row.state.name.lower(),
         role=task.role.name.lower(),
         kind=task.kind,
         after=[TaskBefore(task=names[each.row], when=each.when.value) for each in task.after],
-        reason=row.reason,
+        reason="" if asking else row.reason,
         count=len(row.phases),
         instances={phase.name.lower(): each for phase in Phase if (each := row.count(phase))},
         job=row.jobs[0] if len(row.jobs) == 1 else 0,
@@ -78,7 +79,7 @@ def show_task_of(execution: Execution, number: int, recalled: Recalls | None = N
         fans_out=task.fans_out,
         memoised=len(memos),
         memo_of=memos[0].by_execution if memos and not task.fans_out else 0,
-        approval=task.approval,
+        approval=row.reason if asking else task.approval,
         started_ms=row.started_ms,
         ended_ms=row.ended_ms,
     )

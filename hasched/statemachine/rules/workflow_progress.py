@@ -248,7 +248,8 @@ def take(book: Book, event: w.WorkflowEvent, now_ms: int) -> None:
             row.phases, row.jobs, row.items = bytearray(event.count), [0] * event.count, event.items
             execution.instances += 0 if plan.spec.tasks[plan.row_of[event.task]].validates else event.count
         case w.ExecutionApprovalAsked():
-            book.row(plan.row_of[event.task]).phases[0] = Phase.MADE
+            row = book.row(plan.row_of[event.task])
+            row.phases[0], row.reason = Phase.MADE, event.question
         case w.ExecutionApprovalDecided():
             number = plan.row_of[event.task]
             row = book.row(number)

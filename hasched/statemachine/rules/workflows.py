@@ -13,6 +13,7 @@ import msgspec
 
 from hasched.model.expressions import evaluate as evaluate_expression
 from hasched.model.expressions import holds
+from hasched.model.interpolation import fill
 from hasched.model.values import ExpressionError, to_text
 from hasched.model.workflow import MAX_INSTANCES, OnFailure, Role, TaskSpec, When, WorkflowSpec, jobs_of
 from hasched.statemachine import workflow_events as w
@@ -49,6 +50,8 @@ MAX_JUDGED_AT_ONCE = 128
 DELAY_MS = 10_000
 MAX_OUTPUT_CHARS = 16 * 1024
 ACTOR = "workflow"
+MAX_QUESTION_CHARS = 4096
+QUESTIONS_FILLED_SINCE = 4  # the version of entries; before, they were asked as they are written
 SLOTS_TOLD_SINCE = 4  # the version of entries from which on jobs of executions find their slot
 NOT_NOW = ("quota_exceeded", "queue_closed")  # refusals that pass
 
@@ -246,6 +249,7 @@ class Step:
                 self._end(execution, task, RowState.SKIPPED, SKIPPED_BY_CONDITION)
                 return
             items = list_items(task, scope, row) if task.fans_out else None
+            question = self._question_of(task, scope, row)
         except ExpressionError as error:
             self._end(execution, task, RowState.FAILED, str(error))
             return
@@ -260,7 +264,13 @@ class Step:
         packed = b"" if items is None else _encode(items)
         self._happen(w.ExecutionTaskStarted(execution.id, task.name, count, packed))
         if task.approval:
-            self._happen(w.ExecutionApprovalAsked(execution.id, task.name))
+            self._happen(w.ExecutionApprovalAsked(execution.id, task.name, question))
+
+    def _question_of(self, task: TaskSpec, scope: Scope, row: int) -> str:
+        """What people are asked, if anything. Raises ExpressionError."""
+        if self._state.entry_version < QUESTIONS_FILLED_SINCE:
+            return ""
+        return fill(task.approval, scope.names(row), MAX_QUESTION_CHARS)
 
     def _go_on(self, execution: Execution, scope: Scope, row: int, task: TaskSpec, most: int) -> None:
         self._judge(execution, scope, row, task)
