@@ -281,6 +281,9 @@ def view_job(state: State, job_id: int, kept: Kept, *, with_spec: bool) -> JobVi
     if job is None:
         raise no_such_job(job_id)
     view = queries.show_job(state, job, with_spec)
+    if with_spec:
+        cost = queries.estimate(state, job.spec)
+        view = msgspec.structs.replace(view, used=queries.usage_of_job(job), estimate=cost if cost.priced else None)
     if view.reason is None and (reason := pending_reason(state, job, kept)) is not None:
         return msgspec.structs.replace(view, reason=reason)
     return view

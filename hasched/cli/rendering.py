@@ -10,6 +10,7 @@ import click
 from hasched.cli.output import age, clock, counts, moment, pairs, print_fields, print_table, printable, resources, took
 from hasched.cli.placement_words import placement_fields
 from hasched.cli.tasks import ending, summary
+from hasched.cli.usage import money, say_estimate, times
 from hasched.model.dependency import format_dependency
 from hasched.model.spec import JobSpec
 from hasched.model.states import BackoffKind, TaskState
@@ -78,10 +79,31 @@ def print_job(job: JobView, failed: TaskView | None, starts: str = "") -> None:
             ("deadline", moment(job.deadline_ms)),
             ("started", moment(job.started_ms)),
             ("ended", moment(job.ended_ms)),
+            ("used", _used(job)),
+            ("cost", _cost(job)),
             ("submission id", job.submission_id),
             *(_spec_fields(job.spec) if job.spec is not None else ()),
         ]
     )
+
+
+def _used(job: JobView) -> str:
+    """`2.5m CPU, 30.0s GPU`: what its attempts that have ended held."""
+    used = job.used
+    if used is None:
+        return ""
+    held = (("CPU", used.cpu_core_ms), ("GPU", used.gpu_ms), ("GiB memory", used.memory_gib_ms))
+    return ", ".join(f"{times(amount_ms)} {name}" for name, amount_ms in held if amount_ms)
+
+
+def _cost(job: JobView) -> str:
+    """`0.30 EUR so far; at most 5.00 EUR`."""
+    spent = money(job.used.cost_micro) if job.used is not None else ""
+    final = TaskState[job.state].final
+    currency = job.estimate.currency if job.estimate is not None else ""
+    so_far = f"{spent} {currency}".rstrip() + ("" if final else " so far") if spent else ""
+    foreseen = say_estimate(job.estimate) if job.estimate is not None and not final else ""
+    return "; ".join(filter(None, (so_far, foreseen)))
 
 
 def _spec_fields(spec: JobSpec) -> list[tuple[str, str]]:

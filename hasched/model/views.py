@@ -102,7 +102,9 @@ class JobView(_View, frozen=True):
     deadline_ms: int = 0  # what has not ended by then is stopped; 0: none
     namespace: str = "default"
     parent: str = ""  # what of the cluster has submitted it: `schedule/NAME@DUE_MS`, for one; empty: somebody else has
-    spec: JobSpec | None = None  # only where one job is shown
+    spec: JobSpec | None = None  # only where one job is shown, like the rest
+    used: UsageRow | None = None  # by what has ended of it, and what that cost
+    estimate: EstimateView | None = None  # what it costs at most by the prices of now; none where there is no price
 
 
 class JobPage(_View, frozen=True):

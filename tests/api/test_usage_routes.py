@@ -69,3 +69,13 @@ async def test_what_can_not_be_asked(manager: Manager) -> None:
         answer = await manager.get(f"/v1/usage?{query}")
         assert (answer.code, answer.json["hint"]) == ("unknown_namespace", "did you mean 'default'?")
     assert (await manager.get("/v1/usage?week=2026-11-30&namespace=default&user=ada")).status == 200
+
+
+async def test_a_job_says_what_it_costs(manager: Manager) -> None:
+    job_id = (await manager.post("/v1/jobs", {"command": ["true"], "timeout": "1h"})).json["id"]
+    shown = (await manager.get(f"/v1/jobs/{job_id}")).json
+    assert (shown["estimate"], shown["used"]["cost_micro"]) == (None, 0), "there is no price"
+    await put(manager, "price/default", cpu="0.04", currency="EUR")
+    shown = (await manager.get(f"/v1/jobs/{job_id}")).json
+    assert (shown["estimate"]["cost_micro"], shown["estimate"]["currency"]) == (40_000, "EUR")
+    assert (await manager.get("/v1/jobs")).json["jobs"][0]["estimate"] is None, "of many jobs that is left out"

@@ -18,7 +18,17 @@ from hasched.cli.placement_words import placement_fields
 from hasched.cli.rendering import JOB_COLUMNS, JOB_SPARE, job_row, print_job, print_task
 from hasched.model.parse import parse_spec
 from hasched.model.spec import Backoff, JobSpec, Resources, Retries
-from hasched.model.views import AttemptView, JobView, ManagerView, NodeReservationView, NodeView, Reason, TaskView
+from hasched.model.views import (
+    AttemptView,
+    EstimateView,
+    JobView,
+    ManagerView,
+    NodeReservationView,
+    NodeView,
+    Reason,
+    TaskView,
+    UsageRow,
+)
 
 NOW_MS = int(time.time() * 1000)
 SPEC = JobSpec(
@@ -174,6 +184,21 @@ def test_what_a_job_asks_for_is_shown(capsys):
     ):
         assert f"{line}\n" in shown
     assert "success codes" not in shown
+
+
+@pytest.mark.parametrize(
+    ("state", "line"),
+    [
+        ("RUNNING", "cost 0.30 EUR so far; at most 5.00 EUR"),
+        ("SUCCEEDED", "cost 0.30 EUR"),
+    ],
+)
+def test_a_job_shows_what_it_has_used_and_what_that_cost(state: str, line: str, capsys: pytest.CaptureFixture[str]):
+    used = UsageRow(cpu_core_ms=150_000, gpu_ms=2000, cost_micro=300_000)
+    most = EstimateView(hour_micro=1, cost_micro=5_000_000, most_micro=5_000_000, priced=True, currency="EUR")
+    print_job(replace(JOB, state=state, used=used, estimate=most), None)
+    shown = [" ".join(each.split()) for each in capsys.readouterr().out.splitlines()]
+    assert line in shown and "used 2.5m CPU, 2.0s GPU" in shown
 
 
 # Of a job's document, by the field of `JobSpec`: one that isn't as everywhere, and the line that says so.
