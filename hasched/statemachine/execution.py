@@ -5,6 +5,7 @@ What has to be looked at next stands in it (`looks`, `blocked`, `stops`), so a n
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import IntEnum
 from typing import Any
 
@@ -193,6 +194,10 @@ class Execution(msgspec.Struct, array_like=True, gc=False, kw_only=True):
     def look(self, row: int) -> None:
         if row not in self.looks:
             self.looks.append(row)
+
+    def look_at(self, rows: Iterable[int]) -> None:
+        """At each of these, too; there may be thousands."""
+        self.looks = list(dict.fromkeys([*self.looks, *rows]))
 
 
 def parent_of(execution_id: int, task: str, instance: int, fans_out: bool) -> str:

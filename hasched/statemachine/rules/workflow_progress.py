@@ -324,11 +324,9 @@ def _take_task_ended(book: Book, event: w.ExecutionTaskEnded, now_ms: int) -> No
         execution.stops.append(number)
     if event.state is RowState.FAILED and not execution.failing:
         execution.failing = True
-        for other in execution.blocked:
-            execution.look(other)
+        execution.look_at(execution.blocked)
         execution.blocked = []
-    for other in plan.after_of[number]:
-        execution.look(other)
+    execution.look_at(plan.after_of[number])
     if plan.spec.tasks[number].role is Role.UNDO:
         execution.looks += next_undo(execution)
 
