@@ -133,12 +133,12 @@ def plan_of(packed: bytes) -> Plan:
 
 
 def jobs_of(spec: WorkflowSpec, within: str = "") -> Iterator[tuple[str, JobSpec]]:
-    """The jobs of its tasks and of the workflows within it, in their order, each with the name of its task: `outer/inner`."""
+    """The jobs of its tasks and of the workflows within it, in their order, each with the name of its task: `outer.inner`."""
     for task in spec.tasks:
         if task.job is not None:
             yield within + task.name, task.job
         elif task.workflow is not None:
-            yield from jobs_of(task.workflow, f"{within}{task.name}/")
+            yield from jobs_of(task.workflow, f"{within}{task.name}.")
 
 
 def count_rows(spec: WorkflowSpec) -> int:

@@ -166,7 +166,7 @@ def test_every_job_is_looked_at_whether_or_not_its_turn_would_come(keys: str) ->
 def test_a_task_of_an_inner_workflow_is_named_by_both() -> None:
     inner = {"name": "inner", "tasks": {"fit": {"command": ["x"], "resources": {"cpu": "99"}}}}
     execution = start(cluster(), "tasks: {each: {workflow: inner}}", lambda kind, name: inner)
-    assert execution.reason.startswith("validate_resources: each/fit: no node that it may run on has 99 CPU")
+    assert execution.reason.startswith("validate_resources: each.fit: no node that it may run on has 99 CPU")
 
 
 def test_a_node_that_is_away_may_come_back() -> None:
