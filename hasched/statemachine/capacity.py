@@ -1,4 +1,7 @@
-"""Capacity: what nodes have in all, whatever runs there now, and how it is said that none of them could ever hold a task."""
+"""Capacity: what nodes have in all, whatever runs there now, and how it is said that none of them could ever hold a task.
+
+The words become reasons of executions, so they are part of what a log means: others need a version of entries.
+"""
 
 from __future__ import annotations
 

@@ -21,7 +21,9 @@ from hasched.statemachine.outcomes import Rejected
 from hasched.statemachine.rules import admission, jobs
 from hasched.statemachine.state import State
 
-MAX_LOOKS_PER_STEP = 20_000  # at nodes; what is left is looked at in the next step
+MAX_LOOKS_PER_STEP = (
+    20_000  # at nodes; what is left is looked at in the next step. Old logs replay with just this number
+)
 LOOKS_OF_JOB = 20  # that it costs at least
 
 _Shape: TypeAlias = tuple[PlacementRules | None, tuple[tuple[tuple[Resources, int], ...], ...]]
