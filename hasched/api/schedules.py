@@ -174,6 +174,10 @@ async def backfill_schedule(call: Call, name: str, body: BackfillRequest) -> Bac
     """Fire the slots of a range of the past that were not fired, one after the other unless runs may overlap."""
     state = await call.read_state("linearizable")
     schedule = _find(state, name)
+    if body.until_ms <= body.from_ms:
+        raise BadRequest("the range is empty", "let `until` be later than `from`")
+    if body.from_ms > call.context.now_ms():
+        raise BadRequest("the range is not in the past", "slots to come are fired when they are due")
     until_ms = min(body.until_ms, schedule.planned_ms + 1, call.context.now_ms() + 1)
     found = slots_in(name, schedule.spec, schedule.created_ms, body.from_ms, until_ms)
     fired = {row.first_ms: None for row in schedule.ledger() if row.outcome.fired and not body.again}

@@ -64,7 +64,7 @@ def sbatch(
         return
     for file, remark in remarks:
         click.echo(_sentence(file, remark), err=True)
-    click.echo(_write(documents), nl=False)
+    click.echo(write_documents(documents), nl=False)
 
 
 def _sentence(file: str, remark: Remark) -> str:
@@ -72,7 +72,7 @@ def _sentence(file: str, remark: Remark) -> str:
     return f"{file}:{remark.line}: {remark.option}{how}: {remark.text}"
 
 
-def _write(documents: list[dict[str, object]]) -> str:
+def write_documents(documents: list[dict[str, object]]) -> str:
     """As YAML, a script as the block that it is."""
     import yaml
 

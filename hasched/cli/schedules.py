@@ -262,6 +262,7 @@ def _print_preview(slots: Sequence[PreviewSlot], warnings: Sequence[str]) -> Non
 def backfill(settings: Settings, *, name: str, start: str, end: str, again: bool, dry_run: bool) -> None:
     """Fire slots of the past that were not fired, one after the other unless runs may overlap."""
     from hasched.cli.output import print_json
+    from hasched.model.words import counted
 
     with settings.client() as client:
         view = client.backfill_schedule(name, _read_time(start), _read_time(end), again=again, dry_run=dry_run)
@@ -269,7 +270,12 @@ def backfill(settings: Settings, *, name: str, start: str, end: str, again: bool
         print_json(view)
         return
     verb = "would be" if dry_run else "will be"
-    click.echo(f"{len(view.slots)} slots {verb} fired" + (":" if view.slots else ""))
+    if not view.slots:
+        click.echo(
+            "no slot is to be fired: none was due in this range, or all were fired already (`--again` fires those too)"
+        )
+        return
+    click.echo(f"{counted(len(view.slots), 'slot')} {verb} fired:")
     for each in view.slots:
         click.echo(f"  {each.local}" + (f" ({each.skipped})" if each.skipped else ""))
 

@@ -123,6 +123,8 @@ def parse_cron(text: str) -> Cron:
     if text.strip().lower() == "@reboot":
         raise ValueError("@reboot is not a time: a cluster has no boot")
     if text.strip().startswith("@") and text.strip().lower() not in MACROS:
+        if text.strip().lower().startswith("@every"):
+            raise ValueError(f"{text.strip()} is not cron; write `every: 5m` in the place of `cron`")
         raise ValueError(f"{text.strip()} is not known; there are {', '.join(MACROS)}")
     parts = MACROS.get(text.strip().lower(), text).upper().replace("?", "*").split()
     if len(parts) not in (5, 6):
@@ -196,10 +198,11 @@ def _is_number(text: str) -> bool:
 def _number(text: str, field: _Field, term: str) -> int:
     if text in field.names:
         return field.names.index(text) + field.base
+    article = "an" if field.noun == "hour" else "a"
     if not _is_number(text):
-        raise ValueError(f"{term!r} is not a {field.noun}")
+        raise ValueError(f"{term!r} is not {article} {field.noun}")
     if not field.low <= int(text) <= field.high:
-        raise ValueError(f"{term!r} is not a {field.noun} from {field.low} to {field.high}")
+        raise ValueError(f"{term!r} is not {article} {field.noun} from {field.low} to {field.high}")
     return int(text)
 
 

@@ -11,7 +11,14 @@ from hasched.timetable.zones import zone_names
 
 _VARIABLE = re.compile(r"""\s*([A-Za-z_][A-Za-z0-9_]*)\s*=\s*("[^"]*"|'[^']*'|.*?)\s*""")
 _NOT_NAME = re.compile(r"[^A-Za-z0-9._-]+")
-_OWN = ("MAILTO", "MAILFROM", "CRON_TZ", "TZ", "SHELL", "LOGNAME", "USER", "HOME")
+_INTERPRETER = re.compile(r"/[^\s]{1,100}")
+_SHELL = "/bin/sh"
+_TOLD_BY = "who is told is said by a notification: name it with `--notify`"
+_OWN = {
+    "HOME": "a task runs in an empty directory, or the job's `working_dir`",
+    "LOGNAME": "tasks run as the agent's user",
+    "USER": "tasks run as the agent's user",
+}
 
 
 class Import(NamedTuple):
@@ -21,12 +28,16 @@ class Import(NamedTuple):
     problems: list[str]
 
 
-def read_crontab(text: str, *, prefix: str = "", timezone: str = "UTC", system: bool = False) -> Import:
-    """The schedules of a crontab. `system`: each line names a user before its command, as in /etc/crontab."""
+def read_crontab(
+    text: str, *, prefix: str = "", timezone: str = "UTC", system: bool = False, notify: str = ""
+) -> Import:
+    """The schedules of a crontab. `system`: each line names a user before its command, as in /etc/crontab. `notify`: the
+    notification that is told when a run fails, where cron would send mail."""
     documents: list[dict[str, Any]] = []
     problems: list[str] = []
     env: dict[str, str] = {}
     zone, taken = timezone, dict[str, None]()
+    shell, mails = "", True
     for number, line in enumerate(text.splitlines(), start=1):
         stripped = line.strip()
         if not stripped or stripped.startswith("#"):
@@ -39,11 +50,18 @@ def read_crontab(text: str, *, prefix: str = "", timezone: str = "UTC", system: 
                 else:
                     problems.append(f"line {number}: there is no time zone {value!r}; {zone} stays")
             elif name.startswith("MAIL"):
-                problems.append(f"line {number}: {name} is not taken: no mail is sent about runs")
-            elif name not in _OWN:
+                mails = bool(value) if name == "MAILTO" else mails
+                if value and not notify:
+                    problems.append(f"line {number}: {name} is not taken: {_TOLD_BY}")
+            elif name == "SHELL":
+                shell = "" if value == _SHELL else value
+                if shell and not _INTERPRETER.fullmatch(shell):
+                    shell = ""
+                    problems.append(f"line {number}: SHELL={value} is not taken: scripts are run by {_SHELL}")
+            elif name in _OWN:
+                problems.append(f"line {number}: {name} is not taken: {_OWN[name]}")
+            else:
                 env = {**env, name: value}
-            elif name == "SHELL" and value not in ("/bin/sh", "/bin/bash"):
-                problems.append(f"line {number}: SHELL={value} is not taken: scripts are run by /bin/sh")
             continue
         try:
             expression, command = _split(stripped)
@@ -59,6 +77,10 @@ def read_crontab(text: str, *, prefix: str = "", timezone: str = "UTC", system: 
         if given:
             job["input"] = given
             job["script"] = f'exec < "$HASCHED_INPUT"\n{script}'
+        if shell:
+            job["script"] = f"#!{shell}\n{job['script']}"
+        if notify and mails:
+            job["notify"] = {"targets": [notify], "events": ["job.failed"]}
         if env:
             job["env"] = env
         name = _name_of(script, prefix, taken)

@@ -243,8 +243,12 @@ def _moment(*, of_day: bool = False) -> Kind:
     return Kind(read, {"type": "string", "examples": ["2026-12-24T18:00", "2026-12-24T18:00:00Z"]})
 
 
-def _many(inner: Kind, most: int, noun: str) -> Kind:
+def _many(inner: Kind, most: int, noun: str, *, or_one: bool = False) -> Kind:
+    """A list; with `or_one` a single text as well, for a list of that alone."""
+
     def read(value: Any, place: str, problems: Problems) -> Any:
+        if or_one and isinstance(value, str):
+            return (inner.read(value, place, problems),)
         if not isinstance(value, list) or not value:
             problems.note(place, f"must be a list of {noun}, not {describe(value)}")
             return ()
@@ -253,7 +257,8 @@ def _many(inner: Kind, most: int, noun: str) -> Kind:
             return ()
         return tuple(inner.read(each, f"{place}[{number}]", problems) for number, each in enumerate(value))
 
-    return Kind(read, {"type": "array", "items": inner.schema, "minItems": 1, "maxItems": most})
+    schema = {"type": "array", "items": inner.schema, "minItems": 1, "maxItems": most}
+    return Kind(read, {"anyOf": [inner.schema, schema]} if or_one else schema)
 
 
 def _cron() -> Kind:
@@ -349,7 +354,7 @@ _DOCUMENT = mapping(
         "description": Field("description", text(MAX_DESCRIPTION_BYTES), "For people."),
         "cron": Field("cron", _cron(), "A cron expression of five fields, or six with the second first."),
         "every": Field("every_ms", _span(MIN_EVERY_MS, _YEARS_MS), "A fixed interval, from `start` on."),
-        "at": Field("at", _many(_moment(), MAX_DATES, "times"), "Each of these times, once."),
+        "at": Field("at", _many(_moment(), MAX_DATES, "times", or_one=True), "Each of these times, once."),
         "timezone": Field("timezone", _zone(), "The IANA zone that its times are in; by default UTC."),
         "start": Field("start_ms", _moment(), "No slot before."),
         "end": Field("end_ms", _moment(), "No slot then or later."),

@@ -77,6 +77,9 @@ async def test_a_backfill_names_its_slots(manager: Manager) -> None:
     assert again["slots"] == [], "they wait already"
     long = await manager.post("/v1/schedules/report/backfill", {"from_ms": 0, "until_ms": 1_767_225_600_000})
     assert (long.status, long.code) == (400, "bad_request")
+    for wrong in ({"from_ms": 2, "until_ms": 2}, {"from_ms": 4_000_000_000_000, "until_ms": 4_000_000_000_001}):
+        refused = await manager.post("/v1/schedules/report/backfill", wrong)
+        assert (refused.status, refused.code) == (400, "bad_request"), "there is nothing that could be fired"
 
 
 async def test_what_can_not_be_put(manager: Manager) -> None:

@@ -61,6 +61,8 @@ def test_when_an_expression_is_due(expression: str, slots: list[str]) -> None:
         ("* * * * mon#6", "#1 to #5"),
         ("* * L-31 * *", "L-1 to L-30"),
         ("@reboot", "no boot"),
+        ("@every 5m", "write `every: 5m`"),
+        ("0 24 * * *", "is not an hour from 0 to 23"),
         ("@often", "not known"),
         ("1" * 300, "longer"),
         ("٣ * * * *", "not a minute"),

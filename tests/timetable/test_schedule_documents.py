@@ -63,6 +63,7 @@ def test_times_are_the_zones() -> None:
         ({"name": "no name"}, "name"),
         ({"crn": 1}, "crn"),
         ({"at": []}, "at"),
+        ({"at": "tomorrow"}, "at"),
     ],
 )
 def test_a_mistake_has_its_place(keys: dict[str, Any], place: str) -> None:
@@ -105,6 +106,8 @@ def test_intervals_count_from_their_start_and_dates_are_once() -> None:
         {"name": "x", "at": ["2026-12-02", "2026-12-01T08:00", "2026-12-02"], "job": {"command": ["true"]}}
     )[1]
     assert days(dates, 9, "2026-11-29T12:00:00Z") == ["2026-12-01T08:00:00+00:00", "2026-12-02T00:00:00+00:00"]
+    single = parse_schedule({"name": "x", "at": "2026-12-01T08:00", "job": {"command": ["true"]}})[1]
+    assert days(single, 9, "2026-11-29T12:00:00Z") == ["2026-12-01T08:00:00+00:00"]
 
 
 def test_slots_stand_in_runs() -> None:
@@ -150,7 +153,7 @@ def test_the_linter_is_silent_where_nothing_is_odd(keys: dict[str, Any]) -> None
 
 def test_a_crontab_is_taken_line_by_line() -> None:
     text = (
-        "# comment\nPATH=/opt/bin:/bin\nSHELL=/bin/zsh\nTZ='Europe/Berlin'\n\n*/5 * * * * FOO=1 /opt/check --all\n"
+        "# comment\nPATH=/opt/bin:/bin\nSHELL=zsh\nTZ='Europe/Berlin'\n\n*/5 * * * * FOO=1 /opt/check --all\n"
         "@daily mail -s 50\\% ops%line one%line two\n@reboot x\n99 * * * * y\n1 2 3\n*/5 * * * * /opt/check again\n"
     )
     found = read_crontab(text, prefix="ops-")
@@ -169,6 +172,20 @@ def test_a_crontab_is_taken_line_by_line() -> None:
         parse_schedule(document)
     of_system = read_crontab("5 4 * * * root  logrotate /etc/x\n", system=True)
     assert of_system.documents[0]["job"]["script"] == "logrotate /etc/x" and "user root" in of_system.problems[0]
+
+
+def test_a_crontab_says_what_runs_its_lines_and_who_is_told() -> None:
+    text = 'SHELL=/bin/bash\nHOME=/srv\n* * * * * [[ a == a ]]\nSHELL=/bin/sh\nMAILTO=""\nMAILFROM=x\n* * * * * b%c\n'
+    found = read_crontab(text, notify="ops")
+    first, second = (document["job"] for document in found.documents)
+    assert first["script"] == "#!/bin/bash\n[[ a == a ]]"
+    assert first["notify"] == {"targets": ["ops"], "events": ["job.failed"]}
+    assert second == {"script": 'exec < "$HASCHED_INPUT"\nb', "input": "c\n"}
+    assert found.problems == [
+        "line 2: HOME is not taken: a task runs in an empty directory, or the job's `working_dir`"
+    ]
+    (problem,) = read_crontab("MAILTO=ops\n* * * * * x\n").problems
+    assert problem == "line 1: MAILTO is not taken: who is told is said by a notification: name it with `--notify`"
 
 
 def test_a_calendar_can_be_read_by_others() -> None:
