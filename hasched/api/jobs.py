@@ -22,6 +22,7 @@ from hasched.model.errors import (
     BadRequest,
     BodyTooLarge,
     ConfigInvalid,
+    Conflict,
     FieldError,
     HaschedError,
     MalformedBody,
@@ -130,6 +131,8 @@ async def submit_job(call: Call, query: SubmitQuery, body: bytes) -> Submitted:
     yaml = "yaml" in headers.get("Content-Type", "")
     spec = parse_spec(await _read_yaml(call, body) if yaml else body, call.context.defaults)
     submission_id = check_submission_id(headers.get("Idempotency-Key"))
+    if query.if_index:
+        await _check_index(call, query.if_index)
     command = SubmitJob(submission_id=submission_id, actor=call.actor, spec=spec, if_index=query.if_index)
     outcome = await call.propose(command)
     assert isinstance(outcome, JobAccepted)
@@ -139,6 +142,19 @@ async def submit_job(call: Call, query: SubmitQuery, body: bytes) -> Submitted:
         return submitted
     slips = find_slips(call.context.replica.state, spec)
     return msgspec.structs.replace(submitted, warnings=[*submitted.warnings, *slips]) if slips else submitted
+
+
+async def _check_index(call: Call, if_index: int) -> None:
+    """Whether a plan can have been made there: nothing outdates one of an entry to come. Logs may hold such submissions, so it
+    is no rule of the state machine. Raises Conflict.
+    """
+    newest = (await call.read_state("linearizable")).index
+    if if_index > newest:
+        raise Conflict(
+            f"no plan was made at index {if_index}: the latest entry is {newest}",
+            "submit with the check index that the plan printed",
+            code="plan_outdated",
+        )
 
 
 @routes.add("POST", "/v1/jobs/batch", body_bytes=MAX_BATCH_BYTES)

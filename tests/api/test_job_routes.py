@@ -52,7 +52,11 @@ async def test_a_submission_holds_only_while_its_plan_does(manager: Manager) -> 
     assert (await manager.post(f"/v1/jobs?if_index={index}", TRUE)).status == 201
     refused = await manager.post(f"/v1/jobs?if_index={index}", TRUE)
     assert (refused.status, refused.json["code"]) == (409, "plan_outdated")
+    newest = manager.replica.state.index
+    refused = await manager.post(f"/v1/jobs?if_index={newest + 1}", TRUE)
+    assert (refused.status, refused.json["code"]) == (409, "plan_outdated"), "there is no such entry yet"
     assert len(manager.replica.state.jobs) == 2
+    assert (await manager.post(f"/v1/jobs?if_index={newest}", TRUE)).status == 201
 
 
 async def test_a_job_may_be_written_in_yaml(manager: Manager) -> None:

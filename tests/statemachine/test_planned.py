@@ -100,10 +100,3 @@ def test_a_restored_manager_judges_alike() -> None:
     machine = busy()
     machine.state = restore(records(machine.state))
     assert machine.refusal(planned(1)) == "plan_outdated"
-
-
-def test_a_check_index_of_which_there_is_no_entry_yet_was_no_plans() -> None:
-    machine = busy()
-    index = machine.state.index
-    assert machine.refusal(planned(index + 1)) == "plan_outdated", "the next entry is its own"
-    assert isinstance(machine.outcome(planned(machine.state.index)), JobAccepted)

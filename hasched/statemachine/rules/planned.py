@@ -70,10 +70,7 @@ def outdates_plans(event: Event) -> bool:
 
 
 def find_outdated(state: State, command: SubmitJob) -> Rejected | None:
-    """The refusal of a submission whose plan doesn't hold any more, or can't have been made."""
-    if command.if_index >= state.index > 0:
-        cause = f"no plan was made at index {command.if_index}: this is entry {state.index}"
-        return Rejected("plan_outdated", cause, "submit with the check index that the plan printed")
+    """The refusal of a submission whose plan doesn't hold any more."""
     if not command.if_index or state.plan_index <= command.if_index:
         return None
     return Rejected(
