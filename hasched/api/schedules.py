@@ -15,7 +15,7 @@ from hasched.api.routing import Routes
 from hasched.api.workflows import library_of
 from hasched.model.errors import BadRequest, NotFound, OutcomeUnknown
 from hasched.model.kinds import suggest_name
-from hasched.model.schedule import ScheduleSpec, gather
+from hasched.model.schedule import ScheduleSpec, Verdict, gather
 from hasched.model.schedule_views import (
     BackfillView,
     Preview,
@@ -171,7 +171,10 @@ async def preview_document(call: Call, query: PreviewQuery, body: bytes) -> Prev
 
 @routes.add("POST", "/v1/schedules/{name}/backfill")
 async def backfill_schedule(call: Call, name: str, body: BackfillRequest) -> BackfillView:
-    """Fire the slots of a range of the past that were not fired, one after the other unless runs may overlap."""
+    """Fire the slots of a range of the past that were not fired, one after the other unless runs may overlap.
+
+    What the calendar leaves out is left out here, too; what a blackout has skipped is fired.
+    """
     state = await call.read_state("linearizable")
     schedule = _find(state, name)
     if body.until_ms <= body.from_ms:
@@ -179,7 +182,8 @@ async def backfill_schedule(call: Call, name: str, body: BackfillRequest) -> Bac
     if body.from_ms > call.context.now_ms():
         raise BadRequest("the range is not in the past", "slots to come are fired when they are due")
     until_ms = min(body.until_ms, schedule.planned_ms + 1, call.context.now_ms() + 1)
-    found = slots_in(name, schedule.spec, schedule.created_ms, body.from_ms, until_ms)
+    in_range = slots_in(name, schedule.spec, schedule.created_ms, body.from_ms, until_ms)
+    found = (each for each in in_range if each.skipped != Verdict.HOLIDAY.name.lower())
     fired = {row.first_ms: None for row in schedule.ledger() if row.outcome.fired and not body.again}
     taken = {each.slot_ms: None for each in schedule.pending} | {each.slot_ms: None for each in schedule.waiting}
     slots = list(

@@ -82,6 +82,14 @@ async def test_a_backfill_names_its_slots(manager: Manager) -> None:
         assert (refused.status, refused.code) == (400, "bad_request"), "there is nothing that could be fired"
 
 
+async def test_a_backfill_keeps_to_the_calendar_and_makes_up_for_blackouts(manager: Manager) -> None:
+    blackout = {"from": "2026-01-05T00:00", "until": "2026-01-06T00:00"}
+    await put(manager, timezone="UTC", calendar={"days": ["mon", "fri"]}, blackouts=[blackout])
+    asked = {"from_ms": 1_767_225_600_000, "until_ms": 1_767_225_600_000 + 7 * 86_400_000, "dry_run": True}
+    found = (await manager.post("/v1/schedules/report/backfill", asked)).json["slots"]
+    assert [(slot["local"][:10], slot["skipped"]) for slot in found] == [("2026-01-02", ""), ("2026-01-05", "blackout")]
+
+
 async def test_what_can_not_be_put(manager: Manager) -> None:
     wrong = await put(manager, cron="61 * * * *")
     assert (wrong.status, wrong.code, wrong.json["errors"][0]["path"]) == (422, "invalid_schedule", "cron")
