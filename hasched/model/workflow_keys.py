@@ -187,6 +187,7 @@ _HOOKS = mapping(
         "post": Field("post", _hooks("post"), "After all tasks, whatever happened."),
     },
     "a mapping of pre and post",
+    elsewhere={"pre_execute": "write `pre`", "post_execute": "write `post`"},
 )
 _WORKFLOW = {
     "name": Field("name", name(), "What it is called."),

@@ -25,7 +25,8 @@ from hasched.model.errors import ConfigInvalid, NoLeader
 from hasched.model.notices import Channel, DeliveryState, Notice
 from hasched.model.policy import Notification, PolicyKind
 from hasched.model.spec import JobSpec
-from hasched.statemachine.commands import CancelJob, PutPolicy, SubmitJob, TryNotification
+from hasched.model.workflow_text import parse_workflow
+from hasched.statemachine.commands import CancelJob, PutPolicy, StartExecution, StepClock, SubmitJob, TryNotification
 from hasched.statemachine.outbox import Lane
 from hasched.statemachine.outcomes import Done
 from tests.manager.local_replica import ORIGIN, LocalReplica, until
@@ -159,6 +160,24 @@ async def test_a_webhook_is_signed_and_says_what_has_happened(
         "reason": "cancelled (by bob: not needed)",
         "tasks": 1,
     }
+
+
+async def test_a_workflow_that_could_never_run_is_told_of_to_whom_it_names(
+    replica: LocalReplica, leader: Leader, receiver: Receiver
+) -> None:
+    put(replica, webhook(receiver, events=()))
+    document = {
+        "name": "etl",
+        "tasks": {"train": {"command": ["true"]}},
+        "notify": {"targets": ["ops"], "events": ["workflow.approval"]},
+        "hooks": {"pre": ["validate_resources"], "post": ["notify_completion"]},
+    }
+    replica.commit(StartExecution(submission_id="s", actor="ada", spec=parse_workflow(document, given={}).spec))
+    replica.commit(StepClock())
+    await until(lambda: lane(replica).delivered == 1)
+    ((_, body),) = receiver.got
+    assert (body["type"], body["data"]["execution_id"], body["data"]["state"]) == ("workflow.failed", 1, "FAILED")
+    assert body["data"]["reason"] == "validate_resources: train: there is no node yet: no agent has come"
 
 
 async def test_a_receiver_that_is_down_gets_everything_when_it_is_up_again(

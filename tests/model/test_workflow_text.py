@@ -177,6 +177,7 @@ def test_a_right_one() -> None:
             "'job.failed' is no event that is told",
         ),
         ("name: w\n", "name: w\nnotify: {events: [workflow.failed]}\n", 2, "notify.targets", "is missing"),
+        ("name: w\n", "name: w\nhooks: {pre_execute: []}\n", 2, "hooks.pre_execute", "unknown key"),
         ("n: 3}", "n: {default: 3, max: 2}}", 2, "parameters.n.default", "must be at most 2, not 3"),
         ("n: 3}", "n: 0.5}", 2, "parameters.n.default", "must not be a fraction"),
     ],
