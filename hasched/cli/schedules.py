@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,6 +15,7 @@ from hasched.model.errors import FieldError, ScheduleInvalid
 if TYPE_CHECKING:
     from hasched.model.schedule import ScheduleSpec
     from hasched.model.schedule_views import PreviewSlot, ScheduleView, SlotView
+    from hasched.model.yaml_text import Document
 
 _FILE = click.Path(exists=True, dir_okay=False, allow_dash=True)
 
@@ -41,12 +42,14 @@ def apply(settings: Settings, files: tuple[str, ...], if_index: int | None) -> N
     keeps nothing from being put.
     """
     from hasched.cli.output import print_json
+    from hasched.cli.specs import placed
 
-    wanted = [each for path in files for each in read_schedule_file(path)]
+    wanted = [(path, name, document) for path in files for name, document, _ in read_schedule_file(path)]
     put = []
     with settings.client() as client:
-        for name, document, _ in wanted:
-            put.append(client.put_schedule(name, document, if_index))
+        for path, name, document in wanted:
+            with placed(path, document):
+                put.append(client.put_schedule(name, document.value, if_index))
     if settings.as_json:
         print_json({"schedules": put})
         return
@@ -336,7 +339,7 @@ def calendar(settings: Settings, name: str | None) -> None:
         click.echo(text, nl=False)
 
 
-def read_schedule_file(path: str) -> list[tuple[str, dict[str, Any], ScheduleSpec]]:
+def read_schedule_file(path: str) -> list[tuple[str, Document, ScheduleSpec]]:
     """Name, document and content of each schedule of a file. Raises FileInvalid with all that is wrong."""
     from hasched.cli.specs import FileInvalid, place_errors, read_document_file
     from hasched.timetable.text import parse_schedule
@@ -348,7 +351,7 @@ def read_schedule_file(path: str) -> list[tuple[str, dict[str, Any], ScheduleSpe
     for document in documents:
         try:
             name, spec = parse_schedule(document.value)
-            found.append((name, document.value, spec))
+            found.append((name, document, spec))
         except ScheduleInvalid as error:
             errors += place_errors(path, document, error).errors
     if errors:

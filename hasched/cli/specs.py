@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import IO, Any
 
 import click
@@ -116,6 +117,20 @@ def place_errors(path: str, document: Document, invalid: SpecInvalid) -> FileInv
         [FieldError(error.path, error.cause, error.hint, document.line_of(error.path)) for error in invalid.errors],
         invalid.code,
     )
+
+
+@contextmanager
+def placed(path: str, document: Document) -> Iterator[None]:
+    """What the managers refuse of the document of the file `path` gets the lines that they speak of.
+
+    Values of parameters don't stand in the file.
+    """
+    try:
+        yield
+    except SpecInvalid as error:
+        if all(each.path.startswith("parameters.") for each in error.errors):
+            raise
+        raise place_errors(path, document, error) from None
 
 
 def read_input(file: IO[bytes]) -> str | dict[str, str]:

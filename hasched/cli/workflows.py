@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -63,10 +64,14 @@ def validate(settings: Settings, /, files: tuple[str, ...]) -> None:
 def submit(settings: Settings, /, files: tuple[str, ...]) -> None:
     """Keep workflows under their names, each as a new version; `hasched workflow run NAME` executes one."""
     from hasched.cli.output import print_json
+    from hasched.cli.specs import placed
 
-    documents = [read_workflow(path)[0] for path in files]
+    documents = [(path, read_workflow(path)[0]) for path in files]
+    views = []
     with settings.client() as client:
-        views = [client.put_template("workflow", each.value["name"], each.value) for each in documents]
+        for path, document in documents:
+            with placed(path, document):
+                views.append(client.put_template("workflow", document.value["name"], document.value))
     if settings.as_json:
         print_json(views)
         return
@@ -96,22 +101,22 @@ def run(
 ) -> int:
     """Execute a workflow: that of a file, or the one that was submitted under a name."""
     from hasched.cli.output import print_json
-    from hasched.cli.specs import read_pairs
+    from hasched.cli.specs import placed, read_pairs
 
     given = read_pairs(parameters, "--param")
-    what: Any = workflow_or_file
-    if _is_file(workflow_or_file):
-        what = read_workflow(workflow_or_file)[0].value
+    document = read_workflow(workflow_or_file)[0] if _is_file(workflow_or_file) else None
+    what: Any = workflow_or_file if document is None else document.value
     submission_id = submission_id or uuid.uuid4().hex
     with settings.client() as client:
         try:
-            view = client.execute(
-                what,
-                given,
-                timeout_ms=timeout_ms or 0,
-                namespace=settings.namespace(namespace),
-                submission_id=submission_id,
-            )
+            with nullcontext() if document is None else placed(workflow_or_file, document):
+                view = client.execute(
+                    what,
+                    given,
+                    timeout_ms=timeout_ms or 0,
+                    namespace=settings.namespace(namespace),
+                    submission_id=submission_id,
+                )
         except OutcomeUnknown as error:
             hint = f"repeat it with --submission-id {submission_id}"
             raise OutcomeUnknown(error.cause, hint, submission_id=submission_id) from None

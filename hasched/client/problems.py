@@ -13,6 +13,7 @@ from hasched.model.errors import (
     NotFound,
     NotLeader,
     PolicyInvalid,
+    ScheduleInvalid,
     SpecInvalid,
     TemplateInvalid,
     Unauthenticated,
@@ -28,7 +29,8 @@ def _subclasses(root: type[HaschedError]) -> list[type[HaschedError]]:
 
 
 _BY_CODE = {kind.code: kind for kind in _subclasses(HaschedError)}
-_DOCUMENT_INVALID = {kind.code: kind for kind in (SpecInvalid, PolicyInvalid, WorkflowInvalid, TemplateInvalid)}
+_OF_DOCUMENTS = (SpecInvalid, PolicyInvalid, ScheduleInvalid, WorkflowInvalid, TemplateInvalid)
+_DOCUMENT_INVALID = {kind.code: kind for kind in _OF_DOCUMENTS}
 _BY_STATUS = {kind.status: kind for kind in (BadRequest, Unauthenticated, Forbidden, NotFound, Conflict)}
 _BY_STATUS[422] = BadRequest  # of a code that isn't known here: still the asker's mistake
 
