@@ -345,6 +345,8 @@ def _check_usage(state: State) -> Iterator[str]:
         yield "what runs is counted for other names, users, tags, semaphores or charges than the jobs say"
     if usage.semaphore_jobs != counted.semaphore_jobs:
         yield "the takers of semaphores are others than the jobs say"
+    if usage.told_jobs != counted.told_jobs:
+        yield "others are told of jobs than these say"
     if usage.queues != counted.queues:
         yield f"queues count {usage.queues} running tasks, their jobs say {counted.queues}"
     yield from _compare_limits(usage.limits, counted.limits, state.now_ms)

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from hasched.model.notices import NotifyRule
 from hasched.model.spec import DEFAULT_NAMESPACE, GangTerms, JobSpec, PlacementRules, Resources
 from hasched.model.states import EndKind, TaskState
 from hasched.statemachine import columns
@@ -46,6 +47,7 @@ _TELLING = (
     TaskState.CANCELLED,
     TaskState.SUCCEEDED,
 )
+_NOTIFY_KEY = b"\xa6notify"  # as a packed spec has it that says anything about it
 _spec_decoder = msgspec.msgpack.Decoder(JobSpec)
 
 
@@ -284,6 +286,11 @@ class Job(msgspec.Struct, array_like=True, gc=False, kw_only=True):
     def spec(self) -> JobSpec:
         """Decoded anew at each call (about 1 µs): hold it while you work with it."""
         return _spec_decoder.decode(self.packed_spec)
+
+    @property
+    def notify(self) -> NotifyRule | None:
+        """Who is told of it, besides those who are told of all jobs."""
+        return self.spec.notify if _NOTIFY_KEY in self.packed_spec else None
 
     @property
     def account(self) -> tuple[str, str]:

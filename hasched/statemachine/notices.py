@@ -27,7 +27,6 @@ _OF_EXECUTION = {
     ExecutionState.SUCCEEDED: Topic.WORKFLOW_SUCCEEDED,
     ExecutionState.CANCELLED: Topic.WORKFLOW_CANCELLED,
 }
-_NOTIFY_KEY = b"\xa6notify"  # as a packed spec has it that says anything about it
 
 
 def topic_of(state: State, event: Event) -> Topic | None:
@@ -81,9 +80,7 @@ def rule_of(state: State, event: Event, topic: Topic) -> tuple[str, ...]:
         named = execution.plan.spec.notify if execution is not None else None
         return named.targets if named is not None and topic in named.events else ()
     job = state.jobs.get(getattr(event, "job_id", 0)) if topic.of_jobs else None
-    if job is None or _NOTIFY_KEY not in job.packed_spec:
-        return ()
-    rule = job.spec.notify
+    rule = job.notify if job is not None else None
     return rule.targets if rule is not None and topic in rule.events else ()
 
 

@@ -114,9 +114,15 @@ class Outbox:
             lane.delivered, lane.failed = record.delivered, record.failed
             lane.dropped, lane.untold = record.dropped, record.untold
 
-    def take_in(self, delivery: Delivery) -> None:
-        """One that was read. Raises KeyError for a lane that isn't there."""
+    def take_in(self, delivery: Delivery, known: dict[str, Notice]) -> None:
+        """One that was read. Raises KeyError for a lane that isn't there.
+
+        `known` are the notices of those before it, by event: many targets are told of the same, and share it in memory.
+        """
         lane = self.lanes[delivery.target]
+        notice = known.setdefault(delivery.notice.event, delivery.notice)
+        if notice is not delivery.notice and notice == delivery.notice:
+            delivery = msgspec.structs.replace(delivery, notice=notice)
         if delivery.state is DeliveryState.WAITING:
             lane.waiting[delivery.id] = delivery
         else:

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 import msgspec
 
 from hasched.model.errors import HaschedError
+from hasched.model.notices import Notice
 from hasched.model.states import NodeState, TaskState
 from hasched.model.wire import NodeInfo
 from hasched.statemachine import columns
@@ -481,12 +482,12 @@ def _restore(documents: _Records) -> State:
             _expect(schedule.name not in state.schedules and is_sound_ledger(schedule), "a schedule is damaged")
             state.take_in_schedule(schedule)
     state.outbox.open(more.next_delivery_id, more.lanes)
-    taken = 0
+    taken, notices = 0, dict[str, Notice]()
     while taken < more.deliveries:
         some = _deliveries_decoder.decode(next(documents))
         _expect(bool(some), "an empty record of deliveries")
         for delivery in some:
-            state.outbox.take_in(delivery)
+            state.outbox.take_in(delivery, notices)
         taken += len(some)
     _restore_following(state, more, documents)
     last_id = 0

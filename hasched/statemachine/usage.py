@@ -134,6 +134,7 @@ class Usage:
         self.queues: dict[str, int] = {}  # running tasks
         self.running: dict[str, dict[int, None]] = {}  # jobs that hold something, by namespace
         self.semaphore_jobs: dict[str, int] = {}  # jobs that have not ended, by the semaphores that they take
+        self.told_jobs: dict[str, dict[str, int]] = {}  # likewise, by the targets that are told of them, and namespaces
         self.what_runs = Running()
         self.limits = Limits(self.what_runs)
         self.ledger: dict[AccountKey, dict[int, WeekUse]] = {}
@@ -162,6 +163,19 @@ class Usage:
         self.wait(job, job.count)
         for name, _ in job.semaphores or ():
             self.semaphore_jobs[name] = self.semaphore_jobs.get(name, 0) + 1
+        self._tell(job, 1)
+
+    def _tell(self, job: Job, jobs: int) -> None:
+        """Targets are told of so many more jobs such as this."""
+        if (rule := job.notify) is None:
+            return
+        for target in rule.targets:
+            namespaces = self.told_jobs.setdefault(target, {})
+            namespaces[job.namespace] = namespaces.get(job.namespace, 0) + jobs
+            if not namespaces[job.namespace]:
+                del namespaces[job.namespace]
+            if not namespaces:
+                del self.told_jobs[target]
 
     def wait(self, job: Job, tasks: int) -> None:
         """So many more tasks of the job wait; fewer where negative."""
@@ -198,6 +212,7 @@ class Usage:
                 self.semaphore_jobs[name] = left
             else:
                 del self.semaphore_jobs[name]
+        self._tell(job, -1)
 
     def _count_jobs(self, job: Job, dimension: str, jobs: int) -> None:
         for account in self._counting(job):
@@ -313,6 +328,7 @@ class Usage:
             self.running.setdefault(job.namespace, {})[job.id] = None
         for name, _ in job.semaphores or ():
             self.semaphore_jobs[name] = self.semaphore_jobs.get(name, 0) + 1
+        self._tell(job, 1)
         for index, active in (job.active_attempts or {}).items():
             request = job.request_of(index)
             for account in accounts:

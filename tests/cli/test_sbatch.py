@@ -18,7 +18,14 @@ from hasched.cli.main import cli
 from hasched.cli.slurm.lines import OPTIONS, Option, read_options
 from hasched.cli.slurm.tables import NO_COUNTERPART, OF_SBATCH_ITSELF, OF_THE_SHAPE, OTHERWISE
 from hasched.cli.slurm.translate import Import, _Translation, read_sbatch
-from hasched.cli.slurm.values import expand_nodes, read_array, read_duration, read_mebibytes, write_mebibytes
+from hasched.cli.slurm.values import (
+    expand_nodes,
+    read_array,
+    read_duration,
+    read_mebibytes,
+    read_number,
+    write_mebibytes,
+)
 from hasched.cli.slurm.variables import ELSEWHERE, VARIABLES
 from hasched.model.parse import parse_spec
 from hasched.model.units import parse_bytes, parse_duration_ms
@@ -299,6 +306,13 @@ def test_a_task_finds_the_index_that_slurm_would_give_it(parts: list[tuple[int, 
 
 def test_nodes():
     assert expand_nodes("a,b[1-2,09-11]c,d") == ["a", "b1c", "b2c", "b09c", "b10c", "b11c", "d"]
+
+
+def test_a_number_is_as_large_as_all_its_digits_say():
+    assert (read_number("007"), read_number("0", 0), read_number("0" * 20 + "7")) == (7, 0, 7)
+    for text in ("0" * 12 + "7" * 12, "1000001", "9" * 5000, "", "-1", "٣"):
+        with pytest.raises(ValueError, match="is not a number from 1 to 1000000"):
+            read_number(text)
 
 
 @pytest.mark.parametrize("array", ["0-3", "5-11:2", "1,5,9-10", "7"])

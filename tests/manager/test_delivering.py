@@ -26,7 +26,17 @@ from hasched.model.notices import Channel, DeliveryState, Notice
 from hasched.model.policy import Notification, PolicyKind
 from hasched.model.spec import JobSpec
 from hasched.model.workflow_text import parse_workflow
-from hasched.statemachine.commands import CancelJob, PutPolicy, StartExecution, StepClock, SubmitJob, TryNotification
+from hasched.statemachine.commands import (
+    CancelJob,
+    PutPolicy,
+    RetryNotifications,
+    SettleDeliveries,
+    Settlement,
+    StartExecution,
+    StepClock,
+    SubmitJob,
+    TryNotification,
+)
 from hasched.statemachine.outbox import Lane
 from hasched.statemachine.outcomes import Done
 from tests.manager.local_replica import ORIGIN, LocalReplica, until
@@ -103,11 +113,12 @@ class Leader:
     """A manager that leads, as far as notifications go."""
 
     def __init__(self, replica: LocalReplica, messenger: Messenger) -> None:
-        self.duty = asyncio.create_task(NotificationDuty(replica, lambda: messenger).run())
+        self.duty = NotificationDuty(replica, lambda: messenger)
+        self.running = asyncio.create_task(self.duty.run())
 
     async def die(self) -> None:
-        self.duty.cancel()
-        await asyncio.wait([self.duty])
+        self.running.cancel()
+        await asyncio.wait([self.running])
 
 
 @pytest.fixture
@@ -212,6 +223,21 @@ async def test_what_a_dying_leader_has_delivered_and_not_reported_comes_again_wi
     assert sorted(receiver.got[:3], key=str) == sorted(receiver.got[3:], key=str)
 
 
+async def test_an_attempt_that_another_leader_has_reported_first_is_made_again(
+    replica: LocalReplica, leader: Leader, receiver: Receiver
+) -> None:
+    put(replica, webhook(receiver))
+    receiver.open.clear()
+    happen(replica)
+    await until(lambda: receiver.attempts == 1)
+    (delivery,) = lane(replica).waiting.values()
+    replica.commit(SettleDeliveries(settled=(Settlement("ops", delivery.id, 1, False, "no answer"),)))
+    await until(lambda: not leader.duty.woken)
+    receiver.open.set()
+    await until(lambda: lane(replica).delivered == 1)
+    assert receiver.attempts == 2
+
+
 async def test_a_report_that_meets_no_leader_is_repeated_and_the_notice_is_not(
     replica: LocalReplica, leader: Leader, receiver: Receiver
 ) -> None:
@@ -237,6 +263,23 @@ async def test_a_receiver_that_never_answers_holds_up_nobody_else(
     stuck.open.set()
     await until(lambda: lane(replica, "stuck").delivered == 3 * MAX_AT_ONCE)
     await stuck.stop()
+
+
+async def test_only_what_is_queued_wakes_the_duty_however_much_waits(
+    replica: LocalReplica, leader: Leader, receiver: Receiver
+) -> None:
+    receiver.status = 500
+    put(replica, webhook(receiver, retry_after_ms=3_600_000, retry_at_most_ms=3_600_000))
+    for _ in range(3):
+        happen(replica)
+    await until(lambda: all(each.attempts for each in lane(replica).waiting.values()) and not leader.duty.woken)
+    replica.commit(SubmitJob(submission_id="unrelated", actor="ada", spec=JobSpec(name="nightly", command=("true",))))
+    assert not leader.duty.woken
+    receiver.status = 204
+    replica.commit(RetryNotifications(target="ops", actor="root"))
+    assert leader.duty.woken
+    await until(lambda: lane(replica).delivered == 3)
+    assert receiver.attempts == 6
 
 
 async def test_a_receiver_that_refuses_is_asked_again_until_that_is_given_up(
@@ -411,6 +454,8 @@ def test_a_subject_is_one_line_whatever_it_is_about() -> None:
     )
     assert subject_of("prod", failed) == "[prod] job 3 a timed out"
     assert "hasched job logs 3 --task 17" in text_of("prod", failed)
+    assert "\nreason:    a  Bcc: x@y.z\n" in text_of("prod", notice), "nor is any fact in the text more than a line"
+    assert text_of("prod", notice).startswith("node n1 disconnected: a  Bcc: x@y.z\n\n")
     late = Notice(topic="schedule.late", event="1.0", time_ms=1, name="nightly", delay_ms=90_000)
     assert subject_of("prod", late) == "[prod] schedule nightly fired 1m30s late"
 

@@ -27,7 +27,7 @@ from hasched.statemachine.commands import (
 )
 from hasched.statemachine.digest import digest
 from hasched.statemachine.outbox import Delivery
-from hasched.statemachine.outcomes import Done, ExecutionAccepted
+from hasched.statemachine.outcomes import Done, ExecutionAccepted, Rejected
 from hasched.statemachine.snapshot import capture, restore
 from tests.statemachine.machine import Machine, retries
 
@@ -285,6 +285,34 @@ def test_a_target_is_tried_and_goes_with_what_waits_for_it(machine: Machine) -> 
     gone = machine.do(DeletePolicy(kind=PolicyKind.NOTIFICATION, name="ops", actor="root"))
     assert [type(event).__name__ for event in gone.events] == ["NotificationsDiscarded", "PolicyDeleted"]
     assert machine.state.outbox.lanes == {}
+
+
+def test_a_target_stays_while_jobs_that_have_not_ended_name_it(machine: Machine) -> None:
+    put(machine, "other", namespaces=("red",))
+    put(machine)
+    job = machine.submit(notify=NotifyRule(("ops",)))
+    delete = DeletePolicy(kind=PolicyKind.NOTIFICATION, name="ops", actor="root")
+    for _ in range(2):
+        refused = machine.outcome(delete)
+        assert isinstance(refused, Rejected)
+        assert (refused.code, refused.cause) == ("policy_in_use", "notification/ops is used by 1 job still to end")
+        machine.state = restore(iter(capture(machine.state).next_chunk, None))
+    narrower = Notification(to=Channel.SLACK, url_file="chat.url", namespaces=("red",))
+    put_narrower = PutPolicy(kind=PolicyKind.NOTIFICATION, name="ops", body=narrower, actor="root")
+    assert machine.refusal(put_narrower) == "policy_in_use"
+    machine.cancel(job)
+    assert machine.outcome(put_narrower) == Done()
+    assert machine.outcome(delete) == Done()
+
+
+def test_of_what_many_are_told_they_share_one_copy_after_a_restore_too(machine: Machine) -> None:
+    for name in ("ops", "chat"):
+        put(machine, name, events=("job.failed",))
+    run(machine, code=1)
+    run(machine, code=2)
+    machine.state = restore(iter(capture(machine.state).next_chunk, None))
+    ops, chat = notices(machine), notices(machine, "chat")
+    assert len(ops) == 2 and all(one is other for one, other in zip(ops, chat, strict=True))
 
 
 def test_the_outbox_is_in_every_snapshot(machine: Machine) -> None:

@@ -78,9 +78,14 @@ def write_mebibytes(mebibytes: float) -> str:
 
 
 def read_number(text: str, low: int = 1) -> int:
-    if not (text.isascii() and text.isdigit()) or not low <= int(text[:12]) <= MAX_TASKS:
+    digits = text.lstrip("0") or text[-1:]
+    if (
+        not (text.isascii() and text.isdigit())
+        or len(digits) > len(str(MAX_TASKS))
+        or not low <= int(digits) <= MAX_TASKS
+    ):
         raise ValueError(f"{text!r} is not a number from {low} to {MAX_TASKS}")
-    return int(text)
+    return int(digits)
 
 
 def split_outside_brackets(text: str) -> list[str]:

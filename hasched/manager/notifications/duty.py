@@ -2,11 +2,13 @@
 
 The state says what waits and when it is tried next, so a new leader goes on where the last one stopped; what that one delivered
 and had not reported, it delivers again. Each target has attempts of its own, so one that is dead or slow holds up nobody else.
+What waits is kept in the order in which it comes due: an entry costs what it queues, however much waits already.
 """
 
 from __future__ import annotations
 
 import asyncio
+import heapq
 from collections import Counter
 from collections.abc import Callable
 
@@ -18,6 +20,7 @@ from hasched.model.policy import Notification
 from hasched.raft.replica import Replica
 from hasched.statemachine.apply import Applied
 from hasched.statemachine.commands import SettleDeliveries, Settlement
+from hasched.statemachine.notification_events import NotificationDelayed, NotificationQueued, NotificationRetried
 from hasched.statemachine.outbox import Delivery
 from hasched.statemachine.outcomes import Rejected
 from hasched.statemachine.policies import find_policy
@@ -42,9 +45,18 @@ class NotificationDuty:
         self._busy: dict[int, int] = {}  # deliveries that are attempted, or whose attempt isn't in the state yet: which
         self._running: Counter[str] = Counter()  # how many of these, by target
         self._results: list[Settlement] = []
+        self._due: dict[str, list[tuple[int, int]]] = {}  # heaps of (when, delivery), by target; may hold what is over
+
+    @property
+    def woken(self) -> bool:
+        """Whether something has happened that it is about to look at."""
+        return self._changed.is_set()
 
     async def run(self) -> None:
         unsubscribe = self._replica.subscribe(self._observe)
+        for lane in self._replica.state.outbox.lanes.values():
+            for delivery in lane.waiting.values():
+                self._expect(delivery)
         messenger = self._make_messenger()
         try:
             async with asyncio.TaskGroup() as group:
@@ -68,19 +80,24 @@ class NotificationDuty:
         next_ms: int | None = None
         if not state.origin:  # a cluster's first moment: ids are made of it
             return LONGEST_SLEEP_S
-        for target, lane in state.outbox.lanes.items():
+        for target, due in list(self._due.items()):
             body = find_policy(state.policies, Notification, target)
-            for delivery in lane.waiting.values():
-                if body is None or self._running[target] >= MAX_AT_ONCE:
+            waiting = state.outbox.waiting(target)
+            while due and self._running[target] < MAX_AT_ONCE:
+                due_ms, delivery_id = due[0]
+                delivery = waiting.get(delivery_id)
+                if body is None or delivery is None or delivery.next_ms != due_ms or delivery_id in self._busy:
+                    heapq.heappop(due)  # it is over, or will be expected anew
+                    continue
+                if due_ms > now_ms:
+                    next_ms = due_ms if next_ms is None else min(next_ms, due_ms)
                     break
-                if delivery.id in self._busy:
-                    continue
-                if delivery.next_ms > now_ms:
-                    next_ms = delivery.next_ms if next_ms is None else min(next_ms, delivery.next_ms)
-                    continue
-                self._busy[delivery.id] = delivery.attempts + 1
+                heapq.heappop(due)
+                self._busy[delivery_id] = delivery.attempts + 1
                 self._running[target] += 1
                 group.create_task(self._attempt(messenger, body, state.origin, delivery))
+            if not due:
+                del self._due[target]
         return None if next_ms is None else min(max((next_ms - now_ms) / 1000, PAUSE_S), LONGEST_SLEEP_S)
 
     async def _attempt(self, messenger: Messenger, body: Notification, origin: str, delivery: Delivery) -> None:
@@ -118,8 +135,22 @@ class NotificationDuty:
                 for settled in some:
                     del self._busy[settled.delivery_id]
                     self._running[settled.target] -= 1
+                    delivery = self._replica.state.outbox.waiting(settled.target).get(settled.delivery_id)
+                    if delivery is not None:
+                        self._expect(delivery)
                 self._changed.set()
 
-    def _observe(self, _applied: Applied) -> None:
-        if any(lane.waiting for lane in self._replica.state.outbox.lanes.values()):
-            self._changed.set()
+    def _observe(self, applied: Applied) -> None:
+        outbox = self._replica.state.outbox
+        if not outbox.lanes:
+            return
+        for event in applied.events:
+            if isinstance(event, NotificationQueued | NotificationDelayed | NotificationRetried):
+                known = event.deliveries if isinstance(event, NotificationRetried) else (event.delivery_id,)
+                waiting = outbox.waiting(event.target)
+                for delivery in filter(None, map(waiting.get, known)):
+                    self._expect(delivery)
+                self._changed.set()
+
+    def _expect(self, delivery: Delivery) -> None:
+        heapq.heappush(self._due.setdefault(delivery.target, []), (delivery.next_ms, delivery.id))

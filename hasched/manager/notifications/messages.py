@@ -39,8 +39,11 @@ def payload_of(cluster: str, notice: Notice) -> bytes:
 
 def subject_of(cluster: str, notice: Notice) -> str:
     """One line without control characters, whatever a job is called."""
-    text = f"[{cluster}] {_headline(notice)}"
-    return "".join(letter if letter.isprintable() else " " for letter in text)[:200]
+    return _one_line(f"[{cluster}] {_headline(notice)}")[:200]
+
+
+def _one_line(text: str) -> str:
+    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def _headline(notice: Notice) -> str:
@@ -68,7 +71,7 @@ def _headline(notice: Notice) -> str:
 
 
 def text_of(cluster: str, notice: Notice) -> str:
-    """The facts, one a line, and how to see more."""
+    """The facts, one a line, and how to see more. No fact is more than a line, or it could pass for others."""
     facts = [
         ("cluster", cluster),
         ("event", f"{notice.topic} {notice.event}"),
@@ -86,7 +89,11 @@ def text_of(cluster: str, notice: Notice) -> str:
         ("started", _time(notice.started_ms)),
         ("ended", _time(notice.ended_ms)),
     ]
-    lines = [_headline(notice), "", *(f"{name + ':':<11}{value}" for name, value in facts if value)]
+    lines = [
+        _one_line(_headline(notice)),
+        "",
+        *(f"{name + ':':<11}{_one_line(value)}" for name, value in facts if value),
+    ]
     if more := _see(notice):
         lines += ["", *more]
     return "\n".join(lines) + "\n"

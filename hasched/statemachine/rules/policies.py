@@ -37,6 +37,7 @@ from hasched.statemachine.state import LIMITING, State
 MAX_POLICIES = 100_000
 MAX_NOTIFICATIONS = 100  # each has a lane of its own in the outbox
 BODIES_CHECKED_SINCE = 2  # the version of entries; before, there were no policies
+TOLD_HELD_SINCE = 4  # the version of entries; before, a notification could be deleted that jobs named
 MAX_DEPTH = 8  # of quotas that are parts of quotas
 
 
@@ -134,6 +135,10 @@ def _refuse_body(state: State, name: str, body: Policy) -> Rejected | None:
         missing = [each for each in body.namespaces if each not in state.policies[PolicyKind.NAMESPACE]]
         if missing:
             return Rejected("unknown_namespace", f"there is no namespace {missing[0]}", "put the namespace first")
+        untold = next((each for each in sorted(_told_jobs(state, name)) if not body.serves(each)), None)
+        if untold is not None:
+            cause = f"jobs of namespace {untold} name notification/{name}"
+            return Rejected("policy_in_use", cause, "have it tell of that namespace until they have ended")
         return None
     if not isinstance(body, Quota):
         return None
@@ -183,10 +188,17 @@ def _height_below(quotas: Mapping[str, PolicyRecord], name: str) -> int:
     return MAX_DEPTH
 
 
+def _told_jobs(state: State, name: str) -> dict[str, int]:
+    """How many jobs that have not ended name a notification, by namespace."""
+    return state.usage.told_jobs.get(name, {}) if state.entry_version >= TOLD_HELD_SINCE else {}
+
+
 def _users_of(state: State, kind: PolicyKind, name: str) -> Iterator[str]:
     """What refers to a policy and would be left without it, the first few suffice."""
     if kind is PolicyKind.CAP and (jobs := state.usage.semaphore_jobs.get(name, 0)):
         yield f"{counted(jobs, 'job')} as a semaphore"
+    if kind is PolicyKind.NOTIFICATION and (jobs := sum(_told_jobs(state, name).values())):
+        yield f"{counted(jobs, 'job')} still to end"
     if kind is PolicyKind.NAMESPACE:
         if jobs := sum(
             each.queued_jobs + each.running_jobs for key, each in state.usage.accounts.items() if key[0] == name
