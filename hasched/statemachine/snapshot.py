@@ -596,8 +596,7 @@ def _take_in(state: State, job: Job) -> None:
         state.time_job(job)
         if job.parent:
             state.note_parent(job)
-        if state.dependants.names is not None:
-            state.dependants.names.setdefault(job.name_key, {})[job.id] = None
+        state.dependants.names.add(job.name_key, job.id)
     if job.waits is not None:
         for wrong in dependencies.restore(state, job):
             raise SnapshotInvalid(f"job {job.id} {wrong}")

@@ -15,7 +15,7 @@ import msgspec
 
 from hasched.model.policy import PolicyKind
 from hasched.model.spec import ANYWHERE, Condition, JobSpec, Resources
-from hasched.model.states import ConditionKind, TaskState
+from hasched.model.states import TaskState
 from hasched.statemachine.changes import NodeChanges
 from hasched.statemachine.control import FREE, Control
 from hasched.statemachine.execution import Execution
@@ -189,8 +189,7 @@ class State:
         self.usage.submit(job)
         if parent:
             self.note_parent(job)
-        if self.dependants.names is not None:
-            self.dependants.names.setdefault(job.name_key, {})[job_id] = None
+        self.dependants.names.add(job.name_key, job_id)
         return job
 
     def hold_back(self, job: Job, waits: Waits) -> None:
@@ -248,8 +247,6 @@ class State:
 
     def await_job(self, job: Job, awaited: Awaited) -> None:
         """Have the job found by what it waits for."""
-        if awaited.condition.kind is ConditionKind.SINGLETON and self.dependants.names is None:
-            self.dependants.name((each.id, each.name_key) for each in self.jobs.values() if not each.ended)
         self.dependants.add(job.id, job.name_key, awaited)
 
     def note_start(self, job: Job, started_ms: int) -> None:

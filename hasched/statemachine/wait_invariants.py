@@ -52,13 +52,12 @@ def check_waits(state: State) -> Iterator[str]:
         yield "an end is kept that nobody needs"
     if not set(found.timers) <= set(known.timers):
         yield "somebody waits for a time that would never come"
-    if known.names is not None:
-        names: dict[tuple[str, str, str], list[int]] = {}
-        for job in state.jobs.values():
-            if not job.ended:
-                names.setdefault(job.name_key, []).append(job.id)
-        if {key: list(jobs) for key, jobs in known.names.items()} != names:
-            yield "the table of names doesn't match the jobs that have not ended"
+    names: dict[tuple[str, str, str], list[int]] = {}
+    for job in state.jobs.values():
+        if not job.ended:
+            names.setdefault(job.name_key, []).append(job.id)
+    if known.names.of_all() != names:
+        yield "the table of names doesn't match the jobs that have not ended"
 
 
 def _check_stirred(state: State, job: Job) -> Iterator[str]:

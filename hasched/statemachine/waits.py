@@ -110,6 +110,58 @@ class Stir:
         self.tasks: dict[int, None] = {}  # of its own, that wait each for one
 
 
+class Names:
+    """Jobs that have not ended, by their names. Most names are of one job, which costs some twenty bytes."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[str, dict[str, dict[str, int | dict[int, None]]]] = {}  # by namespace, user and name
+
+    def add(self, key: NameKey, job_id: int) -> None:
+        """The latest of all jobs."""
+        namespace, user, name = key
+        users = self._jobs.get(namespace)
+        if users is None:
+            users = self._jobs[namespace] = {}
+        names = users.get(user)
+        if names is None:
+            names = users[user] = {}
+        known = names.get(name)
+        if known is None:
+            names[name] = job_id
+        elif isinstance(known, int):
+            names[name] = {known: None, job_id: None}
+        else:
+            known[job_id] = None
+
+    def drop(self, key: NameKey, job_id: int) -> None:
+        namespace, user, name = key
+        users = self._jobs[namespace]
+        names = users[user]
+        known = names[name]
+        if isinstance(known, dict) and len(known) > 1:
+            del known[job_id]
+            return
+        del names[name]
+        if not names:
+            del users[user]
+            if not users:
+                del self._jobs[namespace]
+
+    def first(self, key: NameKey) -> int:
+        """The earliest job of the name; 0: none."""
+        namespace, user, name = key
+        known = self._jobs.get(namespace, {}).get(user, {}).get(name, 0)
+        return known if isinstance(known, int) else next(iter(known))
+
+    def of_all(self) -> dict[NameKey, list[int]]:
+        return {
+            (namespace, user, name): [known] if isinstance(known, int) else list(known)
+            for namespace, users in self._jobs.items()
+            for user, names in users.items()
+            for name, known in names.items()
+        }
+
+
 class Dependants:
     """Jobs that wait, by what they wait for; and those of them that have to be looked at now."""
 
@@ -118,9 +170,7 @@ class Dependants:
         self.ends: dict[int, dict[int, None]] = {}
         self.tasks: dict[int, dict[int, None]] = {}
         self.singletons: dict[NameKey, dict[int, None]] = {}  # that wait
-        self.names: dict[NameKey, dict[int, None]] | None = (
-            None  # jobs that have not ended; None: no singleton has come
-        )
+        self.names = Names()
         self.timers: list[tuple[int, int]] = []  # heap of (when, who waits); may hold what means nothing more
         self.stirred: dict[int, Stir | None] = {}  # None: with everything that it waits for
 
@@ -165,16 +215,6 @@ class Dependants:
             case _:
                 return self.ends
 
-    def name(self, jobs: Iterable[tuple[int, NameKey]]) -> None:
-        """Know from now on which jobs have the same name; `jobs` are all that have not ended, by their ids, ascending."""
-        self.names = {}
-        for job_id, key in jobs:
-            self.names.setdefault(key, {})[job_id] = None
-
-    def first_of(self, key: NameKey) -> int:
-        """The earliest job of the name that has not ended; 0: none."""
-        return next(iter((self.names or {}).get(key, ())), 0)
-
     # ── What happens to others ──────────────────────────────────────────────────────────────────────────────────────
 
     def note_start(self, job_id: int) -> None:
@@ -198,10 +238,9 @@ class Dependants:
             for waiting in table.get(job_id, ()):
                 self.stir_for(waiting, job_id)
         self.note_sweep(job_id)
-        if self.names is not None:
-            _discard(self.names, key, job_id)
-            if key in self.singletons and (first := self.first_of(key)) in self.singletons[key]:
-                self.stir_for(first, ITS_NAME)
+        self.names.drop(key, job_id)
+        if key in self.singletons and (first := self.names.first(key)) in self.singletons[key]:
+            self.stir_for(first, ITS_NAME)
 
     def stir(self, job_id: int) -> None:
         """Have a job that waits looked at, with everything that it waits for."""

@@ -228,7 +228,8 @@ def _dependants_not_restored(patches: Patches) -> None:
     def forgetting(restore: Any) -> Any:
         def restore_without_dependants(chunks: Any) -> State:
             state = restore(chunks)
-            state.dependants = Dependants()
+            names, state.dependants = state.dependants.names, Dependants()
+            state.dependants.names = names
             return state
 
         return restore_without_dependants

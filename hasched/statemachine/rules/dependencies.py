@@ -117,7 +117,7 @@ def _stir_if_begun(state: State, job: Job, condition: Condition) -> None:
     other = state.jobs.get(condition.job_id)
     match condition.kind:
         case ConditionKind.SINGLETON:
-            if state.dependants.first_of(job.name_key) == job.id:
+            if state.dependants.names.first(job.name_key) == job.id:
                 state.dependants.stir_for(job.id, ITS_NAME)
         case ConditionKind.AFTERCORR:
             if other is None or any(other.counts[TaskState.SUCCEEDED :]):
@@ -138,7 +138,7 @@ def judge(state: State, job: Job, awaited: Awaited) -> bool | None:
     condition = awaited.condition
     match condition.kind:
         case ConditionKind.SINGLETON:
-            return state.dependants.first_of(job.name_key) == job.id or None
+            return state.dependants.names.first(job.name_key) == job.id or None
         case ConditionKind.AFTER:
             due_ms = due_of(state, awaited)
             return True if 0 < due_ms <= state.now_ms else None
@@ -208,7 +208,7 @@ def _tell(state: State, job: Job, awaited: Awaited) -> str:
     condition = awaited.condition
     name = f"`{format_condition(condition)}`"
     if condition.kind is ConditionKind.SINGLETON:
-        return f"{name} (job {state.dependants.first_of(job.name_key)} of its name has not ended)"
+        return f"{name} (job {state.dependants.names.first(job.name_key)} of its name has not ended)"
     other = state.jobs.get(condition.job_id)
     return f"{name} (job {condition.job_id} is {other.state.name})" if other is not None else name
 
