@@ -18,7 +18,7 @@ from hasched.statemachine.policies import find_policy
 from hasched.statemachine.rules.fair_shares import running_rates
 from hasched.statemachine.schedules import parse_parent
 from hasched.statemachine.state import LIMITING, State, Tombstone
-from hasched.statemachine.usage import Account, Usage
+from hasched.statemachine.usage import Account, ToldOf, Usage, count_told
 from hasched.statemachine.wait_invariants import check_waits
 
 
@@ -302,6 +302,12 @@ def _check_schedules(state: State) -> Iterator[str]:
     for execution in state.executions.values():
         if not execution.ended and (found := parse_parent(execution.parent)) is not None:
             executions.setdefault(found[0], {})[execution.id] = None
+    told: ToldOf = {}
+    for execution in state.executions.values():
+        if not execution.ended:
+            count_told(told, execution.plan.spec.notify, execution.plan.spec.namespace, 1)
+    if state.told_executions != told:
+        yield f"{state.told_executions} are told of executions, and these say {told}"
     if state.schedule_executions != executions:
         yield f"the table of executions of schedules is {state.schedule_executions}, and these say {executions}"
     if state.schedule_sizes.keys() != state.schedules.keys() or state.schedule_bytes != sum(

@@ -41,7 +41,7 @@ from hasched.statemachine.outbox import Outbox
 from hasched.statemachine.policies import initial_policies
 from hasched.statemachine.schedules import Schedule, parse_parent
 from hasched.statemachine.templates import Template
-from hasched.statemachine.usage import USE_KEPT_SINCE, Usage
+from hasched.statemachine.usage import USE_KEPT_SINCE, ToldOf, Usage, count_told
 from hasched.statemachine.waits import Awaited, Dependants, KeptEnd, Waits
 
 __all__ = ["ActiveAttempt", "AttemptRecord", "Cancel", "Job", "Late", "Node", "State", "TaskHistory", "Tombstone"]
@@ -131,6 +131,7 @@ class State:
         self.execution_timers: dict[int, int] = {}  # of executions that something comes due for, when
         self.execution_due_ms = 0  # the earliest of these, 0: none
         self.execution_bytes = 0
+        self.told_executions: ToldOf = {}  # that have not ended
         self.schedules: dict[str, Schedule] = {}
         self.schedule_executions: dict[str, dict[int, None]] = {}  # likewise of executions
         self.schedule_sizes: dict[str, int] = {}  # of what each says, in bytes
@@ -289,10 +290,13 @@ class State:
         self.note_execution(execution)
 
     def note_execution(self, execution: Execution) -> None:
-        """An execution that has not ended is its schedule's."""
-        found = parse_parent(execution.parent)
-        if found is not None and not execution.ended:
+        """An execution that has not ended is its schedule's, and somebody is told of it."""
+        if execution.ended:
+            return
+        if (found := parse_parent(execution.parent)) is not None:
             self.schedule_executions.setdefault(found[0], {})[execution.id] = None
+        spec = execution.plan.spec
+        count_told(self.told_executions, spec.notify, spec.namespace, 1)
 
     def follow_execution(self, execution: Execution) -> None:
         """Know whether it is to be advanced, and when something comes due for it. To be called after every change."""
@@ -315,6 +319,8 @@ class State:
 
     def end_execution(self, execution: Execution) -> None:
         """Of those that end in one moment the first is the one that was started first, as it is when they are read again."""
+        spec = execution.plan.spec
+        count_told(self.told_executions, spec.notify, spec.namespace, -1)
         later = []
         while self.ended_executions:
             last_id = next(reversed(self.ended_executions))

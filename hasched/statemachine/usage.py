@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from hasched.model.notices import NotifyRule
 from hasched.model.policy import Policy
 from hasched.model.spec import Resources
 from hasched.model.states import TaskState
@@ -127,6 +128,20 @@ class Account:
         return int(getattr(self, dimension))
 
 
+ToldOf: TypeAlias = dict[str, dict[str, int]]  # how many name a target of notifications, by that and their namespaces
+
+
+def count_told(table: ToldOf, rule: NotifyRule | None, namespace: str, number: int) -> None:
+    """So many more of the namespace name these targets."""
+    for target in rule.targets if rule is not None else ():
+        namespaces = table.setdefault(target, {})
+        namespaces[namespace] = namespaces.get(namespace, 0) + number
+        if not namespaces[namespace]:
+            del namespaces[namespace]
+        if not namespaces:
+            del table[target]
+
+
 class Usage:
     def __init__(self) -> None:
         self.accounts: dict[AccountKey, Account] = {}
@@ -134,7 +149,7 @@ class Usage:
         self.queues: dict[str, int] = {}  # running tasks
         self.running: dict[str, dict[int, None]] = {}  # jobs that hold something, by namespace
         self.semaphore_jobs: dict[str, int] = {}  # jobs that have not ended, by the semaphores that they take
-        self.told_jobs: dict[str, dict[str, int]] = {}  # likewise, by the targets that are told of them, and namespaces
+        self.told_jobs: ToldOf = {}  # likewise
         self.what_runs = Running()
         self.limits = Limits(self.what_runs)
         self.ledger: dict[AccountKey, dict[int, WeekUse]] = {}
@@ -163,19 +178,7 @@ class Usage:
         self.wait(job, job.count)
         for name, _ in job.semaphores or ():
             self.semaphore_jobs[name] = self.semaphore_jobs.get(name, 0) + 1
-        self._tell(job, 1)
-
-    def _tell(self, job: Job, jobs: int) -> None:
-        """Targets are told of so many more jobs such as this."""
-        if (rule := job.notify) is None:
-            return
-        for target in rule.targets:
-            namespaces = self.told_jobs.setdefault(target, {})
-            namespaces[job.namespace] = namespaces.get(job.namespace, 0) + jobs
-            if not namespaces[job.namespace]:
-                del namespaces[job.namespace]
-            if not namespaces:
-                del self.told_jobs[target]
+        count_told(self.told_jobs, job.notify, job.namespace, 1)
 
     def wait(self, job: Job, tasks: int) -> None:
         """So many more tasks of the job wait; fewer where negative."""
@@ -212,7 +215,7 @@ class Usage:
                 self.semaphore_jobs[name] = left
             else:
                 del self.semaphore_jobs[name]
-        self._tell(job, -1)
+        count_told(self.told_jobs, job.notify, job.namespace, -1)
 
     def _count_jobs(self, job: Job, dimension: str, jobs: int) -> None:
         for account in self._counting(job):
@@ -328,7 +331,7 @@ class Usage:
             self.running.setdefault(job.namespace, {})[job.id] = None
         for name, _ in job.semaphores or ():
             self.semaphore_jobs[name] = self.semaphore_jobs.get(name, 0) + 1
-        self._tell(job, 1)
+        count_told(self.told_jobs, job.notify, job.namespace, 1)
         for index, active in (job.active_attempts or {}).items():
             request = job.request_of(index)
             for account in accounts:

@@ -17,6 +17,7 @@ from hasched.statemachine.commands import (
     DecideApproval,
     DeletePolicy,
     PutPolicy,
+    RetryExecution,
     RetryNotifications,
     SetNodeState,
     SettleDeliveries,
@@ -303,6 +304,26 @@ def test_a_target_stays_while_jobs_that_have_not_ended_name_it(machine: Machine)
     machine.cancel(job)
     assert machine.outcome(put_narrower) == Done()
     assert machine.outcome(delete) == Done()
+
+
+def test_a_target_stays_while_executions_that_have_not_ended_name_it(machine: Machine) -> None:
+    put(machine)
+    execution_id = execute(machine, execution(NotifyRule(("ops",), ("workflow.failed",))))
+    delete = DeletePolicy(kind=PolicyKind.NOTIFICATION, name="ops", actor="root")
+    for _ in range(2):
+        refused = machine.outcome(delete)
+        assert isinstance(refused, Rejected) and refused.cause.endswith("is used by 1 execution still to end")
+        machine.state = restore(iter(capture(machine.state).next_chunk, None))
+    again = RetryExecution(execution_id=execution_id, actor="root")
+    cancel = CancelExecution(execution_id=execution_id, actor="root")
+    machine.do(cancel)
+    machine.do(StepClock())
+    assert machine.outcome(again) == Done()
+    assert machine.refusal(delete) == "policy_in_use"
+    machine.do(cancel)
+    machine.do(StepClock())
+    assert machine.outcome(delete) == Done()
+    assert machine.refusal(again) == "unknown_notification"
 
 
 def test_of_what_many_are_told_they_share_one_copy_after_a_restore_too(machine: Machine) -> None:

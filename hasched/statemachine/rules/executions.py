@@ -29,6 +29,7 @@ from hasched.statemachine.commands import (
 from hasched.statemachine.execution import Execution, ExecutionState, Phase, RowState, read_parent
 from hasched.statemachine.outcomes import ExecutionAccepted, Rejected
 from hasched.statemachine.rules import Decision
+from hasched.statemachine.rules.notifications import TOLD_HELD_SINCE, refuse_unknown
 from hasched.statemachine.rules.submissions import Submissions
 from hasched.statemachine.rules.workflows import SKIPPED_BY_CONDITION
 from hasched.statemachine.state import State
@@ -140,8 +141,11 @@ def decide_retry(state: State, command: RetryExecution) -> Decision | Rejected:
     if state.running_executions >= tables.MAX_RUNNING_EXECUTIONS:
         most = tables.MAX_RUNNING_EXECUTIONS
         return Rejected("too_many_executions", f"{most} executions run already", "wait until one has ended")
+    spec = execution.plan.spec
+    if state.entry_version >= TOLD_HELD_SINCE and (refused := refuse_unknown(state, spec.notify, spec.namespace)):
+        return refused
     anew, again = _rows_to_retry(execution)
-    tasks = execution.plan.spec.tasks
+    tasks = spec.tasks
     names_anew, names_again = (tuple(tasks[row].name for row in rows) for rows in (anew, again))
     return Decision([w.ExecutionRetried(execution.id, command.actor, names_anew, names_again)])
 

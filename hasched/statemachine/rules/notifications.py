@@ -31,6 +31,7 @@ from hasched.statemachine.policies import find_policy
 from hasched.statemachine.rules import Decision
 from hasched.statemachine.state import State
 
+TOLD_HELD_SINCE = 4  # the version of entries; before, a notification could be deleted that was named
 MAX_SETTLED = 1000  # in one command
 MAX_DOUBLINGS = 40  # more would only make large numbers
 

@@ -30,14 +30,13 @@ from hasched.statemachine.events import PolicyChanged, PolicyDeleted
 from hasched.statemachine.outcomes import Rejected
 from hasched.statemachine.policies import PolicyRecord, built_in
 from hasched.statemachine.rules import Decision, fair_shares
-from hasched.statemachine.rules.notifications import decide_discard, forget_target
+from hasched.statemachine.rules.notifications import TOLD_HELD_SINCE, decide_discard, forget_target
 from hasched.statemachine.rules.yields import MAX_REASON_LENGTH
 from hasched.statemachine.state import LIMITING, State
 
 MAX_POLICIES = 100_000
 MAX_NOTIFICATIONS = 100  # each has a lane of its own in the outbox
 BODIES_CHECKED_SINCE = 2  # the version of entries; before, there were no policies
-TOLD_HELD_SINCE = 4  # the version of entries; before, a notification could be deleted that jobs named
 MAX_DEPTH = 8  # of quotas that are parts of quotas
 
 
@@ -135,9 +134,10 @@ def _refuse_body(state: State, name: str, body: Policy) -> Rejected | None:
         missing = [each for each in body.namespaces if each not in state.policies[PolicyKind.NAMESPACE]]
         if missing:
             return Rejected("unknown_namespace", f"there is no namespace {missing[0]}", "put the namespace first")
-        untold = next((each for each in sorted(_told_jobs(state, name)) if not body.serves(each)), None)
+        namespaces = sorted(dict.fromkeys(each for _, table in _told(state, name) for each in table))
+        untold = next((each for each in namespaces if not body.serves(each)), None)
         if untold is not None:
-            cause = f"jobs of namespace {untold} name notification/{name}"
+            cause = f"jobs or executions of namespace {untold} name notification/{name}"
             return Rejected("policy_in_use", cause, "have it tell of that namespace until they have ended")
         return None
     if not isinstance(body, Quota):
@@ -188,17 +188,19 @@ def _height_below(quotas: Mapping[str, PolicyRecord], name: str) -> int:
     return MAX_DEPTH
 
 
-def _told_jobs(state: State, name: str) -> dict[str, int]:
-    """How many jobs that have not ended name a notification, by namespace."""
-    return state.usage.told_jobs.get(name, {}) if state.entry_version >= TOLD_HELD_SINCE else {}
+def _told(state: State, name: str) -> Iterator[tuple[str, dict[str, int]]]:
+    """Of what a notification tells because that names it and has not ended: the noun, and how many, by namespace."""
+    if state.entry_version >= TOLD_HELD_SINCE:
+        yield "job", state.usage.told_jobs.get(name, {})
+        yield "execution", state.told_executions.get(name, {})
 
 
 def _users_of(state: State, kind: PolicyKind, name: str) -> Iterator[str]:
     """What refers to a policy and would be left without it, the first few suffice."""
     if kind is PolicyKind.CAP and (jobs := state.usage.semaphore_jobs.get(name, 0)):
         yield f"{counted(jobs, 'job')} as a semaphore"
-    if kind is PolicyKind.NOTIFICATION and (jobs := sum(_told_jobs(state, name).values())):
-        yield f"{counted(jobs, 'job')} still to end"
+    if kind is PolicyKind.NOTIFICATION:
+        yield from (f"{counted(sum(told.values()), noun)} still to end" for noun, told in _told(state, name) if told)
     if kind is PolicyKind.NAMESPACE:
         if jobs := sum(
             each.queued_jobs + each.running_jobs for key, each in state.usage.accounts.items() if key[0] == name
