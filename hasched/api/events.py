@@ -32,7 +32,10 @@ routes = Routes("events")
 
 class FollowEvents(msgspec.Struct, frozen=True, kw_only=True):
     after: Annotated[
-        str, msgspec.Meta(description="Resume after the event with this id; `Last-Event-ID` does the same.")
+        str,
+        msgspec.Meta(
+            description="Resume after the event with this id; `Last-Event-ID` does the same. `held`: the first that is still held."
+        ),
     ] = ""
     job: Annotated[int | None, msgspec.Meta(description="Only events of this job.")] = None
     execution: Annotated[int | None, msgspec.Meta(description="Only events of this execution of a workflow.")] = None
@@ -41,7 +44,7 @@ class FollowEvents(msgspec.Struct, frozen=True, kw_only=True):
 
 @routes.add("GET", "/v1/events")
 async def follow_events(call: Call, query: FollowEvents) -> web.StreamResponse:
-    """Follow what happens, as server-sent events: from now on, or after the event `after`.
+    """Follow what happens, as server-sent events: from now on, after the event `after`, or, with `after=held`, all that is held.
 
     Each message's `data` is an event. Ids are the same on every manager: after a break, resume on any of them with the last
     id seen. If what follows it is no longer held, the answer is 410 `events_compacted`: read the state anew.

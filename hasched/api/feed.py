@@ -47,8 +47,13 @@ class EventId(NamedTuple):
         return f"{self.log_index}.{self.number}"
 
 
+BEFORE_ALL = EventId(-1, 0)
+
+
 def parse_event_id(text: str) -> EventId:
-    """Raises BadRequest. A bare log index stands for the end of its entry."""
+    """Raises BadRequest. A bare log index stands for the end of its entry, `held` for what comes before all that is held."""
+    if text == "held":
+        return BEFORE_ALL
     index, dot, number = text.partition(".")
     parts = (index, number) if dot else (index,)
     if not all(part.isascii() and part.isdigit() and len(part) < 20 for part in parts):
@@ -155,7 +160,7 @@ class EventFeed:
         job_id = wanted.job_id
         subscription = Subscription(self, after or EventId(0, 0), wanted)
         if after is not None:
-            if self._floor and after < (self._floor, END_OF_ENTRY):
+            if after != BEFORE_ALL and self._floor and after < (self._floor, END_OF_ENTRY):
                 raise EventsCompacted(
                     f"events up to log index {self._floor} are no longer held here",
                     "read the state anew, and follow from its applied index",

@@ -18,6 +18,7 @@ from hasched.model.units import MAX_INTEGER
 @click.option(
     "--after", metavar="EVENT", help="Begin behind this event, if it is still held; by default with the next."
 )
+@click.option("--held", is_flag=True, help="Begin with the first event that is still held.")
 @click.option("--limit", type=click.IntRange(min=1), help="End after so many.")
 @json_option
 @click.pass_obj
@@ -29,6 +30,7 @@ def events(
     execution: int | None,
     types: tuple[str, ...],
     after: str | None,
+    held: bool,
     limit: int | None,
 ) -> int:
     """Follow what happens, without gaps across fail-overs, until Ctrl-C. --json prints one object a line."""
@@ -38,8 +40,10 @@ def events(
 
     if job is not None and execution is not None:
         raise click.UsageError("an event is of a job or of an execution: give one of --job and --execution")
+    if held and after is not None:
+        raise click.UsageError("give one of --after and --held")
     with settings.client() as client:
-        found = client.events(after, job, types, execution=execution)
+        found = client.events("held" if held else after, job, types, execution=execution)
         try:
             for event in islice(found, limit):
                 if settings.as_json:

@@ -53,6 +53,12 @@ async def test_a_stream_shows_what_happens_from_now_on(manager: Manager) -> None
     assert seen[2].data == {"state": "CANCELLED"}
 
 
+async def test_a_stream_shows_all_that_is_held(manager: Manager) -> None:
+    job_id = await manager.submit(name="before")
+    async with following(manager, f"?after=held&job={job_id}") as events:
+        assert (await take(events, 1))[0].data["name"] == "before"
+
+
 @pytest.mark.parametrize("by_header", [False, True])
 async def test_a_stream_resumes_after_any_event_of_it(manager: Manager, by_header: bool) -> None:
     async with following(manager) as events:
@@ -115,6 +121,8 @@ async def test_what_is_no_longer_held_is_said_to_be_gone(manager: Manager) -> No
     with pytest.raises(EventsCompacted):
         feed.follow(EventId(start, 0), Wanted())
     with feed.follow(EventId(start + 2, 2**31 - 1), Wanted()) as held:
+        assert [record.log_index for record in await held.take(10)] == [start + 3, start + 4, start + 5]
+    with feed.follow(parse_event_id("held"), Wanted()) as held:
         assert [record.log_index for record in await held.take(10)] == [start + 3, start + 4, start + 5]
     late = EventFeed(manager.replica)
     with pytest.raises(EventsCompacted):
