@@ -59,6 +59,7 @@ REFUSALS: dict[str, tuple[int, str]] = {
     "policy_built_in": (409, "A built-in policy can't be deleted"),
     "policy_changed": (409, "Somebody else has changed the policy"),
     "policy_in_use": (409, "Something refers to the policy"),
+    "price_currency": (409, "Another price is in another currency"),
     "queue_closed": (409, "The queue takes no more jobs"),
     "queue_exceeded": (409, "More of the job starts together than its queue ever runs"),
     "quota_cycle": (409, "The quota would be a part of itself, or stand too deep"),

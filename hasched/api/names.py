@@ -1,12 +1,13 @@
-"""Slips in names that the state machine would take: lists of what nothing has, reservations of nodes that aren't there."""
+"""Slips that the state machine would take: lists of what nothing has, reservations of nodes that aren't there, two currencies."""
 
 from __future__ import annotations
 
 from itertools import islice
 
 from hasched.model.errors import BadRequest, Conflict
+from hasched.model.facts import is_model
 from hasched.model.kinds import MOST_COMPARED, suggest, suggest_name
-from hasched.model.policy import FairShare, Policy, PolicyKind, Reservation
+from hasched.model.policy import FairShare, Policy, PolicyKind, Price, Reservation
 from hasched.model.spec import EVERY, JobSpec
 from hasched.scheduler.explain.resources import LABEL
 from hasched.statemachine.queries.names import policy_hint
@@ -15,6 +16,7 @@ from hasched.statemachine.state import State
 
 _UNKNOWN = {PolicyKind.QUEUE: "unknown_queue", PolicyKind.NAMESPACE: "unknown_namespace"}
 _SHOWN_NODES = 3
+_SHOWN_MODELS = 8
 _MOST_NODES = 1000  # that are looked at for each job that is submitted
 
 
@@ -50,6 +52,8 @@ def check_policy(state: State, name: str, body: Policy, allow_unknown_nodes: boo
             for namespace in namespaces:
                 _need_namespace(state, namespace)
             _check_nodes(state, name, body, allow_unknown_nodes)
+        case Price():
+            _check_currency(state, name, body)
         case _:
             pass
 
@@ -58,6 +62,19 @@ def _need_namespace(state: State, name: str) -> None:
     if name not in state.policies[PolicyKind.NAMESPACE]:
         hint = policy_hint(state, PolicyKind.NAMESPACE, name)
         raise Conflict(f"there is no namespace {name}", hint, code="unknown_namespace")
+
+
+def _check_currency(state: State, name: str, body: Price) -> None:
+    """What was used is summed up over all prices, so they are in one currency."""
+    for other, record in sorted(state.policies[PolicyKind.PRICE].items()):
+        price = record.body
+        if other == name or not isinstance(price, Price) or not price.currency or not body.currency:
+            continue
+        if price.currency != body.currency:
+            cause = f"price/{name} is in {body.currency}, and price/{other} in {price.currency}"
+            raise Conflict(
+                cause, "give all prices in one currency; to change it, delete the others first", code="price_currency"
+            )
 
 
 def _check_nodes(state: State, name: str, body: Reservation, allow_unknown_nodes: bool) -> None:
@@ -86,4 +103,15 @@ def find_slips(state: State, spec: JobSpec) -> list[str]:
         there = dict.fromkeys(node.facts.pool for node in state.nodes.values())
         if there and not any(pool in there for pool in pools):
             found.append(f"no node is in the pool {' or '.join(pools)} now; {suggest_name(pools[0], there)}")
-    return found
+    return found + _gpu_slips(state, spec)
+
+
+def _gpu_slips(state: State, spec: JobSpec) -> list[str]:
+    wanted = dict.fromkeys(spec.resources.gpu_models)
+    if not wanted or spec.placement.any_of or len(state.nodes) > _MOST_NODES:
+        return []
+    there = dict.fromkeys(kind.model for node in state.nodes.values() for kind in node.facts.gpus if kind.model)
+    if not there or any(is_model(model, asked) for model in there for asked in wanted):
+        return []
+    models = ", ".join(sorted(there)[:_SHOWN_MODELS])
+    return [f"no node has GPUs of the model {' or '.join(wanted)} now; there are: {models}"]

@@ -27,7 +27,8 @@ _CHECKED_IN_A_TURN = 20
 _NAMING = (
     PolicyKind.RESERVATION,
     PolicyKind.FAIR_SHARE,
-)  # what others have names of, and the state machine takes as it is
+    PolicyKind.PRICE,
+)  # where there may be a slip that the state machine takes as it is
 
 routes = Routes("policies")
 

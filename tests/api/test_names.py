@@ -9,7 +9,7 @@ import pytest
 from api_server import Answer, Manager
 
 from hasched.model.spec import Resources
-from hasched.model.wire import NodeInfo
+from hasched.model.wire import GpuDevice, NodeInfo
 from hasched.statemachine.commands import RegisterNode
 
 YEAR = {"start": "2099-01-01T00:00:00Z", "end": "2099-01-02T00:00:00Z"}
@@ -108,3 +108,28 @@ async def test_a_job_is_warned_of_a_queue_or_pool_that_may_be_a_slip(manager: Ma
         "no node is in the pool bacth now; did you mean 'batch'?"
     ]
     assert await warnings({"queue": "ours", "placement": {"pool": ["batch", "gpu"]}}) == []
+
+
+async def test_a_job_is_warned_of_a_gpu_model_that_no_node_has(manager: Manager) -> None:
+    async def warnings(model: str | list[str]) -> list[str]:
+        document = {"command": ["true"], "resources": {"gpus": 1, "gpu_model": model}}
+        return (await manager.post("/v1/jobs", document)).json["warnings"]
+
+    assert await warnings("H100") == [], "nothing is known of any"
+    gpus = tuple(GpuDevice(f"GPU-{model}", f"NVIDIA {model}", 1) for model in ("T4", "A100"))
+    info = NodeInfo(hostname="n1", agent_version="1", resources=Resources(cpu_milli=1000, gpus=2), gpus=gpus)
+    await manager.replica.propose(RegisterNode(node_id="n1", info=info))
+    assert await warnings("H100") == ["no node has GPUs of the model H100 now; there are: NVIDIA A100, NVIDIA T4"]
+    assert await warnings(["H100", "T4"]) == []
+
+
+async def test_prices_are_in_one_currency(manager: Manager) -> None:
+    euro, dollar = {"cpu": "1", "currency": "EUR"}, {"cpu": "1", "currency": "USD"}
+    assert (await put(manager, "price/default", euro)).status == 200
+    refused = await put(manager, "price/gpu", dollar)
+    assert (refused.status, refused.code) == (409, "price_currency")
+    assert refused.json["cause"] == "price/gpu is in USD, and price/default in EUR"
+    both = [{"kind": "price", "name": "default", **dollar}, {"kind": "price", "name": "gpu", **euro}]
+    assert (await manager.post("/v1/policies/check", {"policies": both})).code == "price_currency"
+    assert (await put(manager, "price/gpu", {"cpu": "1"})).status == 200
+    assert (await put(manager, "price/default", dollar)).status == 200, "the only one that names one"
