@@ -34,7 +34,7 @@ class FollowEvents(msgspec.Struct, frozen=True, kw_only=True):
     after: Annotated[
         str,
         msgspec.Meta(
-            description="Resume after the event with this id; `Last-Event-ID` does the same. `held`: the first that is still held."
+            description="Resume after the event with this id, as by `Last-Event-ID`. `held`: the first that is still held."
         ),
     ] = ""
     job: Annotated[int | None, msgspec.Meta(description="Only events of this job.")] = None

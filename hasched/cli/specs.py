@@ -18,6 +18,7 @@ from hasched.model.errors import ConfigInvalid, FieldError, SpecInvalid
 from hasched.model.spec import MAX_INPUT_BYTES
 from hasched.model.yaml_text import Document, read_documents
 
+_TEMPLATE_HINT = "a job with parameters is a template: `hasched template put`, then `hasched job dispatch`"
 _SAID_LATE = ("dependency", "on_broken_dependency")  # of jobs whose numbers nobody knows when a file is written
 
 
@@ -71,7 +72,9 @@ def read_job_file(
         except SpecInvalid as error:
             if all(each.path in said for each in error.errors):
                 raise  # of the command line, and of no line of the file
-            errors += place_errors(path, document, error).errors
+            for fault in error.errors:
+                hint = fault.hint or (_TEMPLATE_HINT if fault.path == "parameters" else "")
+                errors.append(FieldError(fault.path, fault.cause, hint, document.line_of(fault.path)))
     if errors:
         raise FileInvalid(path, errors)
     return documents

@@ -20,6 +20,7 @@ MAX_DEPTH = 32
 MAX_TEXT_CHARS = 16 * 1024 * 1024
 
 _PLAIN_TAGS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null"))
+_UNQUOTED = re.compile(r"\s#\{")
 _PATH_PART = re.compile(r"[^.\[\]]+")
 
 
@@ -45,7 +46,7 @@ def read_documents(text: str, source: str, *, fillable: bool = False) -> list[Do
     if len(text) > MAX_TEXT_CHARS:
         raise ConfigInvalid(source, [FieldError("", f"the text is longer than {MAX_TEXT_CHARS} characters", line=1)])
     documents = []
-    for node in _compose(text, source):
+    for node in _compose(text, source, fillable):
         lines: dict[str, int] = {}
         if fillable:
             _refuse_comments(node, text.splitlines(), source)
@@ -53,6 +54,16 @@ def read_documents(text: str, source: str, *, fillable: bool = False) -> list[Do
         if value is not None:
             documents.append(Document(value, lines))
     return documents
+
+
+def _advice(text: str) -> str:
+    """What to do if the text is no YAML: a `#{` without quotes is a comment, which swallows what should close a list."""
+    for number, line in enumerate(text.splitlines(), 1):
+        for found in _UNQUOTED.finditer(line):
+            before = line[: found.start()]
+            if before.strip() and before.count('"') % 2 == 0 and before.count("'") % 2 == 0:
+                return f"line {number}: a text with `#{{…}}` goes in quotes"
+    return ""
 
 
 def _refuse_comments(node: yaml.Node, lines: list[str], source: str) -> None:
@@ -73,7 +84,7 @@ def _rest_of_line(node: yaml.Node, lines: list[str]) -> str:
     return lines[mark.line][mark.column :].lstrip() if mark.line < len(lines) else ""
 
 
-def _compose(text: str, source: str) -> Iterator[yaml.Node]:
+def _compose(text: str, source: str, fillable: bool) -> Iterator[yaml.Node]:
     loader: _Loader | None = None
     try:
         loader = _Loader(text)
@@ -83,7 +94,8 @@ def _compose(text: str, source: str) -> Iterator[yaml.Node]:
             yield node
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigInvalid(source, [FieldError("", error.problem or str(error), line=line)]) from None
+        advice = _advice(text) if fillable else ""
+        raise ConfigInvalid(source, [FieldError("", error.problem or str(error), advice, line=line)]) from None
     except yaml.YAMLError as error:  # A character that YAML forbids: the reader gives a position, and no line.
         line = text.count("\n", 0, getattr(error, "position", 0)) + 1
         raise ConfigInvalid(source, [FieldError("", str(error).splitlines()[0], line=line)]) from None

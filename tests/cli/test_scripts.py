@@ -92,6 +92,11 @@ def test_a_script_says_all_that_it_needs_of_a_node(tmp_path: Path):
     ]
 
 
+def test_a_job_with_parameters_is_a_template(tmp_path: Path):
+    (cause,) = mistakes(tmp_path, "command: [x]\nparameters: {a: 1}\n")
+    assert cause.startswith("train.sh:2: parameters: unknown key; a job with parameters is a template: ")
+
+
 def test_a_script_says_who_is_told(tmp_path: Path):
     document = read(tmp_path, "#!/bin/sh\n#HASCHED --notify=ops\n", targets=("ml",))
     assert document["notify"] == {"targets": ["ml"]}

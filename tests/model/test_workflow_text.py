@@ -308,6 +308,16 @@ def test_workflows_that_are_within_each_other_are_refused() -> None:
         parse_workflow(library("workflow", "a"), given={}, library=library)
 
 
+def test_a_list_that_a_comment_swallows_is_explained() -> None:
+    text = "name: w\nparameters: {x: 1}\ntasks:\n  a:\n    command: [echo, #{params.x}]\n    script: 'not # #{this}'\n"
+    with pytest.raises(ConfigInvalid) as caught:
+        read_documents(text, "w.yaml", fillable=True)
+    assert [each.hint for each in caught.value.errors] == ["line 5: a text with `#{…}` goes in quotes"]
+    with pytest.raises(ConfigInvalid) as caught:
+        read_documents("a: [b", "w.yaml", fillable=True)
+    assert [each.hint for each in caught.value.errors] == [""]
+
+
 def test_a_forgotten_quote_is_not_a_comment() -> None:
     with pytest.raises(ConfigInvalid, match=r"w\.yaml:2: a comment begins with"):
         read_documents("a: 1\nb: cat #{x.output}\n", "w.yaml", fillable=True)
