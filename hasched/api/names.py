@@ -102,13 +102,24 @@ def find_slips(state: State, spec: JobSpec) -> list[str]:
     if EVERY not in pools and len(state.nodes) <= _MOST_NODES:
         there = dict.fromkeys(node.facts.pool for node in state.nodes.values())
         if there and not any(pool in there for pool in pools):
-            found.append(f"no node is in the pool {' or '.join(pools)} now; {suggest_name(pools[0], there)}")
-    return found + _gpu_slips(state, spec)
+            found.append(
+                f"no node is in the pool {' or '.join(pools)} now; {suggest_name(pools[0], there)}".removesuffix("; ")
+            )
+    if len(state.nodes) <= _MOST_NODES and not spec.placement.any_of:
+        found += [*_gpu_slips(state, spec), *_countable_slips(state, spec)]
+    return found
+
+
+def _countable_slips(state: State, spec: JobSpec) -> list[str]:
+    there = dict.fromkeys(name for node in state.nodes.values() for name, _ in node.total.countables)
+    wanted = [name for name, _ in spec.resources.countables if there and name not in there]
+    told = (f"no node offers {name} now; {suggest_name(name, there)}" for name in wanted[:_SHOWN_NODES])
+    return [text.removesuffix("; ") for text in told]
 
 
 def _gpu_slips(state: State, spec: JobSpec) -> list[str]:
     wanted = dict.fromkeys(spec.resources.gpu_models)
-    if not wanted or spec.placement.any_of or len(state.nodes) > _MOST_NODES:
+    if not wanted:
         return []
     there = dict.fromkeys(kind.model for node in state.nodes.values() for kind in node.facts.gpus if kind.model)
     if not there or any(is_model(model, asked) for model in there for asked in wanted):

@@ -133,3 +133,16 @@ async def test_prices_are_in_one_currency(manager: Manager) -> None:
     assert (await manager.post("/v1/policies/check", {"policies": both})).code == "price_currency"
     assert (await put(manager, "price/gpu", {"cpu": "1"})).status == 200
     assert (await put(manager, "price/default", dollar)).status == 200, "the only one that names one"
+
+
+async def test_a_job_is_warned_of_a_countable_that_no_node_offers(manager: Manager) -> None:
+    async def warnings(name: str) -> list[str]:
+        document = {"command": ["true"], "resources": {"countables": {name: 1}}}
+        return (await manager.post("/v1/jobs", document)).json["warnings"]
+
+    assert await warnings("licence") == [], "nothing is known of any"
+    resources = Resources(cpu_milli=1000, countables=(("licence", 2),))
+    info = NodeInfo(hostname="n1", agent_version="1", resources=resources)
+    await manager.replica.propose(RegisterNode(node_id="n1", info=info))
+    assert await warnings("lisence") == ["no node offers lisence now; did you mean 'licence'?"]
+    assert await warnings("licence") == []
