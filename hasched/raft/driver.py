@@ -27,7 +27,8 @@ from hasched.raft.messages import Hello, Message, Refusal
 from hasched.raft.snapshots import IncomingSnapshot, Snapshot, SnapshotStore
 from hasched.raft.transport import Heard, Links
 from hasched.raft.tuning import Tuning
-from hasched.statemachine.snapshot import Capture, SnapshotInvalid, capture, restore
+from hasched.statemachine.snapshot import Capture, capture, restore
+from hasched.statemachine.streams import SnapshotInvalid
 
 _T = TypeVar("_T")
 LATE_S = (

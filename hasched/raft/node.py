@@ -39,8 +39,9 @@ from hasched.raft.transport import LinksConfig
 from hasched.raft.tuning import Tuning
 from hasched.statemachine.commands import Command, encode_command
 from hasched.statemachine.outcomes import Outcome
-from hasched.statemachine.snapshot import SnapshotInvalid, restore
+from hasched.statemachine.snapshot import restore
 from hasched.statemachine.state import State
+from hasched.statemachine.streams import SnapshotInvalid
 
 _T = TypeVar("_T")
 

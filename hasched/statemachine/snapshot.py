@@ -12,12 +12,11 @@ job that isn't written yet, `State.touch` hands it over to be encoded as it was 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, ClassVar, NamedTuple, Self, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 
-from hasched.model.errors import HaschedError
 from hasched.model.notices import Notice
 from hasched.model.states import NodeState, TaskState
 from hasched.model.wire import NodeInfo
@@ -35,6 +34,7 @@ from hasched.statemachine.rules import dependencies, fair_shares, releases
 from hasched.statemachine.rules.clock import renew_bounds
 from hasched.statemachine.schedules import Schedule, is_sound_ledger
 from hasched.statemachine.state import State, Tombstone
+from hasched.statemachine.streams import Records, SnapshotInvalid, expect, frame, sized_records, take
 from hasched.statemachine.templates import Template
 from hasched.statemachine.usage import LedgerLine, WorkflowWeek
 from hasched.statemachine.waits import KeptEnd
@@ -45,19 +45,6 @@ CHUNK_BYTES = 128 * 1024  # what one slice of the loop encodes: about 600 jobs, 
 _TOMBSTONES_PER_RECORD = 1000
 _SCHEDULES_PER_RECORD = 8
 _DELIVERIES_PER_RECORD = 100
-_RECORD_BYTES = 64 * 1024  # of what may be large, one by one
-_LENGTH = struct.Struct(">I")
-_T = TypeVar("_T")
-
-
-class SnapshotInvalid(HaschedError):
-    """These bytes are not a snapshot that this version can read. Nothing was restored."""
-
-    code: ClassVar[str] = "snapshot_invalid"
-    title: ClassVar[str] = "The snapshot can't be used"
-
-    def __init__(self, cause: str) -> None:
-        super().__init__(cause, "take the state from another manager, or start from an older snapshot and the journal")
 
 
 class _NodeRecord(msgspec.Struct, frozen=True, array_like=True):
@@ -193,14 +180,14 @@ class Capture:
         while len(self._buffer) < CHUNK_BYTES and self._next < len(self._ids):
             job_id = self._ids[self._next]
             saved = self._saved.pop(job_id, None)
-            self._buffer += _record(saved if saved is not None else _pack_job(self._state.jobs[job_id]))
+            self._buffer += frame(saved if saved is not None else _pack_job(self._state.jobs[job_id]))
             self._written_id = job_id
             self._next += 1
         while len(self._buffer) < CHUNK_BYTES and self._next_execution < len(self._executions):
             execution_id = self._executions[self._next_execution]
             saved = self._saved_executions.pop(execution_id, None)
             document = saved if saved is not None else _encoder.encode(self._state.executions[execution_id])
-            self._buffer += _record(document)
+            self._buffer += frame(document)
             self._written_execution = execution_id
             self._next_execution += 1
         if len(self._buffer) < CHUNK_BYTES and not self._ended:
@@ -226,9 +213,9 @@ def records(state: State) -> Iterator[bytes]:
     """The stream of the state as it is, record by record; the state must not change meanwhile."""
     yield from _front_records(state)
     for job in state.jobs.values():
-        yield _record(_pack_job(job))
+        yield frame(_pack_job(job))
     for execution in state.executions.values():
-        yield _record(_encoder.encode(execution))
+        yield frame(_encoder.encode(execution))
     yield _end_record(len(state.jobs))
 
 
@@ -300,31 +287,17 @@ class _Front(NamedTuple):
 
 def _encode_front(header: _Header, front: _Front) -> Iterator[bytes]:
     """Record by record, later: the call that fixes a state must be short, however many nodes and tombstones there are."""
-    yield _record(_pack_header(header))
+    yield frame(_pack_header(header))
     yield from _tombstone_records(front.submission_ids, front.tombstones)
     schedules, deliveries = front.schedules, front.deliveries
     for start in range(0, len(schedules), _SCHEDULES_PER_RECORD):
-        yield _record(_encoder.encode(schedules[start : start + _SCHEDULES_PER_RECORD]))
+        yield frame(_encoder.encode(schedules[start : start + _SCHEDULES_PER_RECORD]))
     for start in range(0, len(deliveries), _DELIVERIES_PER_RECORD):
-        yield _record(_encoder.encode(deliveries[start : start + _DELIVERIES_PER_RECORD]))
-    yield from _sized_records(front.kept_ends, lambda kept: len(kept.phases))
-    yield from _sized_records(front.memos.kept, lambda memo: memo.size)
-    yield from _sized_records(front.memos.asked, lambda asked: asked.size)
-    yield from _sized_records(front.memos.recalled, lambda _: 0)
-
-
-def _sized_records(items: Iterable[_T], size_of: Callable[[_T], int]) -> Iterator[bytes]:
-    """So many to a record that it is not much larger than `_RECORD_BYTES`."""
-    some: list[_T] = []
-    size = 0
-    for item in items:
-        some.append(item)
-        size += 64 + size_of(item)
-        if size >= _RECORD_BYTES:
-            yield _record(_encoder.encode(some))
-            some, size = [], 0
-    if some:
-        yield _record(_encoder.encode(some))
+        yield frame(_encoder.encode(deliveries[start : start + _DELIVERIES_PER_RECORD]))
+    yield from sized_records(front.kept_ends, lambda kept: len(kept.phases))
+    yield from sized_records(front.memos.kept, lambda memo: memo.size)
+    yield from sized_records(front.memos.asked, lambda asked: asked.size)
+    yield from sized_records(front.memos.recalled, lambda _: 0)
 
 
 def _pack_header(header: _Header) -> bytes:
@@ -344,13 +317,13 @@ def _tombstone_records(submission_ids: Sequence[str], packed: Sequence[bytes]) -
             if len(batch) - same > 1:
                 batch[same:] = sorted(batch[same:])
             while len(batch) >= _TOMBSTONES_PER_RECORD:
-                yield _record(_encoder.encode(batch[:_TOMBSTONES_PER_RECORD]))
+                yield frame(_encoder.encode(batch[:_TOMBSTONES_PER_RECORD]))
                 del batch[:_TOMBSTONES_PER_RECORD]
             gone, same = tombstone.gone_ms, len(batch)
         batch.append((submission_id, tombstone))
     batch[same:] = sorted(batch[same:])
     for start in range(0, len(batch), _TOMBSTONES_PER_RECORD):
-        yield _record(_encoder.encode(batch[start : start + _TOMBSTONES_PER_RECORD]))
+        yield frame(_encoder.encode(batch[start : start + _TOMBSTONES_PER_RECORD]))
 
 
 def _pack_job(job: Job) -> bytes:
@@ -375,65 +348,23 @@ def _pack_job(job: Job) -> bytes:
     return _ARRAY.pack(_ARRAY_CODE, len(Job.__struct_fields__) - left_out) + data[_ARRAY.size : -cut]
 
 
-def _record(document: bytes) -> bytes:
-    return _LENGTH.pack(len(document)) + document
-
-
 def _end_record(jobs: int) -> bytes:
-    return _record(_encoder.encode(_End(jobs)))
+    return frame(_encoder.encode(_End(jobs)))
 
 
 # ── Reading ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class _Records:
-    """Cuts a stream of chunks into documents."""
-
-    def __init__(self, chunks: Iterable[bytes]) -> None:
-        self._chunks = iter(chunks)
-        self._buffer = b""
-        self._start = 0
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> bytes:
-        """The next document. A stream that ends within one, or before the end record was taken, is cut off."""
-        if self._start + _LENGTH.size > len(self._buffer):
-            self._gather(_LENGTH.size)
-        size = _LENGTH.size + _LENGTH.unpack_from(self._buffer, self._start)[0]
-        if self._start + size > len(self._buffer):
-            self._gather(size)
-        start, self._start = self._start, self._start + size
-        return self._buffer[start + _LENGTH.size : start + size]
-
-    def _gather(self, size: int) -> None:
-        """Have at least `size` bytes from `_start` on, and `_start` at the beginning."""
-        parts = [self._buffer[self._start :]]
-        held = len(parts[0])
-        while held < size:
-            chunk = next(self._chunks, None)
-            if chunk is None:
-                raise SnapshotInvalid("the snapshot is cut off")
-            parts.append(chunk)
-            held += len(chunk)
-        self._buffer, self._start = b"".join(parts), 0
-
-    def finish(self) -> None:
-        if self._start != len(self._buffer) or any(self._chunks):
-            raise SnapshotInvalid("something follows the end of the snapshot")
-
-
 def restore(chunks: Iterable[bytes]) -> State:
     """The state that was captured. Raises SnapshotInvalid; what the iterable itself raises passes through."""
-    documents = _Records(chunks)
+    documents = Records(chunks)
     try:
         return _restore(documents)
     except (msgspec.MsgspecError, LookupError, ValueError, OverflowError, RecursionError, struct.error) as error:
         raise SnapshotInvalid(f"the snapshot is damaged: {error}") from error
 
 
-def _restore(documents: _Records) -> State:
+def _restore(documents: Records) -> State:
     header = _header_decoder.decode(next(documents))
     if header.format != FORMAT or header.version != VERSION:
         raise SnapshotInvalid(f"this is {header.format} version {header.version}; {FORMAT} version {VERSION} is known")
@@ -446,13 +377,13 @@ def _restore(documents: _Records) -> State:
     state.origin = header.origin
     state.plan_index = header.plan_index
     state.managers = {manager.manager_id: manager for manager in header.managers}
-    _expect(len(state.managers) == len(header.managers), "a manager stands twice")
+    expect(len(state.managers) == len(header.managers), "a manager stands twice")
     more = header.more or _NOTHING_MORE
     for policy in more.policies:
         state.policies[policy.kind][policy.name] = policy
     state.week = more.week
     state.usage.open(more.ledger, more.workflow_weeks, state.now_ms)
-    _expect(len(put_policies(state.policies)) == len(more.policies), "a policy stands twice")
+    expect(len(put_policies(state.policies)) == len(more.policies), "a policy stands twice")
     fair_shares.follow_policy(state)
     if state.shares is not None:
         state.shares.restore(more.share_epoch, more.shares)
@@ -475,17 +406,17 @@ def _restore(documents: _Records) -> State:
         state.time_node(node)
     while len(state.tombstones) < header.tombstones:
         batch = _tombstones_decoder.decode(next(documents))
-        _expect(bool(batch), "an empty record of tombstones")
+        expect(bool(batch), "an empty record of tombstones")
         state.tombstones.update((submission_id, tombstone.pack()) for submission_id, tombstone in batch)
     while len(state.schedules) < more.schedules:
         for schedule in _schedules_decoder.decode(next(documents)):
-            _expect(schedule.name not in state.schedules and is_sound_ledger(schedule), "a schedule is damaged")
+            expect(schedule.name not in state.schedules and is_sound_ledger(schedule), "a schedule is damaged")
             state.take_in_schedule(schedule)
     state.outbox.open(more.next_delivery_id, more.lanes)
     taken, notices = 0, dict[str, Notice]()
     while taken < more.deliveries:
         some = _deliveries_decoder.decode(next(documents))
-        _expect(bool(some), "an empty record of deliveries")
+        expect(bool(some), "an empty record of deliveries")
         for delivery in some:
             state.outbox.take_in(delivery, notices)
         taken += len(some)
@@ -498,12 +429,12 @@ def _restore(documents: _Records) -> State:
         last_id = job.id
         _take_in(state, job)
     for job_id in state.kept_ends:
-        _expect(
+        expect(
             job_id not in state.jobs and state.dependants.is_awaited(job_id), f"nobody needs the end of job {job_id}"
         )
     _restore_executions(state, more, documents)
     end = _end_decoder.decode(next(documents))
-    _expect(end.jobs == header.jobs, "the end counts other jobs than the header")
+    expect(end.jobs == header.jobs, "the end counts other jobs than the header")
     documents.finish()
     ended = [job for job in state.jobs.values() if job.ended]
     state.ended = dict.fromkeys(job.id for job in sorted(ended, key=lambda job: (job.ended_ms, job.id)))
@@ -515,45 +446,35 @@ def _restore(documents: _Records) -> State:
     return state
 
 
-def _restore_following(state: State, more: _More, documents: _Records) -> None:
+def _restore_following(state: State, more: _More, documents: Records) -> None:
     following = more.following or _NOTHING_FOLLOWS
     last_id = 0
-    for kept in _take(documents, _kept_ends_decoder, following.kept_ends):
-        _expect(last_id < kept.job_id < state.next_job_id and kept.end.final, "an end is kept that can't be one")
+    for kept in take(documents, _kept_ends_decoder, following.kept_ends):
+        expect(last_id < kept.job_id < state.next_job_id and kept.end.final, "an end is kept that can't be one")
         last_id = kept.job_id
         state.kept_ends[kept.job_id] = kept
     memos = MemoRecords(
-        _take(documents, _memos_decoder, following.memos),
-        _take(documents, _asked_decoder, following.asked),
-        _take(documents, _recalled_decoder, following.recalled),
+        take(documents, _memos_decoder, following.memos),
+        take(documents, _asked_decoder, following.asked),
+        take(documents, _recalled_decoder, following.recalled),
     )
     state.memos.restore(more.memos or memos)
 
 
-def _take(documents: _Records, decoder: msgspec.msgpack.Decoder[list[_T]], number: int) -> list[_T]:
-    """So many, of as many records as they take."""
-    found: list[_T] = []
-    while len(found) < number:
-        some = decoder.decode(next(documents))
-        _expect(bool(some), "an empty record")
-        found += some
-    return found
-
-
-def _restore_executions(state: State, more: _More, documents: _Records) -> None:
+def _restore_executions(state: State, more: _More, documents: Records) -> None:
     for template in more.templates:
         state.templates[template.kind, template.name] = template
         state.template_bytes += template.size
     last_id = 0
     for _ in range(more.executions):
         execution = _execution_decoder.decode(next(documents))
-        _expect(last_id < execution.id < more.next_execution_id, f"execution {execution.id} is out of order")
+        expect(last_id < execution.id < more.next_execution_id, f"execution {execution.id} is out of order")
         last_id = execution.id
         tasks = execution.plan.spec.tasks
-        _expect(len(execution.rows) == len(tasks), f"execution {execution.id} has other tasks than its workflow")
+        expect(len(execution.rows) == len(tasks), f"execution {execution.id} has other tasks than its workflow")
         for row, task in zip(execution.rows, tasks, strict=True):
-            _expect(len(row.phases) == len(row.jobs), f"execution {execution.id} lacks instances")
-            _expect(not row.phases or max(row.phases) <= max(Phase), f"{task.name} has a phase that is none")
+            expect(len(row.phases) == len(row.jobs), f"execution {execution.id} lacks instances")
+            expect(not row.phases or max(row.phases) <= max(Phase), f"{task.name} has a phase that is none")
         state.add_execution(execution)
         state.follow_execution(execution)
     state.next_execution_id = more.next_execution_id
@@ -645,8 +566,3 @@ def _find_wrong(state: State, job: Job) -> str:
             if job.task_state(index) is not active.state:
                 return f"has a task {index} that is not {active.state.name}"
     return ""
-
-
-def _expect(holds: bool, otherwise: str) -> None:
-    if not holds:
-        raise SnapshotInvalid(otherwise)

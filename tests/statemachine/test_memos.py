@@ -7,7 +7,7 @@ from random import Random
 import msgspec
 import pytest
 
-from hasched.statemachine import memos, snapshot
+from hasched.statemachine import memos, streams
 from hasched.statemachine.commands import DeleteExecution, ForgetMemos, RetryExecution
 from hasched.statemachine.digest import digest
 from hasched.statemachine.queries.executions import show_execution, show_instances
@@ -133,12 +133,12 @@ def test_memos_have_records_of_their_own_in_a_snapshot_and_had_none(world: World
     for day in ("one", "two", "three"):
         execution = start(world, MEMO, day=day)
         world.end(world.job(f"execution/{execution.id}/extract"), output=b"x" * 1000)
-    monkeypatch.setattr(snapshot, "_RECORD_BYTES", 1200)
+    monkeypatch.setattr(streams, "RECORD_BYTES", 1200)
     front = [record[4:] for record in records(world.state)][:3]
     assert b"x" * 1000 not in front[0]
     assert [len(msgspec.msgpack.decode(record)) for record in front[1:]] == [1, 1]
 
-    monkeypatch.setattr(snapshot, "_RECORD_BYTES", 64 * 1024)
+    monkeypatch.setattr(streams, "RECORD_BYTES", 64 * 1024)
     header, _, *others = list(records(world.state))
     written = msgspec.msgpack.decode(header[4:])
     del written["more"]["following"]

@@ -14,8 +14,9 @@ from hasched.statemachine.commands import DeleteJob
 from hasched.statemachine.digest import digest
 from hasched.statemachine.invariants import check
 from hasched.statemachine.rules.clock import next_deadline
-from hasched.statemachine.snapshot import SnapshotInvalid, capture, restore
+from hasched.statemachine.snapshot import capture, restore
 from hasched.statemachine.state import SUBMISSION_MEMORY_MS, State
+from hasched.statemachine.streams import SnapshotInvalid
 from tests.statemachine.life import live
 from tests.statemachine.machine import Machine
 
