@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hasched.cli.output import moment, print_fields, print_table, printable, span
+from hasched.cli.output import moment, print_fields, print_table, printable, wait
 from hasched.cli.output import resources as tell_resources
 from hasched.cli.usage import say_estimate
 from hasched.model.units import format_cpu
@@ -68,7 +68,7 @@ def _later(foreseen: JobForecast, now_ms: int) -> str:
     """When the last of what waits would have started."""
     if foreseen.last_start_ms:
         when = (
-            f"expected to have started by {moment(foreseen.last_start_ms)} (in {span(foreseen.last_start_ms - now_ms)})"
+            f"expected to have started by {moment(foreseen.last_start_ms)} (in {wait(foreseen.last_start_ms - now_ms)})"
         )
         return (
             f"{when}; how long it runs is estimated {_BASIS[foreseen.basis]}" if foreseen.basis != "unknown" else when
@@ -84,7 +84,7 @@ def expected_start(foreseen: JobForecast, now_ms: int) -> str:
     where = f" on {', '.join(foreseen.nodes[:3])}{' and others' if len(foreseen.nodes) > 3 else ''}"
     if foreseen.start_ms <= now_ms:
         return f"now{where}"
-    return f"{moment(foreseen.start_ms)}, in {span(foreseen.start_ms - now_ms)},{where}"
+    return f"{moment(foreseen.start_ms)}, in {wait(foreseen.start_ms - now_ms)},{where}"
 
 
 def _blocker(blocker: BlockerView) -> str:
@@ -163,7 +163,7 @@ def brief_start(foreseen: JobForecast | None, now_ms: int) -> str:
 
 
 def _in(then_ms: int, now_ms: int) -> str:
-    return "at once" if then_ms <= now_ms else f"in {span(then_ms - now_ms)}"
+    return "at once" if then_ms <= now_ms else f"in {wait(then_ms - now_ms)}"
 
 
 def _change(job: Comparison) -> str:
@@ -181,7 +181,7 @@ def _change(job: Comparison) -> str:
 
 
 def _moved(change_ms: int) -> str:
-    return f"{span(abs(change_ms))} {'sooner' if change_ms < 0 else 'later'}"
+    return f"{wait(abs(change_ms))} {'sooner' if change_ms < 0 else 'later'}"
 
 
 def print_resources(view: ResourcesView) -> None:

@@ -6,6 +6,7 @@ import re
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import click
@@ -169,6 +170,16 @@ def span(duration_ms: float) -> str:
     for unit, length in (("d", 86_400), ("h", 3600), ("m", 60)):
         if seconds >= 2 * length:
             return f"{seconds // length}{unit}"
+    return f"{seconds}s"
+
+
+def wait(duration_ms: float) -> str:
+    """A duration that is still to come, to a tenth or better: `45s`, `2m59s`, `35m`, `2h59m`, `12h`, `1d4h`."""
+    seconds = max(0, int(duration_ms / 1000))
+    for (unit, length), (finer, part) in pairwise((("d", 86_400), ("h", 3600), ("m", 60), ("s", 1))):
+        whole, rest = divmod(seconds, length)
+        if whole:
+            return f"{whole}{unit}" if whole >= 10 or rest < part else f"{whole}{unit}{rest // part}{finer}"
     return f"{seconds}s"
 
 

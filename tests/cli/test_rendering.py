@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from hasched.cli.managers import MANAGER_COLUMNS, MANAGER_SPARE, manager_row
 from hasched.cli.nodes import NODE_COLUMNS, NODE_SPARE, node_row
-from hasched.cli.output import clock, print_table, printable
+from hasched.cli.output import clock, print_table, printable, wait
 from hasched.cli.placement_words import placement_fields
 from hasched.cli.rendering import JOB_COLUMNS, JOB_SPARE, job_row, print_job, print_task
 from hasched.model.parse import parse_spec
@@ -167,6 +167,23 @@ def test_a_time_has_its_date_only_on_another_day():
     assert clock(noon, noon + 1000) == "12:30:05"
     assert clock(noon, noon + 86_400_000) == "2026-06-24 12:30:05"
     assert clock(0) == ""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0s"),
+        (59, "59s"),
+        (179, "2m59s"),
+        (180, "3m"),
+        (2150, "35m"),
+        (10_799, "2h59m"),
+        (7205, "2h"),
+        (100_800, "1d4h"),
+    ],
+)
+def test_a_wait_is_told_to_a_tenth(seconds: int, text: str):
+    assert wait(seconds * 1000) == text
 
 
 def test_what_a_job_asks_for_is_shown(capsys):

@@ -213,6 +213,18 @@ def test_the_smallest_change_comes_first() -> None:
     assert remedies(answer) == ["ask for 7 CPU instead of 8 CPU", "uncordon n2"]
 
 
+def test_what_a_node_has_none_of_is_told_from_what_is_in_use() -> None:
+    cluster = Cluster()
+    cluster.node("n1", cpu=4, gpus=1)
+    submit(cluster, {"resources": {"gpus": 1}})
+    cluster.place()
+    answer = why(cluster, submit(cluster, {"resources": {"cpu": 1, "gpus": 1, "countables": {"fpga": 2}}}))
+    assert [blocker.text for blocker in answer.classes[0].blockers] == [
+        "it asks for 1 GPU; nothing is free",
+        "it asks for 2 fpga; there is none",
+    ]
+
+
 def test_what_asks_for_more_than_another_that_is_enough_is_left_out() -> None:
     cluster = Cluster()
     cluster.node("n1")

@@ -17,7 +17,7 @@ from hasched.model.times import format_time
 from hasched.model.units import format_duration
 from hasched.model.words import counted
 from hasched.scheduler.blockers import Blocker, Change, Target
-from hasched.scheduler.explain.amounts import amounts_of
+from hasched.scheduler.explain.amounts import Amount, amounts_of
 from hasched.scheduler.explain.classes import NodeClass, NodeClasses
 from hasched.scheduler.explain.devices import find_unwell
 from hasched.scheduler.explain.gangs import find_shortage, rules_blocker
@@ -156,7 +156,9 @@ def _view_class(asker: Asker, node_class: NodeClass, groups: Sequence[Group]) ->
             rules[blocker.text] = Blocker(blocker.code, blocker.text, before + number)
         for short, free in _shortages_of(asker, group):
             known = shortages.get(short, free._replace(nodes=0))
-            shortages[short] = _Free(known.nodes + free.nodes, max(known.most, free.most), free.tell)
+            shortages[short] = _Free(
+                known.nodes + free.nodes, max(known.most, free.most), free.tell, known.there or free.there
+            )
     blockers = [
         *rules.values(),
         *(Blocker(short.code, _tell_shortage(short, free), free.nodes) for short, free in shortages.items()),
@@ -180,11 +182,12 @@ class _Short(NamedTuple):
 
 
 class _Free(NamedTuple):
-    """On how many nodes it is short, and the most of it that is free on one."""
+    """On how many nodes it is short, the most of it that is free on one, and whether they have any of it at all."""
 
     nodes: int
     most: int
     tell: Callable[[int], str]
+    there: bool = True
 
 
 def _rules_of(asker: Asker, group: Group) -> Iterator[Blocker]:
@@ -208,14 +211,23 @@ def _shortages_of(asker: Asker, group: Group) -> Iterator[tuple[_Short, _Free]]:
     for amount in amounts_of(request):
         if mark & amount.bit and not (amount.bit == GPUS and _unsuited(asker, group) is not None):
             most = amount.rounded(max(0, *group.column(amount.column, amount.free)))
-            yield _Short(amount.code, amount.tell(amount.asked)), _Free(len(group), most, amount.tell)
+            there = _is_there(group.node_class.total, amount)
+            yield _Short(amount.code, amount.tell(amount.asked)), _Free(len(group), most, amount.tell, there)
     if mark & SLOTS:
         asked = f"a place beside the {MAX_ATTEMPTS_PER_NODE} tasks that it runs"
         yield _Short(ReasonCode.INSUFFICIENT_SLOTS, asked), _Free(len(group), 0, str)
 
 
+def _is_there(total: Resources, amount: Amount) -> bool:
+    if amount.code is ReasonCode.INSUFFICIENT_COUNTABLE:
+        return dict(total.countables).get(amount.name, 0) > 0
+    return amount.bit != GPUS or total.gpus > 0
+
+
 def _tell_shortage(short: _Short, free: _Free) -> str:
     most = f"the most that is free is {free.tell(free.most)}" if free.most else "nothing is free"
+    if not free.there:
+        most = "there is none"
     return f"it asks for {short.asked}; {most}"
 
 
