@@ -427,13 +427,14 @@ class SlotsPlanned(_Event, frozen=True):
 
 
 class SlotFired(_Event, frozen=True):
-    """A slot has got its job. `waited`: it stood among those that wait for an earlier run."""
+    """A slot has got its job, or its execution. `waited`: it stood among those that wait for an earlier run."""
 
     schedule: str
     slot_ms: int
     outcome: SlotOutcome
     job_id: int
     waited: bool
+    execution_id: int = 0
 
 
 class SlotsSkipped(_Event, frozen=True):

@@ -326,7 +326,7 @@ def _check_schedules(state: State) -> Iterator[str]:
         fired = [row.first_ms for row in rows if row.outcome in (SlotOutcome.FIRED, SlotOutcome.CAUGHT_UP)]
         if len(dict.fromkeys(fired)) != len(fired) or any(slot in slots for slot in fired):
             yield f"schedule {name} has fired a slot twice, or would"
-        if any((row.job_id and not row.outcome.fired) or row.settled_ms > state.now_ms for row in rows):
+        if any((row.run_id and not row.outcome.fired) or row.settled_ms > state.now_ms for row in rows):
             yield f"schedule {name} has rows that can't be"
         if sum(row.number for row in rows) > sum(schedule.counts):
             yield f"schedule {name} counts fewer slots than it has rows"

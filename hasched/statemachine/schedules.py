@@ -18,6 +18,9 @@ from hasched.model.schedule import NEVER_MS, CatchUp, Overlap, ScheduleSpec, Slo
 MAX_ROWS = 400  # of a schedule's ledger, the latest
 OUTCOMES = len(SlotOutcome)
 PARENT = "schedule/"
+SLOTS_TOLD_SINCE = (
+    4  # the version of entries; before, executions and their jobs didn't know their slot, nor rows their execution
+)
 SLOT_VARIABLE = "HASCHED_SLOT"
 SCHEDULE_VARIABLE = "HASCHED_SCHEDULE"
 
@@ -50,7 +53,7 @@ class Row(NamedTuple):
     first_ms: int
     step_ms: int
     settled_ms: int
-    job_id: int  # 0: none
+    run_id: int  # its job, or its execution since SLOTS_TOLD_SINCE; 0: none
     number: int
     outcome: SlotOutcome
 

@@ -10,9 +10,10 @@ import pytest
 from hasched.model.schedule import Overlap, ScheduleSpec, SlotRun, WorkflowTarget
 from hasched.model.times import format_time
 from hasched.model.workflow_text import Library, parse_workflow
-from hasched.statemachine.commands import CancelExecution, PlanSlots, PutSchedule, RetryExecution
+from hasched.statemachine.commands import BackfillSchedule, CancelExecution, PlanSlots, PutSchedule, RetryExecution
 from hasched.statemachine.outcomes import Done
 from hasched.statemachine.queries.schedules import slot_rows
+from hasched.statemachine.state import RETENTION_MS
 from tests.statemachine.workflow_world import T0, World
 
 MINUTE = 60_000
@@ -107,6 +108,25 @@ def test_an_execution_that_no_schedule_has_made_counts_from_its_start() -> None:
     job = world.job("execution/1/a")
     assert job.spec.command == ("run", format_time(started_ms), "true")
     assert "HASCHED_SLOT" not in job.spec.env
+
+
+def test_the_ledger_names_each_execution_also_of_a_slot_that_is_done_again() -> None:
+    world = scheduled(1)
+    world.wait(MINUTE)
+    world.end(world.job("execution/1/a"))
+    run = SlotRun(T0 + MINUTE, 0, 1)
+    assert world.do(BackfillSchedule(name="s", actor="bob", runs=(run,), again=True)) == Done()
+    world.settle()
+    world.fail_over(Random(4))
+    rows = slot_rows(world.state, world.state.schedules["s"], 10)
+    assert [(row.outcome, row.execution_id, row.job_id) for row in rows] == [
+        ("backfilled", 2, None),
+        ("fired", 1, None),
+    ]
+    world.wait(2 * RETENTION_MS)
+    world.settle()
+    gone = slot_rows(world.state, world.state.schedules["s"], 10)
+    assert [(row.execution_id, row.execution_state) for row in gone] == [(2, "running"), (1, "")]
 
 
 def test_a_retried_run_is_the_schedules_again() -> None:

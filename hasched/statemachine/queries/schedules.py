@@ -6,7 +6,9 @@ from itertools import islice
 
 from hasched.model.schedule import SlotOutcome
 from hasched.model.schedule_views import PauseView, ScheduleView, SlotView
-from hasched.statemachine.schedules import Schedule, is_over, submission_of
+from hasched.statemachine.execution import Execution
+from hasched.statemachine.job import Job
+from hasched.statemachine.schedules import Row, Schedule, is_over, parent_of, submission_of
 from hasched.statemachine.state import State
 
 SHOWN_JOBS = 100
@@ -52,8 +54,9 @@ def slot_rows(state: State, schedule: Schedule, limit: int) -> list[SlotView]:
     """The latest rows of the ledger, the latest first."""
     rows = []
     for row in islice(schedule.ledger(), limit):
-        job = state.jobs.get(row.job_id)
-        execution = state.executions.get(state.execution_ids.get(submission_of(schedule.name, row.first_ms), 0))
+        job, execution = _run_of(state, schedule, row)
+        gone = row.run_id if job is None and execution is None else 0
+        of_workflow = schedule.spec.workflow is not None
         rows.append(
             SlotView(
                 slot_ms=row.first_ms,
@@ -62,13 +65,23 @@ def slot_rows(state: State, schedule: Schedule, limit: int) -> list[SlotView]:
                 count=row.number,
                 step_ms=row.step_ms,
                 settled_ms=row.settled_ms,
-                job_id=row.job_id or None,
+                job_id=job.id if job is not None else (None if of_workflow else gone) or None,
                 job_state=job.state.name if job is not None else "",
-                execution_id=execution.id if execution is not None else None,
+                execution_id=execution.id if execution is not None else (gone if of_workflow else None) or None,
                 execution_state=execution.state.name.lower() if execution is not None else "",
             )
         )
     return rows
+
+
+def _run_of(state: State, schedule: Schedule, row: Row) -> tuple[Job | None, Execution | None]:
+    """The job or the execution of a slot, while there is one: jobs and executions are counted each by themselves."""
+    parent = parent_of(schedule.name, row.first_ms)
+    if (job := state.jobs.get(row.run_id)) is not None and job.parent == parent:
+        return job, None
+    number = row.run_id or state.execution_ids.get(submission_of(schedule.name, row.first_ms), 0)
+    execution = state.executions.get(number)
+    return None, execution if execution is not None and execution.parent == parent else None
 
 
 def slots_to_come(schedule: Schedule, limit: int) -> list[SlotView]:

@@ -35,6 +35,7 @@ from hasched.statemachine.schedules import (
     OUTCOMES,
     SCHEDULE_VARIABLE,
     SLOT_VARIABLE,
+    SLOTS_TOLD_SINCE,
     Pending,
     Row,
     Schedule,
@@ -220,7 +221,11 @@ def _fire(
         yield SlotsSkipped(name, slot_ms, 0, 1, SlotOutcome.REFUSED, waited, text)
         return
     yield submitted
-    yield SlotFired(name, slot_ms, outcome, submitted.job_id if isinstance(submitted, JobSubmitted) else 0, waited)
+    if isinstance(submitted, JobSubmitted):
+        yield SlotFired(name, slot_ms, outcome, submitted.job_id, waited)
+    else:
+        told = submitted.execution_id if state.entry_version >= SLOTS_TOLD_SINCE else 0
+        yield SlotFired(name, slot_ms, outcome, 0, waited, told)
 
 
 def _submit(
@@ -251,7 +256,7 @@ def evolve_fired(state: State, event: SlotFired) -> None:
     if not event.waited:
         fire_ms = next(each.fire_ms for each in schedule.pending if each.slot_ms == event.slot_ms)
         late = late and state.now_ms - fire_ms >= schedule.spec.late_ms
-    row = Row(event.slot_ms, 0, state.now_ms, event.job_id, 1, event.outcome)
+    row = Row(event.slot_ms, 0, state.now_ms, event.job_id or event.execution_id, 1, event.outcome)
     state.put_schedule(msgspec.structs.replace(_settled(schedule, row, event.waited), late=late))
 
 

@@ -42,7 +42,7 @@ from hasched.statemachine.rules.workflow_scope import (
     meets,
     memo_key,
 )
-from hasched.statemachine.schedules import parse_parent
+from hasched.statemachine.schedules import SLOTS_TOLD_SINCE, parse_parent
 from hasched.statemachine.state import State
 
 MAX_EVENTS_PER_STEP = 128
@@ -52,7 +52,6 @@ MAX_OUTPUT_CHARS = 16 * 1024
 ACTOR = "workflow"
 MAX_QUESTION_CHARS = 4096
 QUESTIONS_FILLED_SINCE = 4  # the version of entries; before, they were asked as they are written
-SLOTS_TOLD_SINCE = 4  # the version of entries from which on jobs of executions find their slot
 NOT_NOW = ("quota_exceeded", "queue_closed")  # refusals that pass
 
 SKIPPED_BY_CONDITION = "its condition does not hold"
