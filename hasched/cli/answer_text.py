@@ -80,7 +80,10 @@ def _later(foreseen: JobForecast, now_ms: int) -> str:
 def expected_start(foreseen: JobForecast, now_ms: int) -> str:
     """When the first of what waits would start, and where."""
     if not foreseen.start_ms:
-        return "not within a week, as far as can be foreseen"
+        text = "not within a week, as far as can be foreseen"
+        if not foreseen.endless:
+            return text
+        return f"{text}: {counted(foreseen.endless, 'running task')} without time limit and history may run for ever"
     where = f" on {', '.join(foreseen.nodes[:3])}{' and others' if len(foreseen.nodes) > 3 else ''}"
     if foreseen.start_ms <= now_ms:
         return f"now{where}"

@@ -36,6 +36,7 @@ class JobForecast(_View, frozen=True):
     nodes: list[str] = []  # where the first ones start, at most ten
     basis: str = "unknown"
     reason: Reason | None = None
+    endless: int = 0  # running tasks of which nobody knows when they end, where not all of it starts
 
 
 class Forecast(_View, frozen=True):

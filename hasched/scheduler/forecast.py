@@ -140,6 +140,7 @@ class Forecaster:
             nodes=list(course.nodes)[:SHOWN_NODES],
             basis=estimate.basis.value,
             reason=None if all_started else self._why_not(job),
+            endless=0 if all_started else self.rehearsal.endless,
         )
 
     def starts_of(self, job_id: JobId) -> dict[str, int]:

@@ -64,7 +64,11 @@ def test_a_start_in_a_table(forecast: JobForecast | None, brief: str) -> None:
 def test_a_start_in_a_line() -> None:
     assert expected_start(foreseen(5, 5), NOW).endswith("in 5m, on n1, n2, n3 and others")
     assert expected_start(foreseen(0, 0), NOW) == "now on n1, n2, n3 and others"
-    assert "not within a week" in expected_start(foreseen(None, starting=0), NOW)
+    never = foreseen(None, starting=0)
+    assert expected_start(never, NOW) == "not within a week, as far as can be foreseen"
+    assert expected_start(msgspec.structs.replace(never, endless=2), NOW) == (
+        "not within a week, as far as can be foreseen: 2 running tasks without time limit and history may run for ever"
+    )
 
 
 def test_a_plan(capsys: pytest.CaptureFixture[str]) -> None:

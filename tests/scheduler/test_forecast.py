@@ -113,7 +113,7 @@ def test_what_nobody_knows_is_said() -> None:
     cluster.submit()
     foreseen = cluster.foresee()
     (job,) = foreseen.jobs
-    assert (job.start_ms, job.starting, foreseen.endless) == (0, 0, 1)
+    assert (job.start_ms, job.starting, job.endless, foreseen.endless) == (0, 0, 1, 1)
     assert job.reason is not None and job.reason.code == "insufficient_resources"
     assert "1 running tasks have neither a time limit nor a history" in job.reason.text
 
