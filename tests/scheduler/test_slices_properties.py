@@ -47,6 +47,7 @@ def world_with(jobs: list[tuple[str | int, int]]) -> Places:
 
 @given(jobs=st.lists(JOB, min_size=1, max_size=4), budget=st.sampled_from([2, 9, 40]))
 @example(jobs=[("groups", 41), ("gang", 365), (2, 5), (1, 15)], budget=9)
+@example(jobs=[("gang", 44), ("gang", 400), ("groups", 41)], budget=2)
 @settings(max_examples=10, deadline=None)
 def test_a_plan_in_slices_is_the_plan_in_one(jobs: list[tuple[str | int, int]], budget: int) -> None:
     """For everybody up to the first for whom nodes are kept. Those nodes are looked for in steps, at the ends of slices, while
