@@ -106,8 +106,10 @@ class Stir:
     __slots__ = ("others", "tasks")
 
     def __init__(self) -> None:
-        self.others: dict[int, None] = {}  # conditions on these jobs
-        self.tasks: dict[int, None] = {}  # of its own, that wait each for one
+        self.others: dict[
+            int, None
+        ] = {}  # conditions on these jobs, but for what is still to come of tasks that wait each for one
+        self.tasks: dict[int, dict[int, None]] = {}  # by these jobs, the tasks of it that have ended
 
 
 class Names:
@@ -226,7 +228,7 @@ class Dependants:
         for waiting in self.tasks.get(job_id, ()):
             stir = self._stir(waiting)
             if stir is not None:
-                stir.tasks.update(dict.fromkeys(indices))
+                stir.tasks.setdefault(job_id, {}).update(dict.fromkeys(indices))
 
     def note_sweep(self, job_id: int) -> None:
         """All tasks of the job that waited have ended."""
@@ -234,10 +236,9 @@ class Dependants:
             self.stir(waiting)
 
     def note_end(self, job_id: int, key: NameKey) -> None:
-        for table in (self.starts, self.ends):
+        for table in (self.starts, self.ends, self.tasks):
             for waiting in table.get(job_id, ()):
                 self.stir_for(waiting, job_id)
-        self.note_sweep(job_id)
         self.names.drop(key, job_id)
         if key in self.singletons and (first := self.names.first(key)) in self.singletons[key]:
             self.stir_for(first, ITS_NAME)
@@ -247,7 +248,7 @@ class Dependants:
         self.stirred[job_id] = None
 
     def stir_for(self, job_id: int, other: int) -> None:
-        """Have it looked at what a job waits for of another as a whole."""
+        """Have it looked at what a job waits for of another, but for its tasks one by one."""
         stir = self._stir(job_id)
         if stir is not None:
             stir.others[other] = None

@@ -40,8 +40,10 @@ class Reference:
                     good = event.task_state is TaskState.SUCCEEDED
                     (self.succeeded if good else self.failed)[job_id, event.index] = None
             case e.JobCancelRequested(job_id=job_id):
+                stopping = dict.fromkeys(event.stopping)  # these end later
                 for index in event.indices:
-                    self.failed.setdefault((job_id, index))
+                    if index not in stopping:
+                        self.failed.setdefault((job_id, index))
             case e.TasksScheduled(job_id=job_id):
                 for index in event.indices:
                     if self.may_start(job_id, index) is not True:

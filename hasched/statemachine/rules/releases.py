@@ -118,7 +118,7 @@ def decide_one(state: State, job_id: int, most: int = MAX_TASKS_PER_STEP, *, tim
         return
     if _is_left(waits, met):
         return
-    if waits.elements:
+    if len(waits.open) > len(met):
         yield from _decide_elements(state, job, waits, most, scan=bool(met))
     elif met:
         yield TasksReleased(job_id)
@@ -161,19 +161,21 @@ def _cancel(state: State, job: Job, broken: Sequence[Condition], indices: tuple[
 
 def _decide_elements(state: State, job: Job, waits: Waits, most: int, *, scan: bool) -> Iterator[Event]:
     """Task by task: it may start once each of its peers has succeeded, and never if one has ended otherwise."""
-    peers = [(awaited.condition, peers_of(state, awaited)) for awaited in waits.elements]
-    stir = state.dependants.stirred.get(job.id, _NOTHING)
-    some = None if scan or stir is None else stir.tasks
-    decided = list(islice(_decided(job, [phases for _, phases in peers], some), most))
+    stir, elements = state.dependants.stirred.get(job.id, _NOTHING), waits.elements
+    if scan or stir is None:
+        over = elements
+        decided = list(islice(_scan(job, [peers_of(state, awaited) for awaited in elements]), most))
+    else:
+        over = tuple(each for each in elements if each.condition.job_id in stir.others) if stir.others else ()
+        decided = list(islice(_noted(state, job, elements, stir), most)) if stir.tasks else []
+    peers = [(awaited.condition, peers_of(state, awaited)) for awaited in elements] if decided else []
     never = tuple(index for index in decided if any(_FAILED[phases[index]] for _, phases in peers))
     lost = dict.fromkeys(never)
     free = tuple(index for index in decided if index not in lost)
     if free:
         yield TasksReleased(job.id, free)
-    if some is None and len(decided) < most:
-        done = tuple(awaited.condition for awaited in waits.elements if _is_over(state, awaited))
-        if done:
-            yield DependencyMet(job.id, done)
+    if len(decided) < most and (done := tuple(each.condition for each in over if _is_over(state, each))):
+        yield DependencyMet(job.id, done)
     if never:
         broken = [condition for condition, phases in peers if any(_FAILED[phases[index]] for index in never)]
         yield from _cancel(state, job, broken, never)
@@ -184,24 +186,23 @@ def _is_over(state: State, awaited: Awaited) -> bool:
     return other is None or other.ended
 
 
-def _decided(job: Job, peers: Sequence[bytes | bytearray], some: Iterable[int] | None) -> Iterator[int]:
-    """The tasks, or some of them, that are held back and about which there is nothing to wait for any more, ascending."""
-    if some is not None:
-        for index in sorted(some):
-            if job.is_held_back(index) and _is_decided([phases[index] for phases in peers]):
-                yield index
-        return
-    for index in _scan(job, peers):
-        if job.is_held_back(index):
+def _noted(state: State, job: Job, elements: Sequence[Awaited], stir: Stir) -> Iterator[int]:
+    """Of the tasks whose peers have ended of late: those about which there is nothing to wait for any more, ascending.
+
+    Where one of these peers has failed that is known at once, else by the first of all that has not ended.
+    """
+    late = [each for each in elements if each.condition.job_id in stir.tasks]
+    ended = [peers_of(state, awaited) for awaited in late]
+    for index in sorted(dict.fromkeys(index for awaited in late for index in stir.tasks[awaited.condition.job_id])):
+        if job.is_held_back(index) and (
+            any(_FAILED[phases[index]] for phases in ended)
+            or all(_FINAL[peers_of(state, awaited)[index]] for awaited in elements)
+        ):
             yield index
 
 
-def _is_decided(phases: Sequence[int]) -> bool:
-    return any(_FAILED[phase] for phase in phases) or all(_FINAL[phase] for phase in phases)
-
-
 def _scan(job: Job, peers: Sequence[bytes | bytearray]) -> Iterator[int]:
-    """All of a job's tasks at once, as numbers of a byte each: a million take some milliseconds."""
+    """Those tasks among all that are held back, as numbers of a byte each: a million take some milliseconds."""
     final, failed = -1, 0
     for phases in peers:
         final &= int.from_bytes(phases.translate(_FINAL), "little")
@@ -209,7 +210,8 @@ def _scan(job: Job, peers: Sequence[bytes | bytearray]) -> Iterator[int]:
     found = (int.from_bytes(job.phases.translate(_HELD), "little") & (final | failed)).to_bytes(job.count, "little")
     index = found.find(1)
     while index >= 0:
-        yield index
+        if job.is_held_back(index):
+            yield index
         index = found.find(1, index + 1)
 
 
