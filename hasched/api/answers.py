@@ -91,13 +91,14 @@ class SupposedDrain(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class WhatIfRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Changes that are made together, in this order. `quotas` and `queues` are keyed `NAME.KEY`, as in their documents."""
+    """Changes made together, in this order. `quotas`, `queues` and `caps` are keyed `NAME.KEY`, as in their documents."""
 
     add_nodes: list[SupposedNodes] = []
     remove_nodes: list[str] = []
     drain: list[SupposedDrain] = []
     quotas: dict[str, Any] = {}
     queues: dict[str, Any] = {}
+    caps: dict[str, Any] = {}
     priorities: dict[int, Annotated[int, msgspec.Meta(ge=0, le=MAX_PRIORITY)]] = {}
     add_jobs: Annotated[list[msgspec.Raw], msgspec.Meta(max_length=MAX_JOBS)] = []
     without_jobs: list[int] = []
@@ -215,7 +216,8 @@ def _hypotheses(call: Call, state: State, body: WhatIfRequest) -> Iterator[Hypot
         if bool(drain.node) == bool(drain.label):
             raise BadRequest("a drain is of one node or of a label", "give `node`, or `label` and `value`")
         yield NodesDrained(node_id=drain.node, label=drain.label, value=drain.value, wait_ms=drain.wait_ms)
-    for kind, changes in ((PolicyKind.QUOTA, body.quotas), (PolicyKind.QUEUE, body.queues)):
+    of_kinds = ((PolicyKind.QUOTA, body.quotas), (PolicyKind.QUEUE, body.queues), (PolicyKind.CAP, body.caps))
+    for kind, changes in of_kinds:
         for place, value in changes.items():
             yield _change_policy(state, kind, place, value)
     for job_id, priority in body.priorities.items():
@@ -228,16 +230,35 @@ def _hypotheses(call: Call, state: State, body: WhatIfRequest) -> Iterator[Hypot
 
 def _change_policy(state: State, kind: PolicyKind, place: str, value: Any) -> PolicyChanged:
     """The policy with one key of its document set; of a quota, `NAME.gpus` is short for `NAME.limits.gpus`."""
-    name, dot, key = place.rpartition(".")
-    name = name.removesuffix(".limits")
-    record = state.policies[kind].get(name)
-    if not dot or record is None:
-        hint = policy_hint(state, kind, name or key) if dot else "write NAME.KEY=VALUE"
-        raise NotFound(f"there is no {kind} {(name or key)[:100]!r}", hint, code="no_such_policy")
-    document = write_policy(record.body)
-    if kind is PolicyKind.QUOTA:
-        document["limits"] = {**document.get("limits", {}), key: value}
-    else:
-        document[key] = value
+    name, path = _find_policy(state, kind, place)
+    document = write_policy(state.policies[kind][name].body)
+    if kind is PolicyKind.QUOTA and path[0] not in _BESIDE_LIMITS:
+        path = ["limits", *path]
+    inner = document
+    for key in path[:-1]:
+        below = inner.get(key)
+        inner[key] = inner = dict(below) if isinstance(below, dict) else {}
+    inner[path[-1]] = value
+    key = ".".join(path).removeprefix("limits.")
     _, changed = parse_policy(kind, name, document)
     return PolicyChanged(kind=kind, name=name, body=changed, text=f"{kind} {name} with {key} {value}")
+
+
+_COUNTABLES = "countables"
+_BESIDE_LIMITS = ("limits", "borrow", "lend", "parent", "cohort", "scope", "namespace", "user", "each_user")
+
+
+def _find_policy(state: State, kind: PolicyKind, place: str) -> tuple[str, list[str]]:
+    """The policy of which `place` begins with the name, which may have dots in it, and the keys behind it. Raises NotFound."""
+    words = place.split(".")
+    for length in range(len(words) - 1, 0, -1):
+        name = ".".join(words[:length])
+        if name in state.policies[kind]:
+            path = words[length:]
+            if _COUNTABLES in path[:-1]:  # whose names may have dots as well
+                at = path.index(_COUNTABLES) + 1
+                path = [*path[:at], ".".join(path[at:])]
+            return name, path
+    name = place.rpartition(".")[0]
+    hint = policy_hint(state, kind, name) if name else "write NAME.KEY=VALUE"
+    raise NotFound(f"there is no {kind} {(name or place)[:100]!r}", hint, code="no_such_policy")

@@ -115,6 +115,7 @@ def why(settings: Settings, job_id: int, no_forecast: bool) -> None:
     "--quota", "quotas", multiple=True, metavar="NAME.KEY=AMOUNT", help="A quota of this size: team-a.gpus=16."
 )
 @click.option("--queue", "queues", multiple=True, metavar="NAME.KEY=VALUE", help="A queue so: batch.max_running=10.")
+@click.option("--cap", "caps", multiple=True, metavar="NAME.units=NUMBER", help="A cap or semaphore of this size.")
 @click.option("--priority", "priorities", multiple=True, metavar="JOB=NUMBER", help="A job with this priority.")
 @click.option(
     "--add-job",
@@ -167,6 +168,7 @@ def _changes(options: dict[str, Any], namespace: str | None) -> dict[str, Any]:
         "drain": drain,
         "quotas": {place: _number(value) for place, value in _pairs(options["quotas"], "--quota")},
         "queues": {place: _number(value) for place, value in _pairs(options["queues"], "--queue")},
+        "caps": {place: _number(value) for place, value in _pairs(options["caps"], "--cap")},
         "priorities": _priorities(options["priorities"]),
         "add_jobs": [within(namespace, document.value) for _, document in _read(options["add_jobs"])],
         "without_jobs": list(options["without_jobs"]),

@@ -77,6 +77,11 @@ async def test_what_if_compares_two_futures(manager: Manager) -> None:
     enough = {"quotas": {"small.cpu": 2}, "queues": {"default.priority": 7}}
     changed = (await manager.post("/v1/what-if", enough)).json["changes"]
     assert changed == ["quota small with cpu 2", "queue default with priority 7"]
+    for name, policy in {"cap/licence": {"units": 1}, "quota/a.b": {"limits": {"countables": {"x": 1}}}}.items():
+        assert (await manager.request("PUT", f"/v1/policies/{name}", json=policy)).status == 200
+    more = {"quotas": {"a.b.countables.mig-1g.10gb": 2, "small.limits.cpu": 3}, "caps": {"licence.units": 2}}
+    changed = (await manager.post("/v1/what-if", more)).json["changes"]
+    assert changed == ["quota a.b with countables.mig-1g.10gb 2", "quota small with cpu 3", "cap licence with units 2"]
     drained = (await manager.post("/v1/what-if", {"drain": [{"label": "rack", "value": "r1"}]})).json
     assert drained["jobs"][0]["then"]["reason"]["code"] == "no_nodes"
 
