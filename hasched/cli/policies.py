@@ -39,14 +39,15 @@ def apply(settings: Settings, files: tuple[str, ...], dry_run: bool, allow_unkno
     """Put the policies of YAML files, one for each document (`---`), in their order; `-` reads stdin.
 
     A policy is put whole: what its document leaves out is as by default. Mistakes are named with their lines, and then
-    nothing is put. A policy that somebody else changes at the same time is not overwritten.
+    nothing is put, nor where the managers would refuse one. A policy that somebody else changes at the same time is not
+    overwritten.
     """
     from hasched.cli.output import print_json
 
     wanted = [each for path in files for each in _read_policy_file(path)]
     changes = []
     with settings.client() as client:
-        if dry_run:
+        if dry_run or len(wanted) > 1:
             documents = [{"kind": kind, "name": name, **document} for kind, name, document in wanted]
             client.check_policies(documents, allow_unknown_nodes=allow_unknown_nodes)
         present = {(view.kind, view.name): view for view in client.policies().policies}

@@ -55,14 +55,23 @@ limits: {cpu: 8, gpus: 2}
 
 def test_apply_puts_what_differs_and_only_while_it_is_what_was_seen(scene: Scene) -> None:
     batch, red = view("queue", "batch", {"weight": 2}), view("quota", "red", {"limits": {"cpu": 8, "gpus": 2}})
-    scene.manager(page(batch, red), reply(200, batch))
+    scene.manager(reply(204, b""), page(batch, red), reply(200, batch))
     result = invoke(scene, "policy", "apply", "-", text=DOCUMENTS)
     assert (result.exit_code, result.stdout) == (Exit.OK, "queue/batch changed\nquota/red unchanged\n")
     assert [(method, path) for method, path, _, _ in scene.requests()] == [
+        ("POST", "/v1/policies/check"),
         ("GET", "/v1/policies"),
         ("PUT", "/v1/policies/queue/batch?if_index=7"),
     ]
-    assert json.loads(scene.requests()[1][3]) == {"priority": 3}
+    assert json.loads(scene.requests()[2][3]) == {"priority": 3}
+
+
+def test_nothing_of_a_file_is_put_of_which_the_managers_refuse_a_part(scene: Scene) -> None:
+    refusal = {"code": "unknown_namespace", "cause": "there is no namespace red", "hint": "there are: default"}
+    scene.manager(reply(409, refusal))
+    result = invoke(scene, "policy", "apply", "-", text=DOCUMENTS)
+    assert result.exit_code == Exit.REFUSED and "there is no namespace red" in result.stderr
+    assert [path for _, path, _, _ in scene.requests()] == ["/v1/policies/check"]
 
 
 def test_a_dry_run_shows_the_difference_and_puts_nothing(scene: Scene) -> None:
