@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 
 from hasched.model.eligibility import is_in_pool
@@ -71,8 +71,8 @@ def pending_reason(state: State, job: Job, kept: Kept = NOTHING) -> Reason | Non
         )
     if not any(_has_room(node, each) for node in healthy for each in requests):
         return Reason(code=ReasonCode.INSUFFICIENT_RESOURCES, text=f"no node has {tell_request(request)} free now")
-    healthy = [node for node in healthy if any(_has_room(node, each) for each in requests)]
-    if (reason := _reserved(state, job, healthy)) is not None:
+    with_room = (node for node in healthy if any(_has_room(node, each) for each in requests))
+    if (reason := _reserved(state, job, with_room)) is not None:
         return reason
     if kept != NOTHING and all(
         is_kept_from(each, node, kept) for node in healthy for each in requests if _has_room(node, each)
@@ -132,17 +132,22 @@ def _word_of(node: Node) -> str:
     return others[0] if others and node.state is NodeState.HEALTHY else state
 
 
-def _reserved(state: State, job: Job, nodes: Sequence[Node]) -> Reason | None:
+def _reserved(state: State, job: Job, nodes: Iterable[Node]) -> Reason | None:
     """The reservation that keeps others' nodes from the job, where only such nodes have room."""
     windows = Windows()
     windows.refresh(state)
-    if not windows or not all(node.id in windows.nodes for node in nodes):
+    if not windows:
         return None
     account, limit_ms = Account(*job.account), limit_of(job)
     access = windows.access(account)
     end_ms = min(state.now_ms + (limit_ms if limit_ms == NEVER_MS else rounded_up(limit_ms)), NEVER_MS)
-    closing = [(windows.closes_ms(node.id, access), node.id) for node in nodes]
-    if not closing or any(closes_ms >= end_ms for closes_ms, _ in closing):
+    closing: list[tuple[int, str]] = []
+    for node in nodes:
+        closes_ms = windows.closes_ms(node.id, access)
+        if closes_ms >= end_ms:
+            return None
+        closing.append((closes_ms, node.id))
+    if not closing:
         return None
     closes_ms, node_id = max(closing)
     name = windows.closed_by(node_id, access)
