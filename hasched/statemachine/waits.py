@@ -81,23 +81,30 @@ class Waits(msgspec.Struct, frozen=True, array_like=True, gc=False):
         """After these were decided; None if nothing is left to wait for."""
         if not broken and self.any_of:
             return None
-        left = tuple(self._others_than(conditions))
+        left = self._others_than(conditions)
         more = (*self.broken, *conditions) if broken else self.broken
         return Waits(left, self.any_of, more) if left or more else None
 
     def timed(self, condition: Condition, due_ms: int) -> Waits:
         """After it was found when a condition will hold."""
-        job_id = condition.job_id
-        changed = [
-            Awaited(condition, due_ms) if each.condition.job_id == job_id and each.condition == condition else each
-            for each in self.open
-        ]
-        return Waits(tuple(changed), self.any_of, self.broken)
+        place = self._place_of(condition)
+        changed = (*self.open[:place], Awaited(condition, due_ms), *self.open[place + 1 :])
+        return Waits(changed, self.any_of, self.broken)
 
-    def _others_than(self, conditions: Sequence[Condition]) -> list[Awaited]:
+    def _others_than(self, conditions: Sequence[Condition]) -> tuple[Awaited, ...]:
+        if len(conditions) == 1:
+            place = self._place_of(conditions[0])
+            return self.open[:place] + self.open[place + 1 :]
         decided = dict.fromkeys(conditions)
         jobs = dict.fromkeys(condition.job_id for condition in conditions)  # numbers are found faster than conditions
-        return [each for each in self.open if each.condition.job_id not in jobs or each.condition not in decided]
+        return tuple([each for each in self.open if each.condition.job_id not in jobs or each.condition not in decided])
+
+    def _place_of(self, condition: Condition) -> int:
+        job_id = condition.job_id
+        for place, each in enumerate(self.open):
+            if each.condition.job_id == job_id and each.condition == condition:
+                return place
+        raise AssertionError("what is decided was open")
 
 
 class Stir:
@@ -173,7 +180,10 @@ class Dependants:
         self.tasks: dict[int, dict[int, None]] = {}
         self.singletons: dict[NameKey, dict[int, None]] = {}  # that wait
         self.names = Names()
-        self.timers: list[tuple[int, int]] = []  # heap of (when, who waits); may hold what means nothing more
+        self.timers: list[
+            tuple[int, int]
+        ] = []  # heap of (when, who waits), each once; may hold what means nothing more
+        self._timed: dict[tuple[int, int], None] = {}  # what is in it
         self.stirred: dict[int, Stir | None] = {}  # None: with everything that it waits for
 
     def number(self, job_id: int) -> int:
@@ -196,7 +206,10 @@ class Dependants:
 
     def add(self, job_id: int, key: NameKey, awaited: Awaited) -> None:
         if awaited.due_ms:
-            heapq.heappush(self.timers, (awaited.due_ms, job_id))
+            timer = (awaited.due_ms, job_id)
+            if timer not in self._timed:
+                self._timed[timer] = None
+                heapq.heappush(self.timers, timer)
         elif awaited.condition.kind is ConditionKind.SINGLETON:
             self.singletons.setdefault(key, {})[job_id] = None
         elif awaited.end is None:
@@ -259,7 +272,7 @@ class Dependants:
         return self.stirred[job_id]
 
     def drop_timer(self) -> None:
-        heapq.heappop(self.timers)
+        del self._timed[heapq.heappop(self.timers)]
 
     def waiting_for(self, job_id: int) -> Iterator[int]:
         """Who waits for anything of this job."""

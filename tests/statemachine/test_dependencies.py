@@ -202,6 +202,19 @@ def test_after_a_start_and_so_long(world: World):
     assert not waits(world, later)
 
 
+def test_many_delays_that_run_out_at_once_are_one_time_to_look(world: World):
+    others = [world.submit(resources=NOTHING) for _ in range(5)]
+    job = world.submit_after(f"after:{'+1m:'.join(str(each.id) for each in others)}+1m")
+    for each in others:
+        world.cancel(each)
+    world.settle()
+    assert len(world.state.dependants.timers) == 1 and waits(world, job)
+    world.fail_over()
+    assert len(world.state.dependants.timers) == 1
+    world.wait(60_000)
+    assert not waits(world, job) and not world.state.dependants.timers
+
+
 def test_what_never_started_counts_from_its_end(world: World):
     first = world.submit(resources=NOTHING)
     job = world.submit_after(f"after:{first.id}+1m")
