@@ -9,7 +9,7 @@ from hasched.model.schedule import CatchUp, Overlap, ScheduleSpec, Verdict
 from hasched.model.units import format_duration
 from hasched.timetable.cron import Cron, parse_cron
 from hasched.timetable.slots import LATEST_S, first_shown, local_time, matches_day, slots_of
-from hasched.timetable.zones import DAY_S, pieces
+from hasched.timetable.zones import DAY_S, Piece, pieces
 
 _LOOK_AHEAD_S = 400 * DAY_S
 _LOOKED_AT = 400  # slots
@@ -18,7 +18,13 @@ _LOOKED_AT = 400  # slots
 def lint(spec: ScheduleSpec, now_ms: int) -> list[str]:
     """A sentence for each, in the order in which they are found."""
     found = list(_of_cron(parse_cron(spec.cron), spec, now_ms)) if spec.cron else []
-    return [*found, *_of_slots(spec, now_ms), *_of_policies(spec)]
+    return [
+        *found,
+        *_of_dates(spec, now_ms),
+        *_of_interval(spec, now_ms),
+        *_of_slots(spec, now_ms),
+        *_of_policies(spec),
+    ]
 
 
 def _of_cron(cron: Cron, spec: ScheduleSpec, now_ms: int) -> Iterator[str]:
@@ -38,10 +44,11 @@ def _of_cron(cron: Cron, spec: ScheduleSpec, now_ms: int) -> Iterator[str]:
 
 def _of_changes(cron: Cron, spec: ScheduleSpec, now_ms: int) -> Iterator[str]:
     """The first change of the clocks in each direction at which a slot isn't as on other days."""
-    now_s = now_ms // 1000
     told: dict[bool, None] = {}
-    for before, after in pairwise(pieces(spec.timezone, now_s, now_s + _LOOK_AHEAD_S)):
+    for before, after in _changes(spec, now_ms):
         ahead = after.offset_s > before.offset_s
+        if len(cron.hours) == 24 and (after.offset_s - before.offset_s) % 3600 == 0:
+            continue  # it is due every hour, whatever the clock calls it
         local = (
             after.start_s + min(before.offset_s, after.offset_s),
             after.start_s + max(before.offset_s, after.offset_s),
@@ -61,6 +68,37 @@ def _of_changes(cron: Cron, spec: ScheduleSpec, now_ms: int) -> Iterator[str]:
             yield f"{clock} comes twice on {day} in {spec.timezone}: slots are fired both times"
         else:
             yield f"{clock} comes twice on {day} in {spec.timezone}: the slot is fired the first time only"
+
+
+def _changes(spec: ScheduleSpec, now_ms: int) -> Iterator[tuple[Piece, Piece]]:
+    """The changes of the clocks that it meets, while it is from its start to its end."""
+    from_s = max(now_ms, spec.start_ms) // 1000
+    until_s = from_s + _LOOK_AHEAD_S
+    return pairwise(pieces(spec.timezone, from_s, min(until_s, spec.end_ms // 1000) if spec.end_ms else until_s))
+
+
+def _of_dates(spec: ScheduleSpec, now_ms: int) -> Iterator[str]:
+    """Times that come twice, and those at which the clock goes on, where one that it leaves out is fired."""
+    dates = dict.fromkeys(spec.at)
+    for before, after in _changes(spec, now_ms) if dates else ():
+        shift_s = after.offset_s - before.offset_s
+        span = range((after.start_s + min(shift_s, 0)) * 1000, after.start_s * 1000 + 1)
+        for at_ms in (each for each in dates if each in span):
+            local = local_time(spec.timezone, at_ms)
+            clock, day = local[11:16], local[:10]
+            if shift_s > 0:
+                yield f"the clock goes on to {clock} on {day} in {spec.timezone}: a time that it leaves out is fired then"
+            elif at_ms < after.start_s * 1000:
+                yield f"{clock} comes twice on {day} in {spec.timezone}: the slot is fired the first time only"
+
+
+def _of_interval(spec: ScheduleSpec, now_ms: int) -> Iterator[str]:
+    if spec.every_ms and spec.every_ms % (DAY_S * 1000) == 0 and any(_changes(spec, now_ms)):
+        every = format_duration(spec.every_ms)
+        yield (
+            f"`every: {every}` counts real time: once the clocks in {spec.timezone} are changed it is due at another time "
+            "of day; `cron` keeps to the clock"
+        )
 
 
 def _first_time(cron: Cron, from_s: int, until_s: int) -> int | None:

@@ -21,7 +21,9 @@ PLAIN: dict[str, Any] = {"name": "report", "cron": "30 2 * * *", "job": {"comman
 
 
 def read(**keys: Any) -> Any:
-    return parse_schedule({**PLAIN, **keys})[1]
+    """A schedule with these keys; None leaves one out."""
+    document = {key: value for key, value in {**PLAIN, **keys}.items() if value is not None}
+    return parse_schedule(document)[1]
 
 
 def days(spec: Any, count: int, after: str) -> list[str]:
@@ -129,8 +131,12 @@ def test_slots_stand_in_runs() -> None:
             {"timezone": "Europe/Berlin"},
             "02:30 comes twice on 2027-10-31 in Europe/Berlin: the slot is fired the first time only",
         ),
-        ({"timezone": "Europe/Berlin", "cron": "15 * * * *"}, "02:15 comes twice on 2027-10-31"),
-        ({"timezone": "Europe/Berlin", "cron": "15 * * * *"}, "02:15 doesn't exist on 2027-03-28"),
+        ({"timezone": "Europe/Berlin", "cron": "*/15 2 * * *"}, "02:00 comes twice on 2027-10-31"),
+        ({"timezone": "Europe/Berlin", "cron": "*/15 2 * * *"}, "02:00 doesn't exist on 2027-03-28"),
+        ({"timezone": "Australia/Lord_Howe", "cron": "15 * * * *"}, "02:15 doesn't exist on 2027-10-03"),
+        ({"timezone": "Europe/Berlin", "cron": None, "at": "2027-03-28T02:30"}, "goes on to 03:00 on 2027-03-28"),
+        ({"timezone": "Europe/Berlin", "cron": None, "at": "2027-10-31T02:30"}, "02:30 comes twice on 2027-10-31"),
+        ({"timezone": "Europe/Berlin", "cron": None, "every": "7d"}, "counts real time"),
         ({"cron": "0 0 13 * fri"}, "matches either"),
         ({"cron": "0 0 30 * *"}, "months without a day 30"),
         ({"cron": "*/7 * * * *"}, "uneven"),
@@ -146,7 +152,19 @@ def test_the_linter_warns(keys: dict[str, Any], said: str) -> None:
     assert any(said in warning for warning in lint(read(**keys), NOW)), lint(read(**keys), NOW)
 
 
-@pytest.mark.parametrize("keys", [{}, {"cron": "*/15 * * * *"}, {"cron": "0 9 * * mon-fri", "timezone": "Asia/Tokyo"}])
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {},
+        {"cron": "*/15 * * * *"},
+        {"cron": "*/15 * * * *", "timezone": "Europe/Berlin"},
+        {"end": "2027-01-01", "timezone": "Europe/Berlin"},
+        {"cron": None, "every": "7d"},
+        {"cron": None, "every": "1h", "timezone": "Europe/Berlin"},
+        {"cron": None, "at": ["2027-03-28T01:59", "2027-10-31T03:00"], "timezone": "Europe/Berlin"},
+        {"cron": "0 9 * * mon-fri", "timezone": "Asia/Tokyo"},
+    ],
+)
 def test_the_linter_is_silent_where_nothing_is_odd(keys: dict[str, Any]) -> None:
     assert lint(read(**keys), NOW) == []
 
