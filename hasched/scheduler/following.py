@@ -160,15 +160,18 @@ class Following(Standing):
         """Take in an entry that has just been applied to `state`."""
         self._tallies.follow(state)
         touched: dict[NodeId, None] = {}
+        begun = 0  # the job of which tasks have just started, and nothing else happened since
         for event in applied.events:
             handler = _HANDLERS.get(type(event))
             if handler is not None:
                 handler(self, state, event, touched)
             if (job_id := getattr(event, "job_id", 0)) and isinstance(job_id, int):
                 started = isinstance(event, TasksScheduled)
-                if job_id in self._standing and not (started and self._waits(state, job_id)):
-                    del self._standing[job_id]
-                self._ahead.see(state, job_id, started=started)
+                if not (started and job_id == begun):  # a gang makes an event for each of its nodes
+                    if job_id in self._standing and not (started and self._waits(state, job_id)):
+                        del self._standing[job_id]
+                    self._ahead.see(state, job_id, started=started)
+                begun = job_id if started else 0
             for gate in self._gates:
                 for channel in gate.opened(state, event):
                     self._parking.open(channel)

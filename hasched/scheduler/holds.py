@@ -27,7 +27,7 @@ from hasched.statemachine.state import State
 
 MOST_HOLDS = 8
 CLOSE_LOOKS = 8  # that it costs to see whether a task may start on a held node that has room
-REFRESHED_AT_ONCE = 64  # holds of which it is worked out when they can start
+REFRESHED_AT_ONCE = 128  # holds of which it is worked out when they can start
 NODES_A_HOLD = 16  # of so many nodes one may be held; one always may
 
 
@@ -176,6 +176,8 @@ class Holds:
         """When all of these can start; None while that isn't worked out, for there may be thousands (`catch_up`)."""
         if self._together is not None and self._together[0] is holds:
             return self._together[1]
+        if self.behind and len(holds) > 1:
+            return None
         stale = [each for each in holds if each.stale]
         for each in stale[:REFRESHED_AT_ONCE]:
             each.refresh(state)
@@ -399,6 +401,8 @@ def room_in_time(state: State, slot: Slot, wanted: Wanted) -> tuple[int, Slot]:
         ends.append((slot.reserved_until_ms, None))  # what is on its way
         ends.sort(key=lambda end: end[0])
     start_ms = NEVER_MS
+    if not ends or ends[0][0] >= NEVER_MS:
+        return start_ms, then
     for end_ms, asked in ends:
         if end_ms >= NEVER_MS or end_ms > start_ms:
             break

@@ -19,7 +19,7 @@ from hasched.scheduler.order import Account, Rank, RankGroup
 from hasched.scheduler.shapes import Shape
 
 MOST_MOVES = 100  # classes that are put where they belong in one look, for a slice must not be long
-MOVE_LOOKS = 12  # as many looks at nodes one of them costs
+MOVE_LOOKS = 16  # as many looks at nodes one of them costs
 MOST_STALE = 64  # entries of the order of those aside, beyond twice as many as are true, before it is made anew
 
 Ranker: TypeAlias = Callable[[RankGroup, JobId], Rank]

@@ -33,6 +33,7 @@ RELATED_UNITS = 8  # to place a task that is judged by where others run costs as
 ORDERED_A_UNIT = 24  # shapes aside that are put in order to be looked at again
 KEPT_BUDGET = 64  # a slice of so few units always sees who holds a node
 FIND_LOOKS = 48  # beside them, to find the node for a task costs as much as so many
+CATCH_UP_UNITS = 80  # to work out when many held nodes have room
 _LOOKS_A_UNIT = 32  # looking at so many nodes costs about as much as placing a task
 
 
@@ -306,9 +307,11 @@ class Planner(Following):
 
     def _keep_holds(self, state: State) -> int:
         """See who holds a node now. Returns the units spent."""
+        spent = 0
         if self._holds.behind:
             self._holds.catch_up(state)
-        spent = self._head.keep(state, self._windows)
+            spent = CATCH_UP_UNITS
+        spent += self._head.keep(state, self._windows)
         if self._holds.released:
             self._holds.released = False
             self._grown = True

@@ -27,7 +27,7 @@ from hasched.statemachine.relations import Relation, RelationKind, holds
 
 SAMPLE = 64  # the best nodes by all else, among which a wish decides where each node is a place of its own
 MOST_LOOKS = 2_000  # in one search, before others have their turn
-SPOT_LOOKS = 12  # to judge a spot costs as much as so many looks at nodes,
+SPOT_LOOKS = 16  # to judge a spot costs as much as so many looks at nodes,
 SHELF_LOOKS = 6  # and to open a shelf
 PATIENCE = 200  # searches in a row that were ended for their length: then what was found has to do
 BEST_LOOKS = 32  # a search costs as much as so many, at least
@@ -374,7 +374,12 @@ class RelatedCursor(Cursor):
         if spot.opened:
             found = spot.heap[0][:2] if spot.heap else None
         else:
-            found = min((self._bound_of(shelf) for shelf in spot.shelves if not shelf.empty), default=None)
+            found = None
+            for shelf in spot.shelves:
+                if not shelf.empty:
+                    bound = self._bound_of(shelf)
+                    if found is None or bound < found:
+                        found = bound
         return (found[0] + spot.penalty, found[1]) if found is not None else None
 
     def _bound_of(self, shelf: Shelf) -> _Bound:

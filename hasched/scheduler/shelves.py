@@ -164,10 +164,10 @@ class Shelf:
         """Some from either end: the fullest and the emptiest, whichever is where."""
         if not self._blocks:
             return []
-        last = self._blocks[-1].places[-most:]
-        if len(self._blocks) == 1 and len(last) < most:
-            return last
-        return list(dict.fromkeys([*last, *self._blocks[0].places[:most]]))
+        first, last = self._blocks[0].places, self._blocks[-1].places
+        if first is last and len(first) <= 2 * most:
+            return first[:]
+        return [*first[:most], *last[-most:]]
 
     def slots(self) -> Iterator[Slot]:
         """All of them, as they stood at the first look."""

@@ -14,18 +14,6 @@ from hasched.statemachine.node import Node
 MAX_ATTEMPTS_PER_NODE = 4096  # so that tasks which ask for nothing don't all start at once
 
 _ANY = -(2**62)
-_COPIED = (
-    "cpu_milli",
-    "memory_bytes",
-    "disk_bytes",
-    "gpus",
-    "attempts",
-    "total",
-    "usable",
-    "kept",
-    "spare_cpu_milli",
-    "spare_memory_bytes",
-)
 
 
 def least(request: Resources) -> tuple[int, int, int]:
@@ -243,8 +231,13 @@ class Slot:
     def copy(self) -> Slot:
         """To see what would be free if things were otherwise."""
         twin = Slot(self.node, self.order)
-        for name in _COPIED:
-            setattr(twin, name, getattr(self, name))
+        twin.cpu_milli, twin.memory_bytes, twin.disk_bytes = self.cpu_milli, self.memory_bytes, self.disk_bytes
+        twin.gpus, twin.attempts, twin.total, twin.usable = self.gpus, self.attempts, self.total, self.usable
+        twin.kept, twin.spare_cpu_milli, twin.spare_memory_bytes = (
+            self.kept,
+            self.spare_cpu_milli,
+            self.spare_memory_bytes,
+        )
         twin.countables = dict(self.countables)
         twin.gpu_kinds = dict(self.gpu_kinds)
         return twin

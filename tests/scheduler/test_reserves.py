@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
+from hasched.scheduler.holds import REFRESHED_AT_ONCE
 from hasched.statemachine.commands import StepClock
 from tests.scheduler.world import World
 
@@ -55,3 +58,29 @@ def test_a_node_that_is_free_before_its_time_is_kept_for_the_gang_in_place_of_on
     assert world.planner.held_nodes[other] == gang.id
     world.end(first.id, (early + 1) % 3)
     assert len(world.settle()) == 2 and gang.active == 2 and not behind.active
+
+
+def test_what_ends_before_a_gang_of_hundreds_is_found_out_some_nodes_at_a_time() -> None:
+    world = World()
+    for number in range(5 * REFRESHED_AT_ONCE):
+        world.node(f"n{number}", cpu=3)
+    nodes = len(world.state.nodes)
+    world.submit(nodes, cpu=2, limit_ms=1000)
+    world.settle()
+    gang = world.submit(nodes, gang=True, cpu=3)
+    world.settle()
+    assert len(world.planner.held_nodes) == nodes and not gang.active
+    short, long = world.submit(5, cpu=1, limit_ms=500), world.submit(cpu=1, limit_ms=2000)
+
+    def known() -> int:
+        """Of how many held nodes it is worked out when they have room."""
+        holds = world.planner._holds
+        return sum(not holds.of(slot).stale for slot in world.planner._slots.values() if slot.held)
+
+    steps = [known()]
+    while world.planner.ready:
+        if (plan := world.plan(100)) is not None:
+            world.decide(plan)
+        steps.append(known())
+    assert max(after - before for before, after in pairwise(steps)) <= 2 * REFRESHED_AT_ONCE, "no slice is long"
+    assert (short.active, long.active) == (5, 0), "the gang can start in a second"
