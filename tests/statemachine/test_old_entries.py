@@ -9,6 +9,7 @@ from hasched.model.dependency import parse_dependency
 from hasched.model.spec import JobSpec, Resources
 from hasched.model.states import EndKind, TaskState
 from hasched.model.wire import AttemptEnded, GpuDevice, NodeInfo, Usage
+from hasched.model.workflow_text import parse_workflow
 from hasched.statemachine.apply import Applied, apply
 from hasched.statemachine.commands import (
     Batch,
@@ -19,6 +20,7 @@ from hasched.statemachine.commands import (
     PlacePlan,
     RegisterNode,
     ReportAttempts,
+    StartExecution,
     StepClock,
     SubmitJob,
 )
@@ -120,3 +122,14 @@ def test_a_step_counted_all_that_a_job_waited_for(version: int, jobs: int, monke
     do(state, CancelJob(job_id=1, actor="ada"), version)
     met = do(state, StepClock(), version).events
     assert sum(isinstance(event, DependencyMet) for event in met) == jobs
+
+
+@pytest.mark.parametrize(("version", "told"), [(3, ""), (4, ',"slot":"2023-11-14T22:13:20Z","schedule":null')])
+def test_what_tasks_were_given_of_an_execution_had_no_slot(version: int, told: str) -> None:
+    state = State()
+    document = {"name": "w", "tasks": {"a": {"command": ["run", "#{execution}"]}}}
+    spec = parse_workflow(document, given={}).spec
+    do(state, StartExecution(submission_id="s", actor="ada", spec=spec), version)
+    do(state, StepClock(), version)
+    (job,) = state.jobs.values()
+    assert job.spec.command == ("run", f'{{"id":1,"workflow":"w","state":"running"{told}}}')

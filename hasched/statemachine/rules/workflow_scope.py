@@ -29,7 +29,7 @@ _unpack = msgspec.msgpack.Decoder().decode
 class Slot(NamedTuple):
     """What a schedule has made an execution for, or the execution that it is part of."""
 
-    schedule: str
+    schedule: str  # empty: no schedule has, and its start stands for the time
     slot_ms: int
 
 
@@ -37,6 +37,7 @@ class Scope:
     """One execution as it is; to be made anew when rows have changed."""
 
     def __init__(self, execution: Execution, slot: Slot | None) -> None:
+        """`slot`: None where nothing of it is told."""
         self._execution = execution
         self.slot = slot
         self._plan = execution.plan
@@ -72,13 +73,10 @@ class Scope:
     def _own(self) -> Value:
         execution = self._execution
         state = execution.result if execution.stage else execution.state
-        return {
-            "id": execution.id,
-            "workflow": execution.workflow,
-            "state": state.name.lower(),
-            "slot": format_time(execution.started_ms if self.slot is None else self.slot.slot_ms),
-            "schedule": None if self.slot is None else self.slot.schedule,
-        }
+        own: dict[str, Value] = {"id": execution.id, "workflow": execution.workflow, "state": state.name.lower()}
+        if self.slot is not None:
+            own |= {"slot": format_time(self.slot.slot_ms), "schedule": self.slot.schedule or None}
+        return own
 
     def _task(self, name: str, asking: int, instance: int) -> Value:
         row = self._plan.row_of.get(name)
@@ -180,7 +178,7 @@ def fill_job(task: TaskSpec, scope: Scope, execution: Execution, row: int, insta
     names = scope.names(row, instance if task.fans_out else -1, arguments_of(task, scope, row, instance))
     env = {key: _word(fill(value, names, MAX_WORD_BYTES), key) for key, value in job.env.items()}
     env[EXECUTION_VARIABLE] = str(execution.id)
-    if scope.slot is not None:
+    if scope.slot is not None and scope.slot.schedule:
         env[SCHEDULE_VARIABLE], env[SLOT_VARIABLE] = scope.slot.schedule, format_time(scope.slot.slot_ms)
     if task.fans_out:
         item = scope.items_of(row)[instance]

@@ -160,17 +160,16 @@ class Step:
                 self._look(execution, scope, execution.blocked.pop(0), most)
 
     def _slot_of(self, execution: Execution) -> Slot | None:
-        """The slot that it was made for, or the outermost of the executions that it is part of."""
+        """The slot that it was made for, or the outermost of the executions that it is part of. None in old entries: what tasks
+        are given of an execution had no slot."""
         if self._state.entry_version < SLOTS_TOLD_SINCE:
             return None
-        while (place := read_parent(execution.parent)) is not None:
+        outer: Execution | None = execution
+        while outer is not None and (place := read_parent(outer.parent)) is not None:
             book = self._books.get(place[0])
             outer = self._state.executions.get(place[0]) if book is None else book.execution
-            if outer is None:
-                return None
-            execution = outer
-        made_for = parse_parent(execution.parent)
-        return None if made_for is None else Slot(*made_for)
+        made_for = parse_parent(outer.parent) if outer is not None else None
+        return Slot("", execution.started_ms) if made_for is None else Slot(*made_for)
 
     def _look(self, execution: Execution, scope: Scope, row: int, most: int) -> None:
         task = execution.plan.spec.tasks[row]
