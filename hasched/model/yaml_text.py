@@ -59,11 +59,21 @@ def read_documents(text: str, source: str, *, fillable: bool = False) -> list[Do
 def _advice(text: str) -> str:
     """What to do if the text is no YAML: a `#{` without quotes is a comment, which swallows what should close a list."""
     for number, line in enumerate(text.splitlines(), 1):
-        for found in _UNQUOTED.finditer(line):
-            before = line[: found.start()]
-            if before.strip() and before.count('"') % 2 == 0 and before.count("'") % 2 == 0:
-                return f"line {number}: a text with `#{{…}}` goes in quotes"
+        if _holds_unquoted(line):
+            return f"line {number}: a text with `#{{…}}` goes in quotes"
     return ""
+
+
+def _holds_unquoted(line: str) -> bool:
+    """Whether a `#{` stands behind something, and not in quotes."""
+    start, quotes, others = len(line) - len(line.lstrip()), 0, 0
+    for found in _UNQUOTED.finditer(line, start):
+        quotes += line.count('"', start, found.start())
+        others += line.count("'", start, found.start())
+        start = found.start()
+        if quotes % 2 == 0 and others % 2 == 0:
+            return True
+    return False
 
 
 def _refuse_comments(node: yaml.Node, lines: list[str], source: str) -> None:
