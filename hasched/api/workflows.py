@@ -259,7 +259,9 @@ def _decode(body: bytes) -> dict[str, Any]:
 def _check_document(kind: str, name: str, document: dict[str, Any], library: Library, call: Call) -> None:
     if kind == "workflow":
         if document.get("name", name) != name:
-            raise BadRequest(f"the document is called {str(document['name'])[:60]!r}, and the path {name[:60]!r}")
+            raise BadRequest(
+                f"the document is called {str(document['name'])[:60]!r}, not {name[:60]!r}", "put it under its own name"
+            )
         parse_workflow(document, library=library, defaults=call.context.defaults)
     elif problems := check_template(document):
         raise TemplateInvalid(problems[:MAX_PROBLEMS])

@@ -55,6 +55,10 @@ def _parse_job(kind: ConditionKind, text: str) -> Condition:
     number, plus, delay = text.partition("+")
     if not (number.isascii() and number.isdigit() and len(number) <= len(str(MAX_INTEGER))):
         whole = " (a dependency is on whole jobs)" if re.fullmatch(r"[0-9]+[._][0-9]+", number) else ""
+        if not number:
+            raise ValueError(
+                f"`{kind.value}` names no job; write {kind.value}:ID, with the number that `job submit` prints"
+            )
         raise ValueError(f"{describe(number)} is not the id of a job{whole}")
     job_id = int(number)
     if not 0 < job_id <= MAX_INTEGER:

@@ -357,6 +357,10 @@ class _Reader:
         if draft.validates:
             return TaskSpec(name=draft.name, validates=True)
         each = own.get("for_each", {})
+        if "items" in each and own.get("enough", 0) > len(each["items"]):
+            problems.note(
+                f"{place}.complete_when", f"asks for more than the {len(each['items'])} instances that there are"
+            )
         if "for_each" in each:
             self._check_names(each["for_each"], f"{place}.for_each", row, instance=False)
         if own.get("condition"):

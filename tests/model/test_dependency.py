@@ -39,6 +39,7 @@ def test_conditions_are_read(text: str, dependency: Dependency):
     [
         ("afterok:1,afterok:2?afterok:3", "`,` (all) and `?` (any) can't be mixed"),
         ("afterok", "`afterok` has to name a job: afterok:12"),
+        ("afterok:", "`afterok` names no job; write afterok:ID, with the number that `job submit` prints"),
         ("afterok:0", "'0' is not the id of a job"),
         ("afterok:-1", "'-1' is not the id of a job"),
         ("afterok:1²", "'1²' is not the id of a job"),

@@ -132,6 +132,13 @@ def test_a_right_one() -> None:
         ("    after: [b]", "    job: nothing", 11, "tasks.c.job", "there is no job template nothing"),
         ("    after: [b]", "    workflow: w", 10, "tasks.c", "`workflow` excludes a job and its keys"),
         ("    after: [b]", "    complete_when: 2", 11, "tasks.c.complete_when", "is of tasks with for_each"),
+        (
+            "    after: [b]",
+            "    for_each: [1, 2]\n    complete_when: 3",
+            12,
+            "tasks.c.complete_when",
+            "asks for more than the 2 instances that there are",
+        ),
         ("    after: [b]", "    memo: {key: '#{d.output}'}", 11, "tasks.c.memo.key", None),
         (
             "    after: [b]",
