@@ -174,7 +174,7 @@ async def show_all_resources(call: Call, query: ResourcesQuery) -> ResourcesView
     state = await call.read_state(query.consistency)
     check_label(state, query.by)
     try:
-        return show_resources(state, query.by, call.context.hub.node_classes)
+        return show_resources(state, query.by, call.context.hub.node_classes, call.context.now_ms())
     except ValueError as error:
         raise BadRequest(str(error)) from None
 

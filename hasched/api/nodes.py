@@ -65,7 +65,8 @@ class PropertiesRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 async def list_nodes(call: Call) -> NodePage:
     """List the nodes, with what each uses as of its last heartbeat."""
     state = await call.read_state("linearizable")
-    return NodePage(nodes=[_with_memory(call.context.hub, node) for node in queries.list_nodes(state).nodes])
+    nodes = queries.list_nodes(state, call.context.now_ms()).nodes
+    return NodePage(nodes=[_with_memory(call.context.hub, node) for node in nodes])
 
 
 @routes.add("GET", "/v1/nodes/{node_id}", by_leader=True)
@@ -144,7 +145,7 @@ async def _control(call: Call, command: ControlCommand) -> NodeView:
 
 async def _show(call: Call, node_id: str) -> NodeView:
     state = await call.read_state("linearizable")
-    node = queries.node_view(state, node_id)
+    node = queries.node_view(state, node_id, call.context.now_ms())
     if node is None:
         raise NotFound(f"there is no node {node_id[:128]!r}", node_hint(state, node_id), code="no_such_node")
     return _with_memory(call.context.hub, node)

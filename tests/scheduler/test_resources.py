@@ -85,6 +85,17 @@ def test_the_largest_task_that_would_start_now() -> None:
     assert (group.nodes, group.usable) == (4, 3)
 
 
+def test_a_reservation_ends_also_where_nothing_happens() -> None:
+    idle = cluster().state
+    held = [
+        line.held
+        for now_ms in (T0 + 999, T0 + 1000)
+        for line in show_resources(idle, "all", NodeClasses(), now_ms).groups[0].resources
+        if line.resource == "cpu"
+    ]
+    assert held == [8000, 0]
+
+
 def test_nothing_is_free_where_no_node_takes_work() -> None:
     lost = cluster()
     for node_id in list(lost.state.nodes):

@@ -266,6 +266,8 @@ def test_a_node_shows_the_reservations_that_have_not_ended() -> None:
         ("soon", False, ["ada"]),
         ("later", False, ["ada"]),
     ]
+    (idle,) = queries.list_nodes(machine.state, now_ms + 600).nodes
+    assert [(each.name, each.begun) for each in idle.reservations] == [("now", True), ("soon", True), ("later", False)]
     machine.wait(1000)
     node = queries.node_view(machine.state, "n1")
     assert node is not None and [each.name for each in node.reservations] == ["later"]

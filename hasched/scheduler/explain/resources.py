@@ -56,9 +56,12 @@ class _Sums:
         )
 
 
-def show_resources(state: State, by: str, classes: NodeClasses) -> ResourcesView:
-    """By `all`, `pool`, `class`, `gpu_model` or `label.NAME`; the groups by name. Raises ValueError for any other."""
-    held = _held_nodes(state)
+def show_resources(state: State, by: str, classes: NodeClasses, now_ms: int = 0) -> ResourcesView:
+    """By `all`, `pool`, `class`, `gpu_model` or `label.NAME`; the groups by name. Raises ValueError for any other.
+
+    `now_ms`: the time of an idle state stands still, and reservations begin all the same.
+    """
+    held = _held_nodes(state, max(now_ms, state.now_ms))
     if by == GPU_MODEL:
         return ResourcesView(log_index=state.index, by=by, groups=_by_gpu_model(state, held))
     key = _key_of(by, classes, state)
@@ -93,13 +96,13 @@ def _name_class(node: Node, classes: NodeClasses) -> str:
     return f"{tell_cpu(total.cpu_milli)}, {short_bytes(total.memory_bytes)} memory{gpus}, {known.words}"
 
 
-def _held_nodes(state: State) -> dict[str, None]:
+def _held_nodes(state: State, now_ms: int) -> dict[str, None]:
     """Nodes that a reservation or maintenance keeps at this time."""
     bodies = [record.body for record in state.policies[PolicyKind.RESERVATION].values()]
     return {
         node_id: None
         for body in bodies
-        if isinstance(body, Reservation) and body.start_ms <= state.now_ms < body.end_ms
+        if isinstance(body, Reservation) and body.start_ms <= now_ms < body.end_ms
         for node_id in body.nodes
     }
 

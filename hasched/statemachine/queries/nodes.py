@@ -29,33 +29,35 @@ from hasched.statemachine.state import State
 MOST_TASKS = 1000  # that are named of a node
 
 
-def node_view(state: State, node_id: str) -> NodeView | None:
-    """`connected` and `usage` are known to the leader's streams alone."""
+def node_view(state: State, node_id: str, now_ms: int = 0) -> NodeView | None:
+    """`connected` and `usage` are known to the leader's streams alone. `now_ms`: an idle state's own time stands still."""
     node = state.nodes.get(node_id)
     if node is None:
         return None
     tasks = [f"{job_id}.{index}" for job_id, index in nsmallest(MOST_TASKS, node.attempts)]
-    return replace(_show_node(node, _reservations(state)), tasks=tasks)
+    return replace(_show_node(node, _reservations(state, now_ms)), tasks=tasks)
 
 
-def list_nodes(state: State) -> NodePage:
-    reserved = _reservations(state)
+def list_nodes(state: State, now_ms: int = 0) -> NodePage:
+    """`now_ms` as for `node_view`."""
+    reserved = _reservations(state, now_ms)
     return NodePage(nodes=[_show_node(node, reserved) for _, node in sorted(state.nodes.items())])
 
 
-def _reservations(state: State) -> dict[str, list[NodeReservationView]]:
+def _reservations(state: State, now_ms: int) -> dict[str, list[NodeReservationView]]:
     """Of each node those that have not ended, the next first."""
+    now_ms = max(now_ms, state.now_ms)
     found: dict[str, list[NodeReservationView]] = {}
     for name, record in sorted(state.policies[PolicyKind.RESERVATION].items()):
         body = record.body
-        if isinstance(body, Reservation) and body.end_ms > state.now_ms:
+        if isinstance(body, Reservation) and body.end_ms > now_ms:
             view = NodeReservationView(
                 name=name,
                 start_ms=body.start_ms,
                 end_ms=body.end_ms,
                 namespaces=list(body.namespaces),
                 users=list(body.users),
-                begun=body.start_ms <= state.now_ms,
+                begun=body.start_ms <= now_ms,
             )
             for node_id in body.nodes:
                 found.setdefault(node_id, []).append(view)
