@@ -250,6 +250,32 @@ def test_a_long_look_is_taken_in_steps_by_whoever_leads(monkeypatch: pytest.Monk
     assert world.execution(1).instances == 20
 
 
+LONG = " or ".join(f"label.rack == r{number}" for number in range(7))
+
+
+@pytest.mark.parametrize(("most", "refused"), [(8, True), (7, False)])
+def test_constraints_that_would_hold_up_a_step_are_not_looked_at(
+    most: int, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are long, or there are many nodes: what one job costs has a bound."""
+    monkeypatch.setattr(workflow_checks, "MAX_LOOKS_OF_CONSTRAINTS", most)
+    world = World()  # with one node
+    start(world, f"tasks: {{a: {{command: [x], placement: {{constraints: ['{LONG}']}}}}}}")
+    assert world.states(1)["validate_resources"] == ("failed" if refused else "succeeded")
+
+
+@pytest.mark.parametrize(("constraint", "passed"), [("label.a != x", 9), (f"not ({LONG})", 1)])
+def test_long_constraints_count_like_many_looks(constraint: str, passed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workflow_checks, "MAX_LOOKS_PER_STEP", 9)
+    monkeypatch.setattr(workflow_checks, "LOOKS_OF_JOB", 0)
+    world = World()  # with one node
+    job = f"command: [x], placement: {{constraints: ['{constraint}']}}, resources: {{cpu: 0."
+    spec = parsed(HOOK + "tasks:\n" + "".join(f"  t{row}: {{{job}{row}}}}}\n" for row in range(1, 10)))
+    world.do(StartExecution(submission_id="s", actor="ada", spec=spec))
+    world.do(StepClock())
+    assert world.state.executions[1].rows[0].count(Phase.SUCCEEDED) == passed
+
+
 @pytest.mark.parametrize(
     "tasks",
     [

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
+import msgspec
+
 from hasched.model.constraints import compile_constraint
 from hasched.model.eligibility import find_taint, is_in_pool
 from hasched.model.spec import ANYWHERE, EVERY, JobSpec, PlacementRules, Resources
@@ -25,6 +27,8 @@ MAX_LOOKS_PER_STEP = (
     20_000  # at nodes; what is left is looked at in the next step. Old logs replay with just this number
 )
 LOOKS_OF_JOB = 20  # that it costs at least
+CHARS_A_LOOK = 16  # of constraints, which are asked of every node
+MAX_LOOKS_OF_CONSTRAINTS = 200_000  # of a job: a step can't end within one. Where they cost more they are not looked at
 
 _Shape: TypeAlias = tuple[PlacementRules | None, tuple[tuple[tuple[Resources, int], ...], ...]]
 
@@ -71,7 +75,7 @@ class Checks:
         return self._sorted
 
     def _lack_of(self, shape: _Shape) -> str:
-        rules, options = shape
+        rules, options = self._bounded(shape[0]), shape[1]
         if any(all(self._has_room(rules, *each) for each in wanted) for wanted in options):
             return ""
         nodes = self._nodes()
@@ -87,6 +91,16 @@ class Checks:
         if times > 1 and (room := sum(room_when_empty(node, request, times) for node in admitted)):
             return f"{times} of its tasks start together, and empty nodes{may} have room for {room}{also}"
         return f"no node{may} has {tell_request(request)} in all{also}; {tell_most(request, admitted)}"
+
+    def _bounded(self, rules: PlacementRules | None) -> PlacementRules | None:
+        """What of the rules is looked at: however long they are, and however many nodes there are, a step ends."""
+        if rules is None or not rules.constraints:
+            return rules
+        looks = len(self._nodes()) * (sum(map(len, rules.constraints)) // CHARS_A_LOOK)
+        if looks > MAX_LOOKS_OF_CONSTRAINTS:
+            return msgspec.structs.replace(rules, constraints=())
+        self._looks += looks
+        return rules
 
     def _has_room(self, rules: PlacementRules | None, request: Resources, times: int) -> bool:
         """Whether so many such tasks could run at once if nothing else did."""
