@@ -245,11 +245,17 @@ def _change_policy(state: State, kind: PolicyKind, place: str, value: Any) -> Po
 
 
 _COUNTABLES = "countables"
+_MAX_PLACE_CHARS = 500
 _BESIDE_LIMITS = ("limits", "borrow", "lend", "parent", "cohort", "scope", "namespace", "user", "each_user")
 
 
 def _find_policy(state: State, kind: PolicyKind, place: str) -> tuple[str, list[str]]:
-    """The policy of which `place` begins with the name, which may have dots in it, and the keys behind it. Raises NotFound."""
+    """The policy of which `place` begins with the name, which may have dots in it, and the keys behind it.
+
+    Raises NotFound and BadRequest.
+    """
+    if len(place) > _MAX_PLACE_CHARS:
+        raise BadRequest(f"{place[:60]!r}… is longer than {_MAX_PLACE_CHARS} characters", "write NAME.KEY=VALUE")
     words = place.split(".")
     for length in range(len(words) - 1, 0, -1):
         name = ".".join(words[:length])

@@ -92,6 +92,7 @@ async def test_what_if_compares_two_futures(manager: Manager) -> None:
         pytest.param({}, 400, "bad_request", id="nothing"),
         pytest.param({"remove_nodes": ["n9"]}, 404, "no_such_node", id="no such node"),
         pytest.param({"quotas": {"team.gpus": 3}}, 404, "no_such_policy", id="no such quota"),
+        pytest.param({"caps": {"a." * 50_000: 3}}, 400, "bad_request", id="more dots than names have"),
         pytest.param({"drain": [{}]}, 400, "bad_request", id="a drain of nothing"),
         pytest.param({"without_jobs": [7]}, 404, "no_such_job", id="no such job"),
         pytest.param({"drain": [{"label": "rack", "value": "r9"}]}, 404, "no_such_node", id="no such label"),
