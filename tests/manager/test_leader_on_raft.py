@@ -64,6 +64,11 @@ async def run(member: Member, members: list[Member], certs: Path, folder: Path) 
             await replica.stop()
 
 
+def takes_agents(manager: Manager) -> bool:
+    """A new leader first says which cluster it leads."""
+    return manager.hub.leading and bool(manager.replica.state.origin)
+
+
 def ended(job_id: int) -> AttemptEnded:
     return AttemptEnded(job_id, 0, 1, 1, 2, EndKind.EXITED)
 
@@ -71,12 +76,12 @@ def ended(job_id: int) -> AttemptEnded:
 async def test_a_manager_that_restarts_knows_what_its_agents_run(certs: Path, tmp_path: Path) -> None:
     members = make_members(1)
     async with run(members[0], members, certs, tmp_path) as manager:
-        await until(lambda: manager.hub.leading)
+        await until(lambda: takes_agents(manager))
         async with manager.agent() as agent:
             await manager.replica.propose(SubmitJob(submission_id="s1", actor="ada", spec=SPEC))
             assert (await agent.expect(Assign)).assignments[0].tasks == ((0, 1),)
     async with run(members[0], members, certs, tmp_path) as manager:
-        await until(lambda: manager.hub.leading)
+        await until(lambda: takes_agents(manager))
         async with manager.agent(attempts=[AttemptKey(1, 0, 1)]) as agent:
             assert isinstance(await agent.expect(Freeze), Freeze)
             await agent.send(Reports(1, (ended(1),)))
@@ -96,7 +101,7 @@ async def test_when_the_leader_goes_its_agents_find_the_next_and_nothing_runs_tw
             )
             for member in members
         }
-        await until(lambda: any(manager.hub.leading for manager in managers.values()))
+        await until(lambda: any(takes_agents(manager) for manager in managers.values()))
         first = next(name for name, manager in managers.items() if manager.hub.leading)
         follower = next(name for name in managers if name != first)
         async with managers[follower].connect() as agent:
@@ -106,7 +111,7 @@ async def test_when_the_leader_goes_its_agents_find_the_next_and_nothing_runs_tw
             await agent.expect(Assign)
             await stacks[first].aclose()
         del managers[first]
-        await until(lambda: any(manager.hub.leading for manager in managers.values()))
+        await until(lambda: any(takes_agents(manager) for manager in managers.values()))
         second = next(manager for manager in managers.values() if manager.hub.leading)
         async with second.agent(attempts=[AttemptKey(1, 0, 1)]) as agent:
             await agent.expect(Freeze)
