@@ -15,6 +15,9 @@ import msgspec
 from hasched.model.spec import Resources
 from hasched.model.words import short_bytes, tell_resources
 
+_OF_SCHEDULE = re.compile(r"schedule/(.+)@([0-9]{1,15})")
+_OF_EXECUTION = re.compile(r"execution/([0-9]+)/(.+)")
+
 STYLES = {
     "PENDING": "yellow",
     "SCHEDULED": "cyan",
@@ -126,6 +129,17 @@ def print_fields(fields: Iterable[tuple[str, str]]) -> None:
         click.echo(f"{name.ljust(width)}  {printable(first)}")
         for line in more:
             click.echo(f"{' ' * width}  {printable(line)}".rstrip())
+
+
+def origin(parent: str) -> str:
+    """What has made a job or an execution: `schedule tick, slot 2026-12-24T18:00:00Z`, `execution 7, task a[2]`."""
+    from hasched.model.times import format_time
+
+    if (slot := _OF_SCHEDULE.fullmatch(parent)) is not None:
+        return f"schedule {slot[1]}, slot {format_time(int(slot[2]))}"
+    if (task := _OF_EXECUTION.fullmatch(parent)) is not None:
+        return f"execution {task[1]}, task {task[2]}"
+    return parent
 
 
 def printable(text: str) -> str:

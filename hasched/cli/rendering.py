@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hasched.cli.output import age, clock, counts, moment, pairs, print_fields, print_table, printable, resources, took
+from hasched.cli.output import (
+    age,
+    clock,
+    counts,
+    moment,
+    origin,
+    pairs,
+    print_fields,
+    print_table,
+    printable,
+    resources,
+    took,
+)
 from hasched.cli.placement_words import placement_fields
 from hasched.cli.tasks import ending, summary
 from hasched.cli.usage import money, say_estimate, times
@@ -73,7 +85,7 @@ def print_job(job: JobView, failed: TaskView | None, starts: str = "") -> None:
                 f"{job.queue}, priority {job.priority}" + (f" ({job.priority_class})" if job.priority_class else ""),
             ),
             ("by", job.actor),
-            ("made by", job.parent),
+            ("made by", origin(job.parent)),
             ("submitted", moment(job.submitted_ms)),
             ("not before", moment(job.not_before_ms)),
             ("deadline", moment(job.deadline_ms)),

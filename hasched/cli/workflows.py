@@ -191,7 +191,7 @@ def show(settings: Settings, /, execution_id: int) -> None:
 
 def print_execution(view: ExecutionView) -> None:
     """What there is to tell, and a line for each task."""
-    from hasched.cli.output import moment, print_fields, print_table, took
+    from hasched.cli.output import moment, origin, print_fields, print_table, took
     from hasched.model.words import counted
 
     given = ", ".join(f"{key}={value}" for key, value in view.parameters.items())
@@ -203,7 +203,7 @@ def print_execution(view: ExecutionView) -> None:
             ("stage", view.stage if view.stage in ("undo", "final") else ""),
             ("parameters", given),
             ("by", view.actor),
-            ("part of", view.parent),
+            ("part of", origin(view.parent)),
             ("started", moment(view.started_ms)),
             ("ended", moment(view.ended_ms)),
             ("deadline", moment(view.deadline_ms) if not view.ended_ms else ""),

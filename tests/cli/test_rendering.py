@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from hasched.cli.managers import MANAGER_COLUMNS, MANAGER_SPARE, manager_row
 from hasched.cli.nodes import NODE_COLUMNS, NODE_SPARE, node_row
-from hasched.cli.output import clock, print_table, printable, wait
+from hasched.cli.output import clock, origin, print_table, printable, wait
 from hasched.cli.placement_words import placement_fields
 from hasched.cli.rendering import JOB_COLUMNS, JOB_SPARE, job_row, print_job, print_task
 from hasched.model.parse import parse_spec
@@ -304,3 +304,15 @@ def test_attempts_that_are_not_kept_leave_a_line_where_they_stood(capsys: pytest
     print_task(replace(TASK, attempt=40, attempts=kept, attempts_dropped=37))
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert [row[:4] for row in rows if row][-2] == ["…", "37", "more", "attempts"]
+
+
+@pytest.mark.parametrize(
+    ("parent", "said"),
+    [
+        ("schedule/tick@1798135200000", "schedule tick, slot 2026-12-24T18:00:00Z"),
+        ("execution/7/fetch[2]", "execution 7, task fetch[2]"),
+        ("", ""),
+    ],
+)
+def test_who_has_made_a_job_is_said_in_words(parent: str, said: str):
+    assert origin(parent) == said
