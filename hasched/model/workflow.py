@@ -103,7 +103,7 @@ class WorkflowSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 class Plan:
     """What follows from a spec, worked out once: which rows come after which."""
 
-    __slots__ = ("after_of", "check", "finals", "mains", "row_of", "spec", "undos")
+    __slots__ = ("after_of", "check", "finals", "mains", "row_of", "spec", "told", "undos")
 
     def __init__(self, spec: WorkflowSpec) -> None:
         self.spec = spec
@@ -112,6 +112,8 @@ class Plan:
         for row, task in enumerate(spec.tasks):
             for each in task.after:
                 self.after_of[each.row].append(row)
+        rules = told_within(spec)
+        self.told = tuple(dict.fromkeys((target, namespace) for rule, namespace in rules for target in rule.targets))
         self.check = next((row for row, task in enumerate(spec.tasks) if task.validates), -1)
         self.mains, self.undos, self.finals = (
             [row for row, task in enumerate(spec.tasks) if task.role is role] for role in Role
@@ -139,6 +141,17 @@ def jobs_of(spec: WorkflowSpec, within: str = "") -> Iterator[tuple[str, JobSpec
             yield within + task.name, task.job
         elif task.workflow is not None:
             yield from jobs_of(task.workflow, f"{within}{task.name}.")
+
+
+def told_within(spec: WorkflowSpec, *, jobs: bool = True) -> Iterator[tuple[NotifyRule, str]]:
+    """Who is told of it, of its jobs and of the workflows within it, each with the namespace."""
+    if spec.notify is not None:
+        yield spec.notify, spec.namespace
+    for task in spec.tasks:
+        if jobs and task.job is not None and task.job.notify is not None:
+            yield task.job.notify, task.job.namespace
+        elif task.workflow is not None:
+            yield from told_within(task.workflow, jobs=jobs)
 
 
 def count_rows(spec: WorkflowSpec) -> int:

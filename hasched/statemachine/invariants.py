@@ -305,7 +305,7 @@ def _check_schedules(state: State) -> Iterator[str]:
     told: ToldOf = {}
     for execution in state.executions.values():
         if not execution.ended:
-            count_told(told, execution.plan.spec.notify, execution.plan.spec.namespace, 1)
+            count_told(told, execution.plan.told, 1)
     if state.told_executions != told:
         yield f"{state.told_executions} are told of executions, and these say {told}"
     if state.schedule_executions != executions:

@@ -131,7 +131,7 @@ class State:
         self.execution_timers: dict[int, int] = {}  # of executions that something comes due for, when
         self.execution_due_ms = 0  # the earliest of these, 0: none
         self.execution_bytes = 0
-        self.told_executions: ToldOf = {}  # that have not ended
+        self.told_executions: ToldOf = {}  # that have not ended, for all that is within them
         self.schedules: dict[str, Schedule] = {}
         self.schedule_executions: dict[str, dict[int, None]] = {}  # likewise of executions
         self.schedule_sizes: dict[str, int] = {}  # of what each says, in bytes
@@ -295,8 +295,7 @@ class State:
             return
         if (found := parse_parent(execution.parent)) is not None:
             self.schedule_executions.setdefault(found[0], {})[execution.id] = None
-        spec = execution.plan.spec
-        count_told(self.told_executions, spec.notify, spec.namespace, 1)
+        count_told(self.told_executions, execution.plan.told, 1)
 
     def follow_execution(self, execution: Execution) -> None:
         """Know whether it is to be advanced, and when something comes due for it. To be called after every change."""
@@ -319,8 +318,7 @@ class State:
 
     def end_execution(self, execution: Execution) -> None:
         """Of those that end in one moment the first is the one that was started first, as it is when they are read again."""
-        spec = execution.plan.spec
-        count_told(self.told_executions, spec.notify, spec.namespace, -1)
+        count_told(self.told_executions, execution.plan.told, -1)
         later = []
         while self.ended_executions:
             last_id = next(reversed(self.ended_executions))

@@ -131,9 +131,13 @@ class Account:
 ToldOf: TypeAlias = dict[str, dict[str, int]]  # how many name a target of notifications, by that and their namespaces
 
 
-def count_told(table: ToldOf, rule: NotifyRule | None, namespace: str, number: int) -> None:
-    """So many more of the namespace name these targets."""
-    for target in rule.targets if rule is not None else ():
+def told_of(rule: NotifyRule | None, namespace: str) -> Iterator[tuple[str, str]]:
+    return ((target, namespace) for target in (rule.targets if rule is not None else ()))
+
+
+def count_told(table: ToldOf, told: Iterable[tuple[str, str]], number: int) -> None:
+    """So many more name these targets, each for what happens in a namespace."""
+    for target, namespace in told:
         namespaces = table.setdefault(target, {})
         namespaces[namespace] = namespaces.get(namespace, 0) + number
         if not namespaces[namespace]:
@@ -178,7 +182,7 @@ class Usage:
         self.wait(job, job.count)
         for name, _ in job.semaphores or ():
             self.semaphore_jobs[name] = self.semaphore_jobs.get(name, 0) + 1
-        count_told(self.told_jobs, job.notify, job.namespace, 1)
+        count_told(self.told_jobs, told_of(job.notify, job.namespace), 1)
 
     def wait(self, job: Job, tasks: int) -> None:
         """So many more tasks of the job wait; fewer where negative."""
@@ -215,7 +219,7 @@ class Usage:
                 self.semaphore_jobs[name] = left
             else:
                 del self.semaphore_jobs[name]
-        count_told(self.told_jobs, job.notify, job.namespace, -1)
+        count_told(self.told_jobs, told_of(job.notify, job.namespace), -1)
 
     def _count_jobs(self, job: Job, dimension: str, jobs: int) -> None:
         for account in self._counting(job):
@@ -331,7 +335,7 @@ class Usage:
             self.running.setdefault(job.namespace, {})[job.id] = None
         for name, _ in job.semaphores or ():
             self.semaphore_jobs[name] = self.semaphore_jobs.get(name, 0) + 1
-        count_told(self.told_jobs, job.notify, job.namespace, 1)
+        count_told(self.told_jobs, told_of(job.notify, job.namespace), 1)
         for index, active in (job.active_attempts or {}).items():
             request = job.request_of(index)
             for account in accounts:

@@ -8,9 +8,9 @@ import pytest
 
 from hasched.model.notices import Channel, DeliveryState, Notice, NotifyRule
 from hasched.model.policy import Namespace, Notification, PolicyKind
-from hasched.model.spec import Resources
+from hasched.model.spec import JobSpec, Resources
 from hasched.model.states import EndKind, NodeState
-from hasched.model.workflow import TaskSpec, WorkflowSpec
+from hasched.model.workflow import After, TaskSpec, WorkflowSpec
 from hasched.statemachine import outbox
 from hasched.statemachine.commands import (
     CancelExecution,
@@ -324,6 +324,30 @@ def test_a_target_stays_while_executions_that_have_not_ended_name_it(machine: Ma
     machine.do(StepClock())
     assert machine.outcome(delete) == Done()
     assert machine.refusal(again) == "unknown_notification"
+
+
+def test_a_target_stays_while_what_has_not_begun_of_an_execution_names_it(machine: Machine) -> None:
+    """Its jobs, and workflows within it: they would be refused when their turn comes."""
+    rule = NotifyRule(("ops",), ("job.failed",))
+    job = JobSpec(name="load", command=("true",), notify=rule)
+    inner = WorkflowSpec(name="inner", tasks=(TaskSpec(name="load", job=job),))
+    delete = DeletePolicy(kind=PolicyKind.NOTIFICATION, name="ops", actor="root")
+    for task in (
+        TaskSpec(name="late", job=job, after=(After(0),)),
+        TaskSpec(name="late", workflow=inner, after=(After(0),)),
+    ):
+        spec = WorkflowSpec(name="w", tasks=(TaskSpec(name="go", approval="?"), task))
+        start = StartExecution(submission_id=f"s{machine.state.index}", actor="ada", spec=spec)
+        assert machine.refusal(start) == "unknown_notification"
+        put(machine)
+        execution_id = execute(machine, spec)
+        for _ in range(2):
+            refused = machine.outcome(delete)
+            assert isinstance(refused, Rejected) and refused.cause.endswith("is used by 1 execution still to end")
+            machine.state = restore(iter(capture(machine.state).next_chunk, None))
+        machine.do(CancelExecution(execution_id=execution_id, actor="root"))
+        machine.do(StepClock())
+        assert machine.outcome(delete) == Done()
 
 
 def test_of_what_many_are_told_they_share_one_copy_after_a_restore_too(machine: Machine) -> None:

@@ -133,3 +133,14 @@ def test_what_tasks_were_given_of_an_execution_had_no_slot(version: int, told: s
     do(state, StepClock(), version)
     (job,) = state.jobs.values()
     assert job.spec.command == ("run", f'{{"id":1,"workflow":"w","state":"running"{told}}}')
+
+
+@pytest.mark.parametrize("version", [3, 4])
+def test_who_is_told_of_jobs_of_a_workflow_was_looked_at_as_they_began(version: int) -> None:
+    state = State()
+    job = {"command": ["run"], "notify": {"targets": ["nobody"]}}
+    spec = parse_workflow({"name": "w", "tasks": {"a": job}}, given={}).spec
+    (outcome,) = do(state, StartExecution(submission_id="s", actor="ada", spec=spec), version).outcomes
+    assert isinstance(outcome, Rejected) == (version >= 4)
+    do(state, StepClock(), version)
+    assert not state.jobs

@@ -29,7 +29,7 @@ from hasched.statemachine.commands import (
 from hasched.statemachine.execution import Execution, ExecutionState, Phase, RowState, read_parent
 from hasched.statemachine.outcomes import ExecutionAccepted, Rejected
 from hasched.statemachine.rules import Decision
-from hasched.statemachine.rules.notifications import TOLD_HELD_SINCE, refuse_unknown
+from hasched.statemachine.rules.notifications import TOLD_HELD_SINCE, refuse_unknown_within
 from hasched.statemachine.rules.submissions import Submissions
 from hasched.statemachine.rules.workflows import SKIPPED_BY_CONDITION
 from hasched.statemachine.state import State
@@ -142,7 +142,7 @@ def decide_retry(state: State, command: RetryExecution) -> Decision | Rejected:
         most = tables.MAX_RUNNING_EXECUTIONS
         return Rejected("too_many_executions", f"{most} executions run already", "wait until one has ended")
     spec = execution.plan.spec
-    if state.entry_version >= TOLD_HELD_SINCE and (refused := refuse_unknown(state, spec.notify, spec.namespace)):
+    if state.entry_version >= TOLD_HELD_SINCE and (refused := refuse_unknown_within(state, spec)):
         return refused
     anew, again = _rows_to_retry(execution)
     tasks = spec.tasks

@@ -12,7 +12,7 @@ import msgspec
 
 from hasched.model.notices import DROPPED_TOPIC, MAX_NOTICE_TEXT, TEST_TOPIC, DeliveryState, Notice, NotifyRule
 from hasched.model.policy import Notification, PolicyKind
-from hasched.model.workflow import WorkflowSpec
+from hasched.model.workflow import WorkflowSpec, told_within
 from hasched.statemachine.commands import RetryNotifications, SettleDeliveries, Settlement, TryNotification
 from hasched.statemachine.events import Event
 from hasched.statemachine.notices import describe, rule_of, topic_of
@@ -31,7 +31,8 @@ from hasched.statemachine.policies import find_policy
 from hasched.statemachine.rules import Decision
 from hasched.statemachine.state import State
 
-TOLD_HELD_SINCE = 4  # the version of entries; before, a notification could be deleted that was named
+# The version of entries. Before, notifications that were named could be deleted, and jobs of workflows were looked at late.
+TOLD_HELD_SINCE = 4
 MAX_SETTLED = 1000  # in one command
 MAX_DOUBLINGS = 40  # more would only make large numbers
 
@@ -72,10 +73,10 @@ def refuse_unknown(state: State, rule: NotifyRule | None, namespace: str) -> Rej
 
 
 def refuse_unknown_within(state: State, spec: WorkflowSpec) -> Rejected | None:
-    """The same of a workflow, and of those within it, which begin only later."""
-    refused = refuse_unknown(state, spec.notify, spec.namespace)
-    inner = (task.workflow for task in spec.tasks if task.workflow is not None)
-    return refused or next(filter(None, (refuse_unknown_within(state, each) for each in inner)), None)
+    """The same of a workflow, and of the workflows and jobs within it, which begin only later."""
+    told = told_within(spec, jobs=state.entry_version >= TOLD_HELD_SINCE)
+    found = (refuse_unknown(state, rule, namespace) for rule, namespace in told)
+    return next(filter(None, found), None)
 
 
 def decide_test(state: State, command: TryNotification, number: int) -> Decision | Rejected:
