@@ -257,7 +257,9 @@ def evolve(state: State, event: Event) -> None:
         case e.JobEnded():
             jobs.evolve_ended(state, event)
             job = state.jobs[event.job_id]
-            workflow_progress.evolve_over(state, job.parent, workflow_progress.over_of_job(job, event.state))
+            workflow_progress.evolve_over(
+                state, job.parent, workflow_progress.over_of_job(job, event.state, state.entry_version)
+            )
             slots.note_end(state, job)
         case e.TasksScheduled():
             placement.evolve_scheduled(state, event)

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from hasched.model.policy import Amounts, PolicyKind, Quota
+from hasched.model.spec import MAX_OUTPUT_BYTES
 from hasched.model.workflow_text import Library, parse_workflow
 from hasched.model.yaml_text import read_documents
 from hasched.statemachine import workflow_events as w
@@ -32,6 +33,7 @@ from hasched.statemachine.execution import Execution, RowState
 from hasched.statemachine.outcomes import ExecutionAccepted, Rejected, TemplateTaken
 from hasched.statemachine.queries.executions import show_task_of
 from hasched.statemachine.rules.clock import next_deadline
+from hasched.statemachine.rules.workflow_progress import CUT
 from hasched.statemachine.rules.workflows import DELAY_MS, MAX_EVENTS_PER_STEP
 from hasched.statemachine.state import RETENTION_MS
 from tests.statemachine.workflow_world import World
@@ -176,6 +178,23 @@ def test_a_timeout_stops_and_cleans_up() -> None:
     assert world.job("execution/1/c").spec.command == ("sweep", "timed_out")
     world.end(world.job("execution/1/c"))
     assert now(world, execution).state.name == "TIMED_OUT"
+
+
+@pytest.mark.parametrize(
+    ("asked", "size", "state"),
+    [
+        (True, MAX_OUTPUT_BYTES - 1, "succeeded"),
+        (True, MAX_OUTPUT_BYTES, "failed"),
+        (False, MAX_OUTPUT_BYTES, "succeeded"),
+    ],
+)
+def test_nobody_goes_on_with_half_an_output(asked: bool, size: int, state: str) -> None:
+    world = World()
+    wanted = "#{len(a.output)}" if asked else "y"
+    execution = start(world, f"tasks: {{a: {{command: [x]}}, b: {{after: {{a: any}}, command: ['{wanted}']}}}}")
+    world.end(world.job("execution/1/a"), output=b"1" * size)
+    assert world.states(1)["a"] == state
+    assert now(world, execution).rows[0].reason == (CUT if state == "failed" else "")
 
 
 def test_a_question_has_its_values() -> None:

@@ -10,6 +10,7 @@ import copy
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from hasched.model.spec import MAX_OUTPUT_BYTES
 from hasched.model.states import TaskState
 from hasched.model.workflow import MAX_KEPT_BYTES, Role
 from hasched.statemachine import workflow_events as w
@@ -28,6 +29,9 @@ from hasched.statemachine.job import Job
 from hasched.statemachine.memos import Asked, Memo, Recalled
 from hasched.statemachine.state import State
 
+CUTS_SEEN_SINCE = 4  # the version of entries; before, an output that was cut was passed on as if it were whole
+CUT = f"its output is cut to {MAX_OUTPUT_BYTES} bytes, and others ask for it: put what is large in files"
+
 
 class Over(NamedTuple):
     """How the job or inner execution `made_id` has ended, and what it left."""
@@ -36,6 +40,7 @@ class Over(NamedTuple):
     end: TaskState
     code: int | None
     output: bytes | None
+    cut: bool = False  # there may have been more of it
 
 
 class Book:
@@ -147,8 +152,10 @@ def _keep_memos(state: State, execution: Execution, number: int, instances: Iter
             state.memos.put(Memo(asked.name, output, execution.id, row.jobs[instance], state.now_ms))
 
 
-def over_of_job(job: Job, end: TaskState) -> Over:
-    return Over(job.id, end, job.exit_code, (job.outputs or {}).get(0) if job.count == 1 else None)
+def over_of_job(job: Job, end: TaskState, entry_version: int) -> Over:
+    output = (job.outputs or {}).get(0) if job.count == 1 else None
+    cut = output is not None and len(output) >= MAX_OUTPUT_BYTES and entry_version >= CUTS_SEEN_SINCE
+    return Over(job.id, end, job.exit_code, output, cut)
 
 
 def over_of_execution(execution: Execution) -> Over:
@@ -203,7 +210,7 @@ def take_made(book: Book, row: int, instance: int, made_id: int) -> None:
 
 def take_over(book: Book, row: int, instance: int, over: Over) -> None:
     execution = book.execution
-    made_id, end, code, output = over
+    made_id, end, code, output, cut = over
     known = execution.rows[row]
     if instance >= len(known.jobs) or known.jobs[instance] != made_id or known.phases[instance] != Phase.MADE:
         return
@@ -212,6 +219,9 @@ def take_over(book: Book, row: int, instance: int, over: Over) -> None:
     if code:
         held.codes = held.codes or {}
         held.codes[instance] = code
+    if cut and task.keeps_output and end is TaskState.SUCCEEDED:  # what comes after must not go on with half of it
+        end, output = TaskState.FAILED, None
+        held.reason = held.reason or CUT
     if output is not None and task.keeps_output:
         _keep_output(execution, held, instance, output)
     match end:
@@ -399,7 +409,7 @@ def see(book_of: dict[int, Book], state: State, event: Event) -> None:
             book = draft_of(book_of, state, place[0]) if place is not None else None
             if book is not None and place is not None:
                 row = book.execution.plan.row_of[place[1]]
-                take_over(book, row, place[2], over_of_job(job, event.state))
+                take_over(book, row, place[2], over_of_job(job, event.state, state.entry_version))
         case w.ExecutionStarted():
             book_of[event.execution_id] = Book(begin(event, state.now_ms, state.index), draft=True)
             place = read_parent(event.parent)
