@@ -184,6 +184,10 @@ def _draw_fan_out(random: Random, before: list[str], after: dict[str, str]) -> d
         fan_out["parallelism"] = random.randrange(1, 3)
     if random.random() < 0.3:
         fan_out["complete_when"] = random.choice(("any", 2))
+        if isinstance(items, list) and len(items) < 2:
+            fan_out["for_each"] = str(
+                items
+            )  # as an expression: what can't succeed is refused in a list that is known before
     return fan_out
 
 
