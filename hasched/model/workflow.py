@@ -22,7 +22,7 @@ MAX_NESTING = 4  # workflows within workflows
 MAX_WORKFLOW_BYTES = 2 * 1024 * 1024
 MAX_PARAMETERS = 64
 MAX_PARAMETER_BYTES = 64 * 1024  # of all values of an execution together
-MAX_KEPT_BYTES = 4 * 1024 * 1024  # outputs that an execution keeps for its expressions
+MAX_KEPT_BYTES = 4 * 1024 * 1024  # of outputs that an execution keeps for its expressions, and of questions
 
 
 class When(StrEnum):

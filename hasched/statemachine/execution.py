@@ -136,7 +136,7 @@ class Execution(msgspec.Struct, array_like=True, gc=False, kw_only=True):
     wake_ms: int = 0  # nothing is made before, because the cluster takes no job of it; 0: it does
     reason: str = ""
     instances: int = 0  # of all rows that have begun
-    kept_bytes: int = 0  # of outputs
+    kept_bytes: int = 0  # of outputs, and of what people are asked now
     output: str = ""
     ended_ms: int = 0
 

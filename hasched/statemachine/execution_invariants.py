@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from hasched.model.workflow import MAX_KEPT_BYTES
 from hasched.statemachine.execution import Execution, Phase, RowState, parent_of
 from hasched.statemachine.memos import MAX_MEMO_BYTES
+from hasched.statemachine.rules.workflow_progress import asked_bytes
 from hasched.statemachine.state import State
 
 
@@ -48,7 +49,7 @@ def _check_execution(state: State, execution: Execution) -> Iterator[str]:
     spec = execution.plan.spec
     running = outputs = 0
     for task, row in zip(spec.tasks, execution.rows, strict=True):
-        outputs += sum(map(len, (row.outputs or {}).values()))
+        outputs += sum(map(len, (row.outputs or {}).values())) + asked_bytes(task, row)
         if row.state is RowState.WAITING and row.phases:
             yield f"{name} has instances of {task.name}, which has not begun"
         for instance, phase in enumerate(row.phases):

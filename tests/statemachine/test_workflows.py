@@ -32,6 +32,7 @@ from hasched.statemachine.events import JobSubmitted, view
 from hasched.statemachine.execution import Execution, RowState
 from hasched.statemachine.outcomes import ExecutionAccepted, Rejected, TemplateTaken
 from hasched.statemachine.queries.executions import show_task_of
+from hasched.statemachine.rules import workflows
 from hasched.statemachine.rules.clock import next_deadline
 from hasched.statemachine.rules.workflow_progress import CUT
 from hasched.statemachine.rules.workflows import DELAY_MS, MAX_EVENTS_PER_STEP
@@ -214,6 +215,26 @@ def test_a_question_without_its_values_is_not_asked() -> None:
     world.end(world.job("execution/1/a"))
     row = now(world, execution).rows[1]
     assert (row.state, row.reason) == (RowState.FAILED, "a.output is null")
+
+
+@pytest.mark.parametrize("approved", [True, False])
+def test_a_question_counts_as_kept_while_it_is_asked(approved: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values may be long, and questions many. One that has no room is asked as it is written."""
+    monkeypatch.setattr(workflows, "MAX_KEPT_BYTES", 300)
+    world = World()
+    asks = "".join(f"  ask{number}: {{approval: 'Ship #{{a.output}}?', after: a}}\n" for number in range(3))
+    execution = start(world, "tasks:\n  a: {command: [x]}\n" + asks)
+    before = world.state.execution_bytes
+    world.end(world.job("execution/1/a"), output=("é" * 40).encode())
+    shown = [show_task_of(now(world, execution), row).approval for row in (1, 2, 3)]
+    assert shown == [f"Ship {'é' * 40}?"] * 2 + ["Ship #{a.output}?"]
+    assert world.state.execution_bytes - before == 80 + 2 * 86
+    world.fail_over(Random(1))
+    world.do(DecideApproval(execution_id=1, task="ask0", approve=approved, actor="bob"))
+    assert world.state.execution_bytes - before == 80 + 86
+    world.do(CancelExecution(execution_id=1, actor="bob"))
+    world.settle()
+    assert (now(world, execution).ended, world.state.execution_bytes - before) == (True, 80)
 
 
 def test_an_approval_waits_for_somebody() -> None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from hasched.model.spec import MAX_OUTPUT_BYTES
 from hasched.model.states import TaskState
-from hasched.model.workflow import MAX_KEPT_BYTES, Role
+from hasched.model.workflow import MAX_KEPT_BYTES, Role, TaskSpec
 from hasched.statemachine import workflow_events as w
 from hasched.statemachine.events import Event, JobEnded, JobSubmitted
 from hasched.statemachine.execution import (
@@ -238,6 +238,12 @@ def take_over(book: Book, row: int, instance: int, over: Over) -> None:
     execution.look(row)
 
 
+def asked_bytes(task: TaskSpec, row: Row) -> int:
+    """How much the question takes that is asked, with its values."""
+    asks = task.approval and row.state is RowState.RUNNING and row.phases[0] == Phase.MADE
+    return len(row.reason.encode()) if asks else 0
+
+
 def _keep_output(execution: Execution, row: Row, instance: int, output: bytes) -> None:
     if execution.kept_bytes + len(output) > MAX_KEPT_BYTES:
         row.dropped = True
@@ -260,9 +266,11 @@ def take(book: Book, event: w.WorkflowEvent, now_ms: int) -> None:
         case w.ExecutionApprovalAsked():
             row = book.row(plan.row_of[event.task])
             row.phases[0], row.reason = Phase.MADE, event.question
+            execution.kept_bytes += len(event.question.encode())
         case w.ExecutionApprovalDecided():
             number = plan.row_of[event.task]
             row = book.row(number)
+            execution.kept_bytes -= asked_bytes(plan.spec.tasks[number], row)
             row.phases[0] = Phase.SUCCEEDED if event.approved else Phase.FAILED
             said = f": {event.comment}" if event.comment else ""
             row.reason = f"{'approved' if event.approved else 'refused'} by {event.actor}{said}"
@@ -324,6 +332,7 @@ def _take_task_ended(book: Book, event: w.ExecutionTaskEnded, now_ms: int) -> No
     plan = execution.plan
     number = plan.row_of[event.task]
     row = book.row(number)
+    execution.kept_bytes -= asked_bytes(plan.spec.tasks[number], row)
     row.state, row.reason, row.ended_ms = event.state, event.reason, now_ms
     execution.ends += 1
     row.order = execution.ends
@@ -384,6 +393,7 @@ def _take_retried(book: Book, event: w.ExecutionRetried, now_ms: int) -> None:
     execution.deadline_ms = now_ms + execution.timeout_ms if execution.timeout_ms else 0
     execution.output, execution.reason, execution.ended_ms = "", "", 0
     execution.kept_bytes = sum(len(each) for row in execution.rows for each in (row.outputs or {}).values())
+    execution.kept_bytes += sum(map(asked_bytes, plan.spec.tasks, execution.rows))
 
 
 def _reopen(row: Row) -> None:

@@ -15,7 +15,7 @@ from hasched.model.expressions import evaluate as evaluate_expression
 from hasched.model.expressions import holds
 from hasched.model.interpolation import fill
 from hasched.model.values import ExpressionError, to_text
-from hasched.model.workflow import MAX_INSTANCES, OnFailure, Role, TaskSpec, When, WorkflowSpec, jobs_of
+from hasched.model.workflow import MAX_INSTANCES, MAX_KEPT_BYTES, OnFailure, Role, TaskSpec, When, WorkflowSpec, jobs_of
 from hasched.statemachine import workflow_events as w
 from hasched.statemachine.commands import CancelJob
 from hasched.statemachine.events import Event
@@ -247,7 +247,7 @@ class Step:
                 self._end(execution, task, RowState.SKIPPED, SKIPPED_BY_CONDITION)
                 return
             items = list_items(task, scope, row) if task.fans_out else None
-            question = self._question_of(task, scope, row)
+            question = self._question_of(execution, task, scope, row)
         except ExpressionError as error:
             self._end(execution, task, RowState.FAILED, str(error))
             return
@@ -264,11 +264,15 @@ class Step:
         if task.approval:
             self._happen(w.ExecutionApprovalAsked(execution.id, task.name, question))
 
-    def _question_of(self, task: TaskSpec, scope: Scope, row: int) -> str:
-        """What people are asked, if anything. Raises ExpressionError."""
+    def _question_of(self, execution: Execution, task: TaskSpec, scope: Scope, row: int) -> str:
+        """What people are asked, if anything; empty: what is written there, where so much is kept that it has no room.
+
+        Raises ExpressionError.
+        """
         if self._state.entry_version < QUESTIONS_FILLED_SINCE:
             return ""
-        return fill(task.approval, scope.names(row), MAX_QUESTION_CHARS)
+        question = fill(task.approval, scope.names(row), MAX_QUESTION_CHARS)
+        return question if execution.kept_bytes + len(question.encode()) <= MAX_KEPT_BYTES else ""
 
     def _go_on(self, execution: Execution, scope: Scope, row: int, task: TaskSpec, most: int) -> None:
         self._judge(execution, scope, row, task)
