@@ -190,6 +190,7 @@ def _quote(given: Sequence[Value]) -> Value:
 FUNCTIONS: Mapping[str, _Function] = {
     "len": _Function("len(VALUE)", 1, 1, _length),
     "int": _Function("int(TEXT)", 1, 1, _int),
+    "ints": _Function("ints(LIST)", 1, 1, lambda given: [_int([each]) for each in _list(given[0])]),
     "str": _Function("str(VALUE)", 1, 1, lambda given: to_text(given[0])),
     "json": _Function("json(TEXT)", 1, 1, lambda given: read_json(_text(given[0]))),
     "lines": _Function("lines(TEXT)", 1, 1, lambda given: [line for line in _text(given[0]).split("\n") if line]),

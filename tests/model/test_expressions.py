@@ -53,6 +53,8 @@ def names(name: str) -> Any:
         ("join(['a', 1, true], '-')", "a-1-true"),
         ("lines('a\nb\n')", ["a", "b"]),
         ("int(' -12 ') + sum([1, 2])", -9),
+        ("sum(ints(split('1,2', ',')))", 3),
+        ("ints([2, '3 '])", [2, 3]),
         ("range(1, 4)", [1, 2, 3]),
         ("max([3, 1]) - min([3, 1])", 2),
         ('quote("it\'s")', "'it'\"'\"'s'"),
@@ -81,6 +83,8 @@ def test_values(text: str, value: Any) -> None:
         ("json('[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[')", "nested too deeply"),
         ("json('1e999999')", None),
         ("sum(each.outputs)", "'1' is not a number"),
+        ("ints(['1', 'x'])", "'x' is not a whole number"),
+        ("ints(each.outputs)", "null is not a text"),
     ],
 )
 def test_what_has_no_value_says_why(text: str, cause: str | None) -> None:
