@@ -216,12 +216,14 @@ class State:
 
     def set_waits(self, job: Job, waits: Waits | None) -> None:
         """The job waits for this from now on, and for nothing of what it has waited for."""
-        if job.waits is not None:
-            for awaited in job.waits.open:
-                self._await_no_more(job, awaited.condition)
+        before = job.waits.open if job.waits is not None else ()
+        for awaited in before:
+            self.dependants.remove(job.id, job.name_key, awaited.condition)
         job.waits = waits
         for awaited in waits.open if waits is not None else ():
             self.await_job(job, awaited)
+        for awaited in before:
+            self._forget_end(awaited.condition.job_id)
 
     def decide_waits(self, job: Job, conditions: Sequence[Condition], *, broken: bool) -> None:
         """Of what the job waits for, this is decided. It costs what these are, however many there are besides."""
@@ -243,8 +245,12 @@ class State:
 
     def _await_no_more(self, job: Job, condition: Condition) -> None:
         self.dependants.remove(job.id, job.name_key, condition)
-        if condition.job_id in self.kept_ends and not self.dependants.is_awaited(condition.job_id):
-            del self.kept_ends[condition.job_id]
+        self._forget_end(condition.job_id)
+
+    def _forget_end(self, job_id: int) -> None:
+        """Of a job that is forgotten itself, if nobody waits for that any more."""
+        if job_id in self.kept_ends and not self.dependants.is_awaited(job_id):
+            del self.kept_ends[job_id]
 
     def await_job(self, job: Job, awaited: Awaited) -> None:
         """Have the job found by what it waits for."""

@@ -111,6 +111,25 @@ def test_whoever_waited_was_given_a_copy_of_an_end_that_was_forgotten() -> None:
     assert digest(state) == digest(restored)
 
 
+def test_an_old_entry_loses_no_end_that_a_newer_one_has_kept() -> None:
+    """A job waits for two that are forgotten, the first by an entry of version 4 and the other by one of version 3."""
+    state = State()
+    dependency = parse_dependency("aftercorr:1,afterany:2,afterany:3")
+    others = [JobSpec(name="other", command=("true",), count=2) for _ in range(3)]
+    for number, spec in enumerate([*others, JobSpec(name="w", command=("true",), count=2, dependency=dependency)]):
+        do(state, SubmitJob(submission_id=f"s{number}", actor="ada", spec=spec), 3)
+    for job_id, version in ((1, 4), (2, 3)):
+        do(state, CancelJob(job_id=job_id, actor="ada"), version)
+        do(state, DeleteJob(job_id=job_id, actor="ada"), version)
+    assert list(state.kept_ends) == [1]
+    captured = capture(state)
+    assert digest(restore(iter(captured.next_chunk, None))) == digest(state)
+    do(state, CancelJob(job_id=3, actor="ada"), 4)
+    for _ in range(3):
+        do(state, StepClock(), 4)
+    assert state.jobs[4].state is TaskState.CANCELLED
+
+
 @pytest.mark.parametrize(("version", "jobs"), [(3, 1), (4, 3)])
 def test_a_step_counted_all_that_a_job_waited_for(version: int, jobs: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(releases, "MAX_CONDITIONS_PER_STEP", 3)
