@@ -82,7 +82,7 @@ def _runs_of(client: Client, execution_id: int, path: tuple[_Place, ...], prefix
     if place is not None and not tasks:
         raise NotFound(f"execution {execution_id} has begun no task {place.task}", see)
     for task in tasks:
-        if task.kind in ("approval", "check") or (task.kind == "job" and within):
+        if task.kind in ("approval", "check", "webhook") or (task.kind == "job" and within):
             if place is not None:
                 raise NotFound(f"{prefix}{task.name} has no {'logs' if not within else 'tasks within'}", see)
             continue

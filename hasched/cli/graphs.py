@@ -44,7 +44,7 @@ def levels_of(tasks: Sequence[ExecutionTaskView]) -> dict[str, int]:
 
 def label_of(task: ExecutionTaskView) -> str:
     """What a box says under the name."""
-    kind = {"approval": "asks somebody", "workflow": "workflow", "check": "check"}.get(task.kind, "")
+    kind = {"approval": "asks somebody", "job": ""}.get(task.kind, task.kind)
     each = f"{task.count} items" if task.fans_out and task.count else "for each item" if task.fans_out else ""
     state = task.state if task.state != "waiting" else ""
     return ", ".join(filter(None, (state, kind, each)))

@@ -21,6 +21,7 @@ class Topic(StrEnum):
     JOB_CANCELLED = "job.cancelled"
     WORKFLOW_STARTED = "workflow.started"
     WORKFLOW_APPROVAL = "workflow.approval"
+    WORKFLOW_HOOK = "workflow.hook"
     WORKFLOW_SUCCEEDED = "workflow.succeeded"
     WORKFLOW_FAILED = "workflow.failed"
     WORKFLOW_CANCELLED = "workflow.cancelled"
@@ -67,7 +68,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     reason: str = ""
     node: str = ""
     exit_code: int | None = None
-    task: str = ""  # of a workflow that asks, or, as its number, of a job that has failed
+    task: str = ""  # of a workflow that asks, its hook, or, as its number, of a job that has failed
     tasks: int = 0  # of the job
     tasks_failed: int = 0
     started_ms: int = 0
@@ -75,6 +76,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     slot_ms: int = 0  # of a schedule
     delay_ms: int = 0
     count: int = 0  # of notices that were dropped
+    hook: str = ""  # of a workflow: whether it is one of `pre` or of `post`
 
 
 class DeliveryState(IntEnum):

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from hasched.model.notices import NotifyRule
+from hasched.model.notices import NotifyRule, Topic
 from hasched.model.spec import DEFAULT_NAMESPACE, JobSpec
 
 MAX_ROWS = 5_000  # of a workflow, those of the workflows within it too
@@ -57,7 +57,7 @@ class MemoTerms(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class TaskSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One row. It has a job, a question for people (`approval`), or a workflow; or it `validates`."""
+    """One row. It has a job, a question for people (`approval`), or a workflow; or it `validates`, or `tells`."""
 
     name: str
     job: JobSpec | None = None
@@ -80,12 +80,15 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     keeps_output: bool = False  # something asks for it
     memo: MemoTerms | None = None
     validates: bool = False  # before all others: whether the cluster could ever run each of their jobs
+    tells: str = ""  # the notification policy that is told once its turn comes; that is all it does
 
     @property
     def kind(self) -> str:
         """As people are told of it."""
         if self.job is not None:
             return "job"
+        if self.tells:
+            return "webhook"
         return "check" if self.validates else "approval" if self.approval else "workflow"
 
 
@@ -152,6 +155,8 @@ def told_within(spec: WorkflowSpec, *, jobs: bool = True) -> Iterator[tuple[Noti
             yield task.job.notify, task.job.namespace
         elif task.workflow is not None:
             yield from told_within(task.workflow, jobs=jobs)
+        elif task.tells:
+            yield NotifyRule((task.tells,), (Topic.WORKFLOW_HOOK.value,)), spec.namespace
 
 
 def count_rows(spec: WorkflowSpec) -> int:

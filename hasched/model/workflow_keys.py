@@ -91,6 +91,18 @@ def _enough() -> Kind:
     return Kind(read, {"anyOf": [{"enum": ["all", "any"]}, number.schema]})
 
 
+def _target() -> Kind:
+    known = name()
+
+    def read(value: Any, place: str, problems: Problems) -> Any:
+        if isinstance(value, str) and "://" in value:
+            problems.note(place, f"must name a notification policy, not {describe(value)}", "the policy has the URL")
+            return ""
+        return known.read(value, place, problems)
+
+    return Kind(read, known.schema)
+
+
 def _has_fraction(value: Any) -> bool:
     """Documents nest no deeper than YAML and JSON may."""
     if isinstance(value, dict):
@@ -162,6 +174,17 @@ TASK = {
     "memo": Field("memo", _MEMO, "Don't run again for the same inputs: leave what was left before."),
     "compensate": Field("compensate", _raw(_JOB_SCHEMA), "The job that takes its effect back if the execution fails."),
 }
+WEBHOOK, NO_JOB = "webhook", "a webhook is no job: make two hooks of it"
+WEBHOOK_KIND = mapping(
+    {
+        WEBHOOK: Field("tells", _target(), "The notification policy that is told."),
+        "name": Field("name", text(64), "What the hook is called; `pre-1` and the like by default."),
+        "condition": Field("condition", _expression(), "Skip it unless this holds when its turn has come."),
+        "about": Field("about", text(1000), "For people."),
+    },
+    "a mapping of webhook, name and condition",
+    elsewhere=dict.fromkeys(("command", "script", "job", "workflow", "approval"), NO_JOB),
+)
 TASK_KIND = mapping(TASK, "a mapping of a task's keys and a job's")
 _TASK_SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -178,7 +201,8 @@ _TASKS_SCHEMA = {
 
 def _hooks(when: str) -> Kind:
     names = {"enum": [*ALWAYS_DONE, HOOKS_OF[when]]}
-    return _raw({"type": "array", "items": {"anyOf": [names, {"$ref": "#/$defs/job"}]}})
+    webhook = {"required": [WEBHOOK], **WEBHOOK_KIND.schema}
+    return _raw({"type": "array", "items": {"anyOf": [names, webhook, {"$ref": "#/$defs/job"}]}})
 
 
 _HOOKS = mapping(
@@ -200,7 +224,7 @@ _WORKFLOW = {
     "defaults": Field("defaults", _raw({"$ref": "#/$defs/job_part"}), "Keys of a job that hold for all jobs within."),
     "tasks": Field("tasks", _raw(_TASKS_SCHEMA), "What it does."),
     "finally": Field("finals", _raw(_TASKS_SCHEMA), "Tasks that run at the end, whatever happened."),
-    "hooks": Field("hooks", _HOOKS, "Jobs before and after everything."),
+    "hooks": Field("hooks", _HOOKS, "Jobs and webhooks before and after everything."),
     "notify": Field("notify", NOTIFY_OF_WORKFLOW, "Who is told how an execution goes on."),
     "output": Field("output", _expression(), "An expression: what an execution leaves."),
 }

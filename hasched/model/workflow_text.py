@@ -47,7 +47,17 @@ from hasched.model.workflow import (
     count_rows,
     pack_workflow,
 )
-from hasched.model.workflow_keys import ALWAYS_DONE, HOOKS_OF, TASK, TASK_KIND, TELL, VALIDATE, WORKFLOW_KIND
+from hasched.model.workflow_keys import (
+    ALWAYS_DONE,
+    HOOKS_OF,
+    TASK,
+    TASK_KIND,
+    TELL,
+    VALIDATE,
+    WEBHOOK,
+    WEBHOOK_KIND,
+    WORKFLOW_KIND,
+)
 
 Library: TypeAlias = Callable[[str, str], Mapping[str, Any] | None]  # the document of (kind, name), None: there is none
 
@@ -244,15 +254,19 @@ class _Reader:
     def _draft_hooks(self, value: Any, when: str, prefix: str, role: Role) -> None:
         place, named = f"hooks.{when}", (*ALWAYS_DONE, HOOKS_OF[when])
         if not isinstance(value, list):
-            self._problems.note(place, f"must be a list of jobs, not {describe(value)}")
+            self._problems.note(place, f"must be a list of jobs and webhooks, not {describe(value)}")
             return
         for number, each in enumerate(value, start=1):
             where = f"{place}[{number - 1}]"
-            if isinstance(each, dict):
+            if isinstance(each, dict) and WEBHOOK in each:
+                self._draft_webhook(f"{prefix}{number}", where, each, role)
+            elif isinstance(each, dict):
                 self._draft(f"{prefix}{number}", where, each, role)
             elif not isinstance(each, str) or each not in named:
                 hint = suggest(each, named) if isinstance(each, str) else ""
-                self._problems.note(where, f"must be a job or one of {', '.join(named)}, not {describe(each)}", hint)
+                self._problems.note(
+                    where, f"must be a job, webhook or one of {', '.join(named)}, not {describe(each)}", hint
+                )
             elif each == VALIDATE:
                 self._draft_check(where)
             elif each == TELL:
@@ -265,14 +279,30 @@ class _Reader:
         self._names[VALIDATE] = None
         self._drafts.append(_Draft(VALIDATE, place, {}, {}, Role.MAIN, validates=True))
 
-    def _draft(self, key: str, place: str, value: Any, role: Role, of: str = "") -> None:
-        problems = self._problems
+    def _draft_webhook(self, key: str, place: str, value: dict[str, Any], role: Role) -> None:
+        before = len(self._problems)
+        own = WEBHOOK_KIND.read(value, place, self._problems)
+        if len(self._problems) > before:
+            return
+        called = own.pop("name", "")
+        if self._take_name(called or key, f"{place}.name" if called else place):
+            self._drafts.append(_Draft(called or key, place, own, {}, role))
+
+    def _take_name(self, key: str, place: str) -> bool:
+        """Whether a task may be called so; from here on no other may."""
         if not is_task_name(key):
             cause = "means something else in expressions" if key in ROOTS else "can't be the name of a task"
-            problems.note(place, cause, "use letters, digits, '_' and '-', a letter first, 64 at most")
-            return
+            self._problems.note(place, cause, "use letters, digits, '_' and '-', a letter first, 64 at most")
+            return False
         if key in self._names:
-            problems.note(place, f"there is a task {key} already", "give each its own name")
+            self._problems.note(place, f"there is a task {key} already", "give each its own name")
+            return False
+        self._names[key] = None
+        return True
+
+    def _draft(self, key: str, place: str, value: Any, role: Role, of: str = "") -> None:
+        problems = self._problems
+        if not self._take_name(key, place):
             return
         if not isinstance(value, dict):
             problems.note(place, f"must be a mapping of a task's keys, not {describe(value)}")
@@ -293,15 +323,16 @@ class _Reader:
                 if each in value:
                     problems.note(f"{place}.{each}", "can't stand here", "what runs at the end has an order of its own")
         job = {each: item for each, item in value.items() if each in JOB_KEYS}
-        self._names[key] = None
         self._drafts.append(_Draft(key, place, own, job, role, of))
 
     def _read_after(self) -> list[tuple[After, ...]]:
         """What each row comes after; no row comes after itself, whatever the way round."""
         befores: list[tuple[After, ...]] = []
         check = [row for row, draft in enumerate(self._drafts) if draft.validates]
-        pre = [
-            row for row, draft in enumerate(self._drafts) if draft.place.startswith("hooks.pre") and not draft.validates
+        pre = [  # a webhook is told at its turn: there is nothing to wait for, nor to stop for if its condition doesn't hold
+            row
+            for row, draft in enumerate(self._drafts)
+            if draft.place.startswith("hooks.pre") and not draft.validates and "tells" not in draft.own
         ]
         for draft in self._drafts:
             after: dict[int, After] = {}
@@ -365,6 +396,9 @@ class _Reader:
             self._check_names(each["for_each"], f"{place}.for_each", row, instance=False)
         if own.get("condition"):
             self._check_names(own["condition"], f"{place}.condition", row, instance=False)
+        if "tells" in own:
+            condition = own.get("condition", "")
+            return TaskSpec(name=draft.name, tells=own["tells"], after=after, condition=condition, role=draft.role)
         success = own.get("success", {})
         if success.get("success"):
             self._asked[row] = None

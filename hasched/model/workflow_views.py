@@ -40,7 +40,7 @@ class ExecutionTaskView(_View, frozen=True):
     name: str
     state: str  # waiting, running, succeeded, failed, skipped, cancelled
     role: str  # main, undo, final
-    kind: str  # job, approval, workflow, check
+    kind: str  # job, approval, workflow, check, webhook
     after: list[TaskBefore]
     reason: str = ""
     count: int = 0  # 0: its turn has not come

@@ -104,6 +104,12 @@ class Stop(msgspec.Struct, frozen=True, array_like=True, gc=False):
     requested_ms: int
     whole: bool = False
 
+    @property
+    def words(self) -> str:
+        if self.state is ExecutionState.TIMED_OUT:
+            return self.reason
+        return f"cancelled by {self.actor}" + (f": {self.reason}" if self.reason else "")
+
 
 class Execution(msgspec.Struct, array_like=True, gc=False, kw_only=True):
     """Read it freely; only `evolve` writes. The field order is the snapshot format: new ones go last, with a default."""
@@ -178,6 +184,16 @@ class Execution(msgspec.Struct, array_like=True, gc=False, kw_only=True):
         if self.stop is not None:
             return self.stop.state
         return ExecutionState.FAILED if self.failing else ExecutionState.SUCCEEDED
+
+    @property
+    def fault(self) -> str:
+        """Why it would not end as succeeded, as things are; empty if it would."""
+        if self.stop is not None:
+            return self.stop.words
+        if not self.failing:
+            return ""
+        failed = next((row for row, each in enumerate(self.rows) if each.state is RowState.FAILED), None)
+        return "" if failed is None else f"{self.plan.spec.tasks[failed].name}: {self.rows[failed].reason}"
 
     @property
     def validating(self) -> bool:

@@ -7,10 +7,11 @@ from msgspec.structs import replace
 from hasched.model.notices import MAX_NOTICE_TEXT, Notice, Topic
 from hasched.model.schedule import SlotOutcome
 from hasched.model.states import NodeState, TaskState
+from hasched.model.workflow import TaskSpec
 from hasched.statemachine import events as e
 from hasched.statemachine import workflow_events as w
 from hasched.statemachine.events import Event
-from hasched.statemachine.execution import ExecutionState
+from hasched.statemachine.execution import Execution, ExecutionState, RowState, Stage
 from hasched.statemachine.job import Job
 from hasched.statemachine.queries.attempts import cancel_of, reason_of_end, words_of
 from hasched.statemachine.records import attempt_records
@@ -46,6 +47,8 @@ def topic_of(state: State, event: Event) -> Topic | None:
             return Topic.WORKFLOW_STARTED
         case w.ExecutionApprovalAsked():
             return Topic.WORKFLOW_APPROVAL
+        case w.ExecutionTaskEnded(state=RowState.SUCCEEDED) if _hook_of(state, event).tells:
+            return Topic.WORKFLOW_HOOK
         case w.ExecutionEnded():
             return _OF_EXECUTION.get(event.state, Topic.WORKFLOW_FAILED)
         case e.ScheduleLate():
@@ -73,12 +76,18 @@ def _is_first(job: Job, event: e.AttemptStarted) -> bool:
     )
 
 
+def _hook_of(state: State, event: w.ExecutionTaskEnded) -> TaskSpec:
+    plan = state.executions[event.execution_id].plan
+    return plan.spec.tasks[plan.row_of[event.task]]
+
+
 def rule_of(state: State, event: Event, topic: Topic) -> tuple[str, ...]:
     """The targets that the event's job or workflow names for this."""
     if topic.of_workflows:
         execution = state.executions.get(getattr(event, "execution_id", 0))
         named = execution.plan.spec.notify if execution is not None else None
-        return named.targets if named is not None and topic in named.events else ()
+        targets = named.targets if named is not None and topic in named.events else ()
+        return (*targets, _hook_of(state, event).tells) if isinstance(event, w.ExecutionTaskEnded) else targets
     job = state.jobs.get(getattr(event, "job_id", 0)) if topic.of_jobs else None
     rule = job.notify if job is not None else None
     return rule.targets if rule is not None and topic in rule.events else ()
@@ -90,21 +99,8 @@ def describe(state: State, event: Event, topic: Topic, event_id: str) -> Notice:
     match event:
         case e.JobEnded() | e.JobSubmitted() | e.AttemptStarted():
             return _of_job(state, state.jobs[event.job_id], about)
-        case w.ExecutionStarted() | w.ExecutionApprovalAsked() | w.ExecutionEnded():
-            execution = state.executions[event.execution_id]
-            asked = event if isinstance(event, w.ExecutionApprovalAsked) else None
-            return replace(
-                about,
-                namespace=execution.plan.spec.namespace,
-                name=execution.workflow,
-                actor=execution.actor,
-                execution_id=execution.id,
-                state=execution.state.name,
-                reason=(execution.reason if asked is None else asked.question)[:MAX_NOTICE_TEXT],
-                task="" if asked is None else asked.task,
-                started_ms=execution.started_ms,
-                ended_ms=execution.ended_ms,
-            )
+        case w.ExecutionStarted() | w.ExecutionApprovalAsked() | w.ExecutionTaskEnded() | w.ExecutionEnded():
+            return _of_execution(state.executions[event.execution_id], event, about)
         case e.ScheduleLate() | e.ScheduleMissing() | e.SlotsSkipped():
             schedule = state.schedules[event.schedule]
             slot_ms = delay_ms = 0
@@ -128,6 +124,32 @@ def describe(state: State, event: Event, topic: Topic, event_id: str) -> Notice:
             return replace(about, name=event.node_id, node=event.node_id, reason=reason)
         case _:
             raise AssertionError(f"{type(event).__name__} has no topic")
+
+
+def _of_execution(execution: Execution, event: Event, about: Notice) -> Notice:
+    task, hook, ended, reason = "", "", execution.state, execution.reason
+    match event:
+        case w.ExecutionApprovalAsked():
+            task, reason = event.task, event.question
+        case w.ExecutionTaskEnded() if execution.stage is Stage.MAIN:
+            task, hook, reason = event.task, "pre", ""
+        case w.ExecutionTaskEnded():
+            task, hook, ended, reason = event.task, "post", execution.result, execution.fault
+        case _:
+            pass
+    return replace(
+        about,
+        namespace=execution.plan.spec.namespace,
+        name=execution.workflow,
+        actor=execution.actor,
+        execution_id=execution.id,
+        state=ended.name,
+        reason=reason[:MAX_NOTICE_TEXT],
+        task=task,
+        hook=hook,
+        started_ms=execution.started_ms,
+        ended_ms=execution.ended_ms,
+    )
 
 
 def _of_job(state: State, job: Job, about: Notice) -> Notice:

@@ -28,6 +28,7 @@ from hasched.model.spec import JobSpec
 from hasched.model.workflow_text import parse_workflow
 from hasched.statemachine.commands import (
     CancelJob,
+    DecideApproval,
     PutPolicy,
     RetryNotifications,
     SettleDeliveries,
@@ -189,6 +190,44 @@ async def test_a_workflow_that_could_never_run_is_told_of_to_whom_it_names(
     ((_, body),) = receiver.got
     assert (body["type"], body["data"]["execution_id"], body["data"]["state"]) == ("workflow.failed", 1, "FAILED")
     assert body["data"]["reason"] == "validate_resources: train: there is no node yet: no agent has come"
+
+
+async def test_the_webhooks_of_a_workflow_come_signed_and_are_tried_until_they_have_arrived(
+    replica: LocalReplica, leader: Leader, receiver: Receiver
+) -> None:
+    put(replica, webhook(receiver, events=()))
+    receiver.status = 503
+    document = {
+        "name": "etl",
+        "tasks": {"go": {"approval": "Ship it?"}},
+        "hooks": {"pre": [{"webhook": "ops", "name": "begun"}], "post": [{"webhook": "ops"}]},
+    }
+    replica.commit(StartExecution(submission_id="s", actor="ada", spec=parse_workflow(document, given={}).spec))
+    replica.commit(StepClock())
+    (begun,) = lane(replica).waiting.values()
+    await until(lambda: receiver.attempts > 1)
+    receiver.status = 204
+    await until(lambda: lane(replica).delivered == 1)
+    replica.commit(DecideApproval(execution_id=1, task="go", approve=False, actor="bob", comment=""))
+    replica.commit(StepClock())
+    await until(lambda: lane(replica).delivered == 2)
+    (event_id, first), (_, last) = receiver.got
+    assert event_id == f"evt_{ORIGIN[:16]}_{begun.notice.event.replace('.', '_')}"
+    assert (first["type"], first["data"].pop("started")) == ("workflow.hook", first["timestamp"])
+    assert first["data"] == {
+        "cluster": "prod",
+        "event": begun.notice.event,
+        "namespace": "default",
+        "name": "etl",
+        "actor": "ada",
+        "execution_id": 1,
+        "state": "RUNNING",
+        "task": "begun",
+        "hook": "pre",
+    }
+    data = last["data"]
+    assert (data["task"], data["hook"], data["state"]) == ("post-1", "post", "FAILED")
+    assert data["reason"] == "go: refused by bob"
 
 
 async def test_a_receiver_that_is_down_gets_everything_when_it_is_up_again(

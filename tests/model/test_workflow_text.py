@@ -153,14 +153,14 @@ def test_a_right_one() -> None:
             "name: w\nhooks: {pre: [notify_completion]}\n",
             2,
             "hooks.pre[0]",
-            "must be a job or one of check_dependencies, cleanup_resources, validate_resources, not 'notify_completion'",
+            "must be a job, webhook or one of check_dependencies, cleanup_resources, validate_resources, not 'notify_completion'",
         ),
         (
             "name: w\n",
             "name: w\nhooks:\n  pre: [check_dependencies]\n  post:\n  - validate_resources\n",
             5,
             "hooks.post[0]",
-            "must be a job or one of check_dependencies, cleanup_resources, notify_completion, not 'validate_resources'",
+            "must be a job, webhook or one of check_dependencies, cleanup_resources, notify_completion, not 'validate_resources'",
         ),
         (
             "name: w\n",
@@ -185,6 +185,35 @@ def test_a_right_one() -> None:
         ),
         ("name: w\n", "name: w\nnotify: {events: [workflow.failed]}\n", 2, "notify.targets", "is missing"),
         ("name: w\n", "name: w\nhooks: {pre_execute: []}\n", 2, "hooks.pre_execute", "unknown key"),
+        (
+            "name: w\n",
+            "name: w\nhooks:\n  pre:\n  - webhook: https://example.com/in\n",
+            4,
+            "hooks.pre[0].webhook",
+            "must name a notification policy, not 'https://example.com/in'",
+        ),
+        ("name: w\n", "name: w\nhooks: {pre: [{webhook: a b}]}\n", 2, "hooks.pre[0].webhook", "'a b' is not a name"),
+        (
+            "name: w\n",
+            "name: w\nhooks:\n  post:\n  - webhook: ops\n    command: [x]\n",
+            5,
+            "hooks.post[0].command",
+            "unknown key",
+        ),
+        (
+            "name: w\n",
+            "name: w\nhooks:\n  pre:\n  - {webhook: ops, name: a}\n",
+            7,
+            "tasks.a",
+            "there is a task a already",
+        ),
+        (
+            "name: w\n",
+            "name: w\nhooks:\n  post:\n  - webhook: ops\n    condition: z.state == 'failed'\n",
+            5,
+            "hooks.post[0].condition",
+            "at character 1: there is no task z",
+        ),
         ("n: 3}", "n: {default: 3, max: 2}}", 2, "parameters.n.default", "must be at most 2, not 3"),
         ("n: 3}", "n: 0.5}", 2, "parameters.n.default", "must not be a fraction"),
     ],
@@ -284,6 +313,31 @@ hooks: {pre: [{command: [p]}, validate_resources, {command: [q]}]}
     assert [task.kind for task in spec.tasks[:2]] == ["job", "check"]
     alone = parse_workflow(read(text.replace("{command: [p]}, ", "").replace(", {command: [q]}", "")).value).spec
     assert [task.after for task in alone.tasks[:2]] == [(), (After(0),)]
+
+
+def test_webhooks_are_rows_that_no_task_waits_for() -> None:
+    text = """name: w
+tasks: {a: {command: [x]}, b: {command: [y], after: told}}
+hooks:
+  pre: [{command: [p]}, {webhook: ops, name: told}, validate_resources]
+  post: [{webhook: ops, condition: a.state == "failed", about: it went wrong}]
+"""
+    tasks = parse_workflow(read(text).value, given={}).spec.tasks
+    names = [task.name for task in tasks]
+    before = {task.name: [names[after.row] for after in task.after] for task in tasks}
+    assert before == {
+        "pre-1": ["validate_resources"],
+        "told": ["validate_resources"],
+        "validate_resources": [],
+        "a": ["pre-1"],
+        "b": ["told"],
+        "post-1": [],
+    }
+    assert [(task.tells, task.kind, task.role) for task in (tasks[1], tasks[5])] == [
+        ("ops", "webhook", Role.MAIN),
+        ("ops", "webhook", Role.FINAL),
+    ]
+    assert tasks[5].condition == 'a.state == "failed"'
 
 
 ENDS = ("workflow.cancelled", "workflow.failed", "workflow.succeeded")

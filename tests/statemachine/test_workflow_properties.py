@@ -11,7 +11,7 @@ from hasched.model.workflow import WorkflowSpec
 from hasched.statemachine.commands import CancelExecution, RetryExecution
 from hasched.statemachine.outcomes import Rejected
 from tests.statemachine.workflow_reference import Reference
-from tests.statemachine.workflow_world import World, random_workflow, with_check
+from tests.statemachine.workflow_world import World, random_workflow, with_check, with_webhooks
 
 SEEDS = range(60)
 MAX_ROUNDS = 3
@@ -74,15 +74,23 @@ def test_what_could_not_run_whole_does_not_begin_as_the_reference_says(seed: int
     follow(dice, with_check(dice, random_workflow(dice)))
 
 
+@pytest.mark.parametrize("seed", SEEDS[:30])
+def test_webhooks_are_told_once_at_each_of_their_turns_as_the_reference_says(seed: int) -> None:
+    dice = Random(seed)
+    follow(dice, with_webhooks(dice, random_workflow(dice)))
+
+
 def follow(dice: Random, spec: WorkflowSpec) -> None:
     """Carry out an execution of it, and begin it again while it doesn't succeed."""
     world = World()
+    world.put_notification()
     execution_id = world.start(spec)
     reference = Reference(spec)
     for _ in range(MAX_ROUNDS):
         carry_out(dice, world, execution_id, reference)
         assert world.states(execution_id) == reference.state
         assert world.execution(execution_id).state.name.lower() == reference.result
+        assert sorted(world.told()) == sorted(reference.told)
         if isinstance(world.do(RetryExecution(execution_id=execution_id, actor="bob")), Rejected):
             assert reference.result == "succeeded"
             break

@@ -6,6 +6,8 @@ from random import Random
 
 from msgspec.structs import replace
 
+from hasched.model.notices import Channel
+from hasched.model.policy import Notification, PolicyKind
 from hasched.model.spec import JobSpec, Resources
 from hasched.model.states import EndKind
 from hasched.model.wire import AttemptEnded, NodeInfo, Usage
@@ -15,6 +17,7 @@ from hasched.statemachine.commands import (
     Command,
     Placement,
     PlacePlan,
+    PutPolicy,
     RegisterNode,
     ReportAttempts,
     StartExecution,
@@ -35,6 +38,7 @@ from hasched.statemachine.state import State
 from tests.statemachine.golden import replay
 
 T0 = 1_700_000_000_000
+TOLD = "ops"  # the notification that webhooks of random workflows name
 MOST_STEPS = 200  # that something can take without anything from outside
 
 
@@ -46,6 +50,14 @@ class World:
         self.events: list[Event] = []
         info = NodeInfo(hostname="n1", agent_version="1", resources=Resources(cpu_milli=10**9, memory_bytes=2**40))
         self.do(RegisterNode(node_id="n1", info=info))
+
+    def put_notification(self) -> None:
+        body = Notification(to=Channel.SLACK, url_file="chat.url")
+        self.do(PutPolicy(kind=PolicyKind.NOTIFICATION, name=TOLD, body=body, actor="root"))
+
+    def told(self) -> list[str]:
+        """The hooks of which it has been told, in order."""
+        return [each.notice.task for each in self.state.outbox.waiting(TOLD).values()]
 
     def do(self, command: Command) -> Outcome:
         entry = encode_batch(self.now_ms, [encode_command(command)])
@@ -179,6 +191,16 @@ def with_check(dice: Random, spec: WorkflowSpec) -> WorkflowSpec:
         job = task.job if row != hopeless else replace(_job(), resources=Resources(cpu_milli=1000, gpus=1))
         tasks.append(replace(task, after=after, of=task.of + (task.role is Role.UNDO), job=job))
     return replace(spec, tasks=tuple(tasks))
+
+
+def with_webhooks(dice: Random, spec: WorkflowSpec) -> WorkflowSpec:
+    """The same, but that half of what has no items only has somebody told."""
+
+    def changed(task: TaskSpec) -> TaskSpec:
+        stays = task.fans_out or task.role is Role.UNDO or dice.random() < 0.5
+        return task if stays else replace(task, job=None, tells=TOLD)
+
+    return replace(spec, tasks=tuple(map(changed, spec.tasks)))
 
 
 def _job() -> JobSpec:

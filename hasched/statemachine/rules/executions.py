@@ -77,14 +77,17 @@ def fault_of_workflow(spec: WorkflowSpec, depth: int = 0) -> str:
         return "two tasks have one name"
     mains = sum(task.role is Role.MAIN for task in spec.tasks)
     for row, task in enumerate(spec.tasks):
-        if (task.job is not None) + bool(task.approval) + (task.workflow is not None) + task.validates != 1:
-            return "a task has one of a job, an approval and a workflow, or is a check"
+        kinds = (task.job is not None, bool(task.approval), task.workflow is not None, task.validates, bool(task.tells))
+        if sum(kinds) != 1:
+            return "a task has one of a job, an approval and a workflow, or is a check or a webhook"
         if (task.role is Role.MAIN) is not (row < mains) or not 0 <= task.of < max(1, mains):
             return "tasks are in another order than their roles"
         if any(not 0 <= each.row < mains for each in task.after) or min(task.parallelism, task.enough) < 0:
             return "a task comes after one that isn't there"
         if task.validates and (task.role is not Role.MAIN or task.after or task.fans_out or task.condition):
             return "a check stands before all other tasks"
+        if task.tells and (task.role is Role.UNDO or task.fans_out):
+            return "a webhook is told once, and takes nothing back"
         if task.workflow is not None and (fault := fault_of_workflow(task.workflow, depth + 1)):
             return fault
     checks = sum(task.validates for task in spec.tasks)

@@ -186,7 +186,7 @@ class Step:
     def _validate(self, execution: Execution, row: int, task: TaskSpec) -> None:
         """Whether the cluster could ever run each job of it, as far as this step has time for that."""
         if self._is_stopped(execution):
-            self._end(execution, task, RowState.CANCELLED, _words_of_stop(execution))
+            self._end(execution, task, RowState.CANCELLED, execution.fault)
             return
         jobs = list(jobs_of(execution.plan.spec))
         if execution.rows[row].state is RowState.WAITING:
@@ -226,7 +226,7 @@ class Step:
 
     def _begin(self, execution: Execution, scope: Scope, row: int, task: TaskSpec) -> None:
         if self._is_stopped(execution):
-            self._end(execution, task, RowState.CANCELLED, _words_of_stop(execution))
+            self._end(execution, task, RowState.CANCELLED, execution.fault)
             return
         if not all(execution.rows[each.row].state.final for each in task.after):
             return
@@ -263,6 +263,8 @@ class Step:
         self._happen(w.ExecutionTaskStarted(execution.id, task.name, count, packed))
         if task.approval:
             self._happen(w.ExecutionApprovalAsked(execution.id, task.name, question))
+        elif task.tells:  # so the row ends at once, and with its end who is named is told
+            self._happen(w.ExecutionInstancesJudged(execution.id, task.name, (0,), True, ""))
 
     def _question_of(self, execution: Execution, task: TaskSpec, scope: Scope, row: int) -> str:
         """What people are asked, if anything; empty: what is written there, where so much is kept that it has no room.
@@ -284,7 +286,7 @@ class Step:
             if ok or bad:
                 self._end(execution, task, RowState.SUCCEEDED if ok else RowState.FAILED, state.reason)
             elif self._is_stopped(execution):
-                self._end(execution, task, RowState.CANCELLED, _words_of_stop(execution))
+                self._end(execution, task, RowState.CANCELLED, execution.fault)
             return
         if state.count(Phase.OVER):
             return  # it will be looked at again
@@ -297,7 +299,7 @@ class Step:
             self._end(execution, task, RowState.FAILED if bad else RowState.SUCCEEDED, reason if bad else "")
         elif self._is_stopped(execution):
             if not made:
-                self._end(execution, task, RowState.CANCELLED, _words_of_stop(execution))
+                self._end(execution, task, RowState.CANCELLED, execution.fault)
         elif self._is_halted(execution, task):
             if not made:
                 self._end(execution, task, RowState.SKIPPED if unmade == count else RowState.CANCELLED, STOPPED)
@@ -407,7 +409,7 @@ class Step:
             if len(self.events) >= most:
                 return
             made_id = state.jobs[instance]
-            reason = f"execution {execution.id}: {_words_of_stop(execution) if execution.stop else 'no longer needed'}"
+            reason = f"execution {execution.id}: {execution.fault if execution.stop else 'no longer needed'}"
             if task.workflow is not None:
                 inner = self._book(made_id)
                 whole = execution.stop is not None and execution.stop.whole
@@ -453,12 +455,8 @@ class Step:
                     raise ExpressionError(f"it is longer than {MAX_OUTPUT_CHARS} characters")
             except ExpressionError as error:
                 result, output, reason = ExecutionState.FAILED, "", f"output: {error}"
-        elif execution.stop is not None:
-            reason = _words_of_stop(execution)
-        elif result is not ExecutionState.SUCCEEDED:
-            failed = next((row for row, each in enumerate(execution.rows) if each.state is RowState.FAILED), None)
-            if failed is not None:
-                reason = f"{execution.plan.spec.tasks[failed].name}: {execution.rows[failed].reason}"
+        else:
+            reason = execution.fault
         self._happen(w.ExecutionEnded(execution.id, result, output, reason[:1000]))
 
 
@@ -475,11 +473,3 @@ def _is_met(when: When, before: RowState) -> bool:
 def _adds_to(whole: bool, execution: Execution) -> bool:
     """Whether a request to stop says more than has been said."""
     return execution.stop is None or (whole and not execution.stop.whole)
-
-
-def _words_of_stop(execution: Execution) -> str:
-    stop = execution.stop
-    assert stop is not None, "somebody has asked for the stop"
-    if stop.state is ExecutionState.TIMED_OUT:
-        return stop.reason
-    return f"cancelled by {stop.actor}" + (f": {stop.reason}" if stop.reason else "")
