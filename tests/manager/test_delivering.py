@@ -497,6 +497,12 @@ def test_a_subject_is_one_line_whatever_it_is_about() -> None:
     assert text_of("prod", notice).startswith("node n1 disconnected: a  Bcc: x@y.z\n\n")
     late = Notice(topic="schedule.late", event="1.0", time_ms=1, name="nightly", delay_ms=90_000)
     assert subject_of("prod", late) == "[prod] schedule nightly fired 1m30s late"
+    hook = Notice(topic="workflow.hook", event="1.0", time_ms=1, name="etl", execution_id=4, task="post-1", hook="post")
+    failed = replace(hook, state="TIMED_OUT", reason="its timeout is over")
+    assert (
+        subject_of("prod", failed)
+        == "[prod] workflow 4 etl, timed out, has come to its hook post-1: its timeout is over"
+    )
 
 
 @pytest.mark.parametrize(

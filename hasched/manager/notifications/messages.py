@@ -59,7 +59,7 @@ def _headline(notice: Notice) -> str:
             return f"workflow {notice.name} asks for approval of {notice.task}{because}"
         case Topic.WORKFLOW_HOOK:
             state = notice.state.lower().replace("_", " ")
-            return f"workflow {notice.execution_id} {notice.name} is {state} at its hook {notice.task}{because}"
+            return f"workflow {notice.execution_id} {notice.name}, {state}, has come to its hook {notice.task}{because}"
         case Topic.SCHEDULE_LATE:
             return f"schedule {notice.name} fired {format_duration(notice.delay_ms)} late"
         case Topic.SCHEDULE_MISSING:
