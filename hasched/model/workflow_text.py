@@ -6,21 +6,14 @@ names, too. Parameters are filled in first (`parameters.py`), so what is read is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from graphlib import CycleError, TopologicalSorter
-from itertools import islice
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
 from hasched.model.errors import FieldError, SpecInvalid, WorkflowInvalid
-from hasched.model.expressions import ROOTS, is_task_name, names_in, parse
 from hasched.model.interpolation import OPENING, Embedded, escape, pieces_of
-from hasched.model.kinds import (
-    Problems,
-    describe,
-    suggest,
-)
+from hasched.model.kinds import Problems, describe, suggest
 from hasched.model.notices import NotifyRule, Topic
 from hasched.model.parameters import (
     PARAMETERS,
@@ -31,7 +24,7 @@ from hasched.model.parameters import (
     read_values,
     sample_values,
 )
-from hasched.model.parse import JOB_KEYS, JobDefaults, parse_spec
+from hasched.model.parse import JobDefaults, parse_spec
 from hasched.model.spec import DEFAULT_NAMESPACE, JobSpec
 from hasched.model.values import ExpressionError, Value, to_text
 from hasched.model.workflow import (
@@ -41,28 +34,17 @@ from hasched.model.workflow import (
     After,
     MemoTerms,
     OnFailure,
-    Role,
     TaskSpec,
     WorkflowSpec,
     count_rows,
     pack_workflow,
 )
-from hasched.model.workflow_keys import (
-    ALWAYS_DONE,
-    HOOKS_OF,
-    TASK,
-    TASK_KIND,
-    TELL,
-    VALIDATE,
-    WEBHOOK,
-    WEBHOOK_KIND,
-    WORKFLOW_KIND,
-)
+from hasched.model.workflow_keys import WORKFLOW_KIND
+from hasched.model.workflow_names import Names
+from hasched.model.workflow_rows import Draft, Drafts
 
 Library: TypeAlias = Callable[[str, str], Mapping[str, Any] | None]  # the document of (kind, name), None: there is none
 
-MAX_SUGGESTED = 500  # names that a mistyped one is compared with
-UNDO, PRE, POST = "undo-", "pre-", "post-"
 ENDS = tuple(each.value for each in (Topic.WORKFLOW_CANCELLED, Topic.WORKFLOW_FAILED, Topic.WORKFLOW_SUCCEEDED))
 
 
@@ -100,18 +82,6 @@ def parse_workflow(
     return parsed
 
 
-class _Draft(NamedTuple):
-    """A row before it is a `TaskSpec`: `place` is that of its mapping in the document."""
-
-    name: str
-    place: str
-    own: dict[str, Any]  # the task's own keys, read
-    job: dict[str, Any]  # those of a job
-    role: Role
-    of: str = ""
-    validates: bool = False
-
-
 class _Reader:
     """Reads one workflow. `late` parameters are those whose values are known only when it starts within another."""
 
@@ -128,17 +98,13 @@ class _Reader:
         self._defaults = defaults
         self._depth = depth
         self._within = within
-        self._rows: dict[str, int] = {}
-        self._drafts: list[_Draft] = []
-        self._names: dict[str, None] = {}  # of the drafts
-        self._before: list[int] = []  # of each row, the rows before it, as bits
-        self._asked: dict[int, None] = {}  # rows whose output something asks for
+        self._drafts = Drafts(problems)
+        self._names = Names(problems, self._drafts, {})
         self._filling = Filling({}, {}, problems)
         self._declared: Mapping[str, Parameter] = {}
         self._top: dict[str, Any] = {}
         self._open: list[str] = []
         self._guesses = False
-        self._tells = ""  # the place of the hook that has the end told
 
     def read(self, document: Any, given: Mapping[str, Any] | None, late: Mapping[str, object]) -> Parsed:
         problems = self._problems
@@ -156,21 +122,21 @@ class _Reader:
         values = self._values(given, late)
         if problems:
             return nothing
-        self._draft_all(top)
+        self._names = Names(problems, self._drafts, self._declared)
+        self._drafts.read(top)
         if problems:
             return nothing
-        self._rows = {draft.name: row for row, draft in enumerate(self._drafts)}
-        befores = self._read_after()
+        befores = self._drafts.read_after()
         if problems:
             return nothing
-        tasks = [self._task(draft, after) for draft, after in zip(self._drafts, befores, strict=True)]
+        tasks = [self._task(draft, after) for draft, after in zip(self._drafts.rows, befores, strict=True)]
         output = top.get("output", "")
         if output:
-            self._check_names(output, "output", None)
+            self._names.check_names(output, "output", None)
         if problems:
             return nothing
         kept = [
-            msgspec.structs.replace(task, keeps_output=True) if row in self._asked else task
+            msgspec.structs.replace(task, keeps_output=True) if row in self._names.asked else task
             for row, task in enumerate(tasks)
             if task is not None
         ]
@@ -207,173 +173,15 @@ class _Reader:
     def _notify(self) -> NotifyRule | None:
         """Who is told what of its executions: of their end in any case where a hook says so."""
         rule: NotifyRule | None = self._top.get("notify")
-        if rule is None or not self._tells:
+        if rule is None or not self._drafts.tells:
             return rule
         return NotifyRule(rule.targets, tuple(sorted(dict.fromkeys((*rule.events, *ENDS)))))
 
-    # ── Rows ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _draft_all(self, top: dict[str, Any]) -> None:
-        hooks = top.get("hooks", {})
-        self._draft_hooks(hooks.get("pre", []), "pre", PRE, Role.MAIN)
-        mains = list(self._mappings(top["tasks"], "tasks"))
-        for key, place, value in mains:
-            self._draft(key, place, value, Role.MAIN)
-        if not mains and not self._problems:
-            self._problems.note("tasks", "must not be empty")
-        for draft in [each for each in self._drafts if "compensate" in each.own]:
-            undo = draft.own["compensate"]
-            body = {"job": undo} if isinstance(undo, str) else undo
-            if not isinstance(body, dict):
-                self._problems.note(f"{draft.place}.compensate", f"must be a job, not {describe(undo)}")
-                continue
-            self._draft(f"{UNDO}{draft.name}", f"{draft.place}.compensate", body, Role.UNDO, draft.name)
-        for key, place, value in self._mappings(top.get("finals") or {}, "finally"):
-            self._draft(key, place, value, Role.FINAL)
-        self._draft_hooks(hooks.get("post", []), "post", POST, Role.FINAL)
-        if self._tells and "notify" not in top:
-            self._problems.note(self._tells, "nobody is named who is to be told", "add `notify: {targets: [NAME]}`")
-        if len(self._drafts) > MAX_ROWS:
-            self._problems.note("tasks", f"are {len(self._drafts)}, and may be {MAX_ROWS}", "use for_each")
-
-    def _mappings(self, value: Any, place: str) -> Iterator[tuple[str, str, Any]]:
-        """The tasks of a mapping by name, or of a list of tasks with names: (name, place, keys)."""
-        if isinstance(value, dict):
-            for key, each in value.items():
-                yield key, f"{place}.{key}", each
-        elif isinstance(value, list):
-            for number, each in enumerate(value):
-                if not isinstance(each, dict) or not isinstance(each.get("name"), str):
-                    self._problems.note(f"{place}[{number}]", "must be a task with a name")
-                else:
-                    keys = {key: item for key, item in each.items() if key != "name"}
-                    yield each["name"], f"{place}[{number}]", keys
-        else:
-            self._problems.note(place, f"must be a mapping of tasks by name, not {describe(value)}")
-
-    def _draft_hooks(self, value: Any, when: str, prefix: str, role: Role) -> None:
-        place, named = f"hooks.{when}", (*ALWAYS_DONE, HOOKS_OF[when])
-        if not isinstance(value, list):
-            self._problems.note(place, f"must be a list of jobs and webhooks, not {describe(value)}")
-            return
-        for number, each in enumerate(value, start=1):
-            where = f"{place}[{number - 1}]"
-            if isinstance(each, dict) and WEBHOOK in each:
-                self._draft_webhook(f"{prefix}{number}", where, each, role)
-            elif isinstance(each, dict):
-                self._draft(f"{prefix}{number}", where, each, role)
-            elif not isinstance(each, str) or each not in named:
-                hint = suggest(each, named) if isinstance(each, str) else ""
-                self._problems.note(
-                    where, f"must be a job, webhook or one of {', '.join(named)}, not {describe(each)}", hint
-                )
-            elif each == VALIDATE:
-                self._draft_check(where)
-            elif each == TELL:
-                self._tells = where
-
-    def _draft_check(self, place: str) -> None:
-        if VALIDATE in self._names:
-            self._problems.note(place, f"{VALIDATE} stands twice")
-            return
-        self._names[VALIDATE] = None
-        self._drafts.append(_Draft(VALIDATE, place, {}, {}, Role.MAIN, validates=True))
-
-    def _draft_webhook(self, key: str, place: str, value: dict[str, Any], role: Role) -> None:
-        before = len(self._problems)
-        own = WEBHOOK_KIND.read(value, place, self._problems)
-        if len(self._problems) > before:
-            return
-        called = own.pop("name", "")
-        if self._take_name(called or key, f"{place}.name" if called else place):
-            self._drafts.append(_Draft(called or key, place, own, {}, role))
-
-    def _take_name(self, key: str, place: str) -> bool:
-        """Whether a task may be called so; from here on no other may."""
-        if not is_task_name(key):
-            cause = "means something else in expressions" if key in ROOTS else "can't be the name of a task"
-            self._problems.note(place, cause, "use letters, digits, '_' and '-', a letter first, 64 at most")
-            return False
-        if key in self._names:
-            self._problems.note(place, f"there is a task {key} already", "give each its own name")
-            return False
-        self._names[key] = None
-        return True
-
-    def _draft(self, key: str, place: str, value: Any, role: Role, of: str = "") -> None:
-        problems = self._problems
-        if not self._take_name(key, place):
-            return
-        if not isinstance(value, dict):
-            problems.note(place, f"must be a mapping of a task's keys, not {describe(value)}")
-            return
-        unknown = [each for each in value if each not in TASK and each not in JOB_KEYS]
-        for each in unknown:
-            problems.note(f"{place}.{each}", "unknown key", suggest(str(each), [*TASK, *JOB_KEYS]))
-        if unknown:
-            return
-        own = TASK_KIND.read({each: item for each, item in value.items() if each in TASK}, place, problems)
-        if role is not Role.MAIN:
-            for each in (
-                "after",
-                "compensate",
-                "memo",
-                *(("for_each", "workflow", "approval") if role is Role.UNDO else ()),
-            ):
-                if each in value:
-                    problems.note(f"{place}.{each}", "can't stand here", "what runs at the end has an order of its own")
-        job = {each: item for each, item in value.items() if each in JOB_KEYS}
-        self._drafts.append(_Draft(key, place, own, job, role, of))
-
-    def _read_after(self) -> list[tuple[After, ...]]:
-        """What each row comes after; no row comes after itself, whatever the way round."""
-        befores: list[tuple[After, ...]] = []
-        check = [row for row, draft in enumerate(self._drafts) if draft.validates]
-        pre = [  # a webhook is told at its turn: there is nothing to wait for, nor to stop for if its condition doesn't hold
-            row
-            for row, draft in enumerate(self._drafts)
-            if draft.place.startswith("hooks.pre") and not draft.validates and "tells" not in draft.own
-        ]
-        for draft in self._drafts:
-            after: dict[int, After] = {}
-            for number, (each, when) in enumerate(draft.own.get("after", [])):
-                row = self._rows.get(each)
-                if row is None or self._drafts[row].role is not Role.MAIN:
-                    mains = [other.name for other in self._drafts if other.role is Role.MAIN]
-                    self._problems.note(
-                        f"{draft.place}.after", f"there is no task {each}", suggest(each, mains[:MAX_SUGGESTED])
-                    )
-                elif row in after:
-                    self._problems.note(f"{draft.place}.after[{number}]", f"{each} stands twice")
-                else:
-                    after[row] = After(row, when)
-            if draft.role is Role.MAIN and not after and not draft.validates:
-                of_pre = draft.place.startswith("hooks.pre")
-                after = {row: After(row) for row in (check if of_pre else pre or check)}
-            befores.append(tuple(after.values()))
-        if not self._problems:
-            self._order(befores)
-        return befores
-
-    def _order(self, befores: list[tuple[After, ...]]) -> None:
-        graph = {row: [each.row for each in after] for row, after in enumerate(befores)}
-        try:
-            order = list(TopologicalSorter(graph).static_order())
-        except CycleError as error:
-            circle = [self._drafts[row].name for row in reversed(error.args[1])]
-            first = self._drafts[self._rows[circle[0]]]
-            self._problems.note(f"{first.place}.after", f"tasks wait for each other: {' after '.join(circle)}")
-            return
-        self._before = [0] * len(befores)
-        for row in order:
-            for each in befores[row]:
-                self._before[row] |= self._before[each.row] | 1 << each.row
-
     # ── One row ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _task(self, draft: _Draft, after: tuple[After, ...]) -> TaskSpec | None:
+    def _task(self, draft: Draft, after: tuple[After, ...]) -> TaskSpec | None:
         own, place, problems = draft.own, draft.place, self._problems
-        of = self._rows[draft.of] if draft.of else 0
+        of = self._drafts.row_of[draft.of] if draft.of else 0
         kinds = [key for key in ("approval", "workflow") if key in own]
         if len(kinds) + ("job" in own or bool(draft.job)) > 1:
             problems.note(place, f"`{kinds[0]}` excludes a job and its keys", "make two tasks of it")
@@ -384,7 +192,7 @@ class _Reader:
                 problems.note(f"{place}.{word}", "is of tasks with for_each")
         if "parameters" in own and not (isinstance(own.get("job"), str) or "workflow" in own):
             problems.note(f"{place}.parameters", "are of a job or workflow that is named")
-        row = self._rows[draft.name]
+        row = self._drafts.row_of[draft.name]
         if draft.validates:
             return TaskSpec(name=draft.name, validates=True)
         each = own.get("for_each", {})
@@ -393,20 +201,20 @@ class _Reader:
                 f"{place}.complete_when", f"asks for more than the {len(each['items'])} instances that there are"
             )
         if "for_each" in each:
-            self._check_names(each["for_each"], f"{place}.for_each", row, instance=False)
+            self._names.check_names(each["for_each"], f"{place}.for_each", row, instance=False)
         if own.get("condition"):
-            self._check_names(own["condition"], f"{place}.condition", row, instance=False)
+            self._names.check_names(own["condition"], f"{place}.condition", row, instance=False)
         if "tells" in own:
             condition = own.get("condition", "")
             return TaskSpec(name=draft.name, tells=own["tells"], after=after, condition=condition, role=draft.role)
         success = own.get("success", {})
         if success.get("success"):
-            self._asked[row] = None
-            self._check_names(success["success"], f"{place}.success", row, itself=True)
+            self._names.asked[row] = None
+            self._names.check_names(success["success"], f"{place}.success", row, itself=True)
         if success.get("success_output"):
-            self._asked[row] = None
+            self._names.asked[row] = None
         if "memo" in own:
-            self._asked[row] = None
+            self._names.asked[row] = None
         fields: dict[str, Any] = {
             "name": draft.name,
             "memo": self._memo(draft, [*kinds, *(["compensate"] if "compensate" in own else [])], row),
@@ -425,7 +233,7 @@ class _Reader:
         if "approval" in own:
             if each or success:
                 problems.note(place, "an approval has no for_each and no success", "leave them out")
-            self._check_text(own["approval"], f"{place}.approval", row)
+            self._names.check_text(own["approval"], f"{place}.approval", row)
             return TaskSpec(approval=own["approval"], **fields)
         if "workflow" in own:
             inner = self._workflow(draft)
@@ -433,7 +241,7 @@ class _Reader:
         found = self._job(draft, success.get("success_exit_codes"))
         return None if found is None else TaskSpec(job=found[0], arguments=found[1], **fields)
 
-    def _memo(self, draft: _Draft, others: list[str], row: int) -> MemoTerms | None:
+    def _memo(self, draft: Draft, others: list[str], row: int) -> MemoTerms | None:
         if "memo" not in draft.own:
             return None
         place = f"{draft.place}.memo"
@@ -446,11 +254,11 @@ class _Reader:
             given["key"] = filled if isinstance(filled, str) else escape(to_text(filled))
             if not given["key"]:
                 self._problems.note(f"{place}.key", "is empty")
-            self._check_text(given["key"], f"{place}.key", row)
+            self._names.check_text(given["key"], f"{place}.key", row)
         return MemoTerms(**given)
 
     def _job(
-        self, draft: _Draft, codes: tuple[int, ...] | None
+        self, draft: Draft, codes: tuple[int, ...] | None
     ) -> tuple[JobSpec, tuple[tuple[str, Any], ...] | None] | None:
         """The job of a row, and what `params` means in it."""
         place, held = draft.place, draft.own.get("job", {})
@@ -487,12 +295,12 @@ class _Reader:
         if job is None:
             return None
         if arguments is None:
-            self._check_job(job, places, place, self._rows[draft.name])
-        if job.count > 1 and self._rows[draft.name] in self._asked:
+            self._names.check_job(job, places, place, self._drafts.row_of[draft.name])
+        if job.count > 1 and self._drafts.row_of[draft.name] in self._names.asked:
             self._problems.note(place, "the output of a job of several tasks can't be asked for", "use for_each")
         return job, None if arguments is None else tuple(arguments.items())
 
-    def _job_name(self, draft: _Draft) -> str:
+    def _job_name(self, draft: Draft) -> str:
         return f"{self._top['name']}.{draft.name}"[:128]
 
     def _parse_job(self, document: dict[str, Any], places: Mapping[str, str], place: str) -> JobSpec | None:
@@ -510,84 +318,6 @@ class _Reader:
                 return JobSpec(name="x", command=("true",))
             return None
 
-    def _check_job(self, job: JobSpec, places: Mapping[str, str], place: str, row: int) -> None:
-        """Everything that a job's texts ask for is there by then."""
-        texts = [
-            *((f"{places.get('command', place)}[{number}]", word) for number, word in enumerate(job.command)),
-            (places.get("script", place), job.script),
-            *((f"{places.get('args', place)}[{number}]", word) for number, word in enumerate(job.args)),
-            *((f"{places.get('env', place)}.{key}", value) for key, value in job.env.items()),
-            (places.get("input", place), job.input.decode(errors="replace")),
-            (places.get("working_dir", place), job.working_dir),
-        ]
-        for where, written in texts:
-            self._check_text(written, where, row)
-
-    def _check_text(self, written: str, where: str, row: int | None) -> None:
-        if OPENING not in written:
-            return
-        try:
-            pieces = list(pieces_of(written))
-        except ExpressionError as error:
-            self._problems.note(where, str(error), error.hint)
-            return
-        for piece in pieces:
-            if isinstance(piece, Embedded):
-                self._check_names(piece.source, where, row)
-
-    def _check_names(
-        self, source: str, where: str, row: int | None, *, instance: bool = True, itself: bool = False
-    ) -> None:
-        """Every name of an expression means something when the row's turn has come; without a row, at the end."""
-        for found, key in names_in(parse(source)):
-            if fault := self._fault_of_name(found.name, key, row, instance=instance, itself=itself):
-                hint = (
-                    f"add it to `after`: {self._drafts[row].place}.after"
-                    if fault.endswith("before it") and row is not None
-                    else ""
-                )
-                self._problems.note(
-                    where,
-                    f"at character {found.place}: {fault}",
-                    hint or self._suggest(found.name, key),
-                )
-
-    def _suggest(self, found: str, key: str) -> str:
-        """What may have been meant: another name, or another key of it."""
-        if found == "params":
-            return suggest(key, list(islice(self._declared, MAX_SUGGESTED)))
-        if found == "execution":
-            return suggest(key, EXECUTION_FIELDS)
-        if found in self._rows:
-            return suggest(key, TASK_FIELDS)
-        return "" if found in ROOTS else suggest(found, [*ROOTS, *islice(self._rows, MAX_SUGGESTED)])
-
-    def _fault_of_name(self, found: str, key: str, row: int | None, *, instance: bool, itself: bool) -> str:
-        if found == "params":
-            if not key:
-                return "a parameter is written params.NAME"
-            return "" if key in self._declared else f"there is no parameter {key}"
-        if found in ("item", "index"):
-            fans_out = row is not None and "for_each" in self._drafts[row].own
-            return "" if instance and fans_out else f"{found} is of tasks with for_each"
-        if found == "execution":
-            return "" if key in ("", *EXECUTION_FIELDS) else f"an execution has no {key}"
-        other = self._rows.get(found)
-        if other is None:
-            return f"there is no task {found}"
-        if key not in TASK_FIELDS:
-            return f"write {found}.output, or one of {', '.join(TASK_FIELDS)}" if not key else f"a task has no {key}"
-        fans_out = "for_each" in self._drafts[other].own
-        if key == "output" and fans_out and not (itself and other == row):
-            return f"{found} has an output of each item: write {found}.outputs"
-        if key in ("output", "outputs"):
-            self._asked[other] = None
-        if other == row:
-            return "" if itself else f"{found} is the task itself"
-        if row is None or self._drafts[row].role is not Role.MAIN:
-            return "" if self._drafts[other].role is Role.MAIN else f"{found} is not one of the tasks"
-        return "" if self._before[row] >> other & 1 else f"{found} does not come before it"
-
     # ── What a row names ────────────────────────────────────────────────────────────────────────────────────────────
 
     def _look_up(self, kind: str, called: str, place: str) -> Mapping[str, Any] | None:
@@ -601,7 +331,7 @@ class _Reader:
             )
         return found
 
-    def _arguments(self, draft: _Draft) -> tuple[dict[str, Any], dict[str, object]]:
+    def _arguments(self, draft: Draft) -> tuple[dict[str, Any], dict[str, object]]:
         """What a row gives to what it names, and those of it that are known only when it starts."""
         given = draft.own.get("parameters", {})
         place = f"{draft.place}.parameters"
@@ -615,7 +345,7 @@ class _Reader:
             filled = self._filling.fill_value(value, f"{place}.{key}", late=True)
             arguments[key] = filled
             if isinstance(filled, str) and OPENING in filled:
-                self._check_text(filled, f"{place}.{key}", self._rows[draft.name])
+                self._names.check_text(filled, f"{place}.{key}", self._drafts.row_of[draft.name])
                 if any(isinstance(piece, Embedded) for piece in _pieces(filled)):
                     late[key] = None
                 else:
@@ -646,7 +376,7 @@ class _Reader:
         arguments.update(values)
         return None if problems else inner
 
-    def _workflow(self, draft: _Draft) -> tuple[WorkflowSpec, tuple[tuple[str, Any], ...]] | None:
+    def _workflow(self, draft: Draft) -> tuple[WorkflowSpec, tuple[tuple[str, Any], ...]] | None:
         called, place = draft.own["workflow"], draft.place
         if called == self._top["name"] or called in self._within:
             self._problems.note(f"{place}.workflow", f"{called} would be within itself")
@@ -671,10 +401,6 @@ class _Reader:
         if inner:
             return None
         return parsed.spec, tuple((parsed.values | {key: arguments[key] for key in late}).items())
-
-
-EXECUTION_FIELDS = ("id", "state", "workflow", "slot", "schedule")
-TASK_FIELDS = ("output", "outputs", "state", "exit_code", "job")
 
 
 def _merge(document: dict[str, Any], keys: Mapping[str, Any]) -> dict[str, Any]:
