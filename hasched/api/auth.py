@@ -1,11 +1,15 @@
 """Who asks. Without a valid answer nothing is done: everything but the two health checks needs one.
 
-People and programs show a bearer token; of tokens only the SHA-256 is on disk. A manager that passes on a request shows
-its certificate, and is believed when it says for whom it asks. An agent's certificate opens the agents' stream alone.
+People and programs show a bearer token; of tokens only the SHA-256 is on disk. What only knows of passwords, as calendar
+programs do, may read with the token as its password, and no more: browsers send passwords by themselves. A manager that
+passes on a request shows its certificate, and is believed when it says for whom it asks. An agent's certificate opens the
+agents' stream alone.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -56,7 +60,7 @@ class Authenticator:
         """The name of the user that asks, through a token or a forwarding manager. Raises Unauthenticated, Forbidden."""
         header = request.headers.get("Authorization")
         if header is not None:
-            return self._name_of(header)
+            return self._name_of(_token_of(header, reads=request.method in ("GET", "HEAD")))
         peer = peer_of(request)
         if peer is None:
             raise Unauthenticated("the request carries no token", "send `Authorization: Bearer TOKEN`")
@@ -64,14 +68,11 @@ class Authenticator:
             raise Forbidden(f"the certificate of {peer.role} {peer.name} doesn't open this", "send a user's token")
         return request.headers.get(ACTOR_HEADER) or f"manager/{peer.name}"
 
-    def _name_of(self, header: str) -> str:
-        scheme, _, token = header.partition(" ")
-        if scheme.lower() != "bearer" or not 0 < len(token) <= MAX_TOKEN_CHARS:
-            raise Unauthenticated("the Authorization header is not `Bearer TOKEN`", "send a token of this cluster")
+    def _name_of(self, token: str) -> str:
         if self._clock() - self._checked >= CHECK_INTERVAL_S:
             self._checked = self._clock()
             self._reload()
-        name = self._names.get(digest_of(token.strip()))
+        name = self._names.get(digest_of(token))
         if name is None:
             hint = "make one with `hasched token create`, and copy the tokens file to the managers"
             raise Unauthenticated("the token is not known here", hint)
@@ -97,6 +98,27 @@ class Authenticator:
         self._stamp = stamp
         self._names = {entry.sha256: entry.name for entry in decode_tokens(self._path.read_bytes())}
         log.info("tokens_loaded", path=str(self._path), count=len(self._names))
+
+
+def _token_of(header: str, reads: bool) -> str:
+    """What stands as a token in the header, or, where nothing is changed, as a password. Raises Unauthenticated."""
+    scheme, _, given = header.partition(" ")
+    if len(given) <= MAX_TOKEN_CHARS:
+        if scheme.lower() == "basic" and reads:
+            given = _password_of(given)
+        elif scheme.lower() != "bearer":
+            given = ""
+        if token := given.strip():
+            return token
+    raise Unauthenticated("the Authorization header is not `Bearer TOKEN`", "send a token of this cluster")
+
+
+def _password_of(credentials: str) -> str:
+    """RFC 7617; empty if they can't be read."""
+    try:
+        return base64.b64decode(credentials, validate=True).decode().partition(":")[2]
+    except (binascii.Error, UnicodeDecodeError):
+        return ""
 
 
 def peer_of(request: web.BaseRequest) -> PeerIdentity | None:

@@ -18,9 +18,9 @@ _INTRODUCTION = f"""\
 
 <!-- Made by scripts/reference from the routes themselves; change those. -->
 
-Any manager takes any request, over HTTPS on port 7411. Send a token as `Authorization: Bearer TOKEN`; verify the managers'
-certificates against the cluster's CA under the name `manager.hasched.internal`. The same, for machines:
-`GET /v1/openapi.json`.
+Any manager takes any request, over HTTPS on port 7411. Send a token as `Authorization: Bearer TOKEN` (a `GET` also takes it as
+the password of `Basic`, for programs that know no other way); verify the managers' certificates against the cluster's CA under
+the name `manager.hasched.internal`. The same, for machines: `GET /v1/openapi.json`.
 
     curl --cacert ca.crt --connect-to manager.hasched.internal:7411:10.0.0.1:7411 \\
          -H "Authorization: Bearer $TOKEN" --json '{{"command": ["echo", "hi"]}}' \\

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -22,13 +23,20 @@ OPEN = {"/livez", "/readyz"}
 NUMBERS = {"job_id", "index", "execution_id"}
 
 
+def basic(credentials: str) -> str:
+    return "Basic " + base64.b64encode(credentials.encode()).decode()
+
+
 @pytest.mark.parametrize(
     "headers",
     [
         pytest.param({}, id="no token"),
         pytest.param({"Authorization": "Bearer hst_wrong"}, id="a wrong token"),
         pytest.param({"Authorization": "Bearer "}, id="an empty token"),
-        pytest.param({"Authorization": "Basic YWxpY2U6"}, id="another scheme"),
+        pytest.param({"Authorization": "Basic YWxpY2U6"}, id="no password"),
+        pytest.param({"Authorization": basic("alice:hst_wrong")}, id="a wrong password"),
+        pytest.param({"Authorization": "Basic !!"}, id="a password that can't be read"),
+        pytest.param({"Authorization": "Digest hst_wrong"}, id="another scheme"),
         pytest.param({"Hasched-Actor": "alice"}, id="an actor without a manager's certificate"),
         pytest.param({"Authorization": "Bearer " + "x" * 5000}, id="a huge token"),
     ],
@@ -46,6 +54,17 @@ async def test_strangers_change_and_see_nothing(manager: Manager, headers: dict[
             else:
                 assert (answer.status, answer.code) == (401, "unauthenticated")
                 assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+    assert manager.digest == before
+
+
+async def test_a_token_as_a_password_reads_and_changes_nothing(manager: Manager) -> None:
+    """Calendar programs know of passwords only; what a browser sends by itself must not do anything."""
+    headers = {"Authorization": basic(f"anybody:{manager.pki.token}")}
+    calendar = await manager.request("GET", "/v1/schedules-calendar", token=None, headers=headers)
+    assert calendar.status == 200
+    before = manager.digest
+    refused = await manager.request("POST", "/v1/jobs", token=None, headers=headers)
+    assert (refused.status, refused.code) == (401, "unauthenticated")
     assert manager.digest == before
 
 
