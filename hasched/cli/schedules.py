@@ -38,8 +38,8 @@ schedule.add_command(schema_command("schedule"))
 def apply(settings: Settings, files: tuple[str, ...], if_index: int | None) -> None:
     """Put the schedules of YAML files, one for each document (`---`); `-` reads stdin.
 
-    A schedule is put whole. Mistakes are named with their lines, and then nothing is put. What the linter finds is shown, and
-    keeps nothing from being put.
+    A schedule is put whole. Mistakes are named with their lines, and then nothing is put; what only managers refuse (a template
+    that isn't there) ends it, after those that are shown. What the linter finds is shown, and keeps nothing from being put.
     """
     from hasched.cli.output import print_json
     from hasched.cli.specs import placed
@@ -49,14 +49,14 @@ def apply(settings: Settings, files: tuple[str, ...], if_index: int | None) -> N
     with settings.client() as client:
         for path, name, document in wanted:
             with placed(path, document):
-                put.append(client.put_schedule(name, document.value, if_index))
+                view = client.put_schedule(name, document.value, if_index)
+            put.append(view)
+            if not settings.as_json:
+                click.echo(f"schedule {view.name}: {view.when}, next {_next(view)}")
+                for warning in view.warnings:
+                    click.echo(f"  warning: {warning}")
     if settings.as_json:
         print_json({"schedules": put})
-        return
-    for view in put:
-        click.echo(f"schedule {view.name}: {view.when}, next {_next(view)}")
-        for warning in view.warnings:
-            click.echo(f"  warning: {warning}")
 
 
 @schedule.command("list")
