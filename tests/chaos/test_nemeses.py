@@ -30,6 +30,7 @@ from chaos.stage import Claims, Skipped, Stage
 from hasched.client.aio import AsyncClient
 from hasched.model.errors import HaschedError
 from hasched.model.states import TaskState
+from hasched.model.views import ManagerView
 
 NEMESES = Registry().nemeses
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -47,6 +48,8 @@ SECONDS = {
     "crash-loop": 1.2,
     "full-log-volume": 1.0,
 }
+# Who has only begun to lead hasn't heard of the others' disks yet; one that was let go too early needs far longer than so many.
+LOOKS = 5
 FRAGILE = ("lost-disk", "flipped-journal-bit", "flipped-snapshot-bit", "failing-sync")
 CLEAN_STOPS = ("terminate-manager", "agent-restart")
 SETTINGS = {"node_grace": "1500ms", "unhealthy_after": "1s", "raft": {"snapshot_every": 100}}
@@ -316,9 +319,13 @@ async def test_strike(cluster: OwnCluster, claims: Claims, name: str) -> None:
     assert cluster.hosts is not None
     assert (claims.held, claims.links, cluster.hosts.cuts()) == ([], [], [])
     if name in FRAGILE:
-        async with cluster.client() as client:
-            views = [each for each in (await client.managers()).managers if each.id in struck.targets]
-        assert all(each.reachable and each.filled for each in views), "it was let go too early"
+        seen = [await _targets(cluster, struck) for _ in range(LOOKS)]
+        assert any(all(each.reachable and each.filled for each in views) for views in seen), f"let go too early: {seen}"
+
+
+async def _targets(cluster: OwnCluster, struck: Struck) -> list[ManagerView]:
+    async with cluster.client() as client:
+        return [each for each in (await client.managers()).managers if each.id in struck.targets]
 
 
 async def _strike(cluster: OwnCluster, claims: Claims, nemesis: Nemesis, seconds: float) -> tuple[Struck, Witness]:
