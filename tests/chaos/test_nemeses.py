@@ -52,7 +52,8 @@ SECONDS = {
 LOOKS = 5
 FRAGILE = ("lost-disk", "flipped-journal-bit", "flipped-snapshot-bit", "failing-sync")
 CLEAN_STOPS = ("terminate-manager", "agent-restart")
-SETTINGS = {"node_grace": "1500ms", "unhealthy_after": "1s", "raft": {"snapshot_every": 100}}
+SNAPSHOT_EVERY = 100
+SETTINGS = {"node_grace": "1500ms", "unhealthy_after": "1s", "raft": {"snapshot_every": SNAPSHOT_EVERY}}
 
 
 class Witness:
@@ -283,8 +284,8 @@ async def cluster(ledger: Ledger) -> AsyncIterator[OwnCluster]:
     async with OwnCluster(ledger, settings=SETTINGS) as made:
         await made.ready()
         async with made.client() as client:
-            for _ in range(3):  # more entries than a snapshot takes
-                await client.submit_many([{"name": "early", "command": ["/bin/true"]}] * 20)
+            for _ in range(SNAPSHOT_EVERY + 20):  # an entry each: there are snapshots to be hit
+                await client.submit({"name": "early", "command": ["/bin/true"]})
         work = asyncio.create_task(_work(made))
         try:
             yield made
